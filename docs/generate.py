@@ -19,7 +19,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from inspect import formatannotation, getdoc, isfunction, signature, unwrap
+from inspect import formatannotation, getdoc, getfile, isfunction, signature, unwrap
 from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -35,7 +35,7 @@ from nibt.evaluation.bench.report import protocol_table
 from nibt.methods.base import SIDES, Method, pair_methods
 from nibt.models._failures import embedded
 from nibt.options import OneOf, Range, field_types
-from nibt.registry import KINDS, available, documentation, find, source, summary
+from nibt.registry import KINDS, available, documentation, find, summary
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -539,7 +539,7 @@ def method_entry(name: str) -> dict[str, Any]:
 def metric_entry(name: str) -> dict[str, Any]:
     kind = find("metrics", name)
     better = {"better": kind.better, "sides": list(kind.sides)}
-    return {"page": f"../src/nibt/metrics/{source('metrics', name).name}", **better, "options": options(kind)}
+    return {"page": f"../src/nibt/metrics/{Path(getfile(kind)).name}", **better, "options": options(kind)}
 
 
 def python_entry(name: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from html import unescape
+from inspect import getfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +27,7 @@ from typer.cli import get_docs_for_click
 
 import nibt
 from nibt.cli.main import app
-from nibt.registry import source
+from nibt.registry import find
 
 _METRICS = Path("src/nibt/metrics")
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
@@ -141,7 +142,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         if target.is_relative_to(folder) or not target.is_relative_to(root):
             return link[0]
         name = target.relative_to(root)
-        metrics = [metric for metric in _GENERATE.own("metrics") if source("metrics", metric).name == name.name]
+        paths = {metric: Path(getfile(find("metrics", metric))) for metric in _GENERATE.own("metrics")}
+        metrics = [metric for metric, path in paths.items() if path.name == name.name]
         if name.parent == _METRICS and metrics:
             metric = link[1].strip("`") if link[1].strip("`") in metrics else metrics[0]
             return f"[{link[1]}]({os.path.relpath(folder / f'reference/metrics/{metric}.md', here)})"

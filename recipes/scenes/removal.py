@@ -24,7 +24,7 @@ from nibt.engine.batches import explain_batches
 from nibt.engine.spec import resolve
 from nibt.engine.targets import Contrast
 from nibt.evaluation.statistics import interval
-from nibt.methods.coalition_values import drawn_coalitions, least_squares
+from nibt.methods._coalitions import drawn_coalitions, least_squares
 from nibt.metrics.base import MetricInput
 from nibt.metrics.localization import PointingGame
 from nibt.metrics.rankings import AveragePrecision

@@ -13,12 +13,12 @@ from .engine.embeddings import contributions as contributions
 from .engine.embeddings import explain_embeddings as explain_embeddings
 from .engine.explain import compare as compare
 from .engine.explain import explain as explain
-from .engine.explain import explain_ranking as explain_ranking
-from .engine.explain import rank as rank
 from .engine.heads import HeadAblation as HeadAblation
 from .engine.heads import HeadName as HeadName
 from .engine.heads import ablate_heads as ablate_heads
 from .engine.heads import name_heads as name_heads
+from .engine.ranking import explain_ranking as explain_ranking
+from .engine.ranking import rank as rank
 from .engine.regions import regions as regions
 from .engine.replace import Replacement as Replacement
 from .engine.replace import replace_words as replace_words

@@ -13,7 +13,7 @@
   - OtherRequest    a folder or a file has the results of another request
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -48,6 +48,13 @@ class UnknownName(NibtError, LookupError):
     def __reduce__(self) -> tuple[type, tuple[str, Any, list[str]]]:
         """Return the class and the arguments, so that the error can be sent to another process."""
         return type(self), self._arguments
+
+
+def check_names(group: str, names: Iterable[Any], known: Collection[str]) -> None:
+    """Raise ``UnknownName`` for the first of some names that is not known."""
+    for name in names:
+        if name not in known:
+            raise UnknownName(group, name, known)
 
 
 class BadOption(NibtError, ValueError):

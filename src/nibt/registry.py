@@ -18,7 +18,7 @@ from inspect import cleandoc, getdoc, isabstract
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nibt.errors import BadInput, BadOption, UnknownName, Unsupported, reason
+from nibt.errors import BadInput, BadOption, UnknownName, Unsupported, check_names, reason
 from nibt.io import read_text
 from nibt.options import assignments
 
@@ -57,8 +57,7 @@ def available(group: str) -> list[str]:
     Raises:
         UnknownName: No group has that name.
     """
-    if group not in KINDS:
-        raise UnknownName("kinds", group, KINDS)
+    check_names("kinds", [group], KINDS)
     return list(_available(group))
 
 
@@ -103,17 +102,11 @@ def find(group: str, name: str) -> Any:
             ) from error
         plugin.name = name
         return plugin
-    if name not in available(group):
-        raise UnknownName(group, name, available(group))
+    check_names(group, [name], available(group))
     file = _files(group)[name]
     module = import_module(f"nibt.{group}.{(file.parent if file.stem == '__init__' else file).stem}")
     classes = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Plugin)]
     return [plugin for plugin in classes if plugin.name == name and not isabstract(plugin)][-1]
-
-
-def source(group: str, name: str) -> Path:
-    """Return the file of a plugin of nibt."""
-    return _files(group)[name]
 
 
 def documentation(group: str, name: str) -> str:
@@ -123,8 +116,7 @@ def documentation(group: str, name: str) -> str:
     """
     if name in _entry_points(group).names:
         return cleandoc(find(group, name).__doc__ or "")
-    if name not in available(group):
-        raise UnknownName(group, name, available(group))
+    check_names(group, [name], available(group))
     tree = ast.parse(read_text(_files(group)[name]))
     classes = (node for node in tree.body if isinstance(node, ast.ClassDef))
     declared = (node for node in classes if any(ast.unparse(word) == f"name={name!r}" for word in node.keywords))
@@ -244,13 +236,6 @@ class MethodSpec:
         options = assignments(pairs, f"an option of the method {text!r:.100}") if pairs else {}
         values = {key: None if value.lower() == "none" else value for key, value in options.items()}
         return cls(name, variant or "default", values)
-
-    @classmethod
-    def without_options(cls, text: str, caller: str) -> "MethodSpec":
-        """Parse a name with an optional variant, where results are stored under that name: it may have no options."""
-        if (spec := cls.parse(text)).options:
-            raise BadOption(f"methods of {caller} take no options (got {text!r}): name a method, or a variant of it")
-        return spec
 
     def __str__(self) -> str:
         name = self.name if self.variant == "default" else f"{self.name}:{self.variant}"

@@ -45,9 +45,8 @@ def expected():
     model, panels_by_pair = nibt.load_model(MODEL), {}
     for name in samples():
         for captions in CAPTIONS:
-            request = ExplainRequest.from_fields(
-                sample_file(name), captions, "each", MODEL, ["nib"], "default", Limits()
-            )
+            values = sample_file(name), captions, "each", ["nib"], MODEL, "default"
+            request = ExplainRequest.of_values(values, Limits())
             *_, panels = explain_steps(request, model)
             panels_by_pair[name, captions] = data_of(view.fragment(panels))["panels"]
     return panels_by_pair

@@ -11,4 +11,5 @@ LIMITS = Limits()
 
 def make_request(captions: Any = "a cat", mode: Any = "each", methods: Any = ("nib",), **others: Any) -> ExplainRequest:
     fields = {"file": sample_file("coffee"), "model": "scenes", "variant": "default", "limits": LIMITS, **others}
-    return ExplainRequest.from_fields(captions=captions, mode=mode, methods=methods, **fields)
+    values = fields["file"], captions, mode, methods, fields["model"], fields["variant"], fields.get("against")
+    return ExplainRequest.of_values(values, fields["limits"])

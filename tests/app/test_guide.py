@@ -5,7 +5,7 @@ from markupsafe import escape
 
 pytest.importorskip("latex2mathml", reason="needs formulas: pip install -e '.[app]'")
 
-from nibt.app.guide import help_page
+from nibt.app.methods import help_page
 from nibt.registry import available, find, summary
 from tests.helpers import check_page
 

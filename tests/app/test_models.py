@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nibt.app.cache import ModelCache, SerialExecutor, load_named
+from nibt.app.cache import ModelCache, in_thread, load_named
 from nibt.app.methods import MethodFacts
 from nibt.errors import BadInput, UnknownName
 from nibt.models.base import Model
@@ -53,7 +53,7 @@ def test_models_and_generators_are_chosen_by_the_mode(clip_folder: Path, tmp_pat
 
 
 def test_serial_executor_runs_one_step_at_a_time() -> None:
-    executor, running, most, threads = SerialExecutor(), 0, 0, set[int]()
+    thread, running, most, threads = ThreadPoolExecutor(1), 0, 0, set[int]()
 
     def parts() -> Iterator[int]:
         nonlocal running, most
@@ -66,7 +66,7 @@ def test_serial_executor_runs_one_step_at_a_time() -> None:
             yield number
 
     with ThreadPoolExecutor(8) as visitors:
-        actual = list(visitors.map(lambda _: list(executor.iterate(parts())), range(8)))
+        actual = list(visitors.map(lambda _: list(in_thread(thread, parts())), range(8)))
     assert actual == [list(range(5))] * 8
     assert (most, len(threads)) == (1, 1)
 
@@ -76,7 +76,7 @@ def test_serial_executor_raises_in_the_caller() -> None:
         yield 1
         raise BadInput("no")
 
-    actual = SerialExecutor().iterate(parts())
+    actual = in_thread(ThreadPoolExecutor(1), parts())
     assert next(actual) == 1
     with pytest.raises(BadInput, match="no"):
         next(actual)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nibt.app.cache import ModelCache
+from nibt.app.cache import ModelCache, ResultCache
+from nibt.app.limits import Limits
 from nibt.data.images import sample_captions, sample_file
 
 SCRIPT = """
@@ -63,25 +64,26 @@ def test_link_with_a_mode_alone_opens_it() -> None:
 
 @pytest.mark.slow
 def test_mode_of_answers_opens_with_a_prompt_unless_the_visitor_gave_something(tmp_path: Path) -> None:
-    gr, opening_of = pytest.importorskip("gradio"), pytest.importorskip("nibt.app.events").opening_of
+    gr, open_mode = pytest.importorskip("gradio"), pytest.importorskip("nibt.app.events").open_mode
     collage, caption, kept = sample_file("collage"), sample_captions()["collage"], (gr.skip(), gr.skip())
-    image, prompt = opening_of(collage, caption, "answer")
+    image, prompt = open_mode(collage, caption, "answer")
     assert (Path(image).stem, prompt) == ("scene", "what is left of the house ?")
-    image, again = opening_of(Path(image), prompt, "each")
+    image, again = open_mode(Path(image), prompt, "each")
     assert (Path(image).stem, again) == ("collage", caption)
     (tmp_path / "mine.png").write_bytes(b"a photograph")
     for file in (tmp_path / "mine.png", sample_file("coffee"), None):
         for mode in ("answer", "each", "labels"):
-            assert all(opening_of(file, text, mode) == kept for text in (caption, prompt, "", "my words"))
-    assert all(opening_of(collage, text, "answer") == kept for text in ("", "my own words"))
+            assert all(open_mode(file, text, mode) == kept for text in (caption, prompt, "", "my words"))
+    assert all(open_mode(collage, text, "answer") == kept for text in ("", "my own words"))
 
 
 @pytest.mark.slow
 def test_a_model_that_does_not_fit_is_replaced_in_words_and_comes_back() -> None:
-    gr, fitting_model = pytest.importorskip("gradio"), pytest.importorskip("nibt.app.events").fitting_model
+    gr, events = pytest.importorskip("gradio"), pytest.importorskip("nibt.app.events")
     models = ModelCache(["lite", "scenes"], generators=ModelCache(["writer", "other"]))
-    name, earlier, message = fitting_model(models, "answer", "scenes", "")
+    fit_model = events.Events(models, Limits(), ResultCache(60.0)).fit_model
+    name, earlier, message = fit_model("answer", "scenes", "")
     assert (name, earlier) == ("writer", "scenes")
     assert "The model is now writer, since scenes does not write answers." in message
-    assert fitting_model(models, "labels", "writer", "scenes")[:2] == ("scenes", "writer")
-    assert fitting_model(models, "labels", "lite", "other") == (gr.skip(),) * 3
+    assert fit_model("labels", "writer", "scenes")[:2] == ("scenes", "writer")
+    assert fit_model("labels", "lite", "other") == (gr.skip(),) * 3

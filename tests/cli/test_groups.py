@@ -1,6 +1,6 @@
 """Option groups become options of a command, once each, and come back as the groups."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from nibt.cli.groups import OptionGroup, expand_groups
+from nibt.cli.main import app
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class Model(OptionGroup, panel="Model"):
 
 @dataclass(frozen=True, kw_only=True)
 class Method(OptionGroup, panel="Method"):
-    set: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE")] = field(default_factory=list)
+    set: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE")] = None
     tolerance: Annotated[float, typer.Option()] = 0.1
 
     def __post_init__(self) -> None:
@@ -30,7 +31,7 @@ class Method(OptionGroup, panel="Method"):
 @dataclass(frozen=True, kw_only=True)
 class Inputs(OptionGroup):
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...")]
-    labels: Annotated[Path | None, typer.Option(rich_help_panel="Labels")] = None
+    labels: Annotated[Path | None, typer.Option()] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ def test_options_reach_their_groups_from_any_place(command: Any, called: list[An
 def test_a_list_is_not_shared_between_calls(command: Any, called: list[Any]) -> None:
     run(command, "a", "--set", "x=1")
     run(command, "a")
-    assert [method.set for _, _, method, _ in called] == [["x=1"], []]
+    assert [method.set for _, _, method, _ in called] == [["x=1"], None]
 
 
 @pytest.mark.parametrize(
@@ -101,8 +102,8 @@ def test_a_mistake_exits_with_2_and_names_the_option(
 
 def test_help_has_a_panel_per_group(command: Any) -> None:
     output = run(command, "-h").output
-    panels = ("Arguments", "Model", "Labels", "Method")
-    assert [output.count(f"─ {panel} ") for panel in panels] == [1, 1, 1, 1]
+    panels = ("Arguments", "Model", "Method")
+    assert [output.count(f"─ {panel} ") for panel in panels] == [1, 1, 1]
     assert min(panels, key=lambda panel: output.index(f"─ {panel} ")) == "Arguments"
     model = output.index("─ Model ")
     assert model < output.index("--size") < output.index("╰", model)
@@ -126,30 +127,9 @@ def test_a_group_is_left_as_it_was(command: Any) -> None:
     assert option.rich_help_panel is None
 
 
-def test_an_option_of_two_groups_is_refused() -> None:
-    def explain(one: Model, other: LargeModel) -> None: ...
-
-    with pytest.raises(TypeError, match=r"model.* twice"):
-        expand_groups(explain)
-
-
-def test_a_flag_of_two_groups_is_refused() -> None:
-    @dataclass(frozen=True, kw_only=True)
-    class Mask(OptionGroup):
-        mask: Annotated[str, typer.Option("--mask", "-m")] = ""
-
-    def explain(one: Model, other: Mask) -> None: ...
-
-    with pytest.raises(TypeError, match="-m twice"):
-        expand_groups(explain)
-
-
-def test_a_field_without_an_option_is_refused() -> None:
-    @dataclass(frozen=True, kw_only=True)
-    class Plain(OptionGroup):
-        name: str = ""
-
-    def explain(plain: Plain) -> None: ...
-
-    with pytest.raises(TypeError, match=r"Plain.name is not an option"):
-        expand_groups(explain)
+@pytest.mark.parametrize("name", typer.main.get_command(app).commands)  # pyright: ignore[reportAttributeAccessIssue]
+def test_no_two_options_of_a_command_share_a_flag(name: str) -> None:
+    """Typer would silently use the last one."""
+    command = typer.main.get_command(app).commands[name]  # pyright: ignore[reportAttributeAccessIssue]
+    flags = [flag for option in command.params for flag in (*option.opts, *option.secondary_opts)]
+    assert len(flags) == len(set(flags))

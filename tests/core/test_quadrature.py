@@ -113,14 +113,8 @@ def test_geometric_is_gauss_in_the_logarithm() -> None:
     ("quadrature", "steps", "floor", "message"),
     [
         ("simpson", 4, 0.1, "riemann, gauss, geometric"),
-        ("gauss", 0, 0.1, r"at least 1 \(got 0\)"),
         ("clenshaw_curtis", 1, 0.1, r"at least 2 with the quadrature clenshaw_curtis \(got 1\)"),
         ("late", 2, 0.1, r"steps must be 1 with the quadrature late \(got 2\)"),
-        ("riemann", -3, 0.1, r"at least 1 \(got -3\)"),
-        ("geometric", 4, 1.5, r"above 0 and below 1 \(got 1.5\)"),
-        ("geometric", 4, 1.0, r"above 0 and below 1 \(got 1.0\)"),
-        ("geometric", 4, 0.0, r"above 0 and below 1 \(got 0.0\)"),
-        ("geometric", 4, math.nan, r"above 0 and below 1 \(got nan\)"),
     ],
 )
 def test_nodes_reject_bad_rules(quadrature: str, steps: int, floor: float, message: str) -> None:

@@ -11,7 +11,8 @@ import nibt
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
 from nibt.errors import BadOption
-from nibt.methods.coalition_values import Banzhaf, drawn_coalitions, least_squares, subsets
+from nibt.methods._coalitions import drawn_coalitions, least_squares, subsets
+from nibt.methods.coalition_values import Banzhaf
 from nibt.methods.fixlip import FIxLIP, Game, cross_coefficients
 from tests import linear, tiny
 

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 import nibt
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
+from nibt.methods._coalitions import subsets
 from nibt.methods._vectors import word_game
-from nibt.methods.coalition_values import Banzhaf, Shapley, subsets
+from nibt.methods.coalition_values import Banzhaf, Shapley
 from nibt.methods.fixlip import FIxLIP, Game, cross_coefficients
 from nibt.methods.masks import Occlusion
 from tests import tiny

@@ -14,7 +14,7 @@ from nibt.io import one_line
 from nibt.report.colors import DEFAULT
 from nibt.report.html.view import page
 from nibt.results.answer import change_image
-from nibt.results.base import as_bytes
+from nibt.results.base import as_text
 from nibt.results.explanation import Explanation, Ranked
 from tests.answers import PEAK, WHOLE, answer
 
@@ -52,7 +52,7 @@ def test_one_line_is_printable_and_keeps_what_is(text: str) -> None:
 def test_every_output_takes_any_text(text: str, capsys: Any) -> None:
     shown = with_text(text)
     assert nibt.draw(shown).size[0] > 0
-    assert isinstance(json.loads(as_bytes(shown.to_json())), dict)
+    assert isinstance(json.loads(as_text(shown.to_json()).encode()), dict)
     page(shown).encode()
     show([shown], DEFAULT)
     out = capsys.readouterr().out

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nibt.app.methods import ForwardTimes, MethodFacts, generator_facts, measure_forwards, method_facts
-from nibt.errors import BadInput, UnknownName
+from nibt.errors import BadInput, check_names
 from nibt.models._failures import embedded, embedded_generators
 from nibt.models._load_generator import is_generator, load_generator
 from nibt.models._loading import load_model
@@ -161,8 +161,7 @@ class ModelCache:
 
     def get(self, name: str) -> Any:
         """Return a model, and load it if necessary."""
-        if name not in self.names:
-            raise UnknownName("models", name, self.names)
+        check_names("models", [name], self.names)
         with self._lock:
             if name in self._kept_names:
                 if name not in self._kept:
@@ -175,16 +174,7 @@ class ModelCache:
             return model
 
 
-class SerialExecutor:
-    """One thread that runs all computations one after another, so that they reuse the same memory."""
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "nibt-compute")
-
-    def iterate(self, items: Iterator[_Item]) -> Iterator[_Item]:
-        """Yield the items, each computed in the thread but in the context of the caller. An item must not be None."""
-        while True:
-            item = self._thread.submit(copy_context().run, next, items, None).result()
-            if item is None:
-                return
-            yield item
+def in_thread(thread: ThreadPoolExecutor, items: Iterator[_Item]) -> Iterator[_Item]:
+    """Yield the items, each computed in the thread but in the context of the caller. An item must not be None."""
+    while (item := thread.submit(copy_context().run, next, items, None).result()) is not None:
+        yield item

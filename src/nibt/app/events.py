@@ -3,6 +3,7 @@
 import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from nibt.app.cache import ModelCache, ResultCache, SerialExecutor
+from nibt.app.cache import ModelCache, ResultCache, in_thread
 from nibt.app.limits import Limits, Questions
 from nibt.app.methods import DEFAULT
 from nibt.app.render import answer_events, first_update, model_facts, notice, sample_captions
@@ -44,7 +45,8 @@ class Events:
 
     def __init__(self, models: ModelCache, limits: Limits, results: ResultCache) -> None:
         self._models, self._limits, self._results = models, limits, results
-        self._executor, self._questions = SerialExecutor(), Questions()
+        self._questions = Questions()
+        self._thread = ThreadPoolExecutor(1, "nibt-compute")  # all computations reuse the same memory
         self._opening = Link(_OPENING, sample_captions()[_OPENING], Mode.each, models.names[0], (DEFAULT,), "default")
 
     def ask(self, request: gr.Request, number: Any, *values: Any) -> Any:
@@ -63,7 +65,7 @@ class Events:
             yield gr.skip(), gr.skip()
             return
         answers = answer_events(self._models, self._limits, self._results, _with_path(values), is_wanted)
-        for update in self._executor.iterate(answers):
+        for update in in_thread(self._thread, answers):
             if not is_wanted():
                 break
             yield (
@@ -95,7 +97,7 @@ class Events:
         # loading and the first map are one step: a visitor who comes between would compute the same map again
         maps = (update for update in updates if update.answer is not None)
         with suppress(RuntimeError):  # a server that is stopped starts no further step
-            for update in self._executor.iterate(maps):
+            for update in in_thread(self._thread, maps):
                 if not update.message:
                     break
 
@@ -111,8 +113,16 @@ class Events:
         return model_facts(self._models, name, setting, self._limits)
 
     def fit_model(self, mode: Any, name: Any, earlier: Any) -> Any:
-        """Return the model for a mode, the one that it replaces, and a message that says so."""
-        return fitting_model(self._models, mode, name, earlier)
+        """Return the model for a mode, the one that it replaces, and a message that says so.
+
+        A selected model that does not fit is replaced by the one that was selected earlier, or by the first that fits.
+        """
+        names = self._models.for_answers(mode == Mode.answer.value).names
+        if name in names:
+            return gr.skip(), gr.skip(), gr.skip()
+        fitting = earlier if earlier in names else names[0]
+        does = "write answers" if mode == Mode.answer.value else "rate captions"
+        return fitting, name, notice(f"The model is now {fitting}, since {name} does not {does}.")
 
 
 def _with_path(values: Sequence[Any]) -> list[Any]:
@@ -142,13 +152,9 @@ def show_against(mode: Any) -> Any:
     return gr.Image(visible=True if mode == Mode.images.value else "hidden")
 
 
-def open_mode(upload: Any, *values: Any) -> Any:
+def open_mode(upload: Any, captions: Any, mode: Any) -> Any:
     """Return the image and captions with which a mode opens, in place of those that the page itself gave."""
-    return opening_of(*_with_path([upload, *values]))
-
-
-def opening_of(file: Path | None, captions: Any, mode: Any) -> Any:
-    """Return the image and captions with which a mode opens, in place of those that the page itself gave."""
+    (file,) = _with_path([upload])
     openings = [_OF_ANSWERS, (_OPENING, sample_captions()[_OPENING])]
     opening, before = openings if mode == Mode.answer.value else openings[::-1]
     is_own = file is not None and file.is_file() and file.read_bytes() == sample_file(before[0]).read_bytes()
@@ -168,21 +174,6 @@ def with_openings(models: ModelCache, query: Mapping[str, str]) -> dict[str, str
     opening = {"image": image, "captions": captions} if "captions" not in query else {}
     opening |= {"against": AGAINST} if mode == Mode.images.value else {}
     return {"model": models.for_answers(mode == Mode.answer.value).names[0], **opening, **query} if query else {}
-
-
-def fitting_model(models: ModelCache, mode: Any, name: Any, earlier: Any) -> Any:
-    """Return the model for a mode, the one that it replaces, and a message that says so.
-
-    A selected model that does not fit is replaced by the one that was selected earlier, or by the first one that fits.
-    """
-    names = models.for_answers(mode == Mode.answer.value).names
-    if name in names:
-        return gr.skip(), gr.skip(), gr.skip()
-    fitting, does = (
-        earlier if earlier in names else names[0],
-        "write answers" if mode == Mode.answer.value else "rate captions",
-    )
-    return fitting, name, notice(f"The model is now {fitting}, since {name} does not {does}.")
 
 
 def load_sample(event: gr.EventData) -> tuple[Any, Any]:

@@ -17,17 +17,15 @@ from nibt.io import load_json
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; connect-src 'self'; object-src 'none'; "
     "worker-src 'self' blob:; base-uri 'self'; form-action 'self'"
 )
-UNFRAMED = "; frame-ancestors 'self'"
-"""Other pages may not show this one in a frame."""
 SECURITY_HEADERS = {
-    "content-security-policy": CONTENT_SECURITY_POLICY + UNFRAMED,
+    # other pages may not show this one in a frame
+    "content-security-policy": f"{CONTENT_SECURITY_POLICY}; frame-ancestors 'self'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "permissions-policy": "camera=(self), microphone=(), geolocation=()",
@@ -72,7 +70,7 @@ class Guard:
 
     def __init__(
         self,
-        app: App,
+        app: Callable[[Scope, Receive, Send], Awaitable[None]],
         folder: Path,
         max_upload: int,
         max_stored: int = 500_000_000,

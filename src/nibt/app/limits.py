@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nibt.errors import BadInput, NibtError
+from nibt.errors import NibtError
 
 MAX_VISITORS = 10_000
 
@@ -26,19 +26,6 @@ class Limits:
     timeout: float = 60.0
     max_queue: int = 20
     retention: float = 600.0
-
-    def check_captions(self, captions: list[str]) -> None:
-        """Check the number and the length of captions."""
-        characters = sum(map(len, captions))
-        if characters > self.characters:
-            raise BadInput(
-                f"the captions have {characters:,} characters, and this page takes {self.characters:,}: shorten them"
-            )
-        if len(captions) > self.captions:
-            raise BadInput(
-                f"there are {len(captions)} captions, and this page takes {self.captions} at once: leave out "
-                f"{len(captions) - self.captions}"
-            )
 
     def deadline(self, start: float, later_steps: int) -> float:
         """Return the time at which a step must end; a tenth of the time is reserved for each later step."""

@@ -1,22 +1,25 @@
-"""The methods of the page: their kinds, their times on this machine, and why a model cannot run them."""
+"""The methods of the page: their kinds, their times on this machine, why a model cannot run them, and its help page."""
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
 
+from latex2mathml.converter import convert
 from markupsafe import Markup
 
 from nibt.data.images import SAMPLE, read_image, sample_captions, samples
 from nibt.engine.answers import resolved_method
 from nibt.errors import NibtError, Unsupported
+from nibt.io import read_text
 from nibt.methods.base import SIDES, Method
 from nibt.models._answers import Generator
 from nibt.models.base import Model
-from nibt.registry import MethodSpec, available, find, summary
-from nibt.report.html.document import macros
+from nibt.registry import MethodSpec, available, documentation, find, summary
+from nibt.report.html.document import document, macros, template
 from nibt.types import Modality
 
 DEFAULT = "nib"
@@ -169,3 +172,22 @@ def duration(seconds: float) -> str:
     if seconds >= 10:
         return f"{10 * round(seconds / 10)} s"
     return f"{max(seconds, 0.1):.1f} s" if seconds < 1 else f"{seconds:.0f} s"
+
+
+def help_page() -> str:
+    """Return the help page as an HTML document that loads nothing."""
+    categories = [
+        (CATEGORIES[category], [find("methods", name) for name in names]) for category, names in by_category().items()
+    ]
+    body = template("guide.html", "nibt.app").render(categories=categories, paragraphs=_paragraphs, formula=_formula)
+    return document("nibt: how to read a map", body, read_text(files("nibt.app") / "guide.css"))
+
+
+def _formula(text: str, display: str = "inline") -> Markup:
+    return Markup(convert(text, display=display))
+
+
+def _paragraphs(name: str) -> Iterator[str | list[str]]:
+    """Yield the paragraphs of a docstring: a formula between ``$$``, or texts with the formulas between them."""
+    for text in documentation("methods", name).partition("\n\nArgs:")[0].split("\n\n"):
+        yield text.strip("$") if text.startswith("$$") else re.split(r"\$(.+?)\$", text.replace("``", ""), flags=re.S)

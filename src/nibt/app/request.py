@@ -15,7 +15,8 @@ from nibt.app.limits import Limits, Replaced
 from nibt.app.methods import variant_of
 from nibt.data.images import SAMPLE, ImageInput, decode_image, open_image, read_image, sample_file, samples
 from nibt.engine.answers import explain_answer
-from nibt.engine.explain import explain, explain_ranking
+from nibt.engine.explain import explain
+from nibt.engine.ranking import explain_ranking
 from nibt.engine.regions import regions
 from nibt.errors import BadInput, NibtError
 from nibt.io import one_line, unicode_text
@@ -58,18 +59,9 @@ class ExplainRequest:
     """The second image of the mode ``images``."""
 
     @classmethod
-    def from_fields(
-        cls,
-        file: Path | None,
-        captions: Any,
-        mode: Any,
-        model: Any,
-        methods: Any,
-        variant: Any,
-        limits: Limits,
-        against: Path | None = None,
-    ) -> "ExplainRequest":
-        """Return the request of the input fields, whose values may come from any client."""
+    def of_values(cls, values: Sequence[Any], limits: Limits) -> "ExplainRequest":
+        """Return the request of the values of the input fields, in the order of the page, from any client."""
+        file, captions, mode, methods, model, variant, *against = values
         texts = all(isinstance(value, str) for value in (captions, mode, model, variant))
         if not texts or not isinstance(methods, list | tuple) or not all(isinstance(name, str) for name in methods):
             raise BadInput("captions, mode, model and variant must be strings, and methods must be a list of names")
@@ -81,7 +73,16 @@ class ExplainRequest:
         if mode == Mode.answer:
             prompt, _, answer = captions.partition("\n")
             lines = [prompt.strip(), *filter(None, [" ".join(answer.split())])]
-        limits.check_captions(lines)
+        characters = sum(map(len, lines))
+        if characters > limits.characters:
+            raise BadInput(
+                f"the captions have {characters:,} characters, and this page takes {limits.characters:,}: shorten them"
+            )
+        for noun, items, most in (("captions", lines, limits.captions), ("methods", methods, limits.methods)):
+            if len(items) > most:
+                raise BadInput(
+                    f"there are {len(items)} {noun}, and this page takes {most} at once: leave out {len(items) - most}"
+                )
         if not lines:
             raise BadInput("write a caption first, such as a description of the image")
         if mode == Mode.contrast and len(lines) > 2:
@@ -92,22 +93,12 @@ class ExplainRequest:
             raise BadInput(f"this mode needs at least two captions or labels, one per line (got {len(lines)})")
         if not methods:
             raise BadInput("choose at least one method, under Methods")
-        if len(methods) > limits.methods:
-            raise BadInput(
-                f"there are {len(methods)} methods, and this page takes {limits.methods} at once: leave out "
-                f"{len(methods) - limits.methods}"
-            )
         for method in methods:
             find("methods", method)
         image = read_upload(file, limits)
-        second = read_upload(against, limits, "the other image") if mode == Mode.images else None
+        noun = "the other image"
+        second = read_upload(next(iter(against), None), limits, noun) if mode == Mode.images else None
         return cls(image, tuple(lines), Mode(mode), model, tuple(methods), variant, second)
-
-    @classmethod
-    def of_values(cls, values: Sequence[Any], limits: Limits) -> "ExplainRequest":
-        """Return the request of the values of the input fields, in the order of the page."""
-        file, captions, mode, methods, model, variant, *against = values
-        return cls.from_fields(file, captions, mode, model, methods, variant, limits, *against)
 
     @property
     def steps(self) -> int:

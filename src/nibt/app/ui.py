@@ -10,9 +10,8 @@ from gradio.themes import Base
 
 from nibt.app.cache import FORMATS, ModelCache, ResultCache
 from nibt.app.events import CAPTIONS, Events, describe_captions, load_sample, open_mode, show_against
-from nibt.app.guide import help_page
 from nibt.app.limits import Limits
-from nibt.app.methods import DEFAULT, method_fields
+from nibt.app.methods import DEFAULT, help_page, method_fields
 from nibt.app.render import EMPTY, HELP, INTRODUCTION, WAITING, model_facts, sample_buttons
 from nibt.app.request import Mode
 from nibt.io import read_text
@@ -105,7 +104,14 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
                 fields = [image, captions, mode, methods, model_name, variant, against]
             with gr.Column(scale=3, min_width=300, elem_id="result"):
                 answer = gr.HTML(EMPTY, elem_id="answer", js_on_load=_read_file("answer.js"), **_PLAIN)
-        _connect_fields(events, image, sample, captions, mode, message, [model_name, variant], facts)
+        selection = [model_name, variant]
+        for choice in selection:
+            choice.change(events.show_facts, selection, facts, **_IMMEDIATE)
+        mode.change(describe_captions, mode, captions, **_IMMEDIATE)
+        mode.change(open_mode, [image, captions, mode], [image, captions], preprocess=False, **_IMMEDIATE)
+        earlier = gr.State("")  # the model that was selected before the mode needed another one
+        mode.change(events.fit_model, [mode, model_name, earlier], [model_name, earlier, message], **_IMMEDIATE)
+        sample.click(load_sample, None, [image, captions], **_IMMEDIATE)
         mode.change(show_against, mode, against, preprocess=False, **_IMMEDIATE)
         events.start_preparation()
         linked = [gr.Image(type="filepath", visible="hidden"), gr.Textbox(visible="hidden")]
@@ -129,28 +135,14 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
             )
             .success(events.explain, [number, *fields], [answer, message], trigger_mode="always_last", **_QUEUED)
             # the model was loaded, and the method's time is known
-            .then(events.show_facts, [model_name, variant], facts, **_IMMEDIATE)
+            .then(events.show_facts, selection, facts, **_IMMEDIATE)
         )
-        blocks.load(events.show_facts, [model_name, variant], facts, **_IMMEDIATE)
+        blocks.load(events.show_facts, selection, facts, **_IMMEDIATE)
         blocks.unload(events.leave)
         stop_button.click(None, None, number, js=_NEXT_NUMBER, show_progress="hidden").then(
             events.stop, number, message, **_IMMEDIATE
         )
     return blocks
-
-
-def _connect_fields(
-    events: Events, image: Any, sample: Any, captions: Any, mode: Any, message: Any, selection: list[Any], facts: Any
-) -> None:
-    """Let the fields follow the mode, the sample and the selected model."""
-    for choice in selection:
-        choice.change(events.show_facts, selection, facts, **_IMMEDIATE)
-    mode.change(describe_captions, mode, captions, **_IMMEDIATE)
-    mode.change(open_mode, [image, captions, mode], [image, captions], preprocess=False, **_IMMEDIATE)
-    earlier = gr.State("")  # the model that was selected before the mode needed another one
-    model_name = selection[0]
-    mode.change(events.fit_model, [mode, model_name, earlier], [model_name, earlier, message], **_IMMEDIATE)
-    sample.click(load_sample, None, [image, captions], **_IMMEDIATE)
 
 
 def _inputs() -> list[Any]:

@@ -39,7 +39,7 @@ from nibt.report.colors import DEFAULT, INK
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, below, centered, resized, stacked, text_rows, tile
 from nibt.report.request import legend, method_line
-from nibt.results.base import as_bytes
+from nibt.results.base import as_text
 from nibt.results.explanation import Explanation, is_noise
 from nibt.results.pixels import to_pixels
 
@@ -126,7 +126,7 @@ class Watch:
             explanations = explain(load_model(model, **self.loading), images, captions, self.method)
         with self._folder.writing(self._request):
             earlier = self._earlier(step, explanations)
-            data = as_bytes([explanation.to_json() for explanation in explanations])
+            data = as_text([explanation.to_json() for explanation in explanations]).encode()
             self._folder.add(ChunkFile(f"{step:08}", data, suffix=".json"))
             self.explanations = dict(sorted({**earlier, step: explanations}.items()))
             rows, text = list(self._rows()), StringIO()

@@ -51,7 +51,6 @@ def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
             parameters += _expanded(hint)
         else:
             parameters.append(parameter.replace(annotation=hint, kind=Parameter.KEYWORD_ONLY))
-    _check_unique(command, parameters)
     parameters.sort(key=lambda parameter: not isinstance(_typer_info(parameter.annotation), ArgumentInfo))
 
     @wraps(command)
@@ -71,17 +70,10 @@ def _expanded(group: type[OptionGroup]) -> Iterator[Parameter]:
     """Yield a parameter for each field of a group."""
     hints, bare = get_type_hints(group, include_extras=True), get_type_hints(group)
     for field in fields(group):
-        info = _typer_info(hints[field.name])
-        if info is None:
-            raise TypeError(
-                f"{group.__name__}.{field.name} is not an option: annotate it with Annotated[type, typer.Option(...)] "
-                "or typer.Argument(...)"
-            )
-        info = copy(info)
-        info.rich_help_panel = info.rich_help_panel or group.panel
+        info = copy(_typer_info(hints[field.name]))
+        assert info is not None, f"{group.__name__}.{field.name} is not an option"
+        info.rich_help_panel = group.panel
         default = Parameter.empty if field.default is MISSING else field.default
-        if field.default_factory is not MISSING:
-            default = field.default_factory()
         annotation = Annotated[bare[field.name], info]
         yield Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
@@ -91,16 +83,3 @@ def _typer_info(annotation: Any) -> OptionInfo | ArgumentInfo | None:
     if get_origin(annotation) is not Annotated:
         return None
     return next((info for info in get_args(annotation)[1:] if isinstance(info, OptionInfo | ArgumentInfo)), None)
-
-
-def _check_unique(command: Callable[..., Any], parameters: list[Parameter]) -> None:
-    """Check that no two groups of a command share a name, since typer would silently use the last one."""
-    taken: set[str] = set()
-    for parameter in parameters:
-        info = _typer_info(parameter.annotation)
-        # in an annotated option, typer stores the first flag as the default
-        declared = (info.default, *(info.param_decls or ())) if info else ()
-        names = {parameter.name, *(flag for flags in declared if isinstance(flags, str) for flag in flags.split("/"))}
-        if shared := sorted(taken & names):
-            raise TypeError(f"{command.__name__} has {', '.join(shared)} twice: give each option to one group")
-        taken |= names

@@ -140,7 +140,7 @@ class CliInputs:
         """Return the inputs with images and captions that are read, before a model is loaded."""
         from nibt.data.images import read_image
         from nibt.data.pair import Caption, read_caption
-        from nibt.engine.explain import read_ranking
+        from nibt.engine.ranking import read_ranking
 
         read_first, read_second = (read_image if side == "image" else read_caption for side in self.modalities)
         firsts: list[Any] = [read_first(item) for item in self.firsts]
@@ -162,7 +162,8 @@ class CliInputs:
 
     def explain(self, model: "Model", quiet: bool, options: Keywords) -> "list[Explanation]":
         """Explain each first with each second, or the best of the candidates for each of the others."""
-        from nibt.engine.explain import compare, explain, explain_ranking
+        from nibt.engine.explain import compare, explain
+        from nibt.engine.ranking import explain_ranking
 
         pairs = [(first, second) for first in self.firsts for second in self.seconds]
         if not self.ranked:

@@ -18,11 +18,10 @@ from typer.core import TyperCommand, TyperOption
 from nibt import __version__
 from nibt.cli.answer import answer
 from nibt.cli.evaluation import audit, bench
-from nibt.cli.explain import explain
+from nibt.cli.explain import explain, regions
 from nibt.cli.jobs import batch, show
 from nibt.cli.list import list_parts
 from nibt.cli.models import calibrate, check
-from nibt.cli.regions import regions
 from nibt.cli.roar import roar
 from nibt.cli.serve import serve
 from nibt.cli.terminal import complain, interruptible, safe_streams, say

@@ -9,7 +9,7 @@ from typer import Option
 
 from nibt.cli.groups import OptionGroup
 from nibt.cli.terminal import say, show_progress
-from nibt.errors import BadOption, UnknownName
+from nibt.errors import BadOption, check_names
 from nibt.options import BatchSize, Keywords, assignments, field_types, parsed
 from nibt.registry import MethodSpec, available
 
@@ -142,10 +142,6 @@ class MethodsOptions(OptionGroup, panel="Method"):
         """The methods, each once."""
         return list(dict.fromkeys(self.method or ["nib"]))
 
-    @property
-    def specs(self) -> dict[str, MethodSpec]:
-        return {text: MethodSpec.parse(text) for text in self.texts}
-
 
 @dataclass(frozen=True, kw_only=True)
 class TargetOptions(OptionGroup, panel="Target"):
@@ -172,8 +168,8 @@ class TargetOptions(OptionGroup, panel="Target"):
     ] = None
 
     def __post_init__(self) -> None:
-        if self.target is not None and self.target not in available("targets"):
-            raise UnknownName("targets", self.target, available("targets"))
+        if self.target is not None:
+            check_names("targets", [self.target], available("targets"))
 
     @property
     def against_images(self) -> list[str]:
@@ -284,9 +280,7 @@ def is_image(item: str) -> bool:
 def typed_assignments(texts: list[str] | None, option: str, types: Mapping[str, Any]) -> Keywords:
     """Return ``name=value`` texts as typed values; the names must be among those of ``types``."""
     values = assignments(texts or [], option)
-    for name in values:
-        if name not in types:
-            raise UnknownName(f"{option} options", name, types)
+    check_names(f"{option} options", values, types)
     return {name: parsed(name, value, types[name]) for name, value in values.items()}
 
 

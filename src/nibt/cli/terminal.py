@@ -15,7 +15,7 @@ from typing import Any
 import rich.progress
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, ProgressColumn, SpinnerColumn
+from rich.progress import BarColumn, RenderableColumn, SpinnerColumn
 from rich.segment import Segment
 from rich.table import Column
 from rich.text import Text
@@ -46,12 +46,7 @@ def print_json(data: Any) -> None:
     """Print data as JSON, which stays JSON in every encoding."""
     from nibt.results.base import as_text
 
-    text = as_text(data)
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        text = as_text(data, ascii_only=True)
-    sys.stdout.write(text)
+    sys.stdout.write(as_text(data, sys.stdout.encoding or "utf-8"))
 
 
 class Terminal(Console):
@@ -131,16 +126,9 @@ class Status:
         parts.append("" if left is None else f"about {clock(left)} left")
         return f"{self.name}: {', '.join(filter(None, parts))}"
 
-
-class _StatusColumn(ProgressColumn):
-    """The line of a status beside its bar, with the time of each refresh."""
-
-    def __init__(self, status: Status) -> None:
-        super().__init__(Column(no_wrap=True, overflow="ellipsis"))
-        self.status = status
-
-    def render(self, task: rich.progress.Task) -> Text:
-        return Text(self.status.line())
+    def __rich__(self) -> Text:
+        """Return the line beside a bar, with the time of each refresh."""
+        return Text(self.line())
 
 
 @contextmanager
@@ -154,7 +142,8 @@ def show_progress(name: str, quiet: bool, total: int | None = None) -> Iterator[
         with _lines(status), listening(status.update_inside):
             yield status.update
         return
-    columns = (SpinnerColumn(), BarColumn(10), _StatusColumn(status))
+    line = RenderableColumn(status, table_column=Column(no_wrap=True, overflow="ellipsis"))
+    columns = (SpinnerColumn(), BarColumn(10), line)
     bar = rich.progress.Progress(*columns, console=errors, transient=True)
     with bar, listening(status.update_inside):
         task = bar.add_task(status.name, total=status.total)

@@ -226,7 +226,13 @@ def perturbed(side: Side, radius: float, seed: int, sample: int) -> Iterator[Sid
         yield replace(side, trace=side.tower.trace(replace(side.inputs, values=side.inputs.values + added), lowest))
         return
     assert isinstance(side.tower, TextTower)
-    noise, caption_ids = _word_noise(side, radius, seed, sample), side.inputs.values
+    hidden, words, caption_ids = side.stem().hidden, side.inputs.words, side.inputs.values
+    assert words is not None
+    noise = torch.zeros_like(hidden)
+    for item, explained in enumerate(words.explained[:, : hidden.shape[1]].to(hidden.device)):
+        embeddings = hidden[item, explained]
+        drawn = item_rng(side.inputs, item, seed, _NOISE, sample).uniform(-1, 1, embeddings.shape)
+        noise[item, explained] = radius * embeddings.square().mean().sqrt() * torch.from_numpy(drawn).to(embeddings)
 
     def add(_: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:  # to the embeddings of these captions only
         ids = args[0]
@@ -235,17 +241,6 @@ def perturbed(side: Side, radius: float, seed: int, sample: int) -> Iterator[Sid
 
     with side.tower.embedding(add):
         yield replace(side, trace=side.tower.trace(side.inputs, lowest))
-
-
-def _word_noise(side: Side, radius: float, seed: int, sample: int) -> Float[Tensor, "batch token width"]:
-    hidden, words = side.stem().hidden, side.inputs.words
-    assert words is not None
-    noise = torch.zeros_like(hidden)
-    for item, explained in enumerate(words.explained[:, : hidden.shape[1]].to(hidden.device)):
-        embeddings = hidden[item, explained]
-        drawn = item_rng(side.inputs, item, seed, _NOISE, sample).uniform(-1, 1, embeddings.shape)
-        noise[item, explained] = radius * embeddings.square().mean().sqrt() * torch.from_numpy(drawn).to(embeddings)
-    return noise
 
 
 def without_ends(side: Side, keep: PerToken, rows: Bool[Tensor, "batch token"]) -> tuple[PerExample, PerExample]:

@@ -191,12 +191,12 @@ class Side:
             return self.trace.tower.blank(self.trace.inputs, layer)
         if name == "against":
             return self._other(layer, hidden)
-        if state == "mean" and layer is None:
-            raise BadOption(
-                f"baseline must be zero or blank at the first tokens, for which there are no mean states (got {name!r})"
-            )
         if state == "mean":
-            assert layer is not None
+            if layer is None:
+                raise BadOption(
+                    "baseline must be zero or blank at the first tokens, for which there are no mean states (got "
+                    f"{name!r})"
+                )
             return mean_states(self.model, path).state(self.trace.tower, self.trace.inputs, hidden, layer)
         raise BadOption(f"baseline must be zero, blank, mean, mean:FILE or against (got {name!r})")
 

@@ -54,8 +54,9 @@ def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
     named = [obj for obj in pair.objects if obj.spans]
     spans = list(word_spans(pair.caption, words))
     spans_of_names = [span for obj in named for span in obj.spans]
-    areas = [obj for obj in named if _has_area(obj)]
-    others = [obj for obj in pair.objects if not obj.spans and _has_area(obj)]
+    with_area = [obj for obj in pair.objects if obj.box is not None or obj.mask is not None]
+    areas = [obj for obj in with_area if obj.spans]
+    others = [obj for obj in with_area if not obj.spans]
     points = tuple(_seen_points(named, region))
     masks = [(seen_mask(pair, [obj], region), obj.without) for obj in areas]
     seen = [(mask, without) for mask, without in masks if mask.any()]
@@ -81,10 +82,6 @@ def _present(pair: Pair) -> list[int]:
         return np.unique(pair.label_map[pair.label_map >= 0]).tolist()
     names = {obj.name for obj in pair.objects}
     return [position for position, label in enumerate(pair.labels) if label in names or position == pair.label]
-
-
-def _has_area(obj: Object) -> bool:
-    return obj.box is not None or obj.mask is not None
 
 
 def _seen_points(objects: list[Object], region: Region) -> Iterator[Point]:

@@ -148,7 +148,6 @@ def repeated(values: Sequence[Any]) -> int | None:
 
 
 NOUNS: dict[Modality, str] = {"image": "image", "text": "caption"}
-_ARTICLES: dict[Modality, str] = {"image": "an", "text": "a"}
 
 
 def make_pairs(first: Any, second: Any, caller: str = "") -> tuple[list[Any], bool]:
@@ -168,7 +167,7 @@ def make_pairs(first: Any, second: Any, caller: str = "") -> tuple[list[Any], bo
         if len(of_items) > 1:
             raise BadInput(
                 f"the list in {place} place must have images only or captions only (a string in this place is "
-                f"{_ARTICLES[string]} {NOUNS[string]})"
+                f"{'an image' if string == 'image' else 'a caption'})"
             )
         kinds += of_items
     if kinds == ["text", "image"]:

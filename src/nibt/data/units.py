@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from nibt.errors import BadInput
-from nibt.types import ByValue, PerExample, PerToken, PerUnit, UnitValues
+from nibt.types import ByValue, PerExample, PerToken, PerUnit
 
 
 @dataclass(frozen=True)
@@ -212,11 +212,6 @@ class SequenceUnits(ByValue):
     def keep(self, scores: PerToken) -> PerUnit:
         """Return the scores of the cells and, after them, those of all rows, with 0 for rows without a word."""
         return torch.cat([self.grid.keep(scores), self.words.keep(scores)], -1)
-
-    def without_special(self, scores: UnitValues) -> UnitValues:
-        """Return scores of cells and rows, with 0 for rows without a word."""
-        cells, rows = scores[:, : self.grid.count], scores[:, self.grid.count :]
-        return torch.cat([cells, self.words.keep(rows)], 1)
 
     def __getitem__(self, item: int) -> "SequenceUnits":
         return replace(self, words=self.words[item])

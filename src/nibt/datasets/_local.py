@@ -1,10 +1,10 @@
 """Published data sets in a local folder with a known layout, with one or several captions per image."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,13 +13,10 @@ from PIL import Image
 from nibt.data.images import ImageInput
 from nibt.data.objects import Object, Point
 from nibt.data.pair import Pair, read_caption
-from nibt.datasets._files import natural
 from nibt.datasets._records import RecordDataset, whole_box
 from nibt.datasets.base import ImageLocation, Record, Wanted
 from nibt.errors import BadInput, BadOption
 from nibt.options import OneOf, Range
-
-CaptionScorer: TypeAlias = Callable[[ImageInput, Sequence[str]], Any]
 
 
 @dataclass(frozen=True)
@@ -161,11 +158,6 @@ def images_folder(root: Path, first: str) -> Path:
     return images if images.is_dir() and not (first and (root / first).is_file()) else root
 
 
-def in_order(files: Iterable[Path]) -> list[Path]:
-    """Return files in natural order of their names, since the order of a folder depends on the file system."""
-    return sorted(files, key=lambda file: natural(file.name))
-
-
 @dataclass(frozen=True, kw_only=True)
 class CaptionedDataset(LocalDataset):
     """Base class of data sets with several captions per image. ``count`` is the number of pairs.
@@ -180,7 +172,7 @@ class CaptionedDataset(LocalDataset):
     """
 
     choice: Annotated[str, OneOf(("first", "best", "all"))] = "first"
-    scorer: CaptionScorer | None = field(default=None, repr=False, compare=False)
+    scorer: Callable[[ImageInput, Sequence[str]], Any] | None = field(default=None, repr=False, compare=False)
     _best: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from nibt.datasets._files import SHARDS, existing, files_in, joined
 from nibt.datasets._records import SUFFIXES
 from nibt.datasets._table import TableDataset
 from nibt.datasets.base import Dataset
-from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.errors import BadInput, BadOption, check_names
 from nibt.options import Keywords, field_types, parsed
 from nibt.registry import available, find
 
@@ -96,9 +96,7 @@ def open_dataset(source: str, options: Mapping[str, Any]) -> Dataset:
     of_pictures: Keywords = {}  # files of pictures have no options
     if "options" in types and folder and not os.path.exists(folder):
         of_pictures = option_types(find("datasets", folder.partition(":")[0]))
-    for option in options:
-        if option not in types and option not in of_pictures:
-            raise UnknownName("options", option, {**of_pictures, **types})
+    check_names("options", options, {**of_pictures, **types})
     values = {option: parsed(option, value, types[option]) for option, value in options.items() if option in types}
     inside = {option: parsed(option, options[option], of_pictures[option]) for option in options if option not in types}
     if inside:
@@ -125,9 +123,7 @@ def option_types(dataset_class: Any) -> Keywords:
 def _open_path(path: str, options: Mapping[str, Any]) -> Dataset:
     """Open the pairs of a file or a folder, whose options are its columns, and the number and order of its pairs."""
     names = ("image", "caption", "key", "split", "seed", "count")
-    for name in options:
-        if name not in names:
-            raise UnknownName("options", name, names)
+    check_names("options", options, names)
     order = {name: options.get(name) for name in ("seed", "count")}
     data = open_pairs(path, **{name: value for name, value in options.items() if name not in order})
     return replace(data, **order)  # pyright: ignore[reportCallIssue]

@@ -16,7 +16,6 @@ from nibt.options import OneOf, Range
 
 PREFIX = "a photo of a "
 _CLASSES = 1000  # of ImageNet
-_SYNSET = re.compile("n[0-9]{8}")
 
 
 class SynsetImage(NamedTuple):
@@ -27,11 +26,6 @@ class SynsetImage(NamedTuple):
     where: str
     boxes: tuple[Edges, ...] = ()
     outline: Any = None
-
-    @property
-    def name(self) -> str:
-        """The name of the file of the image or, inside of a file, its location."""
-        return self.image.name if isinstance(self.image, Path) else self.where
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +71,7 @@ class SynsetDataset(LocalDataset):
                 raise BadInput(
                     f"each must be at most {len(members)}, the number of images of {synset} (got {self.each})"
                 )
-            members.sort(key=lambda labeled: natural(labeled.name))
+            members.sort(key=lambda each: natural(each.image.name if isinstance(each.image, Path) else each.where))
             caption = PREFIX + names[synset]
             spans = ((len(PREFIX), len(caption)),)
             for labeled in members[: self.each]:
@@ -103,7 +97,7 @@ class SplitSynsets(SynsetDataset):
 
 def is_synset(text: str) -> bool:
     """Return whether a text is the id of a synset, such as n01440764."""
-    return _SYNSET.fullmatch(text) is not None
+    return re.fullmatch("n[0-9]{8}", text) is not None
 
 
 def synset_names(path: Path) -> dict[str, str]:

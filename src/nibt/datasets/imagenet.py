@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from nibt.datasets._files import lines, table
-from nibt.datasets._local import in_order
+from nibt.datasets._files import lines, natural, table
 from nibt.datasets._synsets import SplitSynsets, SynsetImage, from_corners, is_synset, synset_names
 from nibt.datasets.base import Record
 from nibt.errors import BadInput
@@ -44,8 +43,8 @@ class ImageNet(SplitSynsets, name="imagenet"):
             synsets = sorted(path for path in folder.glob("n*") if is_synset(path.name) and path.is_dir())
             if synsets:
                 endings = (".jpeg", ".jpg", ".png")
-                paths = [path for synset in synsets for path in in_order(synset.iterdir())]
-                images = [path for path in paths if path.suffix.lower() in endings]
+                listed = (sorted(synset.iterdir(), key=lambda path: natural(path.name)) for synset in synsets)
+                images = [path for paths in listed for path in paths if path.suffix.lower() in endings]
                 of_folders = (SynsetImage(path.parent.name, path, f"{path.parent.name}/{path.name}") for path in images)
                 return self.captioned(of_folders, names)
             if self.split == "val" and next(folder.glob("ILSVRC2012_val_*.JPEG"), None):

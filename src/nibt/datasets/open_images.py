@@ -60,7 +60,11 @@ class OpenImages(LocalDataset):
         records = []
         for (image, label), (where, points) in by_pair.items():
             if any(point.inside for point in points) and not (self.both and all(point.inside for point in points)):
-                name = _name(label, names, where)
+                if not label:
+                    raise BadInput(f"{where}: the point has no label")
+                if label.startswith("/") and label not in names:
+                    raise BadInput(f"{where}: the class descriptions do not have the label {label!r}")
+                name = names.get(label, label.lower())  # that of its class, or a text label itself
                 caption, spans = photo_of(name)
                 objects = (ObjectAnnotation(name, None, spans, points=tuple(points)),)
                 records.append(Record((caption,), str(folder / f"{image}.jpg"), where, annotations=objects, label=name))
@@ -79,14 +83,3 @@ def _points(row: dict[str, str], where: str) -> list[Point]:
     if not all(math.isfinite(share) and 0 <= share <= 1 for share in (x, y)):
         raise BadInput(f"{where}: X and Y must be from 0 to 1, shares of the sides (got {row['X']} and {row['Y']})")
     return [] if answer == "unsure" else [Point(x, y, _ANSWERS[answer])]
-
-
-def _name(label: str, names: dict[str, str], where: str) -> str:
-    """Return the name of a label: that of its class, or a text label itself."""
-    if label.startswith("/"):
-        if label not in names:
-            raise BadInput(f"{where}: the class descriptions do not have the label {label!r}")
-        return names[label]
-    if not label:
-        raise BadInput(f"{where}: the point has no label")
-    return label.lower()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from nibt.data import parquet
-from nibt.datasets._files import format_errors, read_json, table
+from nibt.datasets._files import format_errors, read_json, readable, table
 from nibt.datasets._local import CaptionedDataset, LocalDataset, images_folder, texts
 from nibt.datasets._records import REMEDY, split_files
 from nibt.datasets._table import TableCell
@@ -88,31 +88,20 @@ class RefCOCO(CaptionedDataset, name="refcoco"):
             splits = sorted({reference["split"] for reference in references})
             if self.split not in splits:
                 raise BadOption(f"split must be one of {', '.join(splits)} in {path.name} (got {self.split!r})")
-            return [
-                _reference(reference, images, objects, folder)
-                for reference in references
-                if reference["split"] == self.split
-            ]
-
-
-def _reference(
-    reference: Any, images: dict[int, Any], objects: dict[int, dict[int, ObjectAnnotation]], folder: Path
-) -> Record:
-    """Return the record of a reference: its object first, named by each expression, then the others of the image."""
-    where, number = f"reference {reference['ref_id']}, image {reference['image_id']}", reference["ann_id"]
-    image, of_image = images.get(reference["image_id"]), objects.get(reference["image_id"], {})
-    if image is None or number not in of_image:
-        raise BadInput(f"{where}: instances.json does not have this image with the annotation {number}")
-    expressions = texts([sentence["sent"] for sentence in reference["sentences"]], where, "a sentence")
-    others = tuple(annotation for annotation_id, annotation in of_image.items() if annotation_id != number)
-    referred = of_image[number]
-    return Record(
-        expressions,
-        str(folder / image["file_name"]),
-        where,
-        annotations=(ObjectAnnotation(referred.name, referred.box, WHOLE_CAPTION, referred.outline), *others),
-        size=(image["width"], image["height"]),
-    )
+            records = []
+            for reference in (each for each in references if each["split"] == self.split):
+                where, number = f"reference {reference['ref_id']}, image {reference['image_id']}", reference["ann_id"]
+                image, of_image = images.get(reference["image_id"]), objects.get(reference["image_id"], {})
+                if image is None or number not in of_image:
+                    raise BadInput(f"{where}: instances.json does not have this image with the annotation {number}")
+                expressions = texts([sentence["sent"] for sentence in reference["sentences"]], where, "a sentence")
+                # the object comes first, named by each expression, then the others of the image
+                others = (annotation for annotation_id, annotation in of_image.items() if annotation_id != number)
+                annotations = replace(of_image[number], spans=WHOLE_CAPTION), *others
+                file = str(folder / image["file_name"])
+                size = image["width"], image["height"]
+                records.append(Record(expressions, file, where, annotations=annotations, size=size))
+            return records
 
 
 def _of_table(path: Path) -> Iterator[Record]:
@@ -140,14 +129,12 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def read_pickle(path: Path) -> Any:
     """Read a pickle of plain data, such as those that Python 2 wrote."""
-    try:
-        with path.open("rb") as stream:
+    with readable(path), path.open("rb") as stream:
+        try:
             return _PlainUnpickler(stream, encoding="utf-8", errors="replace").load()
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
-    # a damaged pickle may cause nearly any error
-    except Exception as error:
-        raise BadInput(f"{path} cannot be read as a pickle of plain data ({error}): use the published file") from error
+        except Exception as error:  # a damaged pickle may cause nearly any
+            text = f"{path} cannot be read as a pickle of plain data ({error}): use the published file"
+            raise BadInput(text) from error
 
 
 _OFFICIAL = {"image": "path", "phrase": "label_text"}  # the names of the columns in MS-CXR

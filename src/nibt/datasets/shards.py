@@ -19,7 +19,6 @@ from nibt.errors import BadInput, BadOption, import_optional
 from nibt.records import JsonObject
 
 _TAIL = 1 << 20  # bytes at the end of a Parquet file, which include its metadata
-_ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +61,7 @@ class Parquet(TableDataset, name="parquet"):
                         row += count
                         continue
                     columns = list(dict.fromkeys(self.columns))
-                    for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=columns):
+                    for batch in file.iter_batches(64, row_groups=[group], columns=columns):
                         for values in batch.to_pylist():
                             where = f"{path.name}, row {row}"
                             yield self.row_record(row, values, path.parent, where) if wanted(row) else None
@@ -102,13 +101,15 @@ class HuggingFace(CaptionedDataset, TableDataset, name="hugging_face"):
     @cached_property
     def rows(self) -> Any:
         """The table of the package ``datasets``, which decodes an image when its row is read."""
-        chosen = {name: getattr(self, name) for name in ("image", "caption", "key", "prompt", "answer")}
-        table = self._saved([(value, name) for name, value in chosen.items() if value in self.columns])
+        table = self._saved()
+        for option in ("image", "caption", "key", "prompt", "answer"):
+            if getattr(self, option) in self.columns:
+                require_one_of(option, getattr(self, option), table.column_names)
         self.refuse_objects(table.column_names, str(self.folder))
         return table
 
-    def _saved(self, columns: Sequence[tuple[str, str]] = ()) -> Any:
-        """Open the table, which must have these columns."""
+    def _saved(self) -> Any:
+        """Open the table."""
         package = import_optional("datasets", "this data set needs the package datasets", "data")
         try:
             table = package.load_from_disk(str(self.root))
@@ -118,8 +119,6 @@ class HuggingFace(CaptionedDataset, TableDataset, name="hugging_face"):
             table = table[require_one_of("split", self.split, list(table))]
         elif self.split is not None:
             raise BadOption(f"split must be left out, since the data set was saved without splits (got {self.split!r})")
-        for value, option in columns:
-            require_one_of(option, value, table.column_names)
         return table
 
     def identity(self) -> JsonObject:
@@ -197,7 +196,6 @@ class HuggingFace(CaptionedDataset, TableDataset, name="hugging_face"):
 
 
 _CAPTIONS = ("txt", "caption", "text", "json")
-_TAIL_OF_SHARD = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +221,7 @@ class WebDataset(RecordDataset, name="webdataset"):
         return named_paths(self.folder, SHARDS)
 
     def identity(self) -> JsonObject:
-        return {"kind": "webdataset", "fingerprint": files_hash(self.paths, _TAIL_OF_SHARD)}
+        return {"kind": "webdataset", "fingerprint": files_hash(self.paths, 1 << 16)}
 
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
         row = 0

@@ -166,10 +166,11 @@ class _AnswerExplainer:
             "other_images_hash": [item.digest for item in others],
         }
         if alternatives is not None:
-            options |= {"against": self.other_word, "tokens": forced.spelled(alternatives)}
+            spelled = [forced.tower.tokenizer.decode([token]) for token in alternatives.tolist()]
+            options |= {"against": self.other_word, "tokens": spelled}
         result = AnswerExplanation(
             **image_fields(picture),
-            region=forced.region,
+            region=forced.inputs.regions[0],
             prompt=prompted.prompt,
             answer=tokens.text,
             written=request.answer is None,
@@ -189,7 +190,7 @@ def _narrowed(names: Sequence[str]) -> list[str]:
     """Check the names of what is narrowed."""
     if not isinstance(names, str | list | tuple):
         raise BadOption(f"narrow must name some of {', '.join(SOURCES)} (got {names!r})")
-    listed = [names] if isinstance(names, str) else list(names)
+    listed = as_list(names)
     for name in listed:
         if name not in SOURCES:
             raise UnknownName("sources", str(name), SOURCES)

@@ -28,6 +28,8 @@ from nibt.results.explanation import shortened
 from nibt.torch_modes import plain_torch
 from nibt.types import Modality
 
+AnyPair = Pair | SameModalityPair
+
 
 @dataclass(frozen=True)
 class TimedTrace:
@@ -89,9 +91,6 @@ class BatchCache:
         return tuple(map(id, pairs)), key
 
 
-AnyPair = Pair | SameModalityPair
-
-
 @dataclass(frozen=True)
 class PreparedBatch:
     """Pairs that go through the towers together, with the inputs of both towers.
@@ -147,10 +146,9 @@ def explain_batches(
     cache: BatchCache | None = None,
 ) -> Iterator[ExplainedBatch]:
     """Explain pairs batch by batch. If memory runs out, the batches are halved, with a warning in the log."""
-    queue = deque([[0]])
     if len(pairs) != 1:
         check_words(spec.model, pairs)
-        queue = deque(batch_indices(spec, pairs, size))
+    queue = deque([[0]] if len(pairs) == 1 else batch_indices(spec, pairs, size))
     while queue:
         indices = queue.popleft()
         batch_pairs = [pairs[index] for index in indices]
@@ -210,8 +208,7 @@ def explain_batch(
         _check_differences(spec, prepared.pairs)
     sides, encoding_seconds = _sides(spec, prepared, cache)
     devices = {inputs.values.device for inputs in prepared.inputs}
-    attributions: list[Attribution | None] = []
-    seconds: list[float] = []
+    attributions, seconds = [], []
     for side in sides:
         started, modality = clock(devices), side.trace.tower.modality
         attributions.append(spec.methods[modality](side) if modality in modalities else None)
@@ -229,8 +226,8 @@ def trace_sides(spec: ExplanationSpec, pairs: Sequence[AnyPair]) -> tuple[Side, 
 @plain_torch()
 def batch_group(spec: ExplanationSpec, pair: AnyPair) -> Hashable:
     """Return a key that is equal for pairs that may share a batch."""
-    towers = [spec.model.tower(modality) for modality in spec.modalities]
-    return tuple(tower.group(item) for tower, item in zip(towers, pair.items, strict=True))
+    sides = zip(map(spec.model.tower, spec.modalities), pair.items, strict=True)
+    return tuple(tower.group(item) for tower, item in sides)
 
 
 def batch_indices(spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int) -> Iterator[list[int]]:

@@ -280,13 +280,9 @@ def contributions(
         "model": model.id,
         "weights_hash": model.record()["weights_hash"],
         "method": named.name,
-        **{name: _text(value) for name, value in spec.methods["image"].options().items()},
+        **{name: ",".join(map(str, as_list(value))) for name, value in spec.methods["image"].options().items()},
     }
     if "steps" in facts:
         facts["steps"] = str(int(cells.steps.max()))
     ends = vectors.after.float().cpu(), (vectors.after - vectors.change).float().cpu()
     return Contributions(cells.values.float().cpu(), *ends, grid, facts, model)
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -100,28 +100,25 @@ class ForcedAnswer:
         both = zip(self.answer.words, alternatives.tolist(), firsts, strict=True)
         return [repr(word.text) for word, alternative, first in both if alternative == first]
 
-    def spelled(self, ids: Tensor) -> list[str]:
-        """Return the texts of tokens."""
-        return [self.tower.tokenizer.decode([token]) for token in ids.tolist()]
-
     @cached_property
-    def _inputs(self) -> Any:
+    def inputs(self) -> Any:
+        """The prepared sequence, whose words are those of the prompt."""
         return self.tower.narrowing(SOURCES).prepare([ForcedWord(self.prompted, self.answer, 0)])
 
     @property
     def prompt_words(self) -> tuple[str, ...]:
         """The words of the prompt."""
-        return tuple(word.text for word in self._inputs.words.words[0])
+        return tuple(word.text for word in self.inputs.words.words[0])
 
     @property
     def notes(self) -> tuple[str, ...]:
         """The warnings about how the image, the prompt and the answer are read."""
-        words = self._inputs.words
+        words = self.inputs.words
         unknown = unknown_notes(words.words[0], words.tokens[0], self.tower.tokenizer.unk_token)
         of_prompt = [*unknown, *self._special(" ".join(self.prompted.texts) or self.prompted.prompt)]
         of_answer = self._special(self.answer.text)
         return (
-            *self._inputs.notes[0],
+            *self.inputs.notes[0],
             *(f"the prompt: {note}" for note in of_prompt),
             *(f"the answer: {note}" for note in of_answer),
         )
@@ -132,11 +129,6 @@ class ForcedAnswer:
         special = [token for token in tokenizer.all_special_tokens if token != tokenizer.unk_token]
         spelled = [repr(token) for token in special if token in text]
         return [f"the model reads {', '.join(spelled)} as a special token, not as a word"] if spelled else []
-
-    @property
-    def region(self) -> Any:
-        """The part of the image that the tower sees."""
-        return self._inputs.regions[0]
 
 
 @dataclass(frozen=True)
@@ -161,9 +153,8 @@ class AnswerRequest:
             raise BadInput("there is no image (got an empty list): give at least one")
         if isinstance(prompt, str):
             read_words("prompt", prompt, empty=True)
-        else:
-            prompt = Conversation.of(prompt, len(images))
-        return cls(images, prompt, None if answer is None else read_words("answer", answer), most)
+        read = prompt if isinstance(prompt, str) else Conversation.of(prompt, len(images))
+        return cls(images, read, None if answer is None else read_words("answer", answer), most)
 
     def forced(self, generator: Generator) -> ForcedAnswer:
         """Return the answer, which the model writes if it is not given, with what comes before it."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from nibt.data.pair import Caption, Pair, as_list, make_pairs, read_caption, rep
 from nibt.engine.decompose import unit_directions
 from nibt.engine.encode import encode, groups_of
 from nibt.errors import BadInput, BadOption
-from nibt.models._attention import Attend, AttentionRecord
+from nibt.models._attention import AttentionRecord
 from nibt.models._direct_paths import direct_paths
 from nibt.models._loading import ModelSource, load_model
 from nibt.models._trace import Trace
@@ -211,20 +212,26 @@ def ablate_heads(
     images = _read_images(pairs, "ablate_heads")
     model = load_model(model)
     texts = encode(model.text, [pair.caption for pair in pairs])
-    batches = [_Batch.of(indices, trace, texts[indices]) for indices, trace in _traces(model, images)]
-    if len({batch.trace.tower.units(batch.trace.inputs, batch.trace.streams[-1]) for batch in batches}) > 1:
+    batches = []
+    for indices, trace in _traces(model, images):
+        partner = texts[indices].to(trace.embedding)
+        batches.append((indices, trace, partner, *_at_heads(trace, partner)))
+    if len({trace.tower.units(trace.inputs, trace.streams[-1]) for _, trace, *_ in batches}) > 1:
         raise BadInput("ablate_heads needs images that the model cuts to one grid: resize them to one size")
-    means = [torch.cat(layer).mean(0) for layer in zip(*(batch.outputs for batch in batches), strict=True)]
+    means = [torch.cat(layer).mean(0) for layer in zip(*(outputs for *_, outputs, _ in batches), strict=True)]
     listed = _listed(heads, len(means), means[0].shape[0])
     predicted, actual = (torch.zeros(len(pairs), len(listed), device="cpu", dtype=torch.float32) for _ in range(2))
     done = 0
-    for batch in batches:
-        indices, trace, partner = batch.indices, batch.trace, batch.partner
-        predicted[indices] = batch.predicted(means, listed).float().cpu()
+    for indices, trace, partner, outputs, gradients in batches:
+        changes = [
+            (gradient * (mean - output)).sum((2, 3))
+            for gradient, mean, output in zip(gradients, means, outputs, strict=True)
+        ]
+        predicted[indices] = torch.stack([changes[layer][:, head] for layer, head in listed], 1).float().cpu()
         before = model.similarity(trace.embedding, partner)
         for column, (layer, head) in enumerate(listed):
             with torch.no_grad():
-                stream = trace.with_attention(layer, _replaced(head, means[layer])).stream
+                stream = trace.with_attention(layer, partial(_replaced, head, means[layer])).stream
                 after = model.similarity(trace.cut(layer + 1).rest(stream[None])[0], partner)
             actual[indices, column] = (after - before).float().cpu()
         done += len(indices)
@@ -246,39 +253,17 @@ def _listed(heads: Sequence[tuple[int, int]], depth: int, width: int) -> tuple[t
     return cast(tuple[tuple[int, int], ...], listed)
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Pairs that are ablated together, with the outputs of their heads and the gradients of the similarity there."""
-
-    indices: list[int]
-    trace: Trace
-    partner: Embedding
-    outputs: list[Tensor]
-    gradients: list[Tensor]
-
-    @classmethod
-    def of(cls, indices: list[int], trace: Trace, texts: Embedding) -> "_Batch":
-        """Find the direct paths of a batch."""
-        paths, partner = direct_paths(trace), texts.to(trace.embedding)
-        gradients = paths.gradients(unit_directions(paths.embedding.detach(), partner))[1 : len(paths.attentions) + 1]
-        return cls(indices, trace, partner, [record.output.detach() for record in paths.attentions], list(gradients))
-
-    def predicted(self, means: Sequence[Tensor], heads: Sequence[tuple[int, int]]) -> Float[Tensor, "pair head"]:
-        """Compute the change of the direct contributions of heads."""
-        changes = [
-            (gradient * (mean - output)).sum((2, 3))
-            for gradient, mean, output in zip(self.gradients, means, self.outputs, strict=True)
-        ]
-        return torch.stack([changes[layer][:, head] for layer, head in heads], 1)
+def _at_heads(trace: Trace, partner: Embedding) -> tuple[list[Tensor], Sequence[Tensor]]:
+    """Return the outputs of the heads of each layer, and the gradients of the similarity there."""
+    paths = direct_paths(trace)
+    gradients = paths.gradients(unit_directions(paths.embedding.detach(), partner))[1 : len(paths.attentions) + 1]
+    return [record.output.detach() for record in paths.attentions], gradients
 
 
-def _replaced(head: int, mean: Tensor) -> Attend:
-    def attend(record: AttentionRecord) -> Tensor:
-        output = record.output.clone()
-        output[:, head] = mean[head]
-        return output
-
-    return attend
+def _replaced(head: int, mean: Tensor, record: AttentionRecord) -> Tensor:
+    output = record.output.clone()
+    output[:, head] = mean[head]
+    return output
 
 
 def _read_images(images: Any, caller: str) -> list[ImageInput]:

@@ -14,7 +14,7 @@ from nibt.core.quadrature import part_masks
 from nibt.core.side import Side
 from nibt.data.images import ImageSource
 from nibt.data.pair import Caption, Pair, as_list, make_pairs
-from nibt.data.units import Grid, Words, WordScore
+from nibt.data.units import Words, WordScore, cells_of
 from nibt.engine.batches import check_words, trace_sides
 from nibt.engine.explanations import LARGE_GAP, mismatches
 from nibt.engine.reactions import word_notes
@@ -178,8 +178,7 @@ def _late_table(model: Model, method: Method, image: Side, text: Side, words: Wo
     if not paths:
         ends = torch.cat([image.trace.embedding, image.blank()])
         changes = model.similarity.to_each(ends, query[None])[:, 0].diff().neg().tolist()
-    total, product, grid = float(scores.sum()), sum(changes), maps[0].units
-    assert isinstance(grid, Grid)
+    total, product = float(scores.sum()), sum(changes)
     limit = (vars(method).get("tolerance") or LARGE_GAP) * max(abs(product), 0.01)
     note = f"the table adds up to {total:.3g} instead of {product:.3g}: compare its scores with each other"
-    return TableScores(scores, grid.bare(), product, notes=(note,) * (abs(product - total) > limit))
+    return TableScores(scores, cells_of(maps[0].units).bare(), product, notes=(note,) * (abs(product - total) > limit))

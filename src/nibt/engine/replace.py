@@ -13,7 +13,8 @@ from nibt.data.objects import Span
 from nibt.data.pair import Caption, as_list, read_caption
 from nibt.datasets._captions import plural, plurals, with_article
 from nibt.engine.encode import encode
-from nibt.engine.explain import explain, rank
+from nibt.engine.explain import explain
+from nibt.engine.ranking import rank
 from nibt.errors import BadInput
 from nibt.io import unicode_text
 from nibt.models._loading import ModelSource, load_model

@@ -10,7 +10,7 @@ from nibt.data.images import Region
 from nibt.data.pair import Pair
 from nibt.engine.batches import BatchCache, explain_batches
 from nibt.engine.spec import resolve
-from nibt.errors import Unsupported
+from nibt.errors import BadOption, Unsupported
 from nibt.evaluation import CONTROLS
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
@@ -34,7 +34,11 @@ class Map:
 def named_methods(methods: str | Sequence[str], needed_by: str) -> list[MethodSpec]:
     """Return methods by their names, each once; they may have a variant, but no options."""
     names = [methods] if isinstance(methods, str) or not isinstance(methods, Iterable) else methods
-    return [MethodSpec.without_options(name, needed_by) for name in dict.fromkeys(names)]
+    specs = {name: MethodSpec.parse(name) for name in names}
+    for name, spec in specs.items():
+        if spec.options:  # results are stored under the names
+            raise BadOption(f"methods of {needed_by} take no options (got {name!r}): name a method, or a variant of it")
+    return list(specs.values())
 
 
 def with_controls(methods: Sequence[MethodSpec]) -> list[MethodSpec]:

@@ -247,7 +247,5 @@ def _explain_for_embeddings(method: Method, side: Side, partner: Embedding, othe
     """Return the attribution of a side for other embeddings of the other side, with others by ``softmax``."""
     score = side.score
     assert isinstance(score, Score)
-    if others is None:
-        return method(replace(side, score=replace(score, other=partner)))
-    target = find("targets", "softmax")()
-    return method(replace(side, score=replace(score, target=target, other=partner, others=others)))
+    among = {} if others is None else {"target": find("targets", "softmax")(), "others": others}
+    return method(replace(side, score=replace(score, other=partner, **among)))

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from nibt.data.objects import Box
 from nibt.data.pair import as_list
-from nibt.errors import BadInput, BadOption, CannotWrite, UnknownName, reason
+from nibt.errors import BadInput, BadOption, CannotWrite, check_names, reason
 from nibt.options import Top, complete
 from nibt.records import JsonObject
 from nibt.registry import Plugin, available, find, format_of
@@ -147,8 +147,7 @@ class Format(Plugin, ABC):
 def check_drawing(names: Iterable[str], formats: Sequence[Format]) -> None:
     """Check that each of the options of drawing has an effect on a file in one of the formats."""
     for name in names:
-        if name not in DRAWING:
-            raise UnknownName("options", name, DRAWING)
+        check_names("options", [name], DRAWING)
         if not any(name in file_format.draws for file_format in formats):
             classes = [find("formats", each) for each in available("formats")]
             able = [format_class.endings[0] for format_class in classes if name in format_class.draws]

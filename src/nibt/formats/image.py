@@ -12,7 +12,7 @@ from nibt.errors import BadOption, reason
 from nibt.formats.base import LOOK, Drawing, Format, Result, bare
 from nibt.records import JsonObject
 from nibt.report.image.draw import draw
-from nibt.report.image.heatmap import map_image, mask_image, overlay, score_image
+from nibt.report.image.heatmap import map_image, mask_image, overlay
 from nibt.report.image.layout import MARGIN, apart, stacked
 from nibt.report.image.parts import photograph
 from nibt.results.explanation import Explanation
@@ -142,7 +142,7 @@ class Scores(MapFormat, name="tif"):
     media_type = "image/tiff"
 
     def of_map(self, explanation: Explanation, drawing: Drawing) -> Image.Image:
-        return score_image(explanation)
+        return Image.fromarray(explanation.heatmap())
 
 
 class Picture(PictureFormat, name="image"):

@@ -12,9 +12,9 @@ from typing import Any, ClassVar, cast
 
 from nibt.formats.base import Drawing, Format, Result, bare
 from nibt.records import JsonObject
-from nibt.results.base import as_bytes, require_result
+from nibt.results.base import as_text, require_result
 from nibt.results.explanation import Explanation
-from nibt.results.map_regions import MapRegion, Ring, check_threshold
+from nibt.results.map_regions import Ring, check_threshold
 from nibt.results.outputs import unsigned
 
 
@@ -29,7 +29,7 @@ class Json(Format, name="json"):
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
         data = [bare(result).to_json() for result in results]
         data[0] = {"signature": unsigned(request), **data[0]}
-        return as_bytes(data[0] if len(data) == 1 else data)
+        return as_text(data[0] if len(data) == 1 else data).encode()
 
 
 class Coco(Format, name="coco"):
@@ -46,7 +46,7 @@ class Coco(Format, name="coco"):
 
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
         explanations = [cast(Explanation, bare(result)) for result in results]
-        return as_bytes({"signature": unsigned(request), **to_coco(explanations, drawing.threshold)})
+        return as_text({"signature": unsigned(request), **to_coco(explanations, drawing.threshold)}).encode()
 
     def request(self, results: Sequence[Result], drawing: Drawing) -> JsonObject:
         return {**super().request(results, drawing), "threshold": drawing.threshold}
@@ -80,7 +80,16 @@ def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float 
         image = images.setdefault(key, len(images) + 1)
         category = categories.setdefault(explanation.caption, len(categories) + 1)
         annotations += [
-            {"id": number, "image_id": image, "category_id": category, **_annotation(region)}
+            {
+                "id": number,
+                "image_id": image,
+                "category_id": category,
+                "bbox": list(region.box),
+                "area": region.area,
+                "segmentation": [[value for corner in _polygon(region.outlines) for value in corner]],
+                "iscrowd": 0,
+                "score": region.score,
+            }
             for number, region in enumerate(explanation.regions(threshold), len(annotations) + 1)
         ]
     return {
@@ -92,16 +101,6 @@ def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float 
         ],
         "annotations": annotations,
         "categories": [{"id": number, "name": name, "supercategory": ""} for name, number in categories.items()],
-    }
-
-
-def _annotation(region: MapRegion) -> JsonObject:
-    return {
-        "bbox": list(region.box),
-        "area": region.area,
-        "segmentation": [[value for corner in _polygon(region.outlines) for value in corner]],
-        "iscrowd": 0,
-        "score": region.score,
     }
 
 

@@ -1,18 +1,34 @@
-"""Chunks of rows, read ahead of the worker, and what stands for an image that was not read."""
+"""What workers get: the request of a job and chunks of rows, read ahead; and what stands for images without pixels."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from nibt.data.images import ImageInput
 from nibt.datasets.base import Dataset, Record, Wanted
+from nibt.registry import MethodSpec
 
 _Item = TypeVar("_Item")
 _END = object()
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """The request of a job, as plain data that can be sent to another process."""
+
+    model: Any
+    method: MethodSpec
+    target: str | None
+    against: Any
+    against_images: Any
+    templates: Any
+    batch_size: int
+    seed: int | None
+    loading: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -21,10 +37,6 @@ class Chunk:
 
     number: int
     records: list[Record]
-
-    @property
-    def name(self) -> str:
-        return f"{self.number:08d}"
 
 
 @dataclass

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from nibt.data.pair import as_list
 from nibt.datasets._opening import open_rows
 from nibt.datasets.base import Dataset
-from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.errors import BadInput, BadOption, check_names
 from nibt.folder import MANIFEST, Manifest, RunFolder, open_table
 from nibt.io import one_line, read_path
 from nibt.jobs.rows import answer_of, explanation_of, plain_rows, shared_metadata
@@ -119,9 +119,7 @@ class Job(RunFolder[JobManifest]):
         columns = None if columns is None else as_list(columns)
         for path, *_ in self.chunks().values():
             with open_table(path) as table:
-                for name in columns or ():
-                    if name not in table.schema_arrow.names:
-                        raise UnknownName("columns", name, table.schema_arrow.names)
+                check_names("columns", columns or (), table.schema_arrow.names)
                 yield from plain_rows(table.read(columns=columns))
 
     @property

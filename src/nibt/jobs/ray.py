@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from nibt.datasets.base import Dataset
-from nibt.errors import BadOption, NibtError, Unsupported, install
+from nibt.errors import BadOption, NibtError, Unsupported, import_optional
 from nibt.folder import ChunkFile
-from nibt.jobs._chunks import Chunk
-from nibt.jobs.worker import JobSpec, Worker, worker_of
+from nibt.jobs._chunks import Chunk, JobSpec
+from nibt.jobs.worker import Worker, worker_of
 from nibt.models._loaded import LoadedModel
 from nibt.options import NotNegative, Positive, Workers, complete
 from nibt.records import JsonObject
@@ -207,8 +207,4 @@ def _line(error: BaseException) -> str:
 
 
 def _ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise Unsupported(f"Ray is needed: {install('ray')}") from error
-    return ray
+    return import_optional("ray", "Ray is needed", "ray")

@@ -12,7 +12,7 @@ from typing import Any
 from nibt.data import parquet
 from nibt.datasets._table import as_utf8
 from nibt.datasets.base import Record
-from nibt.errors import BadInput
+from nibt.errors import BadInput, NibtError
 from nibt.io import load_json
 from nibt.records import JsonObject, json_schema
 from nibt.results.answer import AnswerExplanation
@@ -51,10 +51,9 @@ def explained_row(record: Record, explanation: Explanation) -> JsonObject:
     if "against" in data["sides"]:
         against = data["sides"]["against"]
         fields |= {f"against_{against['modality']}": against, "against_score": data["target"]["against"]["value"]}
-    if record.against is not None:
-        fields |= _compared(record.against)
     return {
         **fields,
+        **compared_columns(record),
         "row": record.row,
         "key": as_utf8(record.key),
         "source": as_utf8(record.source or fields["source"]),
@@ -66,25 +65,31 @@ def explained_row(record: Record, explanation: Explanation) -> JsonObject:
     }
 
 
-def failed_row(record: Record, error: str, image_hash: str) -> JsonObject:
+def message(error: Exception) -> str:
+    """Return the message of the error of a row."""
+    return str(error) if isinstance(error, NibtError) else f"unexpected {type(error).__name__}: {error}"
+
+
+def failed_row(record: Record, error: str) -> JsonObject:
     """Return the row of a pair that failed."""
     text, answer = (None if value is None else as_utf8(value) for value in (record.caption, record.answer))
     return {
         "row": record.row,
         "key": as_utf8(record.key),
         "source": as_utf8(record.source),
-        "image_hash": image_hash,
+        "image_hash": record.digest(),
         "caption": text,
         "prompt": text,
         "forced_answer": answer,
         "error": as_utf8(error),
-        **(_compared(record.against) if record.against is not None else {}),
+        **compared_columns(record),
     }
 
 
-def _compared(other: Record) -> JsonObject:
-    """Return the columns of the caption or the image that a row is compared with."""
-    return {"against": as_utf8(other.caption or other.source), "against_hash": other.digest()}
+def compared_columns(record: Record) -> JsonObject:
+    """Return the columns of the caption or the image that a row is compared with, if it is."""
+    other = record.against
+    return {} if other is None else {"against": as_utf8(other.caption or other.source), "against_hash": other.digest()}
 
 
 def answer_row(record: Record, explanation: AnswerExplanation) -> JsonObject:

@@ -17,10 +17,11 @@ from nibt.engine.targets import check_target_name
 from nibt.errors import BadInput, BadOption, OtherRequest
 from nibt.folder import ChunkFile
 from nibt.io import read_path
-from nibt.jobs._chunks import Chunk, Chunks
+from nibt.jobs._chunks import Chunk, Chunks, JobSpec
 from nibt.jobs.job import Job
 from nibt.jobs.ray import Cluster
-from nibt.jobs.worker import JobSpec, worker_of
+from nibt.jobs.rows import compared_columns
+from nibt.jobs.worker import worker_of
 from nibt.models._answers import Generator
 from nibt.models._loaded import LoadedModel
 from nibt.models._request import check_unset
@@ -190,21 +191,19 @@ def batch(
     changed = [option.name for option in fields(Cluster) if of_cluster[option.name] != option.default]
     if on != "ray" and changed:
         raise BadOption(f"{' and '.join(changed)} need on='ray' (got on={on!r}): set it, or leave them out")
-    MethodSpec.of(method, variant, options, seed)  # names are checked before a model is loaded
+    method_spec = MethodSpec.of(method, variant, options, seed)  # names are checked before a model is loaded
     check_target_name(target)
     parquet.pyarrow("a job needs")
     spec = JobSpec(
         model,
-        method,
+        method_spec,
         target,
-        variant,
         against,
         against_images,
         templates,
         batch_size,
         seed,
         dict(loading or {}),
-        options,
     )
     columns: JsonObject = {"image": image, "caption": caption, "key": key, "split": split}
     data = open_rows(pairs, prompt, answer, **columns)
@@ -257,12 +256,10 @@ def _differences(job: Job, data: Dataset, on_row: Callable[[], None], retry: set
             yield f"row {row['row']}: {row['source']!r} (now missing)"
         elif row["error"] is None:
             yield from _difference(record, row)
-        elif record.digest() != row["image_hash"] or _against_digest(record) != (row.get("against_hash") or ""):
+        elif record.digest() != row["image_hash"] or (
+            compared_columns(record).get("against_hash", "") != (row.get("against_hash") or "")
+        ):
             retry.add(record.row // size)
-
-
-def _against_digest(record: Record) -> str:
-    return "" if record.against is None else record.against.digest()
 
 
 def _difference(record: Record, row: JsonObject) -> Iterator[str]:
@@ -272,9 +269,7 @@ def _difference(record: Record, row: JsonObject) -> Iterator[str]:
     if "prompt" in row:
         now |= {"prompt": (record.caption or "").strip(), "forced_answer": record.answer}
     else:
-        now["caption"], other = record.caption, record.against
-        if other is not None:
-            now |= {"against": as_utf8(other.caption or other.source), "against_hash": other.digest()}
+        now |= {"caption": record.caption, **compared_columns(record)}
     for name, value in now.items():
         if row[name] != value:
             yield f"row {row['row']}: {name} {row[name]!r} (now {value!r})"

@@ -5,9 +5,9 @@ The bytes depend only on the chunk and the request, not on the worker or on earl
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from PIL import Image
@@ -20,50 +20,22 @@ from nibt.engine.batches import PreparedBatch, batch_group, batch_order, explain
 from nibt.engine.encode import TOO_LARGE, halve, is_out_of_memory
 from nibt.engine.explain import explain
 from nibt.engine.explanations import to_explanations
-from nibt.engine.spec import ExplanationSpec, resolve, versions
+from nibt.engine.spec import resolve, versions
 from nibt.engine.targets import Contrast
 from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, Unsupported
 from nibt.folder import ChunkFile
-from nibt.jobs._chunks import Chunk, PlaceholderImage, read_ahead
-from nibt.jobs.rows import answer_row, encode_rows, explained_row, failed_row
+from nibt.jobs._chunks import Chunk, JobSpec, PlaceholderImage, read_ahead
+from nibt.jobs.rows import answer_row, encode_rows, explained_row, failed_row, message
 from nibt.models._answers import SOURCES
 from nibt.models._load_generator import load_generator
 from nibt.models._loading import load_model
 from nibt.models._request import GenerationOptions, LoadOptions, check_loading
 from nibt.models.base import Model
 from nibt.records import JsonObject
-from nibt.registry import MethodSpec
 from nibt.results.explanation import Explanation
 
 _MAX_FAILURES = 8  # of unexpected errors before the first success, before the job fails
 _AHEAD = 2  # batches that are prepared while one is explained
-
-
-@dataclass(frozen=True)
-class JobSpec:
-    """The request of a job, as plain data that can be sent to another process."""
-
-    model: Any
-    method: str = "nib"
-    target: str | None = None
-    variant: str | None = None
-    against: Any = ()
-    against_images: Any = ()
-    templates: Any = ()
-    batch_size: int = 8
-    seed: int | None = None
-    loading: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def resolve(self, **compared: Any) -> ExplanationSpec:
-        """Load the model, and resolve the defaults of the request, with what is compared in place of its own."""
-        check_loading(self.loading, LoadOptions, "processor", "tokenizer")
-        loaded = self.model if isinstance(self.model, Model) else load_model(self.model, **self.loading)
-        model, named = loaded.renewed(anew=True), {"against": self.against, "against_images": self.against_images}
-        contrast = replace(Contrast.of(**{**named, **compared}, templates=self.templates), explained=True)
-        return resolve(
-            model, MethodSpec.of(self.method, self.variant, self.options), self.target, contrast, seed=self.seed
-        )
 
 
 @dataclass(frozen=True)
@@ -84,17 +56,22 @@ class Worker:
         self.load()
         self._failures: int | None = 0  # before the first success; None after it
 
-    def load(self) -> None:
-        self.spec = self.request.resolve()
+    def load(self, **compared: Any) -> None:
+        """Load the model, and resolve the defaults of the request, with what is compared in place of its own."""
+        request = self.request
+        check_loading(request.loading, LoadOptions, "processor", "tokenizer")
+        loaded = request.model if isinstance(request.model, Model) else load_model(request.model, **request.loading)
+        named = {"against": request.against, "against_images": request.against_images, **compared}
+        contrast = replace(Contrast.of(**named, templates=request.templates), explained=True)
+        self.spec = resolve(loaded.renewed(anew=True), request.method, request.target, contrast, seed=request.seed)
 
     def describe(self) -> JsonObject:
         """Return the resolved request, the model and the versions, which all rows share."""
         spec = self.spec
-        targets = {side: score.target.name for side, score in spec.scores.items()}
         return {
             **spec.record,
             **spec.provenance,
-            "targets": targets,
+            "targets": {side: score.target.name for side, score in spec.scores.items()},
             "batch_size": self.size,
             "warnings": list(spec.warnings),
         }
@@ -105,10 +82,9 @@ class Worker:
         limit = self.size
         for item in read_ahead(self._prepare(chunks), _AHEAD):
             if isinstance(item, Chunk):
-                smaller = None if limit == self.size else limit
-                shared = {**self.describe(), "chunk": item.number, "halved": smaller}
+                shared = {**self.describe(), "chunk": item.number, "halved": limit if limit < self.size else None}
                 data = encode_rows(sorted(rows, key=lambda row: row["row"]), shared, self.of_answers)
-                yield ChunkFile(item.name, data, len(rows))
+                yield ChunkFile(f"{item.number:08d}", data, len(rows))
                 rows, limit = [], self.size
             elif isinstance(item, dict):
                 rows.append(item)
@@ -126,7 +102,7 @@ class Worker:
                     pair = self.data.read(record, images)
                     key = batch_group(self.spec, pair)
                 except Exception as error:  # the error of a row is recorded in it
-                    yield failed_row(record, message(error), record.digest())
+                    yield failed_row(record, message(error))
                     continue
                 waiting.setdefault(key, []).append((record, pair))
                 if len(waiting[key]) == self.size:
@@ -159,7 +135,7 @@ class Worker:
                     PreparedBatch.of(self.spec, [pair])
                     good.append((record, pair))
                 except Exception as error:
-                    yield failed_row(record, message(error), record.digest())
+                    yield failed_row(record, message(error))
         if good:
             batch = batch or PreparedBatch.of(self.spec, [pair for _, pair in good])
             small = replace(batch, pairs=[replace(pair, image=PlaceholderImage.of(pair.image)) for _, pair in good])
@@ -176,6 +152,7 @@ class Worker:
                 continue
             try:
                 rows += self._rows(prepared, indices)
+                self._failures = None
             except Exception as error:  # the error of a pair does not end the job
                 if len(indices) > 1 and is_out_of_memory(error):
                     limit = halve(len(indices))
@@ -184,14 +161,13 @@ class Worker:
                     left.extendleft([index] for index in reversed(indices))
                 else:
                     record = prepared.records[indices[0]]
-                    rows.append(failed_row(record, self._failure(error), record.digest()))
+                    rows.append(failed_row(record, self._failure(error)))
         return rows, limit
 
     def _rows(self, prepared: PreparedRows, indices: list[int]) -> list[JsonObject]:
         """Explain some records of a batch together, and return their rows."""
         batch = prepared.batch if len(indices) == len(prepared.records) else prepared.batch.take(indices)
         explanations = to_explanations(self.spec, explain_batch(self.spec, batch))
-        self._failures = None
         records = [prepared.records[index] for index in indices]
         return [explained_row(record, explanation) for record, explanation in zip(records, explanations, strict=True)]
 
@@ -203,14 +179,7 @@ class Worker:
             self._failures += 1
             if self._failures == _MAX_FAILURES:
                 raise error
-        if is_out_of_memory(error):
-            return f"the row {TOO_LARGE}"
-        return message(error)
-
-
-def message(error: Exception) -> str:
-    """Return the message of the error of a row."""
-    return str(error) if isinstance(error, NibtError) else f"unexpected {type(error).__name__}: {error}"
+        return f"the row {TOO_LARGE}" if is_out_of_memory(error) else message(error)
 
 
 def worker_of(request: JobSpec, data: Dataset) -> Worker:
@@ -234,21 +203,20 @@ class RowWorker(Worker, ABC):
                         raise BadInput(record.error)
                     yield PreparedRows([record], self.read(record))
                 except Exception as error:  # the error of a row is recorded in it
-                    yield failed_row(record, message(error), record.digest())
+                    yield failed_row(record, message(error))
             yield Chunk(chunk.number, [])
 
 
 class ComparingWorker(RowWorker):
     """A worker for pairs that each are compared with a caption or an image of their own."""
 
-    def load(self) -> None:
+    def load(self, **compared: Any) -> None:
         for name in ("against", "against_images"):
             if as_list(getattr(self.request, name)):
                 raise BadOption(f"{name} is given by a column, too: leave it out, or rename the column")
         against = getattr(self.data, "against", None)
         blank = ImageInput(Image.new("RGB", (32, 32)), "blank")  # only for the facts that all rows share
-        self.spec = self.request.resolve(**({"against": "a"} if against == "against" else {"against_images": blank}))
-        self._method = MethodSpec.of(self.request.method, self.request.variant, self.request.options)
+        super().load(**({"against": "a"} if against == "against" else {"against_images": blank}))
 
     def describe(self) -> JsonObject:
         described = super().describe()
@@ -264,13 +232,12 @@ class ComparingWorker(RowWorker):
     def _rows(self, prepared: PreparedRows, indices: list[int]) -> list[JsonObject]:
         (record,), (pair, compared), request = prepared.records, prepared.batch, self.request
         explanation = explain(
-            *(self.spec.model, pair.image, pair.caption, self._method, request.target),
+            *(self.spec.model, pair.image, pair.caption, request.method, request.target),
             templates=request.templates,
             batch_size=self.size,
             seed=request.seed,
             **compared,
         )
-        self._failures = None
         assert isinstance(explanation, Explanation)
         return [explained_row(record, explanation)]
 
@@ -280,16 +247,25 @@ class AnswerWorker(RowWorker):
 
     of_answers = True
 
-    def load(self) -> None:
+    def load(self, **compared: Any) -> None:
         request = self.request
-        self._against = _alternative(request)
+        foreign = {"target": request.target not in (None, "cosine")}  # other options of targets are for pairs
+        foreign |= {name: bool(as_list(getattr(request, name))) for name in ("against_images", "templates")}
+        if any(foreign.values()):
+            raise BadOption(
+                "rows with prompts explain log-probabilities, or logits against one word: leave out "
+                f"{' and '.join(name for name, is_set in foreign.items() if is_set)}"
+            )
+        against = as_list(request.against)
+        if len(against) > 1:
+            raise BadOption(f"against must be one word for rows with prompts (got {', '.join(map(repr, against))})")
+        self._against = against[0] if against else None
         check_loading(request.loading, GenerationOptions, "processor")
-        self._method = MethodSpec.of(request.method, request.variant, request.options)
         try:
             self._generator = load_generator(request.model, **request.loading).renewed(anew=True)
         except CannotLoad as error:
             raise CannotLoad(f"rows with a column of prompts need a generator: {error}") from error
-        self._record = resolved_method(self._method, self._generator.answers, request.seed)[1]
+        self._record = resolved_method(request.method, self._generator.answers, request.seed)[1]
 
     def describe(self) -> JsonObject:
         narrowed = [source for source in SOURCES if source in self._generator.answers.sources]
@@ -316,25 +292,9 @@ class AnswerWorker(RowWorker):
             prepared.batch,
             record.caption or "",
             record.answer,
-            self._method,
+            self.request.method,
             against=self._against,
             batch_size=self.size,
             seed=self.request.seed,
         )
-        self._failures = None
         return [answer_row(record, explanation)]
-
-
-def _alternative(request: JobSpec) -> str | None:
-    """Return the word that each word of an answer is compared with; other options of targets are for pairs."""
-    against = as_list(request.against)
-    foreign = {"target": request.target not in (None, "cosine")}
-    foreign |= {name: bool(as_list(getattr(request, name))) for name in ("against_images", "templates")}
-    if any(foreign.values()):
-        raise BadOption(
-            "rows with prompts explain log-probabilities, or logits against one word: leave out "
-            f"{' and '.join(name for name, is_set in foreign.items() if is_set)}"
-        )
-    if len(against) > 1:
-        raise BadOption(f"against must be one word for rows with prompts (got {', '.join(map(repr, against))})")
-    return against[0] if against else None

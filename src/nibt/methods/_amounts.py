@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from nibt.core.perturbation import filled_in
 from nibt.core.side import Side
 from nibt.data.images import Region
-from nibt.data.units import Grid
+from nibt.data.units import cells_of
 from nibt.models.base import ImageTower
 from nibt.results.attribution import Attribution
 from nibt.results.pixels import to_pixels
@@ -37,10 +37,9 @@ Labels = Int[np.ndarray, "height width"]
 
 def scaled_by_removal(side: Side, attribution: Attribution) -> Attribution:
     """Return maps whose regions sum to what their removal costs; the sum of a map is then no change along a path."""
-    tower, units = side.tower, attribution.units
+    tower = side.tower
     assert isinstance(tower, ImageTower)
-    assert isinstance(units, Grid)
-    grids, extent = units.unfold(attribution.scores), tower.extent(side.inputs)
+    grids, extent = cells_of(attribution.units).unfold(attribution.scores), tower.extent(side.inputs)
     maps = to_pixels(grids.float(), *extent).detach().cpu().double().numpy()
     labels = [regions(pixels) for pixels in maps]
     cells, drops = grids.detach().cpu().double().numpy(), _drops(side, labels)

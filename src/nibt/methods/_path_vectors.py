@@ -27,7 +27,7 @@ from nibt.core.quadrature import (
     vjp_at,
 )
 from nibt.core.side import Side
-from nibt.data.units import Grid, Units, special_token_share, special_tokens
+from nibt.data.units import Grid, Units, cells_of, special_token_share, special_tokens
 from nibt.methods._vectors import PartValues, SideVectors, VectorScores
 from nibt.methods._views import Views
 from nibt.methods.base import Method
@@ -82,10 +82,6 @@ class LayerPath:
         method = self.method
         return refined(method.quadrature, method.steps, method.floor, method.tolerance is not None)
 
-    def allowed(self, change: Tensor) -> Tensor:
-        """Return the largest allowed gap between a sum and a change."""
-        return allowed(change, self.method.tolerance)
-
 
 @dataclass(frozen=True)
 class PathVectors(SideVectors):
@@ -120,8 +116,7 @@ class PathVectors(SideVectors):
         return self._integrate(lambda layer: vectors(layer, part_masks(groups, layer.rows), change))[0]
 
     def of_cells(self) -> tuple[PartValues, Grid]:
-        grid, change = self.units, self.change
-        assert isinstance(grid, Grid)
+        grid, change = cells_of(self.units), self.change
         by_view = self._integrate(lambda layer: vectors(layer, _cell_masks(grid, layer.rows), change))
         cells, fine = self._blend(torch.stack([view.values[:-1].T for view in by_view]), grid)
         return replace(by_view[0], values=torch.cat([cells.T, by_view[0].values[-1:]])), fine
@@ -186,10 +181,10 @@ def vectors(layer: LayerPath, masks: Float[Tensor, "part token"], change: Float[
     special, rows = layer.special, torch.zeros(1, dtype=torch.int64, device=layer.change.device)
     own_parts, steps, carried = masks.to(layer.start, copy=True), layer.change.new_zeros(1), None
     own_parts[:, : len(special)] *= 1 - special
-    result = layer.change
+    result, tolerance = layer.change, layer.method.tolerance
     for cut, start, wanted in layer.stages:
         directions = _directions(cut.hidden - start, own_parts, special, carried) if len(special) else None
-        bound = layer.allowed(change.norm() if wanted is layer.change else wanted.norm()) / (1 + len(layer.below))
+        bound = allowed(change.norm() if wanted is layer.change else wanted.norm(), tolerance) / (1 + len(layer.below))
 
         def values_at(
             positions: Sequence[float],
@@ -207,10 +202,10 @@ def vectors(layer: LayerPath, masks: Float[Tensor, "part token"], change: Float[
         ) -> Float[Tensor, "1"]:
             return (values.sum(1) - wanted).norm(dim=-1) / bound
 
-        (result,), of_stage = integrate(layer.paths(), values_at, rows, gaps, layer.method.tolerance)
+        (result,), of_stage = integrate(layer.paths(), values_at, rows, gaps, tolerance)
         steps = torch.maximum(steps, of_stage)
         carried = None if wanted is layer.change else result.unflatten(-1, (len(special), -1))
-    missed = (result.sum(0) - layer.change).norm() > layer.allowed(change.norm())
+    missed = (result.sum(0) - layer.change).norm() > allowed(change.norm(), tolerance)
     return PartValues(result, steps.expand(len(masks)), missed.expand(len(masks)))
 
 
@@ -228,7 +223,7 @@ def _directions(
 
 def scores(layer: LayerPath, other_vectors: Float[Tensor, "vector dim"], most: Float[Tensor, " vector"]) -> PartValues:
     """Compute P[t] . v for each vector v, (vector, token), by backward passes or from the P[t] of all rows."""
-    special, tokens, count, bound = layer.special, layer.rows, len(other_vectors), layer.allowed(most)
+    special, tokens, count, bound = layer.special, layer.rows, len(other_vectors), allowed(most, layer.method.tolerance)
     if len(special) and count > min(tokens, len(layer.change)):
         of_rows = vectors(
             layer, torch.eye(tokens, dtype=other_vectors.dtype, device=other_vectors.device), layer.change

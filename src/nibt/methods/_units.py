@@ -71,7 +71,8 @@ class UnitMethod(Method):
         elif isinstance(units, Words):
             scores = units.keep(scores)
         elif isinstance(units, SequenceUnits):
-            scores = units.without_special(scores)
+            count = units.grid.count
+            scores = torch.cat([scores[:, :count], units.words.keep(scores[:, count:])], 1)
         return Attribution(scores, units, scores.new_zeros(len(scores)))
 
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from nibt.core.perturbation import embeddings_with_words, generator
 from nibt.core.quadrature import part_masks
 from nibt.core.side import Side
-from nibt.data.units import Grid, Units, Words
+from nibt.data.units import Grid, Units, Words, cells_of
 from nibt.progress import listening, no_progress, tracked
 from nibt.results.attribution import Attribution, PathSummary
 from nibt.targets.base import Score
@@ -134,8 +134,7 @@ class UnitVectors(SideVectors):
         return PartValues.exact(part_masks(groups, len(self.vectors)).to(self.vectors) @ self.vectors)
 
     def of_cells(self) -> tuple[PartValues, Grid]:
-        assert isinstance(self.units, Grid)
-        return PartValues.exact(self.vectors), self.units
+        return PartValues.exact(self.vectors), cells_of(self.units)
 
     def scores(self, other_vectors: Float[Tensor, "vector dim"], shared_bound: bool = False) -> VectorScores:
         scores = other_vectors @ self.vectors.to(other_vectors).T
@@ -176,10 +175,10 @@ def vector_table(of_image: SideVectors, of_text: SideVectors, words: Words) -> T
     """Compute a table from the vectors of both sides."""
     of_words = of_text.of_words([word.tokens for word in words.words[0]])
     of_patches = of_image.scores(of_words.values, shared_bound=True)
-    assert isinstance(of_patches.units, Grid)
+    grid = cells_of(of_patches.units)
     scores, product = of_patches.parts.values.float().cpu(), float(of_image.change @ of_text.change)
     if of_words.steps.max() == 0:
-        return TableScores(scores, of_patches.units, product)
+        return TableScores(scores, grid, product)
     sides = {"image": of_patches.parts, "text": of_words}
     steps = {side: int(parts.steps.max()) for side, parts in sides.items()}
     notes = tuple(
@@ -188,7 +187,7 @@ def vector_table(of_image: SideVectors, of_text: SideVectors, words: Words) -> T
         for side, parts in sides.items()
         if parts.missed.any()
     )
-    return TableScores(scores, of_patches.units, product, steps, notes)
+    return TableScores(scores, grid, product, steps, notes)
 
 
 def word_game_table(method: Any, image: Side, text: Side, words: Words) -> TableScores:
@@ -204,11 +203,9 @@ def word_game_table(method: Any, image: Side, text: Side, words: Words) -> Table
     values[values.abs() <= torch.finfo(torch.float32).eps * scores.abs().max()] = 0.0  # rounding, which has no meaning
     rows = [players.index(word) for word in words.words[0]]
     full_map, table = scores[-1], values[rows]
-    units = maps[0].units
-    assert isinstance(units, Grid)
     full = torch.cat([table, (full_map - table.sum(0))[None]]).float()
     notes = () if values.any() else (f"maps of {method.name} do not depend on the words",)
-    return TableScores(full, units.bare(), float(full_map.sum()), notes=notes)
+    return TableScores(full, cells_of(maps[0].units).bare(), float(full_map.sum()), notes=notes)
 
 
 def word_game(count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -88,7 +88,7 @@ class Views:
         A method may have a grid of its own, as RISE has. If it is finer than that of the tower, it is kept.
         """
         cells = min(len(self.shifts), FINEST) if units.rows * units.columns <= self.grid.rows * self.grid.columns else 1
-        grids, total, covered = units.unfold(maps), [], []
+        grids, total, covered = maps.unflatten(-1, (units.rows, units.columns)), [], []
         for grid, (down, right) in zip(grids, self.shifts, strict=True):
             rows = overlaps(units.rows, cells, down * units.rows / self.extent[0]).to(grid)
             columns = overlaps(units.columns, cells, right * units.columns / self.extent[1]).to(grid)
@@ -107,13 +107,14 @@ class Views:
         plain, units = results[0], results[0].units
         scores = torch.cat([result.scores for result in results]).unflatten(0, (len(self.shifts), -1))
         cells = cells_of(units)
-        fine, grid = self.blend(scores[..., : cells.count], cells)
+        count = cells.rows * cells.columns
+        fine, grid = self.blend(scores[..., :count], cells)
         path = plain.path
         if not negative:
             fine = fine.clamp_min(0)
             path = path and replace(path, sum=fine.sum(-1))
         units = replace(units, grid=grid) if isinstance(units, SequenceUnits) else grid
-        return replace(plain, scores=torch.cat([fine, scores[0, :, cells.count :]], -1), units=units, path=path)
+        return replace(plain, scores=torch.cat([fine, scores[0, :, count:]], -1), units=units, path=path)
 
 
 @lru_cache(maxsize=256)

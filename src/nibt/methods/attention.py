@@ -9,7 +9,7 @@ import torch
 from nibt.core.side import Side
 from nibt.methods._attention import AttentionMethod, LastBlocks, gradients
 from nibt.methods.base import Need, both_sides
-from nibt.models._attention import AttentionMap, Weights
+from nibt.models._attention import Weights
 from nibt.options import Either
 from nibt.results.attribution import Attribution
 from nibt.types import Hidden, PerToken
@@ -196,10 +196,10 @@ class GAE(LastBlocks, name="gae"):
         attentions = side.attentions(self.first_layer(side.tower.depth))
         weights = [record.weights for record in attentions.all]
         products = zip(weights, gradients(side, attentions, weights), strict=True)
-        return attentions.propagate([self._map(weight * gradient) for weight, gradient in products])
-
-    def _map(self, product: Weights) -> AttentionMap:
-        return product.mean(1).relu() if self.rectified == "mean" else product.relu().mean(1)
+        maps = (weight * gradient for weight, gradient in products)
+        if self.rectified == "heads":
+            maps = map(torch.relu, maps)
+        return attentions.propagate([product.mean(1).relu() for product in maps])
 
 
 @dataclass(frozen=True)

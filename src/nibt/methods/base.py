@@ -78,11 +78,8 @@ class Method(Plugin, ABC):
     def __call__(self, side: Side) -> Attribution:
         """Compute the scores of a batch."""
         views = Views.of(side, self.views, self.layers, self.lowest) if self.views > 1 else None
-        attribution = (
-            self.attribute(side)
-            if views is None
-            else views.merge([self.attribute(view) for view in views.sides()], self.signed or self.linear)
-        )
+        results = [self.attribute(view) for view in (views.sides() if views else [side])]
+        attribution = views.merge(results, self.signed or self.linear) if views else results[0]
         if not isinstance(attribution, Attribution):
             got = type(attribution).__name__
             raise BadOption(f"the method {self.name} must return an Attribution (got {got}): correct its class")
@@ -299,6 +296,5 @@ def average_layers(
         raise Unsupported(
             f"layers {layers} have different grids, so their maps cannot be averaged: choose layers with the same grid"
         )
-    scores = torch.stack(list(maps)).mean(0)
     path = PathSummary.mean(summaries) if len(summaries) > 1 else next(iter(summaries), None)
-    return Attribution.of_rows(scores, units, path)
+    return Attribution.of_rows(torch.stack(list(maps)).mean(0), units, path)

@@ -31,10 +31,7 @@ from nibt.core.quadrature import part_masks
 from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, Units, Words
 from nibt.errors import BadOption
-from nibt.methods._units import keep_players, share_equally
-from nibt.methods._vectors import TableScores
-from nibt.methods.base import Method
-from nibt.methods.coalition_values import (
+from nibt.methods._coalitions import (
     RCOND,
     CoalitionMethod,
     Coalitions,
@@ -44,6 +41,9 @@ from nibt.methods.coalition_values import (
     drawn_coalitions,
     least_squares,
 )
+from nibt.methods._units import keep_players, share_equally
+from nibt.methods._vectors import TableScores
+from nibt.methods.base import Method
 from nibt.options import Either, OpenShare
 
 MOST_FEATURES = 200_000_000

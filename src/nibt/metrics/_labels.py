@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from nibt.data.ground_truth import GroundTruth
 from nibt.datasets._captions import openai_templates
 from nibt.errors import BadOption, Unsupported
 from nibt.metrics._numbers import ratio
@@ -99,15 +100,15 @@ class ObjectMetric(ShareMetric, LabelMetric, PooledMetric, ABC):
 
     centered: bool = field(default=False, kw_only=True)
 
-    def maps_of_objects(self, metric_input: MetricInput) -> Iterator[Cells | None]:
-        """Yield the map of each pair, or None if it is centered and the pair has no label."""
+    def maps_of_objects(self, metric_input: MetricInput) -> Iterator[tuple[GroundTruth, Cells | None]]:
+        """Yield what is known of each pair, and its map, or None if it is centered and the pair has no label."""
         if not self.centered:
-            yield from metric_input.attribution.grid
+            yield from zip(metric_input.truths, metric_input.attribution.grid, strict=True)
             return
         maps = self.map_of_each(metric_input, self.labels(metric_input), against=False)
         mean = maps.mean(0)
         for item, truth in enumerate(metric_input.truths):
-            yield None if truth.label is None else maps[truth.label, item] - mean[item]
+            yield truth, None if truth.label is None else maps[truth.label, item] - mean[item]
 
 
 def object_share(grid: Cells, shape: Sequence[int]) -> PixelMap:
@@ -133,8 +134,7 @@ class TwoClasses(ObjectMetric, ABC):
     def rows(self, metric_input: MetricInput) -> Float[Tensor, "batch 4"]:
         """Return the numbers of true positive, false positive, false negative and true negative pixels."""
         rows = torch.full((len(metric_input.truths), 4), torch.nan, dtype=torch.float64, device="cpu")
-        pairs = zip(metric_input.truths, self.maps_of_objects(metric_input), strict=True)
-        for item, (truth, grid) in enumerate(pairs):
+        for item, (truth, grid) in enumerate(self.maps_of_objects(metric_input)):
             if truth.mask is not None and grid is not None:
                 pixels = object_share(grid, truth.mask.shape)
                 above, mask = pixels > (pixels.mean() if self.threshold is None else self.threshold), truth.mask

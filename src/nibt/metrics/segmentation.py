@@ -103,8 +103,7 @@ class PointIoU(ObjectMetric, name="point_iou"):
     def rows(self, metric_input: MetricInput) -> Float[Tensor, "batch 3"]:
         """Return the label, and its points in the intersection and in the union."""
         rows = torch.full((len(metric_input.truths), 3), torch.nan, dtype=torch.float64, device="cpu")
-        pairs = zip(metric_input.truths, self.maps_of_objects(metric_input), strict=True)
-        for item, (truth, grid) in enumerate(pairs):
+        for item, (truth, grid) in enumerate(self.maps_of_objects(metric_input)):
             if truth.points and grid is not None:
                 pixels = object_share(grid, truth.extent)
                 columns, lines = ([int(point[axis]) for point in truth.points] for axis in (0, 1))

@@ -10,7 +10,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,6 +31,7 @@ from nibt.types import SOURCES, Embedding, Hidden, PerExample, Source
 TOKENS_PER_WORD = 4
 """The tokens that are written at most for each word of a limit."""
 _CHUNK = 8192  # rows of a vocabulary that are read together
+AnyTower = TypeVar("AnyTower", bound="AnswerTower")
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class AnswerTower(ImageTower, TextTower):
                 "without generation=model"
             ) from error
 
-    def narrowing(self, sources: Sequence[Source]) -> Self:
+    def narrowing(self: AnyTower, sources: Sequence[Source]) -> AnyTower:
         """Return the tower with a blank input that lacks only these sources."""
         tower = copy(self)
         tower.narrowed = frozenset(sources)

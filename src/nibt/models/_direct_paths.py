@@ -41,8 +41,8 @@ class DirectPaths:
 
     embedding: Embedding
     first: Hidden
-    attentions: tuple[AttentionRecord, ...]  # whose outputs are on the graph of the embedding
-    perceptrons: tuple[tuple[Tensor, ...], ...]  # of each block and, last, of the head
+    attentions: Sequence[AttentionRecord]  # whose outputs are on the graph of the embedding
+    perceptrons: Sequence[Sequence[Tensor]]  # of each block and, last, of the head
     constant: Embedding  # if all of these were zero
 
     def parts(self, directions: Embedding) -> DirectParts:
@@ -151,7 +151,7 @@ def _replay(trace: Trace, recorder: "_PathRecorder") -> DirectPaths:
             attentions.append(record)
         recorder.leave()
         embedding = tower.after(tower.head(path, tower.head_inputs(trace.inputs)))
-    return DirectPaths(embedding, start, tuple(attentions), recorder.perceptrons, torch.zeros_like(embedding))
+    return DirectPaths(embedding, start, attentions, recorder.perceptrons, torch.zeros_like(embedding))
 
 
 class _PathRecorder(AttentionRecorder):
@@ -169,13 +169,8 @@ class _PathRecorder(AttentionRecorder):
         self.entered: Tensor
         self._paths: dict[int, tuple[Tensor, Tensor]] = {}  # by identity; the state itself is kept, so it stays unique
         self._in_head = False
-        self._perceptrons: list[list[Tensor]] = []
+        self.perceptrons: list[list[Tensor]] = []  # the outputs of each block and of the head
         self._attention_is_next = False
-
-    @property
-    def perceptrons(self) -> tuple[tuple[Tensor, ...], ...]:
-        """The outputs of the perceptrons of each block and of the head."""
-        return tuple(map(tuple, self._perceptrons))
 
     def leaf(self, state: Tensor) -> Tensor:
         """Return a tensor of the graph with the numbers of a state, or with zeros."""
@@ -186,13 +181,13 @@ class _PathRecorder(AttentionRecorder):
         """Begin a block."""
         self.entered = stream
         self._paths = {id(stream): (stream, path)}
-        self._perceptrons.append([])
+        self.perceptrons.append([])
         self._attention_is_next = False
 
     def leave(self) -> None:
         """Begin the head."""
         self._paths, self._in_head = {}, True
-        self._perceptrons.append([])
+        self.perceptrons.append([])
 
     def path_of(self, state: Any) -> Tensor | None:
         """Return the path of a hidden state, if it is one."""
@@ -266,7 +261,7 @@ class _PathRecorder(AttentionRecorder):
             self._attention_is_next, added = False, branch
         else:
             output = self.leaf(branch if self._in_head else self._tower.to_tokens(branch))
-            self._perceptrons[-1].append(output)
+            self.perceptrons[-1].append(output)
             added = output if self._in_head else self._tower.to_stream(output, branch)
         if self._in_head:
             return path + added

@@ -30,7 +30,6 @@ _PREFIX = 8  # tokens before the patches at most, such as a class token and regi
 class EncoderAnswers(AnswerTower):
     """The image encoder of a generator, with all that reads its states as the head."""
 
-    modality = "text"
     sources = ("image",)
     mapped = False  # masks of decoders
     offers = frozenset({"stem"})  # the head has many attentions

@@ -49,13 +49,11 @@ class EndTokenTower(HuggingFaceTextTower):
     norm = part("model.final_layer_norm")
     """The norm after the blocks."""
 
-    @cached_property
-    def end(self) -> int | None:
-        """The id of the end token; None if it is the highest id of the caption.
+    end = part("model.eos_token_id", lambda number: None if number == 2 else number)
+    """The id of the end token; None if it is the highest id of the caption.
 
-        Configs from before Transformers pull request 24773 have 2, which means the highest.
-        """
-        return None if self.model.eos_token_id == 2 else self.model.eos_token_id
+    Configs from before Transformers pull request 24773 have 2, which means the highest.
+    """
 
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         end, ids = self.end, inputs.values

@@ -3,7 +3,8 @@
 A tower names its parts by a few properties; the heads that many families share are in ``_heads.py``.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -16,17 +17,22 @@ from torch import Tensor, nn
 
 from nibt.data.units import Grid, Units
 from nibt.errors import CannotLoad, Unsupported
-from nibt.models._checkpoint import check_weights
+from nibt.models._checkpoint import CONVERTED
 from nibt.models._failures import line
 from nibt.models._precision import check_quantization, of_one_dtype
 from nibt.models._request import Request
 from nibt.models._text_tower import TextTower
-from nibt.models._tower import part
+from nibt.models._tower import first_of, part
 from nibt.models.base import ImageTower, Inputs
 from nibt.preprocessing import hugging_face
 from nibt.preprocessing.captions import Tokens
 from nibt.preprocessing.images import height_and_width
 from nibt.types import Embedding, Hidden, OneRow
+
+_COMPUTED = r"position_ids$|rotary_emb\.inv_freq$|\.masked_bias$|relative_position_index$"
+"""Buffers of older versions of Transformers, which the class computes itself."""
+_POOLER = r"(^|\.)pooler\.dense\.(weight|bias)$"
+"""A pooler after a last state, which a class without one does not read."""
 
 
 def load_pretrained(model_class: Any, source: str, request: Request, unread: str = "") -> tuple[nn.Module, Request]:
@@ -48,6 +54,31 @@ def load_pretrained(model_class: Any, source: str, request: Request, unread: str
     of_one_dtype(module, request.dtype)
     ignored = check_weights(source, module, info, unread)
     return module, replace(request, ignored=(*request.ignored, *ignored))
+
+
+def check_weights(source: str, module: nn.Module, info: Mapping[str, Any], unread: str) -> list[str]:
+    """Check that a class and the file of its weights have the same ones; return those that no result depends on.
+
+    Weights that the file lacks are set to zero if nothing reads them, which the pattern ``unread`` says.
+    """
+    ignored, mismatched = "|".join(filter(None, (unread, _COMPUTED))), [name for name, *_ in info["mismatched_keys"]]
+    missing, unexpected = set(info["missing_keys"]), set(info["unexpected_keys"])
+    unused = {name for name in missing if re.search(ignored, name)}
+    if missing - unused:
+        raise CannotLoad(
+            f"{source!r} lacks {len(missing - unused)} weights, such as {min(missing - unused)!r}, which would be "
+            "random: save the whole model"
+        )
+    for name in unused & dict(module.named_parameters()).keys():
+        module.get_parameter(name).data.zero_()  # which Transformers draws at random
+    needless = {name for name in unexpected if re.search(f"{ignored}|{_POOLER}", name)}
+    if wrong := sorted(unexpected - needless) or mismatched:
+        problem = "that the class does not have" if unexpected - needless else "of another shape"
+        raise CannotLoad(
+            f"{source!r} has {len(wrong)} weights, such as {wrong[0]!r}, {problem}: {type(module).__name__} would "
+            f"compute something else than the model that was saved: {CONVERTED}"
+        )
+    return sorted(needless | unused)
 
 
 def load_generator_class(
@@ -175,6 +206,8 @@ class HuggingFaceImageTower(ImageTower):
     """The number of tokens before the patches, such as the class token."""
     any_size: bool = True
     """Whether positions are interpolated for images of other sizes; no model does it from a grid that is not square."""
+    interpolates: bool = False
+    """Whether the model interpolates positions without the option."""
     square: bool = False
     """Whether the processor pads images to a square."""
 
@@ -214,7 +247,7 @@ class HuggingFaceImageTower(ImageTower):
     def size_options(self, inputs: Inputs) -> dict[str, bool]:
         """Return the option with which the model takes images of another size."""
         other_size = tuple(inputs.values.shape[-2:]) != self.sides
-        return {"interpolate_pos_encoding": other_size} if self.any_size else {}
+        return {"interpolate_pos_encoding": other_size} if self.any_size and not self.interpolates else {}
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         height, width = inputs.values.shape[-2:]
@@ -239,10 +272,7 @@ class HuggingFaceTextTower(TextTower):
     embeddings = part("model.embeddings")
     """The part that adds positions to word embeddings."""
 
-    @cached_property
-    def embedder(self) -> nn.Module:
-        embeddings = self.embeddings
-        return embeddings.word_embeddings if hasattr(embeddings, "word_embeddings") else embeddings.token_embedding
+    embedder = part("embeddings", first_of("word_embeddings", "token_embedding"))
 
     @cached_property
     def context(self) -> int:

@@ -10,7 +10,7 @@ from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, NoneType
-from typing import Any, Self, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -128,6 +128,7 @@ def check_usable(name: str, module: nn.Module) -> None:
         raise CannotLoad(f"the weights of the {name} are on several devices ({', '.join(devices)}): {_ONE_DEVICE}")
 
 
+AnyModel = TypeVar("AnyModel", bound="LoadedModel")
 _ONE_DEVICE = (
     "load it on one device with device_map={'': 'cuda:0'} or 'cpu', and in 4 bits with "
     "quantization_config=BitsAndBytesConfig(load_in_4bit=True) if it does not fit there"
@@ -163,7 +164,7 @@ class LoadedModel(ABC):
     def item_ndim(self) -> int:
         """The number of dimensions of what a tower computes of one item: 1 for a vector, 2 for several."""
 
-    def renewed(self, anew: bool = False) -> Self:
+    def renewed(self: AnyModel, anew: bool = False) -> AnyModel:
         """Return the model without what was computed with other weights: they may have been changed in place.
 
         Every public call starts with it. All weights are hashed ``anew`` where the hash identifies results that are

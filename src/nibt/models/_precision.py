@@ -54,7 +54,7 @@ def float32_arithmetic(dtype: torch.dtype) -> Iterator[None]:
     if dtype not in HALF:
         yield
         return
-    with _Float32Arguments(), _Float32Arithmetic(), saved_tensors_hooks(lambda tensor: tensor, _widened):
+    with _Float32Arguments(), _Float32Arithmetic(), saved_tensors_hooks(_unchanged, _widened):
         yield
 
 
@@ -94,6 +94,10 @@ def _widened(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(map(_widened, value))
     return value
+
+
+def _unchanged(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 _LOADED = ("bitsandbytes", "torchao")

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, ClassVar
@@ -109,16 +109,14 @@ class TextTower(Tower):
 
         return set_hook(self.embedder.register_forward_hook, after)
 
-    @contextmanager
-    def blend_to_padding(self, keep: PerToken) -> Iterator[None]:
+    def blend_to_padding(self, keep: PerToken) -> AbstractContextManager[None]:
         """Blend word embeddings with that of the padding token inside ``with``: 1 keeps the word, 0 replaces it."""
 
         def blend(module: nn.Module, args: tuple, out: Tensor) -> Tensor:
             nothing = self.empty_embedding(module, out.device)
             return nothing + keep[..., None].to(out) * (out - nothing)
 
-        with self.embedding(blend):
-            yield
+        return self.embedding(blend)
 
     def empty_embedding(self, table: nn.Module, device: torch.device) -> Tensor:
         """Return the embedding that takes the place of a removed word: that of the padding token."""

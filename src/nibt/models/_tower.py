@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cached_property
-from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -19,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from nibt.data.units import Units, special_tokens
 from nibt.errors import BadOption
 from nibt.models._precision import HALF, computing_dtype, dense_layers, float32_arithmetic, is_quantized
-from nibt.models._trace import Cut, Inputs, See, Trace, cut_stem
+from nibt.models._trace import Inputs, See, Trace, cut_stem
 from nibt.options import Keywords, Layers, parsed
 from nibt.torch_modes import set_hook
 from nibt.types import Embedding, Hidden, Modality
@@ -33,6 +32,11 @@ def part(path: str, convert: Callable[[Any], Any] = lambda value: value) -> Any:
     ``convert`` makes the attribute of the part, as ``list`` of blocks.
     """
     return cached_property(lambda tower: convert(attrgetter(path)(tower)))
+
+
+def first_of(*names: str) -> Callable[[Any], Any]:
+    """Return the function that returns the part of a module with the first of these names that it has."""
+    return lambda module: next(getattr(module, name) for name in names if hasattr(module, name))
 
 
 class Tower(ABC):
@@ -171,10 +175,8 @@ class Tower(ABC):
         """Convert rows of tokens to the hidden state that a block takes, of the shape of ``like``."""
         return tokens
 
-    @cached_property
-    def depth(self) -> int:
-        """The number of blocks."""
-        return len(self.blocks)
+    depth = part("blocks", len)
+    """The number of blocks."""
 
     def relative(self, share: float) -> int:
         """Return the layer at a fraction of the depth."""
@@ -201,19 +203,16 @@ class Tower(ABC):
             raise BadOption(f"layer must name each layer once (got {', '.join(map(str, layers))})")
         return layers
 
-    @cached_property
-    def lock(self) -> threading.RLock:
-        """The lock of the model, which both towers share."""
-        return _LOCKS.setdefault(self.root, threading.RLock())
+    lock = part("root", lambda root: _LOCKS.setdefault(root, threading.RLock()))
+    """The lock of the model, which both towers share."""
 
     def computing(self) -> AbstractContextManager[Any]:
         """Return what holds the lock of the model, and computes in float32 if weights have fewer bits."""
         if self.example.dtype not in HALF and not self.quantized:
             return self.lock
         computing = ExitStack()
-        computing.enter_context(self.lock)
-        computing.enter_context(float32_arithmetic(self.example.dtype))
-        computing.enter_context(dense_layers(self.quantized))
+        for context in (self.lock, float32_arithmetic(self.example.dtype), dense_layers(self.quantized)):
+            computing.enter_context(context)
         return computing
 
     @property
@@ -228,7 +227,7 @@ class Tower(ABC):
         It is the first weight of a convolution or a linear map in the blocks, since norms, positions and embedding
         tables stay in float32 in OpenCLIP's mixed precision.
         """
-        for module in chain.from_iterable(block.modules() for block in self.blocks):
+        for module in (module for block in self.blocks for module in block.modules()):
             if isinstance(module, nn.Conv2d | nn.Linear) and not is_quantized(module):
                 return module.weight
         return next(weight for weight in self.root.parameters() if type(weight) is nn.Parameter)
@@ -271,9 +270,8 @@ class Tower(ABC):
             streams[layer] = torch.cat([streams[layer], *added[layer:]], -1)  # pyright: ignore
         return Trace(self, inputs, embedding, tuple(calls), tuple(streams), len(added))
 
-    def stem(self, inputs: Inputs) -> Cut:
-        """Cut the tower at its first tokens: patches with positions, the first feature map, or word embeddings."""
-        return cut_stem(self, inputs)
+    stem = cut_stem
+    """Cuts the tower at its first tokens: patches with positions, the first feature map, or word embeddings."""
 
     def _blank_state(
         self,

@@ -9,6 +9,7 @@ every block are recorded, and the remaining blocks are replayed. The model is ne
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from operator import itemgetter
 from typing import Any, ClassVar
 
 import torch
@@ -24,7 +25,7 @@ from nibt.data.units import Grid, Units
 from nibt.errors import Unsupported
 from nibt.models._loaded import LoadedModel
 from nibt.models._text_tower import TextTower
-from nibt.models._tower import Tower
+from nibt.models._tower import Tower, part
 from nibt.models._trace import Inputs, See
 from nibt.preprocessing.images import Preparation, Surroundings
 from nibt.records import JsonObject
@@ -68,10 +69,8 @@ class ImageTower(Tower):
             notes=notes,
         )
 
-    @cached_property
-    def entry(self) -> nn.Module:
-        """The module that takes the first tokens: the norm before the blocks, if there is one."""
-        return self.blocks[0]
+    entry = part("blocks", itemgetter(0))
+    """The module that takes the first tokens: the norm before the blocks, if there is one."""
 
     def on_first_tokens(self, see: See) -> RemovableHandle:
         def before(_: nn.Module, args: tuple) -> tuple | None:

@@ -1,7 +1,6 @@
 """BLIP and BLIP-2 from Hugging Face Transformers: the image-text models, and those that write about images."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -149,14 +148,11 @@ class BLIP2TextTower(HuggingFaceTextTower):
 
     def run(self, inputs: Inputs) -> Embedding:
         words = self.embeddings(input_ids=inputs.values)
-        return self._projected(self.model(query_embeds=words, query_length=0, **inputs.extra).last_hidden_state)
+        return self.head(self.model(query_embeds=words, query_length=0, **inputs.extra).last_hidden_state, {})
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
-        return self._projected(stream)
-
-    def _projected(self, states: Tensor) -> Embedding:
         """Return the unit vector of the first token, as a set of one."""
-        return F.normalize(self.root.text_projection(states[:, :1]), dim=-1)
+        return F.normalize(self.root.text_projection(stream[:, :1]), dim=-1)
 
 
 class _FixedEncoder(nn.Module):
@@ -185,10 +181,8 @@ class BLIP2AnswerTower(EncoderAnswerTower):
     def prompts(self) -> Any:  # pyright: ignore
         return "optional" if self.query_tokenizer is None else "needed"
 
-    @cached_property
-    def context(self) -> int:  # pyright: ignore
-        """The largest number of tokens; T5 has no limit, and was trained on 512."""
-        return getattr(self.root.config.text_config, "max_position_embeddings", 512)
+    context = part("root.config.text_config", lambda text: getattr(text, "max_position_embeddings", 512))
+    """The largest number of tokens; T5 has no limit, and was trained on 512."""
 
     def prompt_ids(self, prompt: str) -> dict[str, list[int]]:
         config = self.root.config

@@ -1,6 +1,5 @@
 """Families of Hugging Face Transformers whose towers are CLIP's, or nearly: each names its classes and its heads."""
 
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -71,10 +70,7 @@ class AltCLIPTextTower(FirstTokenTower):
 
     blocks = part("model.roberta", encoder_blocks)
     embeddings = part("model.roberta.embeddings")
-
-    @cached_property
-    def norm(self) -> nn.Module:
-        return nn.Sequential(self.model.pre_LN, self.model.transformation)
+    norm = part("model", lambda model: nn.Sequential(model.pre_LN, model.transformation))
 
 
 class AltCLIP(DualEncoder, name="altclip"):

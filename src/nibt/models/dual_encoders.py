@@ -1,7 +1,6 @@
 """Families of Hugging Face Transformers with both encoders in one class, whose parts differ from those of CLIP."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from math import exp
 from typing import Any
 
@@ -22,12 +21,11 @@ from nibt.types import Embedding, Hidden
 class AIMv2ImageTower(HuggingFaceImageTower):
     """The image tower of AIMv2, which pools by attention. With learned positions it takes images of one size only."""
 
+    interpolates = True
+
     def __init__(self, root: Any, request: Request) -> None:
         self.any_size = root.config.vision_config.is_native
         super().__init__(root, request)
-
-    def size_options(self, inputs: Inputs) -> dict[str, bool]:
-        return {}
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.root.visual_projection(self.vision.head(self.vision.rms_norm(stream)))
@@ -138,15 +136,9 @@ class TIPSv2ImageTower(ClassTokenTower):
     """The image tower of TIPSv2, which interpolates its positions without an option."""
 
     norm = part("vision.layernorm")
-
     projection = nn.Identity()
-
-    def size_options(self, inputs: Inputs) -> dict[str, bool]:
-        return {}
-
-    @cached_property
-    def prefix(self) -> int:  # pyright: ignore
-        return 1 + self.vision_config.num_register_tokens
+    interpolates = True
+    prefix = part("vision_config.num_register_tokens", lambda registers: 1 + registers)
 
 
 class TIPSv2TextTower(HuggingFaceTextTower):

@@ -88,19 +88,16 @@ class PairFamily(Family, name="projection_pair"):
         return _SCALE, 0.0
 
 
+def encoder_of_images(module: Any) -> Any:
+    """Return the encoder of images, which older CLIP and SigLIP have inside of a class."""
+    return getattr(module.vision_model, "vision_model", module.vision_model)
+
+
 class PooledImageTower(ClassTokenTower):
     """An image tower with the pooled output of its encoder and a projection."""
 
+    vision = part("root", encoder_of_images)
     reads_first_row = part("vision", lambda vision: not hasattr(vision, "head"))
-
-    @cached_property
-    def vision(self) -> Any:
-        return self.encoder(self.root)
-
-    @staticmethod
-    def encoder(module: Any) -> Any:
-        """Return the encoder of images, which older CLIP and SigLIP have inside of a class."""
-        return getattr(module.vision_model, "vision_model", module.vision_model)
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         vision = self.vision
@@ -128,9 +125,7 @@ class PooledTextTower(FirstTokenTower):
 class CLIPText(EndTokenTower):
     """The text tower of CLIP as the encoder of captions."""
 
-    @cached_property
-    def model(self) -> Any:
-        return getattr(self.root.text_model, "text_model", self.root.text_model)
+    model = part("root.text_model", lambda model: getattr(model, "text_model", model))
 
 
 class VisionTextDualEncoder(DualEncoder, name="vision_text_dual_encoder"):
@@ -145,7 +140,7 @@ class VisionTextDualEncoder(DualEncoder, name="vision_text_dual_encoder"):
 
     @classmethod
     def towers(cls, module: Any, request: Request) -> tuple[ImageTower, TextTower]:
-        vision = PooledImageTower.encoder(module)
+        vision = encoder_of_images(module)
         if not hasattr(vision.config, "image_size") or not (
             hasattr(vision, "post_layernorm") or hasattr(vision.embeddings, "cls_token")
         ):

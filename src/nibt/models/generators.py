@@ -101,6 +101,7 @@ class Florence2Tower(DecoderAnswerTower):
     sources = ("image", "prompt")
     mapped = False  # masks of decoders
     composed = AnswerTower.composed
+    read = AnswerTower.read
     offers = frozenset({"stem"})  # pyright: ignore  # the head has many attentions
 
     def __init__(self, module: Any, request: Request) -> None:
@@ -134,9 +135,6 @@ class Florence2Tower(DecoderAnswerTower):
         tokens = {name: getattr(text, name) for name in names}
         ids = self.generate(most, **self.arguments(inputs), decoder_input_ids=start, **tokens)
         return self.written(ids[start.shape[1] :], most)
-
-    def read(self, prompted: Prompted, answer: str) -> AnswerTokens:
-        return AnswerTower.read(self, prompted, answer)
 
     def prepare(self, items: Sequence[ForcedWord]) -> Inputs:
         prompted, answer = items[0].prompted, items[0].answer
@@ -197,10 +195,7 @@ class VisionEncoderDecoderTower(EncoderAnswerTower):
     vision = part("root.encoder")
     vision_config = part("root.config.encoder")
 
-    @cached_property
-    def norm(self) -> nn.Module:
-        return getattr(self.vision, "layernorm", nn.Identity())
-
+    norm = part("vision", lambda vision: getattr(vision, "layernorm", nn.Identity()))
     context = part("root.config.decoder.max_position_embeddings")
 
     def prompt_ids(self, prompt: str) -> dict[str, list[int]]:

@@ -66,7 +66,8 @@ class NaFlexImageTower(ImageTower):
 
     def prepare(self, items: Sequence[ImageInput]) -> Inputs:
         patches = [self._patches(item) for item in items]
-        pixels, first = torch.cat([item_patches["pixel_values"] for item_patches in patches]), self.first_weight
+        pixels = torch.cat([item_patches["pixel_values"] for item_patches in patches])
+        first = self.first_weight
         values = pixels.to(first.device, torch.promote_types(first.dtype, torch.float32))
         extra = {
             key: torch.cat([item_patches[key] for item_patches in patches]).to(values.device)

@@ -15,7 +15,6 @@ from nibt.errors import BadInput
 from nibt.torch_modes import float32_numbers
 
 _MOST_PADDED = 8192  # a square of this side has 0.8 GB as float32
-Way = Literal["shortest", "longest", "corner", "squash", "whole"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Resize:
         multiple: The number of which the sides of whole images are multiples.
     """
 
-    way: Way
+    way: Literal["shortest", "longest", "corner", "squash", "whole"]
     height: int
     width: int
     edge: int = 0

@@ -75,21 +75,22 @@ def tokens(tokenizer: Any, caption: str, context: int) -> Tokens:
 def _byte_pairs(tokenizer: Any, caption: str, context: int) -> Tokens:
     """Tokenize one caption with CLIP's byte pairs: words lie between the start and the end token, and 0 pads."""
     ids = tokenizer([caption], context_length=context)[0].tolist()
+    text = tokenizer.clean_fn(caption)
     encoded = tokenizer.encode(caption)
     end = min(len(encoded) + 1, context - 1)  # an end token may be typed before
     pieces = [tokenizer.decoder[number] for number in ids[:end]]
     texts = (*(_display(tokenizer, piece) for piece in pieces), "<end_of_text>", *["<pad>"] * (context - end - 1))
     explained = tuple(0 < row < end for row in range(context))
-    offsets = _offsets(tokenizer.clean_fn(caption), [tokenizer.decoder[number] for number in encoded])
+    offsets = _offsets(text, [tokenizer.decoder[number] for number in encoded])
     if offsets is None:
         words = words_by_marks((*pieces, *texts[end:]), explained)
     else:
         positions = [(0, 0), *offsets[: end - 1], *[(0, 0)] * (context - end)]
-        words = words_by_offsets(tokenizer.clean_fn(caption), texts, explained, positions)
+        words = words_by_offsets(text, texts, explained, positions)
     length = len(encoded) + 2
     notes = [truncation_note(length, context)] if length > context else []
     special = [tokenizer.decoder[number] for number in tokenizer.all_special_ids]
-    notes += special_notes(tokenizer.clean_fn(caption), special)
+    notes += special_notes(text, special)
     return Tokens(tuple(ids), texts, in_words(words, context), words, tuple(notes))
 
 

@@ -101,25 +101,16 @@ def is_signed(result: Shown) -> bool:
 
 def method_line(result: Shown) -> str:
     """Return the method with its variant, and the model: ``method nib (default), model lite``."""
-    return f"method {method_name(result)}, model {model_name(result)}"
-
-
-def method_name(result: Shown) -> str:
-    """Return the method with its variant, as on the command line: ``nib (default)``."""
     table = "word-region table of " if isinstance(result, Regions) else ""
     path = " along NIB's path" if result.method.get("along_path") else ""
     amounts = ", amounts by removal" if _by_removal(result) else ""
-    return f"{table}{result.method['name']} ({result.method['variant']}){path}{amounts}"
+    method = f"{table}{result.method['name']} ({result.method['variant']}){path}{amounts}"
+    return f"method {method}, model {Path(result.model['id']).name}"
 
 
 def _by_removal(result: Shown) -> bool:
     """Return whether the amounts of a map are those of removal."""
     return any(isinstance(side, dict) and side.get("amounts") == "removal" for side in result.method.values())
-
-
-def model_name(result: Shown) -> str:
-    """Return the name of the model without its folder."""
-    return Path(result.model["id"]).name
 
 
 def similarity_name(result: Shown) -> str:

@@ -1,6 +1,6 @@
 """Explanations of answers: what each word took from the image, the prompt and the words before."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, cast
 
@@ -11,7 +11,7 @@ from pydantic import computed_field
 from torch import Tensor
 
 from nibt.data.units import Grid, Word, Words
-from nibt.errors import BadInput, UnknownName
+from nibt.errors import BadInput, check_names
 from nibt.results.base import Array, ResultOfImage, Serializable
 from nibt.results.explanation import Explanation, method_text, shortened
 from nibt.results.pixels import over_image
@@ -285,8 +285,7 @@ class AnswerExplanation(ResultOfImage):
             if not 0 <= name < len(texts):
                 raise BadInput(f"word must be between 0 and {len(texts) - 1} (got {name})")
             return self.words[name]
-        if name not in texts:
-            raise UnknownName("words", name, texts)
+        check_names("words", [name], texts)
         if texts.count(name) > 1:
             places = ", ".join(str(place) for place, text in enumerate(texts) if text == name)
             raise BadInput(f"{name!r} occurs {texts.count(name)} times in the answer: give its position ({places})")
@@ -304,9 +303,9 @@ class AnswerExplanation(ResultOfImage):
         selected = [self.word(name) for name in words] or self.words
         return over_image(torch.stack([word.grid for word in selected]).sum(0), self.region, self.size)
 
-    def __repr__(self) -> str:
-        lines = [f"Answer {self.answer!r} to {self.prompt!r} about {self.source}"]
-        lines.append(f"  {method_text(self.method)} explains {self.target['name']}; model {self.model.get('id')}")
-        shares = [f"{word.text} {word.shares['image']:+.2f}" for word in self.words]
-        lines += [f"  from the image  {shortened(shares)}"] if self.adds_up else []
-        return "\n".join([*lines, *(f"  warning: {text}" for text in self.warnings)])
+    def _lines(self) -> Iterator[str]:
+        yield f"Answer {self.answer!r} to {self.prompt!r} about {self.source}"
+        yield f"  {method_text(self.method)} explains {self.target['name']}; model {self.model.get('id')}"
+        if self.adds_up:
+            shares = [f"{word.text} {word.shares['image']:+.2f}" for word in self.words]
+            yield f"  from the image  {shortened(shares)}"

@@ -289,7 +289,7 @@ class TextAttribution(Serializable):
 
 def image_fields(image: ImageInput) -> dict[str, Any]:
     """Return what records have of an image that was read."""
-    return {"source": image.source, "image_hash": image.digest, "size": image.size, "input": image}
+    return {"source": image.source, "image_hash": image.digest, "size": image.pil_image.size, "input": image}
 
 
 SideAttribution: TypeAlias = Annotated[ImageAttribution | TextAttribution, Field(discriminator="modality")]

@@ -3,7 +3,7 @@
 The JSON form is described in ``docs/guides/audit.md``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -160,20 +160,13 @@ class Audit(Result):
     quick: bool = False
     unknown_nouns: tuple[str, ...] = ()
 
-    def __repr__(self) -> str:
-        counts = ", ".join(f"{self.count(verdict)} {verdict}" for verdict in VERDICTS)
-        return "\n".join(
-            [
-                f"Audit of {self.model.get('id')}: {self.verdict}",
-                f"  {', '.join(self.methods)} on {self.data.get('pairs')} pairs, data set {self.data.get('dataset')}",
-                f"  {counts}",
-                *(
-                    f"  {check.verdict}: {check.about} ({check.method} {check.side})".rstrip()
-                    for check in self.checks
-                    if check.verdict == "fail"
-                ),
-            ]
-        )
+    def _lines(self) -> Iterator[str]:
+        yield f"Audit of {self.model.get('id')}: {self.verdict}"
+        yield f"  {', '.join(self.methods)} on {self.data.get('pairs')} pairs, data set {self.data.get('dataset')}"
+        yield f"  {', '.join(f'{self.count(verdict)} {verdict}' for verdict in VERDICTS)}"
+        for check in self.checks:
+            if check.verdict == "fail":
+                yield f"  {check.verdict}: {check.about} ({check.method} {check.side})".rstrip()
 
     def request(self) -> JsonObject:
         return audit_request(self.model, self.data, self.methods, self.seed, self.quick)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -116,6 +117,14 @@ class Result(Serializable):
             )
         return {"schema": self.schema, "kind": self.kind, **plain_data(self)}
 
+    @abstractmethod
+    def _lines(self) -> Iterator[str]:
+        """Yield the lines that an interpreter shows, without warnings."""
+
+    def __repr__(self) -> str:
+        warnings = (f"  warning: {warning}" for warning in getattr(self, "warnings", ()))
+        return "\n".join([*self._lines(), *warnings])
+
     @classmethod
     def from_json(cls: type[_ResultType], data: Mapping[str, Any]) -> _ResultType:
         """Build a result from the plain data that ``to_json`` returns.
@@ -194,17 +203,14 @@ def request_of(results: Sequence[Result]) -> JsonObject:
     return {"pairs": [sha256(text.encode()).hexdigest()[:16] for text in texts]}
 
 
-def as_bytes(data: Any) -> bytes:
-    """Return data as indented JSON in UTF-8. A name that is no text, as those of files may be, becomes an escape."""
+def as_text(data: Any, encoding: str = "utf-8") -> str:
+    """Return data as indented JSON; in ASCII if the encoding lacks a part, as of names of files that are no text."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1)
     try:
-        return as_text(data).encode()
+        text.encode(encoding)
     except UnicodeEncodeError:
-        return as_text(data, ascii_only=True).encode()
-
-
-def as_text(data: Any, ascii_only: bool = False) -> str:
-    """Return data as indented JSON, whose other characters are escapes if it is to be ASCII only."""
-    return json.dumps(data, ensure_ascii=ascii_only, allow_nan=False, indent=1) + "\n"
+        text = json.dumps(data, allow_nan=False, indent=1)
+    return text + "\n"
 
 
 ImageItself: TypeAlias = Annotated[
@@ -215,7 +221,7 @@ ImageItself: TypeAlias = Annotated[
 _ImageRecord = TypeVar("_ImageRecord", bound="OfImage")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class OfImage(Serializable):
     """Base class of records of an image.
 

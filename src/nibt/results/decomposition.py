@@ -1,5 +1,6 @@
 """Decompositions: the similarity of one pair as an exact sum over layers, heads and patches or tokens."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -151,16 +152,13 @@ class Decomposition(ResultOfImage):
     def request(self) -> JsonObject:
         return {**super().request(), "side": self.side}
 
-    def __repr__(self) -> str:
+    def _lines(self) -> Iterator[str]:
         layers, heads = self.rest.shape
         strongest = [f"{layer}.{head} {float(self.sums[layer, head]):+.4f}" for layer, head in self.strongest()]
-        return "\n".join(
-            [
-                f"Decomposition of {self.source} with {self.caption!r}, {self.side} side",
-                f"  similarity {self.similarity:.4f}, gap {self.gap:+.1g}; model {self.model.get('id')}",
-                f"  {layers} x {heads} heads {float(self.sums.sum()):+.4f}, perceptrons "
-                f"{float(self.perceptrons.sum()):+.4f}, first state {self.first:+.4f}, constant {self.constant:+.4f}",
-                f"  strongest heads (layer.head)  {shortened(strongest)}",
-                *(f"  warning: {warning}" for warning in self.warnings),
-            ]
+        yield f"Decomposition of {self.source} with {self.caption!r}, {self.side} side"
+        yield f"  similarity {self.similarity:.4f}, gap {self.gap:+.1g}; model {self.model.get('id')}"
+        yield (
+            f"  {layers} x {heads} heads {float(self.sums.sum()):+.4f}, perceptrons "
+            f"{float(self.perceptrons.sum()):+.4f}, first state {self.first:+.4f}, constant {self.constant:+.4f}"
         )
+        yield f"  strongest heads (layer.head)  {shortened(strongest)}"

@@ -1,6 +1,6 @@
 """Explanations of an image with a caption, of two images, or of two captions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -211,31 +211,26 @@ class Explanation(Result):
         """Return the page that notebooks show; None if the image is missing."""
         return find("formats", "html").framed(self)
 
-    def __repr__(self) -> str:
+    def _lines(self) -> Iterator[str]:
         first, second, *others = self.sides.values()
         subject = f"Comparison of {first.source} with {second.source}"
         if not self.is_comparison:
             subject = f"Explanation of {first.source} with {second.source!r}"
-        subject += "".join(f", rather than {further.source}" for further in others)
-        scores = []
+        yield subject + "".join(f", rather than {further.source}" for further in others)
+        yield (
+            f"  similarity {self.similarity:.4f}; {method_text(self.method)} explains {self.target.get('name')}; "
+            f"model {self.model.get('id')}"
+        )
         for name, side in self.sides.items():
             if isinstance(side, TextAttribution):
                 text = shortened([f"{word.text} {word.score:+.4f}" for word in side.words])
             else:
                 rows, columns = side.grid.shape
                 text = f"{rows} x {columns}, from {float(side.grid.min()):+.4f} to {float(side.grid.max()):+.4f}"
-            scores.append(f"  {_NAMES.get(name, name):6} {text}")
-        return "\n".join(
-            [
-                subject,
-                f"  similarity {self.similarity:.4f}; {method_text(self.method)} explains {self.target.get('name')}; "
-                f"model {self.model.get('id')}",
-                *scores,
-                *(f"  check: {check.verdict}: {check.about}" for check in self.checks),
-                *([f"  {self.decisive.about}"] if self.decisive else []),
-                *(f"  warning: {text}" for text in self.warnings),
-            ]
-        )
+            yield f"  {_NAMES.get(name, name):6} {text}"
+        yield from (f"  check: {check.verdict}: {check.about}" for check in self.checks)
+        if self.decisive:
+            yield f"  {self.decisive.about}"
 
 
 def method_text(method: MethodRecord) -> str:

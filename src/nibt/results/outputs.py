@@ -14,7 +14,6 @@ import unicodedata
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
@@ -139,21 +138,14 @@ def check_replaceable(path: Path, overwrite: bool = False) -> None:
         )
 
 
-@contextmanager
-def replacing(path: Path, overwrite: bool = False) -> Iterator[Path]:
-    """Provide a temporary path, which replaces ``path`` when the block succeeds."""
-    check_replaceable(path, overwrite)
-    with atomic_write(path) as draft:
-        yield draft
-
-
 def write_bytes(path: Path, data: bytes, records: Sequence[Mapping[str, Any]], overwrite: bool = False) -> None:
     """Write a file, completely or not at all, and complete its ``unsigned`` signature.
 
     A file that the ``records`` of its results name, by a path or by its digest, is an input of them and never replaced.
     """
     _check_inputs(path, records)
-    with replacing(path, overwrite) as draft:
+    check_replaceable(path, overwrite)
+    with atomic_write(path) as draft:
         draft.write_bytes(signed(data))
 
 

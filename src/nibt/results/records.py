@@ -191,7 +191,7 @@ def require_same(where: Path, stored: Mapping[str, Any], request: Mapping[str, A
 
     The name and the commit of a model are ignored: models are equal if their weights and preprocessing are equal.
     """
-    old, new = _flat(stored), _flat(plain(request))
+    old, new = _flat(stored), _flat(json.loads(json.dumps(request, default=str)))
     differing = [
         key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key) and not key.endswith(_NAMES)
     ]
@@ -227,11 +227,6 @@ def _flat(data: Any, name: str = "") -> JsonObject:
 def _short(value: Any) -> str:
     text = "nothing" if value is None else str(value)
     return text if len(text) <= 100 else text[:100] + " ..."
-
-
-def plain(data: Any) -> Any:
-    """Return the data as it is after it was written to JSON and read again."""
-    return json.loads(json.dumps(data, default=str))
 
 
 def _version(name: str) -> str | None:

@@ -6,7 +6,7 @@ to the cosine. The sum over all rows and columns, special tokens included, is (u
 a gap.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, SupportsIndex, TypeAlias
 
@@ -139,18 +139,13 @@ class Regions(ResultOfImage):
         grid = self.for_words(*(words or range(len(self.words))))
         return over_image(grid, self.region, self.size, outside=np.nan)
 
-    def __repr__(self) -> str:
+    def _lines(self) -> Iterator[str]:
         count, rows, columns = self.table.shape
         sums = [f"{word.text} {float(grid.sum()):+.4f}" for word, grid in zip(self.words, self.table, strict=True)]
-        return "\n".join(
-            [
-                f"Regions of {self.source} with {self.caption!r}",
-                f"  similarity {self.similarity:.4f}; {method_text(self.method)}; model {self.model.get('id')}",
-                f"  table  {count} words x {rows} x {columns}, sum {self.sum:+.4f}, gap {self.gap:+.1g}",
-                f"  words  {shortened(sums)}",
-                *(f"  warning: {warning}" for warning in self.warnings),
-            ]
-        )
+        yield f"Regions of {self.source} with {self.caption!r}"
+        yield f"  similarity {self.similarity:.4f}; {method_text(self.method)}; model {self.model.get('id')}"
+        yield f"  table  {count} words x {rows} x {columns}, sum {self.sum:+.4f}, gap {self.gap:+.1g}"
+        yield f"  words  {shortened(sums)}"
 
     def for_words(self, *words: str | int) -> Map:
         """Return the sum of the maps of words: rows x columns.

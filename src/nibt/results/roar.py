@@ -3,7 +3,7 @@
 The JSON form is described in ``docs/guides/roar.md``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -134,15 +134,10 @@ class Roar(Result):
     agreements: tuple[Agreement, ...]
     notes: tuple[str, ...] = ()
 
-    def __repr__(self) -> str:
-        best = sorted(self.loss_increases, key=lambda increase: -increase.value)[:5]
-        return "\n".join(
-            [
-                f"ROAR+ of {self.model.get('id')}: {', '.join(self.methods)}",
-                *(
-                    f"  {increase.method}, {increase.trainable}, {increase.side}: {increase.value:+.1%} "
-                    f"[{increase.low:+.1%}, {increase.high:+.1%}]"
-                    for increase in best
-                ),
-            ]
-        )
+    def _lines(self) -> Iterator[str]:
+        yield f"ROAR+ of {self.model.get('id')}: {', '.join(self.methods)}"
+        for increase in sorted(self.loss_increases, key=lambda increase: -increase.value)[:5]:
+            yield (
+                f"  {increase.method}, {increase.trainable}, {increase.side}: {increase.value:+.1%} "
+                f"[{increase.low:+.1%}, {increase.high:+.1%}]"
+            )

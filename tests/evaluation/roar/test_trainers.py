@@ -10,7 +10,7 @@ from nibt.data.pair import Pair
 from nibt.evaluation.maps import raw_scores
 from nibt.evaluation.roar.inputs import TowerInputs
 from nibt.evaluation.roar.settings import Settings
-from nibt.evaluation.roar.training import TRAINERS, Last, Trainer, Whole, losses, split, trained, untrained
+from nibt.evaluation.roar.training import TRAINERS, Last, Trainer, Whole, losses, split, trained
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
 from nibt.registry import MethodSpec
@@ -122,9 +122,9 @@ def test_fresh_start_is_repeatable() -> None:
         nothing, fresh = np.zeros((12, 12), bool), Settings(init="fresh")
         seen = []
         for repeat in (0, 1, 0):
-            before = untrained(trainer, sources, nothing, fresh, repeat)
+            before = trained(trainer, sources, sources, nothing, replace(fresh, epochs=0), repeat)
             seen.append((before, trained(trainer, sources, sources, nothing, fresh, repeat)))
         assert seen[0] == seen[2]
         assert seen[0] != seen[1]
-        plain = untrained(trainer, sources, nothing, Settings(), 0)
+        plain = trained(trainer, sources, sources, nothing, Settings(epochs=0), 0)
         assert np.abs(np.subtract(seen[0][0], plain)).max() > 0.1

@@ -8,7 +8,7 @@ from nibt.data.images import Region
 from nibt.errors import BadOption
 from nibt.preprocessing.images import Resize
 from nibt.report.colors import PALETTES, Appearance, appearance
-from nibt.report.image.heatmap import map_image, mask_image, overlay, score_image, score_map
+from nibt.report.image.heatmap import map_image, mask_image, overlay, score_map
 from tests.answers import PEAK, WHOLE, answer
 
 COLORS = Appearance(style="colors")
@@ -102,10 +102,10 @@ def test_palettes_by_name() -> None:
         appearance(style="x")
 
 
-def test_score_image_has_the_scores_and_nan_outside() -> None:
+def test_heatmap_has_the_scores_and_nan_outside() -> None:
     size = (300, 100)
     explanation = answer(PEAK, size, Resize("shortest", 24, 24, edge=24).region(size))
-    values = np.asarray(score_image(explanation))
+    values = explanation.heatmap()
     assert values.dtype == np.float32
     assert values.shape == (100, 300)
     assert np.isnan(values[:, :100]).all()

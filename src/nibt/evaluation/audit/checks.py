@@ -95,12 +95,12 @@ BOUNDS = {
 }
 
 
-_PERTURBATION_METRICS = ("deletion", "insertion", "confidence_drop", "confidence_increase")
 _GROUND_TRUTH_METRICS = ("pointing_game", "average_precision", "word_auc")
 _CURVE_METRICS = ("deletion", "insertion")
+_PERTURBATION_METRICS = (*_CURVE_METRICS, "confidence_drop", "confidence_increase")
 _SHARE_METRICS = ("special_token_share", "corner_share")
 # docs/guides/audit.md explains why confidence is not checked
-_CHECKED_METRICS = ("deletion", "insertion", *_GROUND_TRUTH_METRICS)
+_CHECKED_METRICS = (*_CURVE_METRICS, *_GROUND_TRUTH_METRICS)
 _CONTROL_SEED_OFFSET = 104729  # so that a random control differs from an audited random map
 Values = dict[tuple[MeasuredSide, str], np.ndarray]
 """The values of all pairs, by side and metric."""
@@ -116,7 +116,7 @@ class MetricScores:
         seed: int,
         batch_size: int,
         levels: int,
-        cache: BatchCache | None = None,
+        cache: BatchCache | None,
     ) -> None:
         self.model, self.pairs, self.seed, self.batch_size, self.cache = model, list(pairs), seed, batch_size, cache
         has_objects = any(object_.spans for pair in pairs for object_ in pair.objects)
@@ -126,25 +126,13 @@ class MetricScores:
 
     def add(self, method: MethodSpec, control: bool = False) -> None:
         """Measure a method or a control. Controls use another seed than audited methods."""
-        label = f"{method} (control)" if control else str(method)
-        self.by_method[label] = self._values(method, self.seed + _CONTROL_SEED_OFFSET if control else self.seed)
-
-    def _values(self, method: MethodSpec, seed: int) -> Values:
-        measurements = measure(
-            self.model,
-            self.pairs,
-            self.metrics,
-            method.name,
-            variant=method.variant,
-            seed=seed,
-            batch_size=self.batch_size,
-            cache=self.cache,
-        )
-        values: Values = {}
-        for record in measurements:
+        values = self.by_method.setdefault(f"{method} (control)" if control else str(method), {})
+        seed = self.seed + _CONTROL_SEED_OFFSET * control
+        for record in measure(
+            self.model, self.pairs, self.metrics, method, seed=seed, batch_size=self.batch_size, cache=self.cache
+        ):
             numbers = values.setdefault((record.side, record.metric), np.full(len(self.pairs), np.nan))
             numbers[record.item] = record.value
-        return values
 
     def scores(self) -> Iterator[MetricMean]:
         """Yield the mean of each method, side and metric that was measured."""

@@ -94,30 +94,19 @@ def with_checks(model: Model, explanation: Explanation, method: MethodSpec, seed
         layers = {f"{side}_layer": explanation.method.get(side, {})["layer"] for side in ("image", "text")}
         method = replace(method, options={**options, **layers})
     computed = explanation.grid.double().numpy()
-    checks = (
-        _weights(model, pair, method, seed, computed),
-        _caption(model, pair, method, seed, computed),
-        _region(model, pair, method, seed, computed),
-    )
-    return replace(explanation, checks=checks)
-
-
-def _weights(model: Model, pair: Pair, method: MethodSpec, seed: int | None, computed: np.ndarray) -> Check:
-    """Compare the map with that of random weights, for which mean states of the model are not valid."""
-    adapted = without_mean_states(model, method, "image")
-    if adapted != method:
-        computed = maps(model, [pair], adapted, "image", seed)[0].scores
-    changed = maps(randomized(model, pair, "image", _SEED), [pair], adapted, "image", seed)[0].scores
-    return _similarity("weights", "with random weights, the map", method, computed, changed)
-
-
-def _caption(model: Model, pair: Pair, method: MethodSpec, seed: int | None, computed: np.ndarray) -> Check:
-    """Compare the map with that of the caption of a sample that is least similar to the image."""
+    adapted = without_mean_states(model, method, "image")  # mean states are not valid for random weights
+    before = computed if adapted == method else maps(model, [pair], adapted, "image", seed)[0].scores
+    random = maps(randomized(model, pair, _SEED), [pair], adapted, "image", seed)[0].scores
     captions = [caption for caption in sample_captions().values() if caption != pair.caption]
     image, texts = encode(model.image, [pair.image]), encode(model.text, captions)
     unrelated = captions[int(model.similarity.to_each(image.float(), texts.float())[0].argmin())]
     changed = maps(model, [Pair(pair.image, unrelated)], method, "image", seed)[0].scores
-    return _similarity("mismatch_image", f"for “{unrelated}”, the map", method, computed, changed)
+    checks = (
+        _similarity("weights", "with random weights, the map", method, before, random),
+        _similarity("mismatch_image", f"for “{unrelated}”, the map", method, computed, changed),
+        _region(model, pair, method, seed, computed),
+    )
+    return replace(explanation, checks=checks)
 
 
 def _similarity(name: str, subject: str, method: MethodSpec, computed: np.ndarray, changed: np.ndarray) -> Check:

@@ -87,12 +87,11 @@ def cascade(
         )
 
 
-def randomized(model: Model, pair: Pair, side: Modality, seed: int) -> Model:
-    """Return a copy of a model in which the whole tower of one side is randomized."""
+def randomized(model: Model, pair: Pair, seed: int) -> Model:
+    """Return a copy of a model in which the whole image tower is randomized."""
     model = copied(model)
-    tower, generator, shuffled = model.tower(side), torch.Generator().manual_seed(seed), set[int]()
-    item = pair.image if side == "image" else pair.caption
-    for stage in stages(tower, tower.prepare([item]), 1):
+    generator, shuffled = torch.Generator().manual_seed(seed), set[int]()
+    for stage in stages(model.image, model.image.prepare([pair.image]), 1):
         _randomize(model, stage, shuffled, generator)
     return model
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -28,24 +29,12 @@ _CODAS = "b ck ft lp mb nt rk rv sp x".split()
 
 def other_captions(pairs: Sequence[Pair]) -> list[Pair]:
     """Return each image with the caption of a following pair that, if possible, names none of its objects."""
-    partners = _partners(
-        pairs,
-        lambda pair, candidate: not _named(candidate) & _depicted(pair),
-        "captions",
-        lambda pair, candidate: pair.caption != candidate.caption,
-    )
-    return [Pair(pair.image, pairs[partner].caption) for pair, partner in zip(pairs, partners, strict=True)]
+    return _mixed(pairs, "captions", lambda pair: pair.caption, lambda pair, later: (pair, later))
 
 
 def other_images(pairs: Sequence[Pair]) -> list[Pair]:
     """Return each caption with the image of a following pair that, if possible, shows none of its objects."""
-    partners = _partners(
-        pairs,
-        lambda pair, candidate: not _named(pair) & _depicted(candidate),
-        "images",
-        lambda pair, candidate: pair.image.pil_image.tobytes() != candidate.image.pil_image.tobytes(),
-    )
-    return [Pair(pairs[partner].image, pair.caption) for pair, partner in zip(pairs, partners, strict=True)]
+    return _mixed(pairs, "images", lambda pair: pair.image.pil_image.tobytes(), lambda pair, later: (later, pair))
 
 
 def nonsense_captions(pairs: Sequence[Pair], seed: int) -> list[Pair]:
@@ -77,18 +66,21 @@ def caption_words(template: str, reworded: Map, plain: Map) -> Map | None:
     return Map(reworded.scores[skipped:end], plain.words)
 
 
-def _partners(
-    pairs: Sequence[Pair], best: Callable[[Pair, Pair], bool], noun: str, differs: Callable[[Pair, Pair], bool]
-) -> list[int]:
-    """Return, for each pair, the index of the next pair (cyclic) that differs, and preferably satisfies ``best``."""
-    partners = []
+def _mixed(
+    pairs: Sequence[Pair], noun: str, item: Callable[[Pair], Any], order: Callable[[Pair, Pair], tuple[Pair, Pair]]
+) -> list[Pair]:
+    """Mix each pair with the next one (cyclic) whose item differs; ``order`` is that of the image and the caption."""
+    mixed = []
     for index, pair in enumerate(pairs):
-        order = [(index + step) % len(pairs) for step in range(1, len(pairs))]
-        candidates = [candidate for candidate in order if differs(pair, pairs[candidate])]
+        following = [*pairs[index + 1 :], *pairs[:index]]
+        current = item(pair)
+        candidates = [order(pair, candidate) for candidate in following if item(candidate) != current]
         if not candidates:
             raise BadInput(f"all {len(pairs)} {noun} are the same: an audit needs at least two different {noun}")
-        partners.append(next((candidate for candidate in candidates if best(pair, pairs[candidate])), candidates[0]))
-    return partners
+        best = (two for two in candidates if not _named(two[1]) & _depicted(two[0]))
+        of_image, of_caption = next(best, candidates[0])
+        mixed.append(Pair(of_image.image, of_caption.caption))
+    return mixed
 
 
 def _depicted(pair: Pair) -> set[str]:
@@ -115,18 +107,17 @@ class AuditRunner:
         self.cache = BatchCache(model) if len(pairs) <= batch_size else None
         self.notes: list[str] = []
         self.kept: Kept = {}
+        self.explained: list[tuple[MethodSpec, Modality]] = [(method, side) for method in methods for side in SIDES]
         self.unchanged = {
             (str(method), side): maps(model, pairs, method, side, seed, batch_size, self.cache)
-            for method in methods
-            for side in SIDES
+            for method, side in self.explained
         }
         self.shown = {
             str(method): least_inside(model, pairs, self.unchanged[str(method), "image"])[:_EXAMPLES]
             for method in methods
         }
-        for method in methods:
-            for side in SIDES:
-                self._keep(str(method), side, "the pair itself", self.unchanged[str(method), side])
+        for method, side in self.explained:
+            self._keep(str(method), side, "the pair itself", self.unchanged[str(method), side])
         short = sum(text_map.scores.size < 3 for text_map in self.unchanged[str(methods[0]), "text"])
         if short:
             self.notes.append(
@@ -148,29 +139,27 @@ class AuditRunner:
 
     def wording(self, most_templates: int) -> Iterator[Check]:
         """Yield the checks of the similarity to the maps of reworded captions, on the caption's own words."""
-        for method in self.methods:
-            for side in SIDES:
-                similarities = []
-                for template, pairs in wordings(self.pairs)[:most_templates]:
-                    changed: Sequence[Map | None] = self._maps(pairs, method, side)
-                    if side == "text":
-                        plain = self.unchanged[str(method), side]
-                        changed = [caption_words(template, *two) for two in zip(changed, plain, strict=True) if two[0]]
-                    similarities.append(self._similarities(method, side, changed))
-                yield from self._check("wording", method, side, np.mean(similarities, axis=0))
+        for method, side in self.explained:
+            similarities = []
+            for template, pairs in wordings(self.pairs)[:most_templates]:
+                changed: Sequence[Map | None] = self._maps(pairs, method, side)
+                if side == "text":
+                    plain = self.unchanged[str(method), side]
+                    changed = [caption_words(template, *two) for two in zip(changed, plain, strict=True) if two[0]]
+                similarities.append(self._similarities(method, side, changed))
+            yield from self._check("wording", method, side, np.mean(similarities, axis=0))
 
     def seeds(self) -> Iterator[Check]:
         """Yield the checks of 1 minus the correlation between seeds; deterministic methods are run twice."""
-        for method in self.methods:
-            for side in SIDES:
-                steps = range(1, SEEDS if method.is_random else 2)
-                others = [self._maps(self.pairs, method, side, self.seed + step * method.is_random) for step in steps]
-                runs = [self.unchanged[str(method), side], *others]
-                spread = [
-                    [1 - _similarity(first, second) for first, second in zip(*two, strict=True)]
-                    for two in combinations(runs, 2)
-                ]
-                yield from self._check("seed", method, side, np.mean(spread, axis=0))
+        for method, side in self.explained:
+            steps = range(1, SEEDS if method.is_random else 2)
+            others = [self._maps(self.pairs, method, side, self.seed + step * method.is_random) for step in steps]
+            runs = [self.unchanged[str(method), side], *others]
+            spread = [
+                [1 - _similarity(first, second) for first, second in zip(*two, strict=True)]
+                for two in combinations(runs, 2)
+            ]
+            yield from self._check("seed", method, side, np.mean(spread, axis=0))
 
     def weights(
         self, most_groups: int, on_stage: Callable[[str], None]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from nibt.errors import BadInput, BadOption, UnknownName, reason
+from nibt.errors import BadInput, BadOption, UnknownName, check_names, reason
 from nibt.evaluation import CONTROLS
 from nibt.evaluation.bench.choice import (
     Choice,
@@ -202,8 +202,7 @@ def _load(source: str | Path) -> JsonObject:
     if not path.is_file():
         if path.suffix or path.name != str(source):
             raise BadInput(f"there is no file {str(source)!r}: nibt list plans shows the plans that ship with nibt")
-        if path.name not in plans():
-            raise UnknownName("plans", path.name, plans())
+        check_names("plans", [path.name], plans())
         path = _FOLDER / f"{path.name}.toml"
     try:
         return load_toml(path)

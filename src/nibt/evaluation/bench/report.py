@@ -84,7 +84,13 @@ def _tables(summary: Summary) -> Iterator[ReportTable]:
                 yield _means(group, side, lines, summary)
                 compared = lines[(lines["better"] != "neither") & (lines["method"] != summary.base)]
                 if summary.base is not None and len(compared):
-                    yield _win_rates(group, side, compared, summary.base)
+                    rates = ["-" if math.isnan(rate) else f"{rate:.0%}" for rate in compared["win_rate"]]
+                    yield ReportTable.of(
+                        _title_of(group, side, f"win rate against {summary.base}"),
+                        _pivot(compared, rates),
+                        f"The share of pairs on which a method is better than {summary.base}, among the pairs that "
+                        "both have; a tie is half a win.",
+                    )
         yield _speed(group, summary)
     if summary.plan.published:
         data_sets = {data for data, *_ in published()}
@@ -134,17 +140,6 @@ def _ahead(lines: DataFrame, controls: Collection[str]) -> Iterator[str]:
         ahead += [f"{metric} ({best} is better than {', '.join(beaten)})"] if beaten else []
     if ahead:
         yield f"A control is ahead, so do not rank methods by these metrics alone: {'; '.join(ahead)}."
-
-
-def _win_rates(group: Group, side: str, compared: DataFrame, base: str) -> ReportTable:
-    """Return the table of win rates, for the metrics of which one direction is better."""
-    table = _pivot(compared, ["-" if math.isnan(rate) else f"{rate:.0%}" for rate in compared["win_rate"]])
-    return ReportTable.of(
-        _title_of(group, side, f"win rate against {base}"),
-        table,
-        f"The share of pairs on which a method is better than {base}, among the pairs that both have; a tie is half a "
-        "win.",
-    )
 
 
 def _pivot(lines: DataFrame, cells: Sequence[str]) -> DataFrame:

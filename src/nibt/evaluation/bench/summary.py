@@ -132,13 +132,11 @@ class Summary:
             return pandas().Series(dtype=float)
         return pandas().concat(by_side, axis=1).sum(axis=1, skipna=False).dropna()
 
-    def better(self, metric: str) -> Better:
-        """Return which values of a metric are better, by its label."""
-        return self.metrics[metric].better if metric in self.metrics else "neither"
-
     def _lines(self, family: tuple[str, ...], values: DataFrame) -> list[JsonObject]:
         """Return the lines of the methods of a family, compared with the base method."""
-        better, bounds = self.better(family[-1]), self.metrics.get(family[-1], Metric).bounds
+        metric = self.metrics.get(family[-1], Metric)  # for a metric that is not there
+        better: Better = getattr(metric, "better", "neither")
+        bounds = metric.bounds
         failed = self.failures[(self.failures[FAMILY] == list(family)).all(axis=1)].groupby("method", observed=True)
         others = [method for method in values if self.base in values and method != self.base]
         tests = holm([paired_test(values[method], values[self.base]) for method in others])

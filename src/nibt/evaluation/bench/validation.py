@@ -4,13 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 from nibt.data.images import ImageInput
 from nibt.datasets._opening import FolderMissing, open_dataset
 from nibt.datasets.base import Dataset
 from nibt.engine.encode import encode
-from nibt.errors import BadInput, BadOption, NibtError, UnknownName
+from nibt.errors import BadInput, BadOption, NibtError, UnknownName, check_names
 from nibt.evaluation.bench.choice import Choice, MethodChoice, MetricChoice
 from nibt.evaluation.bench.plan import Plan
 from nibt.methods._path import along_path
@@ -43,7 +42,7 @@ def check_plugins(plan: Plan) -> None:
                 raise BadOption(f"{target} compares with {wanted} (got {len(plan.against)}): list {wanted} in against")
     for model in plan.models:
         with error_key(model.key):
-            _check_names(model.options, [field.name for field in fields(LoadOptions)])
+            check_names("options", model.options, [field.name for field in fields(LoadOptions)])
             check_device(LoadOptions(**model.options).device)
             if model.instance is None:
                 check_source(model.name)
@@ -97,7 +96,7 @@ def build_metric(choice: MetricChoice) -> Metric:
     if choice.instance is not None:
         return choice.instance
     metric = choice.plugin
-    _check_names(choice.options, [field.name for field in fields(metric)])
+    check_names("options", choice.options, [field.name for field in fields(metric)])
     if choice.measured != "explained":
         find("targets", choice.measured)
     return metric(**choice.options)
@@ -165,7 +164,7 @@ def _check_method(choice: MethodChoice) -> None:
     method = along_path(choice.name) if along is True else find("methods", choice.name)
     names = [field.name for field in fields(method)]
     sided = [f"{side}_{name}" for side in SIDES for name in names]
-    _check_names(choice.options, [*names, *sided, "along_path"])
+    check_names("options", choice.options, [*names, *sided, "along_path"])
     types = field_types(method)
     for name, value in choice.options.items():
         if name.endswith("baseline") and value == "against":
@@ -173,8 +172,7 @@ def _check_method(choice: MethodChoice) -> None:
         option = name.removeprefix("image_").removeprefix("text_")
         if value is not None and option in types and option != "layer":  # which may be a share of the depth
             parsed(name, value, types[option])
-    if choice.variant not in method.variants:
-        raise UnknownName("variants", choice.variant, method.variants)
+    check_names("variants", [choice.variant], method.variants)
     if "seed" in choice.options:
         raise BadOption("seed cannot be an option of a method in a plan: set the key seeds of the plan")
     if any(name.endswith("layer") and value == "auto" for name, value in choice.options.items()):
@@ -220,9 +218,3 @@ def with_best_caption(data: Dataset, choice: Choice, model: Model) -> Dataset:
 def _needs_model(choice: Choice, option: str) -> bool:
     """Return whether an option of a data set needs a model."""
     return option == "choice" and choice.options[option] == "best"
-
-
-def _check_names(options: Mapping[str, Any], names: Sequence[str]) -> None:
-    for name in options:
-        if name not in names:
-            raise UnknownName("options", name, names)

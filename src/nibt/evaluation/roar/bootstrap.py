@@ -16,14 +16,12 @@ from nibt.evaluation.roar.settings import TRAINABLES
 from nibt.evaluation.statistics import RESAMPLES, scipy_stats
 from nibt.results.roar import Agreement, LossIncrease
 
-Losses = Mapping[tuple[str, str, str], np.ndarray]
-"""The losses by trainable, method and removal: (repeat, validation pair). The method of untouched data is ""."""
-
 
 class Bootstrap:
     """The relative increases of the loss, and those of all resamples."""
 
-    def __init__(self, losses: Losses, seed: int) -> None:
+    def __init__(self, losses: Mapping[tuple[str, str, str], np.ndarray], seed: int) -> None:
+        """Resample losses by trainable, method and removal, (repeat, pair); the method of untouched data is ""."""
         repeats, pairs = next(iter(losses.values())).shape
         draws = np.random.default_rng(seed)
         self.repeat_draws = draws.integers(0, repeats, (RESAMPLES, repeats))

@@ -7,7 +7,7 @@ on its name, so that a run that was killed is resumed with the same bits.
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import groupby
 from pathlib import Path
@@ -22,7 +22,7 @@ from nibt.evaluation.maps import raw_scores
 from nibt.evaluation.roar.bootstrap import Bootstrap
 from nibt.evaluation.roar.inputs import TowerInputs
 from nibt.evaluation.roar.settings import Settings
-from nibt.evaluation.roar.training import TRAINERS, Sources, Trainer, fitting, split, trained, trained_blocks, untrained
+from nibt.evaluation.roar.training import TRAINERS, Sources, Trainer, fitting, split, trained, trained_blocks
 from nibt.folder import MANIFEST, REMEDY, ChunkFile, Manifest, RunFolder, require_unchanged
 from nibt.io import load_json
 from nibt.methods.base import SIDES
@@ -223,7 +223,8 @@ class RoarRun:
             "seconds": time.perf_counter() - started,
         }
         if training.method == ORIGINAL:
-            record["before"] = untrained(trainer, untouched, self.fits, self.settings, training.repeat)
+            begun = replace(self.settings, epochs=0)
+            record["before"] = trained(trainer, untouched, untouched, self.fits, begun, training.repeat)
         return record
 
     def result(self) -> Roar:

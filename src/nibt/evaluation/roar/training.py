@@ -26,16 +26,14 @@ from nibt.models.base import Model
 from nibt.options import Keywords
 from nibt.types import Embedding, Modality
 
-InputsBySide = Mapping[Modality, TowerInputs]
-
 
 class Trainer(ABC):
     """Base class of trainers."""
 
     name: ClassVar[str]
 
-    def __init__(self, model: Model, inputs_by_side: InputsBySide, blocks: int | None, size: int) -> None:
-        self.model, self.inputs_by_side, self.size = model, inputs_by_side, size
+    def __init__(self, model: Model, inputs: Mapping[Modality, TowerInputs], blocks: int | None, size: int) -> None:
+        self.model, self.inputs_by_side, self.size = model, inputs, size
         self.blocks = {side: trained_blocks(model, side, blocks) for side in SIDES}
         self.parameters: list[nn.Parameter] = []
         self.begin()
@@ -208,14 +206,6 @@ def losses(
     logits = (scale * cosines).masked_fill(fits, -torch.inf)
     labels = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, labels, reduction="none") + F.cross_entropy(logits.T, labels, reduction="none")) / 2
-
-
-def untrained(trainer: Trainer, untouched: Sources, fits: np.ndarray, settings: Settings, repeat: int) -> list[float]:
-    """Return the losses of the untouched validation pairs before training."""
-    trainer.begin(_fresh(settings, repeat))
-    check = split(len(fits), settings, repeat)[1]
-    with torch.no_grad():
-        return _losses(trainer, untouched, check, fits, settings.batch_size).tolist()
 
 
 def trained(

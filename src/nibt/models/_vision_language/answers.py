@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nibt.data.images import ImageInput, Region
-from nibt.data.units import Grid, SequenceUnits, Units, Word
+from nibt.data.units import SequenceUnits, Units, Word, cells_of
 from nibt.errors import BadInput, CannotLoad, Unsupported
 from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, forced_inputs
 from nibt.models._request import Request
@@ -51,7 +51,6 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
     All other tokens, such as those of the chat template, are special tokens.
     """
 
-    modality = "text"
     root: Any
 
     def __init__(self, network: AnswerNetwork, layout: Layout, processor: Any, tokenizer: Any = None) -> None:
@@ -126,9 +125,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         self.check_length(len(ids))  # before its words are found, which takes long
         return self.spelled(ids)
 
-    def _prompt_words(self, prompted: Prompted, ids: Sequence[int]) -> tuple[Word, ...]:
-        """Return the words of the user's prompt, with their rows in the sequence."""
-        prompt = prompted.prompt
+    def _prompt_words(self, prompt: str, ids: Sequence[int], texts: Sequence[str] = ()) -> tuple[Word, ...]:
+        """Return the words of the user's prompt, or of the texts in it, with their rows in the sequence."""
         if not prompt:
             return ()
         text, words, end = self.chat(prompt), [], len(ids)
@@ -137,7 +135,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         start = self.chat(_MARK).find(_MARK)  # since the words of the prompt may be those of the template, too
         start = start if start >= 0 and text.startswith(prompt, start) else text.rfind(prompt)
         after, token = start + len(prompt), getattr(self.processor, "image_token", None)
-        around = prompted.texts or (prompt.split(token) if token else [prompt])
+        around = texts or (prompt.split(token) if token else [prompt])
         for part in reversed([part for part in around if part.strip()]):
             start = text.rfind(part, 0, after)
             rows = [
@@ -175,7 +173,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         prompt_ids = values["input_ids"][0].tolist()
         start, ids = self.offset + len(prompt_ids), [*prompt_ids, *first.answer.ids]
         self.check_length(len(ids))
-        prompt_words = self._prompt_words(first.prompted, prompt_ids)
+        prompt_words = self._prompt_words(first.prompted.prompt, prompt_ids, first.prompted.texts)
         inputs = self._inputs_of(values, first.prompted, len(ids), first.answer.ids).take([0] * len(items))
         rows = [row for word in prompt_words for row in word.tokens]
         words, context = [], torch.zeros(len(items), self.offset + len(ids), dtype=torch.bool, device="cpu")
@@ -259,10 +257,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         return apart(self.root, self.network.base)(**self.arguments(inputs), **self.network.options).logits
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
-        grid = super().units(inputs, stream)
-        assert isinstance(grid, Grid)
         assert inputs.words is not None
-        return SequenceUnits(grid, inputs.words, "image" in self.narrowed)
+        return SequenceUnits(cells_of(super().units(inputs, stream)), inputs.words, "image" in self.narrowed)
 
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         assert inputs.words is not None

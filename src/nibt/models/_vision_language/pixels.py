@@ -30,7 +30,8 @@ class Layout(ABC):
     names: tuple[str, ...] = ()  # of what the model takes besides the pixels, as the processor gives it
 
     def __init__(self, processor: Any) -> None:
-        self.processor, self.blank = processor, blank_value(processor)
+        self.processor = processor
+        self.blank = blank_value(processor)
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the pixels of one image, and what else the model needs of it, from what the processor gives."""

@@ -16,7 +16,7 @@ from nibt.data.images import ImageInput
 from nibt.data.units import Units
 from nibt.errors import BadInput, Unsupported
 from nibt.models._text_tower import TextTower
-from nibt.models._tower import Tower, part
+from nibt.models._tower import Tower, first_of, part
 from nibt.models._trace import Cut, Inputs
 from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.prompts import tokens
@@ -25,11 +25,6 @@ from nibt.options import Keywords
 from nibt.preprocessing.captions import Tokens
 from nibt.torch_modes import float32_numbers, set_hook
 from nibt.types import Embedding, Hidden
-
-
-def first_of(*names: str) -> Callable[[Any], Any]:
-    """Return the function that returns the part of a module with the first of these names that it has."""
-    return lambda module: next(getattr(module, name) for name in names if hasattr(module, name))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 """OpenCLIP's image towers: its own ViT, timm's ViTs, and convolutional trunks."""
 
 from contextlib import ExitStack
-from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from nibt.data.units import Grid, Units
 from nibt.errors import Unsupported
 from nibt.models._request import Request
-from nibt.models._tower import part
+from nibt.models._tower import first_of, part
 from nibt.models.base import FeatureMapTower, ImageTower, Inputs
 from nibt.models.open_clip.text import one_row
 from nibt.options import Keywords
@@ -109,8 +108,14 @@ def _scaled(block: Any, number: int, rows: Tensor) -> Tensor:
     return getattr(block, f"ls{number}", nn.Identity())(rows if gamma is None else gamma * rows)
 
 
+_input_size = first_of("image_size", "input_resolution")
+"""Returns the size of the images that a tower takes, for which OpenAI's package has another name."""
+
+
 class OpenCLIPImageTower(ImageTower):
     """Base class of OpenCLIP's image towers."""
+
+    encode_options: ClassVar[Keywords] = {"normalize": False}
 
     def __init__(self, module: Any, request: Request) -> None:
         super().__init__()
@@ -128,12 +133,7 @@ class OpenCLIPImageTower(ImageTower):
         return None
 
     def run(self, inputs: Inputs) -> Embedding:
-        return self.module.encode_image(inputs.values, normalize=False)
-
-
-def _input_size(visual: Any) -> Any:
-    """Return the size of the images that a tower takes, for which OpenAI's package has another name."""
-    return visual.image_size if hasattr(visual, "image_size") else visual.input_resolution
+        return self.module.encode_image(inputs.values, **self.encode_options)
 
 
 class OwnViT(OpenCLIPImageTower):
@@ -159,11 +159,8 @@ class OwnViT(OpenCLIPImageTower):
 class TimmViT(OpenCLIPImageTower):
     """timm's transformers with a plain sequence of blocks: ViT, EVA, and NaFlexViT with images instead of patches."""
 
-    @cached_property
-    def patches(self) -> Any:
-        """The layer that makes patches; that of NaFlexViT takes images of any size."""
-        trunk = self.visual.trunk
-        return trunk.patch_embed if hasattr(trunk, "patch_embed") else trunk.embeds
+    patches = part("visual.trunk", first_of("patch_embed", "embeds"))
+    """The layer that makes patches; that of NaFlexViT takes images of any size."""
 
     def multiple(self) -> int | None:
         trunk = self.visual.trunk
@@ -173,9 +170,8 @@ class TimmViT(OpenCLIPImageTower):
     blocks = part("visual.trunk.blocks", list)
     reads_first_row = part("visual.trunk", reads_class_token)
 
-    @cached_property
-    def entry(self) -> nn.Module:
-        return getattr(self.visual.trunk, "norm_pre", self.blocks[0])  # relative positions: no norm before the blocks
+    # with relative positions, there is no norm before the blocks
+    entry = part("visual.trunk", lambda trunk: getattr(trunk, "norm_pre", trunk.blocks[0]))
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         trunk = self.visual.trunk

@@ -3,7 +3,7 @@
 Its transformers take states of the shape (token, batch, width), and its parts lack what OpenCLIP added to them.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ def is_openai(module: Any) -> bool:
 class _TokenFirst(Tower):
     """Converts states of the shape (token, batch, width)."""
 
+    encode_options: ClassVar[Keywords] = {}
+
     def to_tokens(self, stream: Tensor) -> Hidden:
         return stream.transpose(0, 1)
 
@@ -47,9 +49,6 @@ class _TokenFirst(Tower):
 class OpenAIViT(_TokenFirst, OwnViT):
     """OpenAI's ``VisionTransformer``."""
 
-    def run(self, inputs: Inputs) -> Embedding:
-        return self.module.encode_image(inputs.values)
-
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         pooled = self.visual.ln_post(stream[0])
         return pooled if self.visual.proj is None else pooled @ self.visual.proj
@@ -62,15 +61,11 @@ class OpenAIViT(_TokenFirst, OwnViT):
 class OpenAIResNet(ConvolutionalTower):
     """OpenAI's ``ModifiedResNet``."""
 
-    def run(self, inputs: Inputs) -> Embedding:
-        return self.module.encode_image(inputs.values)
+    encode_options: ClassVar[Keywords] = {}
 
 
 class OpenAIText(_TokenFirst, OwnText):
     """The text tower of OpenAI's ``CLIP``, whose end token has the highest id."""
-
-    def run(self, inputs: Inputs) -> Embedding:
-        return self.module.encode_text(inputs.values)
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         return super().units(inputs, self.to_tokens(stream))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property, partial
 from operator import methodcaller
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,8 @@ from nibt.types import Embedding, Hidden, OneRow
 class OpenCLIPTextTower(TextTower):
     """Base class of OpenCLIP's text towers."""
 
+    encode_options: ClassVar[Keywords] = {"normalize": False}
+
     def __init__(self, module: Any, tokenizer: Any) -> None:
         super().__init__()
         self.root = self.module = module
@@ -40,7 +42,7 @@ class OpenCLIPTextTower(TextTower):
         return preparation.tokens(self.tokenizer, caption, self.text.context_length)
 
     def run(self, inputs: Inputs) -> Embedding:
-        return self.module.encode_text(inputs.values, normalize=False)
+        return self.module.encode_text(inputs.values, **self.encode_options)
 
 
 class OwnText(OpenCLIPTextTower):
@@ -58,10 +60,8 @@ class OwnText(OpenCLIPTextTower):
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"ids": inputs.values}
 
-    @cached_property
-    def _class_token(self) -> bool:
-        """Whether captions end with a class token, as in CoCa."""
-        return getattr(self.text, "cls_emb", None) is not None
+    _class_token = part("text", lambda text: getattr(text, "cls_emb", None) is not None)
+    """Whether captions end with a class token, as in CoCa."""
 
     @cached_property
     def _pooled(self) -> Callable[[Tensor, Tensor], Tensor]:

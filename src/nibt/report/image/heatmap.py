@@ -36,11 +36,6 @@ class GridMap:
 Mapped: TypeAlias = Explanation | ImageAttribution | GridMap
 
 
-def seen(mapped: Mapped, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the visible region as (left, top, right, bottom) in a copy of the image of that size."""
-    return placed(mapped.region, mapped.size, size)
-
-
 def score_map(mapped: Mapped, size: tuple[int, int] | None = None) -> np.ndarray:
     """Return signed scores (height, width) over a copy of the image of that size, 0 outside the model's view."""
     return over_image(mapped.grid, mapped.region, mapped.size, size)
@@ -89,7 +84,7 @@ def _blurred(mask: np.ndarray, radius: float) -> np.ndarray:
 
 def _unseen(mapped: Mapped, image: Image.Image) -> Image.Image:
     """Draw stripes outside the model's view."""
-    left, top, right, bottom = seen(mapped, image.size)
+    left, top, right, bottom = placed(mapped.region, mapped.size, image.size)
     if left <= 0 and top <= 0 and right >= image.width and bottom >= image.height:
         return image
     row, column = np.indices((image.height, image.width))
@@ -106,11 +101,6 @@ def map_image(mapped: Mapped, positive_only: bool = False) -> Image.Image:
     share = strength(score_map(mapped), float(mapped.grid.abs().max()))
     gray = share.clip(0) * 255 if positive_only else 128 + share * 127
     return Image.fromarray(np.round(gray).astype(np.uint8))
-
-
-def score_image(result: ImageAttribution | Explanation) -> Image.Image:
-    """Return the scores of the pixels as an image of 32-bit floats; NaN outside the model's view."""
-    return Image.fromarray(result.heatmap())
 
 
 def mask_image(mapped: Mapped, threshold: float = 0.5) -> Image.Image:

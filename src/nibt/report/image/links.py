@@ -3,7 +3,6 @@
 This module imports matplotlib, and does not touch its global state.
 """
 
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +41,7 @@ _NO_DATES: dict[str, dict[str, str | None]] = {
 
 def saved(figure: Figure, file_type: str, signature: str, dpi: int = 200) -> bytes:
     """Return the bytes of a figure as a signed PDF, SVG or EPS file; equal figures have equal bytes."""
-    buffer, metadata = io.BytesIO(), _NO_DATES.get(file_type, {})
+    buffer, metadata = BytesIO(), _NO_DATES.get(file_type, {})
     if signature and file_type != "eps":
         metadata = {**metadata, {"pdf": "Subject", "svg": "Description"}[file_type]: signature}
     figure.savefig(buffer, format=file_type, dpi=dpi, metadata=metadata)
@@ -134,7 +133,21 @@ def links_figure(
     """Return the figure as a file with its signature; negative links are left out if the look hides them."""
     links, table = strongest_links(regions, top, as_list(words), box)
     links = [link for link in links if link.score > 0 or not look.positive_only]
-    return _figure_bytes(regions, links, table, look, file_type, signature)
+    image = photograph(regions.input, regions.source).convert("RGB")
+    width, height = regions.size
+    tall = _WIDTH * min(height / width, 1.4)
+    figure = Figure((_WIDTH, tall + _WORDS + _MARGIN), layout="none")  # pyright: ignore[reportArgumentType]
+    figure_height = figure.get_figheight()
+    axes = figure.add_axes((0.02, (_WORDS + 0.35) / figure_height, 0.96, tall / figure_height))
+    image.thumbnail((1000, 1000))
+    axes.imshow(np.asarray(image), extent=(0, width, height, 0), interpolation="bilinear")
+    axes.set_axis_off()
+    frame = _Frame(figure, axes, figure_height, look, max((abs(link.score) for link in links), default=0.0))
+    places = _draw_words(frame, regions, {link.word for link in links})
+    for link in links:
+        _draw_link(frame, regions, link, table.shape[1:], places[link.word])
+    _draw_scale(frame, method_line(regions).removeprefix("method "))
+    return saved(figure, file_type, signature)
 
 
 def strongest_links(
@@ -188,31 +201,6 @@ class _Frame:
 
     def share(self, score: float) -> float:
         return abs(score) / self.most if self.most > 0 else 0.0
-
-
-def _figure_bytes(
-    regions: Regions,
-    links: Sequence[WordLink],
-    table: np.ndarray,
-    look: Appearance,
-    file_type: str,
-    signature: str,
-) -> bytes:
-    image = photograph(regions.input, regions.source).convert("RGB")
-    width, height = regions.size
-    tall = _WIDTH * min(height / width, 1.4)
-    figure = Figure((_WIDTH, tall + _WORDS + _MARGIN), layout="none")  # pyright: ignore[reportArgumentType]
-    figure_height = figure.get_figheight()
-    axes = figure.add_axes((0.02, (_WORDS + 0.35) / figure_height, 0.96, tall / figure_height))
-    image.thumbnail((1000, 1000))
-    axes.imshow(np.asarray(image), extent=(0, width, height, 0), interpolation="bilinear")
-    axes.set_axis_off()
-    frame = _Frame(figure, axes, figure_height, look, max((abs(link.score) for link in links), default=0.0))
-    places = _draw_words(frame, regions, {link.word for link in links})
-    for link in links:
-        _draw_link(frame, regions, link, table.shape[1:], places[link.word])
-    _draw_scale(frame, method_line(regions).removeprefix("method "))
-    return saved(figure, file_type, signature)
 
 
 def _draw_words(frame: _Frame, regions: Regions, linked: set[int]) -> list[tuple[float, float]]:

@@ -1,0 +1,140 @@
+"""Rankings of labels of an image, or of images for a caption: ``rank`` and ``explain_ranking``."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from nibt.data.images import ImageInput, ImageSource, NamedImage, names_image, read_image
+from nibt.data.pair import Caption, read_caption, repeated
+from nibt.engine.encode import encode
+from nibt.engine.explain import Text, explain, marked
+from nibt.errors import BadInput, BadOption
+from nibt.methods.base import Method
+from nibt.models._loading import ModelSource, load_model
+from nibt.models.base import Model
+from nibt.registry import MethodSpec
+from nibt.results.explanation import Explanation, Ranked
+from nibt.torch_modes import plain_torch
+from nibt.types import Modality
+
+
+@plain_torch()
+def rank(model: ModelSource, query: ImageSource | Text, candidates: Sequence[ImageSource | Text]) -> list[Ranked]:
+    """Rank labels by their cosine with an image (zero-shot classification), or images by that with a caption.
+
+    Args:
+        model: A loaded model, or what ``load_model`` takes.
+        query: An image or a caption, marked as in ``compare``.
+        candidates: The labels of an image, or the images for a caption, at least two.
+
+    Returns:
+        The candidates, the best first.
+
+    Raises:
+        BadInput: There are fewer than two candidates, one cannot be read, or one occurs twice.
+
+    Examples:
+        >>> [ranked.label for ranked in rank("lite", "sample:chelsea", ["a cat", "a dog", "a car"])]
+        ['a cat', 'a dog', 'a car']
+        >>> rank("lite", "a cat", ["sample:coffee", "sample:chelsea"])[0].label
+        'sample:chelsea'
+    """
+    read, items = read_ranking(query, candidates)
+    return _ranked(load_model(model), read, items)
+
+
+def _ranked(model: Model, query: ImageInput | Caption, items: Sequence[ImageInput] | Sequence[str]) -> list[Ranked]:
+    """Return the ranked candidates, the best first."""
+    tokens = [model.text.tokens(item).ids for item in items if isinstance(item, str)]
+    if (double := repeated(tokens)) is not None:
+        raise BadInput(
+            f"the labels {items[tokens.index(tokens[double])]!r} and {items[double]!r} are the same for the model: "
+            "give one of them"
+        )
+    side: Modality = "text" if isinstance(query, Caption) else "image"
+    of_query = encode(model.tower(side), [query.text if isinstance(query, Caption) else query])
+    others = encode(model.image if side == "text" else model.text, items)
+    cosines = model.seen_from(side).to_each(of_query, others)[0].float()
+    shares = (model.scale * cosines).softmax(0)
+    order = cosines.argsort(descending=True, stable=True).tolist()
+    labels = [item if isinstance(item, str) else item.source for item in items]
+    return [Ranked(labels[index], float(cosines[index]), float(shares[index]), index) for index in order]
+
+
+def read_ranking(query: Any, candidates: Any) -> tuple[ImageInput | Caption, list[Any]]:
+    """Read an image with its labels, or a caption with images."""
+    query = marked(query)
+    is_list = isinstance(candidates, Sequence) and not isinstance(candidates, str | Caption)
+    noun, listed = ("images", "images") if isinstance(query, Caption) else ("labels", "texts, in a file one per line")
+    if not is_list or len(candidates) < 2:
+        got = len(candidates) if is_list else f"{candidates!r:.100}"
+        raise BadInput(f"{noun} must be a list of at least two {listed} (got {got})")
+    items: list[Any]
+    if isinstance(query, Caption):
+        items = [read_image(candidate) for candidate in candidates]
+        names, keys = [image.source for image in items], [image.digest for image in items]
+        query = Caption(read_caption(query))
+    else:
+        query = read_image(query)
+        for item in candidates:
+            if isinstance(item, NamedImage) or (isinstance(item, str) and names_image(item) and os.path.isfile(item)):
+                raise BadInput(
+                    f"an image is ranked with labels (got the image {item!r:.60}): to rank images, give a caption; to "
+                    "compare two, use compare; a label of that name is a Caption"
+                )
+        items = [read_caption(candidate) for candidate in candidates]
+        names = keys = items
+    if (double := repeated(keys)) is not None:
+        first, second = names[keys.index(keys[double])], names[double]
+        what = (
+            f"{noun[:-1]} {first!r} occurs twice" if first == second else f"{noun} {first!r} and {second!r} are equal"
+        )
+        raise BadInput(f"the {what}: give each {noun[:-1]} once")
+    for place, name in enumerate(names):
+        if names.count(name) > 1:  # images in memory, whose names are no names
+            items[place] = replace(items[place], source=f"{name} {place}")
+    return query, items
+
+
+@plain_torch()
+def explain_ranking(
+    model: ModelSource,
+    query: ImageSource | Text,
+    candidates: Sequence[ImageSource | Text],
+    method: str | MethodSpec | Method = "nib",
+    **options: Any,
+) -> Explanation:
+    """Rank labels of an image, or images for a caption, and explain the best one against the second best.
+
+    The target is ``difference``, and the second best is the side ``against``.
+
+    Args:
+        model: A loaded model, or what ``load_model`` takes.
+        query: An image or a caption, marked as in ``compare``.
+        candidates: The labels of an image, or the images for a caption, at least two.
+        method: The name of the method, its text with a variant and options (``"nib:paper steps=5"``), or a
+            ``Method``.
+        **options: Other arguments and options of ``explain``.
+
+    Returns:
+        The explanation of the best candidate, with all candidates in ``ranking``.
+
+    Raises:
+        BadInput: There are fewer than two candidates, one cannot be read, or one occurs twice.
+
+    Examples:
+        >>> answer = explain_ranking("lite", "a cat", ["sample:coffee", "sample:chelsea", "sample:rocket"])
+        >>> answer.source, answer.against.source
+        ('sample:chelsea', 'sample:coffee')
+    """
+    for name in ("target", "against", "against_images", "templates"):
+        if name in options:
+            raise BadOption(f"{name} cannot be set for a ranking, of which the best is explained against the second")
+    read, items = read_ranking(query, candidates)
+    model = load_model(model)
+    ranking = _ranked(model, read, items)
+    best, second = (items[ranked.position] for ranked in ranking[:2])
+    image, caption, argument = (best, read, "against_images") if isinstance(read, Caption) else (read, best, "against")
+    explanation = explain(model, image, caption, method, "difference", **{argument: second}, **options)
+    return replace(explanation, ranking=tuple(ranking))
