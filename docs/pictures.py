@@ -63,6 +63,9 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "images": lambda: nibt.compare("lite", "sample:chelsea", "sample:coffee"),
     "heads": lambda: nibt.decompose("scenes", "sample:scene", "a cat"),
     "corner": lambda: nibt.explain("scenes", "sample:scene", "a cat", "integrated_gradients"),
+    "answer-difference": lambda: nibt.explain_answer(
+        "scenes_generator", CHANGED.image, "describe the picture", against_image=CHANGED.objects[0].without()
+    ),
     "own": lambda: nibt.explain("scenes", "sample:scene", "a cat", nibt.method(gradient_times_state)),
 }
 """The results that guides draw, by the name of the picture."""

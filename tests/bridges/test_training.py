@@ -276,6 +276,7 @@ def test_a_model_with_another_grid_is_refused_and_the_folder_stays_usable(tmp_pa
     assert [row["step"] for row in watch.log("scenes", 2)] == [2]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_its_folder_and_no_other_does(tmp_path: Path) -> None:
     module, processor = fresh()
     folder = tmp_path / "watch"

@@ -42,6 +42,27 @@ def test_difference_is_divided_among_both_images(kind: str) -> None:
     torch.testing.assert_close(words[0], words[1] - words[2], atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.parametrize("kind", few(("clip", "siglip", "own vit", "colpali"), ("clip",)))
+def test_difference_costs_no_more_than_both_explanations(kind: str) -> None:
+    """Counted in the items that go through the blocks of both towers."""
+    model, counts = _model(kind), []
+    for pairs in ((A, B), (A,), (B,)):
+        nibt.explain(model, pairs[0], CAPTION)  # what is kept on the model is computed before
+        passes: list[int] = []
+        hooks = [
+            module.register_forward_pre_hook(lambda _, inputs, passes=passes: passes.append(len(inputs[0])))
+            for module in model.module.modules()
+            if isinstance(module, torch.nn.LayerNorm)
+        ]
+        try:
+            nibt.explain(model, pairs[0], CAPTION, against_images=pairs[1:])
+        finally:
+            for hook in hooks:
+                hook.remove()
+        counts.append(sum(passes))
+    assert 0 < counts[0] <= counts[1] + counts[2]
+
+
 @pytest.mark.parametrize("kind", MODELS)
 def test_exchange_of_both_images_changes_the_sign(kind: str) -> None:
     model = _model(kind)

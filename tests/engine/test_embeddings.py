@@ -13,6 +13,7 @@ from nibt.errors import BadInput
 from tests import tiny
 from tests.engine.cuts import CAPTION
 from tests.helpers import assert_close
+from tests.suites import few
 
 KINDS = ["clip", "siglip", "own vit", "coca", "bert", "convnext"]
 
@@ -43,7 +44,7 @@ def test_explain_embeddings_of_a_caption_equals_explain(kind: str) -> None:
         assert actual[place].units.tokens == answer.text.units.tokens
 
 
-@pytest.mark.parametrize("kind", ["clip", "convnext"])
+@pytest.mark.parametrize("kind", few(["clip", "convnext"], ["clip"]))
 def test_explain_embeddings_is_independent_of_their_number(kind: str) -> None:
     """Few embeddings use the backward mode, many the vectors of all tokens. Both average several layers."""
     model = tiny.model(kind)
@@ -99,7 +100,7 @@ def test_contributions_meet_a_tolerance() -> None:
     assert (actual.vectors.sum(0) - moved).norm() <= 0.01 * moved.norm()
 
 
-@pytest.mark.parametrize("kind", ["clip", "siglip", "own vit", "efficientnet"])
+@pytest.mark.parametrize("kind", few(["clip", "siglip", "own vit", "efficientnet"], ["clip", "efficientnet"]))
 def test_contributions_explain_as_explain_does(kind: str) -> None:
     model = tiny.model(kind)
     contributed = nibt.contributions(model, tiny.image(), steps=3)

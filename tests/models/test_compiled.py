@@ -55,7 +55,7 @@ WAYS: dict[str, Callable[[nn.Module], Any]] = {
 }
 
 
-@pytest.mark.parametrize("way", few(WAYS, list(WAYS)[:2]))
+@pytest.mark.parametrize("way", few(WAYS, list(WAYS)[:1]))
 @pytest.mark.parametrize("kind", few(KINDS, ["clip"]))
 def test_compiled_model_gives_the_same_maps(kind: str, way: str) -> None:
     built = tiny.KINDS[kind]()

@@ -204,6 +204,7 @@ def test_answers_are_those_of_the_own_greedy_search(name: str) -> None:
             assert word.log_probability == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 @generators
 def test_answers_with_settings_are_those_of_the_own_generate(name: str) -> None:
     """``generation=model`` writes as the model's ``generate`` does; else a note names the settings."""

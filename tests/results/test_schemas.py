@@ -73,6 +73,7 @@ def test_results_match_their_schemas(tmp_path: Path) -> None:
         _check(name, json.loads((tmp_path / f"{name}.json").read_text()))
 
 
+@pytest.mark.slow
 def test_manifests_match_their_schema(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow", reason="jobs write Parquet files")
     nibt.batch("scenes", Scenes(count=2), tmp_path / "job")

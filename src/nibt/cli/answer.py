@@ -37,8 +37,9 @@ class AnswerInputOptions(OptionGroup, panel="Input"):
     against: Annotated[
         str | None,
         Option(
-            metavar="WORD",
-            help="Explain why each word rather than this one, or rather than the second best (runner-up).",
+            metavar="WORD|IMAGE",
+            help="Explain why each word rather than this one, or rather than the second best (runner-up); or why its "
+            "probability is higher than with another image.",
         ),
     ] = None
     max_words: Annotated[
@@ -89,14 +90,14 @@ def answer(inputs: AnswerInputOptions, method: MethodOptions, model: GeneratorOp
     """
     if is_image(inputs.prompt):
         raise BadOption(f"the prompt is missing: nibt answer IMAGE... PROMPT (got the image {inputs.prompt!r} last)")
-    drawing = output.drawing
+    drawing, other_image = output.drawing, inputs.against if inputs.against and is_image(inputs.against) else None
     name_suffix = suffix(
         "answer",
         *method.spec.words,
         model_name(model.model),
-        **set_options(answer=inputs.answer, against=inputs.against, **drawing),
+        **set_options(answer=inputs.answer, against=stem(other_image) if other_image else inputs.against, **drawing),
     )
-    read_paths = input_paths(inputs.images, model.model, method.spec.options)
+    read_paths = input_paths([*inputs.images, *filter(None, [other_image])], model.model, method.spec.options)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, (".html", ".json"), drawing)
     named = "-".join(slug(stem(image)) for image in inputs.images)
     targets = files.check([f"{named}-{slug(inputs.prompt)}"], "answer")
@@ -113,7 +114,8 @@ def answer(inputs: AnswerInputOptions, method: MethodOptions, model: GeneratorOp
             inputs.prompt,
             inputs.answer,
             method.spec,
-            against=inputs.against,
+            against=None if other_image else inputs.against,
+            against_image=other_image,
             max_words=inputs.max_words,
             on_progress=on_progress,
         )

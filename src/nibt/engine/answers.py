@@ -1,15 +1,17 @@
 """Explanations of the words of answers: ``explain_answer``."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
 
-from nibt.data.images import SAMPLE, ImageSource, read_image, samples
+from nibt.data.conversation import Prompt
+from nibt.data.images import SAMPLE, ImageInput, ImageSource, read_image, samples
 from nibt.data.pair import as_list
+from nibt.engine.answer_difference import check_second, difference, half
 from nibt.engine.encode import groups_of, within_memory
 from nibt.engine.forced_answers import AnswerRequest, explained_words, read_words
 from nibt.engine.spec import class_and_options, method_record, versions
@@ -35,12 +37,13 @@ _LARGE_GAP = 0.1  # of the change of a word
 def explain_answer(
     model: Generator | str | Path | nn.Module,
     image: ImageSource | Sequence[ImageSource],
-    prompt: str,
+    prompt: Prompt,
     answer: str | None = None,
     method: str | MethodSpec | Method = "nib",
     *,
     variant: str | None = None,
     against: str | None = None,
+    against_image: ImageSource | None = None,
     narrow: Sequence[str] = SOURCES,
     other_images: Sequence[ImageSource] | None = None,
     max_words: int | None = None,
@@ -62,12 +65,17 @@ def explain_answer(
         model: A loaded generator, or what ``load_generator`` takes: a name, a folder or a module.
         image: The image; a string is a path or ``sample:NAME``. A list of images is for models that read several: the
             map shows them side by side, and ``image_sums`` has the sum of each.
-        prompt: The prompt, such as a question; empty for a model that takes none.
+        prompt: The prompt, such as a question; empty for a model that takes none. A conversation is a list of messages
+            as in Transformers, ``{"role": "user", "content": "..."}``. A content may also be a list of texts and of
+            places of images, ``{"type": "image"}``; the images themselves are those of ``image``.
         answer: The answer that is explained. None lets the model write one, always with its most probable token.
         method: The method, as in ``explain``.
         variant: A variant of the method; None means that of its text, or ``default``.
         against: A word to compare with: the target is then the logit of each word's first token minus that of this
             word's. ``"runner-up"`` is the most probable other token at each place.
+        against_image: Another image to compare with: the target is then the log-probability of each word with the image
+            minus that with the other one. The map shows both side by side, with the scores of the other image
+            subtracted: red in it is what makes the word less probable there.
         narrow: What is explained, among "image", "prompt" and "earlier" (the words of the answer before).
             A model whose decoder attends to an image encoder, such as BLIP, offers only the image.
         other_images: Images for ``with_other_images``; None means the samples that ship with nibt.
@@ -98,54 +106,84 @@ def explain_answer(
     size, memory = parsed("batch_size", batch_size, BatchSize), parsed("memory_mb", memory_mb, Megabytes | None)
     request = AnswerRequest.of(image, prompt, answer, max_words)
     other_word = None if against is None else read_words("word of against", against)
-    narrowed = _narrowed(narrow)
+    explain = _AnswerExplainer(spec, seed, _narrowed(narrow), other_word, size, memory)
     _check_options(spec)
-    several = len(request.images) > 1
-    if several and other_images:
-        raise BadOption(f"other_images takes the place of one image (got {len(request.images)}): leave it out")
     named = [f"{SAMPLE}{name}" for name in samples()] if other_images is None else as_list(other_images)
-    compared = [] if several else [read_image(source) for source in named]
-    generator = load_generator(model, processor=processor)
-    sources = _offered(narrowed, generator.answers.sources)
-    forced = request.forced(generator)
-    resolved, record = resolved_method(spec, forced.tower, seed)
-    prompted, tokens, picture = forced.prompted, forced.answer, forced.prompted.image
-    alternatives = None if other_word is None else forced.alternatives(other_word)
-    itself = [] if alternatives is None else forced.compared_with_themselves(alternatives)
-    if len(itself) == len(tokens.words):
-        raise BadInput(f"{tokens.text!r} is compared with itself (got against={against!r}): give another word")
-    others = [item for item in compared if item.digest != picture.digest]
-    probabilities = forced.probabilities(others)
-    words: dict[int, AnswerWord] = {}
-    batches = groups_of([None] * len(tokens.words), size)
-    explained = partial(explained_words, forced, probabilities, sources, resolved, alternatives, memory)
-    for numbers, results in within_memory(batches, explained):
-        words |= dict(zip(numbers, results, strict=True))
-        report(Progress(len(words), len(tokens.words)))
-    target_options = {
-        "narrow": list(sources),
-        "other_images": [item.source for item in others],
-        "other_images_hash": [item.digest for item in others],
-    }
-    if alternatives is not None:
-        spelled = [forced.tower.tokenizer.decode([token]) for token in alternatives.tolist()]
-        target_options |= {"against": other_word, "tokens": spelled}
-    result = AnswerExplanation(
-        **image_fields(picture),
-        region=forced.inputs.regions[0],
-        prompt=prompted.prompt,
-        answer=tokens.text,
-        written=answer is None,
-        prompt_words=forced.prompt_words,
-        words=tuple(words[number] for number in range(len(tokens.words))),
-        images=tuple(image.source for image in picture.parts),
-        target={"name": "log_probability" if other_word is None else "logit_difference", "options": target_options},
-        method=record,
-        model=generator.record(),
-        versions=versions(),
-        warnings=(*generator.request.notes, *forced.notes, *_reading(request.answer, tokens, generator)),
-    )
+    second = None if against_image is None else read_image(against_image)
+    if len(request.images) > 1:
+        if other_images or second:
+            name = "other_images takes the place of one image" if second is None else "against_image is for one image"
+            raise BadOption(f"{name} (got {len(request.images)}): leave it out")
+        named = []
+    if second is None:
+        generator = load_generator(model, processor=processor)
+        result, resolved, itself = explain(generator, request, [read_image(source) for source in named], report)
+    else:
+        check_second(request, second, against, other_images)
+        generator = load_generator(model, processor=processor)
+        first, resolved, itself = explain(generator, request, [second], half(report, 0))
+        again = replace(request, images=(second,), answer=first.answer)
+        result = difference(first, explain(generator, again, [], half(report, 1))[0], (*request.images, second))
     return replace(result, warnings=(*result.warnings, *_warnings(result, resolved, itself)))
+
+
+@dataclass(frozen=True)
+class _AnswerExplainer:
+    """The settings with which answers are explained."""
+
+    spec: MethodSpec
+    seed: int | None
+    narrowed: Sequence[str]
+    other_word: str | None
+    size: int
+    memory: float | None
+
+    def __call__(
+        self, generator: Generator, request: AnswerRequest, compared: Sequence[ImageInput], report: OnProgress
+    ) -> tuple[AnswerExplanation, Method, list[str]]:
+        """Return an explanation without warnings about its words, its method, and words compared with themselves."""
+        sources = _offered(self.narrowed, generator.answers.sources)
+        forced = request.forced(generator)
+        resolved, record = resolved_method(self.spec, forced.tower, self.seed)
+        prompted, tokens, picture = forced.prompted, forced.answer, forced.prompted.image
+        alternatives = None if self.other_word is None else forced.alternatives(self.other_word)
+        itself = [] if alternatives is None else forced.compared_with_themselves(alternatives)
+        if len(itself) == len(tokens.words):
+            raise BadInput(
+                f"{tokens.text!r} is compared with itself (got against={self.other_word!r}): give another word"
+            )
+        others = [item for item in compared if item.digest != picture.digest]
+        probabilities = forced.probabilities(others)
+        words: dict[int, AnswerWord] = {}
+        batches = groups_of([None] * len(tokens.words), self.size)
+        explained = partial(explained_words, forced, probabilities, sources, resolved, alternatives, self.memory)
+        for numbers, results in within_memory(batches, explained):
+            words |= dict(zip(numbers, results, strict=True))
+            report(Progress(len(words), len(tokens.words)))
+        options = {
+            "narrow": list(sources),
+            "other_images": [item.source for item in others],
+            "other_images_hash": [item.digest for item in others],
+        }
+        if alternatives is not None:
+            spelled = [forced.tower.tokenizer.decode([token]) for token in alternatives.tolist()]
+            options |= {"against": self.other_word, "tokens": spelled}
+        result = AnswerExplanation(
+            **image_fields(picture),
+            region=forced.inputs.regions[0],
+            prompt=prompted.prompt,
+            answer=tokens.text,
+            written=request.answer is None,
+            prompt_words=forced.prompt_words,
+            words=tuple(words[number] for number in range(len(tokens.words))),
+            images=tuple(image.source for image in picture.parts),
+            target={"name": "log_probability" if alternatives is None else "logit_difference", "options": options},
+            method=record,
+            model=generator.record(),
+            versions=versions(),
+            warnings=(*generator.request.notes, *forced.notes, *_reading(request.answer, tokens, generator)),
+        )
+        return result, resolved, itself
 
 
 def _narrowed(names: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from nibt.data.conversation import Prompt
 from nibt.data.images import ImageInput, ImageSource, Region
 from nibt.data.units import Grid, cells_of
 from nibt.engine.forced_answers import AnswerRequest
@@ -118,7 +119,7 @@ class AnswerAttentions:
 def attentions(
     model: Generator | str | Path | nn.Module,
     image: ImageSource | Sequence[ImageSource],
-    prompt: str,
+    prompt: Prompt,
     answer: str | None = None,
     *,
     max_words: int | None = None,
@@ -133,7 +134,9 @@ def attentions(
     Args:
         model: A loaded generator, or what ``load_generator`` takes: a name, a folder or a module.
         image: The image, or a list of images that the model reads; a string is a path or ``sample:NAME``.
-        prompt: The prompt, such as a question; empty for a model that takes none.
+        prompt: The prompt, such as a question; empty for a model that takes none. A conversation is a list of messages
+            as in Transformers, ``{"role": "user", "content": "..."}``. A content may also be a list of texts and of
+            places of images, ``{"type": "image"}``; the images themselves are those of ``image``.
         answer: The answer. None lets the model write one, always with its most probable token.
         max_words: The largest number of words that the model writes; None means 30. It cannot be set with an answer.
         processor: The processor of a model in memory.

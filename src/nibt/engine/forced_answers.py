@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.core.side import Side
+from nibt.data.conversation import Conversation, Prompt
 from nibt.data.images import ImageInput, ImageSource, read_image
 from nibt.data.pair import MOST_CHARACTERS, as_list, too_long
 from nibt.data.units import cells_of
@@ -54,7 +55,7 @@ class ForcedAnswer:
 
     def logs(self, image: ImageInput | None) -> Float[Tensor, "token vocabulary"]:
         """Compute the log-probabilities at each token of the answer with an image; None is a blank image."""
-        prompted = self.prompted if image is None else Prompted(image, self.prompted.prompt)
+        prompted = self.prompted if image is None else replace(self.prompted, image=image)
         inputs = self.tower.prepare([ForcedWord(prompted, self.answer)])
         states = self.tower.encode(self.tower.blank_inputs(inputs) if image is None else inputs)
         with torch.no_grad():
@@ -114,7 +115,7 @@ class ForcedAnswer:
         """The warnings about how the image, the prompt and the answer are read."""
         words = self.inputs.words
         unknown = unknown_notes(words.words[0], words.tokens[0], self.tower.tokenizer.unk_token)
-        of_prompt = [*unknown, *self._special(self.prompted.prompt)]
+        of_prompt = [*unknown, *self._special(" ".join(self.prompted.texts) or self.prompted.prompt)]
         of_answer = self._special(self.answer.text)
         return (
             *self.inputs.notes[0],
@@ -135,13 +136,13 @@ class AnswerRequest:
     """Images, a prompt and the answer to it, or the largest number of words that the model writes."""
 
     images: tuple[ImageInput, ...]
-    prompt: str
+    prompt: str | Conversation
     answer: str | None
     most: int
 
     @classmethod
     def of(
-        cls, image: ImageSource | Sequence[ImageSource], prompt: str, answer: str | None, max_words: int | None
+        cls, image: ImageSource | Sequence[ImageSource], prompt: Prompt, answer: str | None, max_words: int | None
     ) -> "AnswerRequest":
         """Check what needs no model."""
         most = parsed("max_words", 30 if max_words is None else max_words, BatchSize)
@@ -150,13 +151,20 @@ class AnswerRequest:
         images = tuple(map(read_image, as_list(image)))
         if not images:
             raise BadInput("there is no image (got an empty list): give at least one")
-        read_words("prompt", prompt, empty=True)
-        return cls(images, prompt, None if answer is None else read_words("answer", answer), most)
+        if isinstance(prompt, str):
+            read_words("prompt", prompt, empty=True)
+        read = prompt if isinstance(prompt, str) else Conversation.of(prompt, len(images))
+        return cls(images, read, None if answer is None else read_words("answer", answer), most)
 
     def forced(self, generator: Generator) -> ForcedAnswer:
         """Return the answer, which the model writes if it is not given, with what comes before it."""
         tower, image = generator.answers.composed(self.images)
-        prompted = Prompted(image, _prompt(self.prompt, tower))
+        if isinstance(self.prompt, Conversation):
+            for text in self.prompt.texts:
+                _check_pieces(text, tower, None)
+            prompted = Prompted(image, tower.conversation(self.prompt.turns), self.prompt.texts)
+        else:
+            prompted = Prompted(image, _prompt(self.prompt, tower))
         tokens = tower.write(prompted, self.most) if self.answer is None else tower.read(prompted, self.answer)
         if not tokens.words:
             raise BadInput(
@@ -173,10 +181,15 @@ def _prompt(prompt: str, tower: AnswerTower) -> str:
     if tower.prompts == "none" and text:
         raise BadInput(f"the prompt must be empty for this model, which describes images without one (got {text!r})")
     token = getattr(getattr(tower, "processor", None), "image_token", None)
-    for piece in special_tokens(tower.tokenizer, len(tower.tokenizer)) - {token}:
+    _check_pieces(text, tower, token)
+    return prompt if token and token in prompt else text  # a whole prompt may end with a line break
+
+
+def _check_pieces(text: str, tower: AnswerTower, allowed: str | None) -> None:
+    """Check that a text has no other token by which the model reads images."""
+    for piece in special_tokens(tower.tokenizer, len(tower.tokenizer)) - {allowed}:
         if piece in text and re.search("image|img|<row_", piece):
             raise BadInput(f"the prompt must not contain {piece!r}, a token by which the model reads images")
-    return prompt if token and token in prompt else text  # a whole prompt may end with a line break
 
 
 def read_words(name: str, text: Any, empty: bool = False) -> str:

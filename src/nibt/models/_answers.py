@@ -5,7 +5,7 @@ its tokens from everything before. What is explained is the log-probability of a
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,10 +36,11 @@ AnyTower = TypeVar("AnyTower", bound="AnswerTower")
 
 @dataclass(frozen=True)
 class Prompted:
-    """An image with the prompt that a generator is given."""
+    """An image with the prompt that a generator is given; ``texts`` are those of the turns of a conversation."""
 
     image: ImageInput
     prompt: str
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,10 @@ class AnswerTower(ImageTower, TextTower):
         if len(images) == 1:
             return self, images[0]
         raise Unsupported(f"this model takes one image (got {len(images)}): explain each alone")
+
+    def conversation(self, turns: Sequence[Mapping[str, Any]]) -> str:
+        """Return the text of a conversation, with the places of its images."""
+        raise Unsupported("this model reads no conversation: give the prompt as one text")
 
     def empty_embedding(self, table: nn.Module, device: torch.device) -> Tensor:
         """Return the embedding that takes the place of a removed word: the mean over the vocabulary, at a usual length.

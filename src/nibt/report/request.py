@@ -16,6 +16,11 @@ from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 from nibt.types import RUNNER_UP
 
+ANSWER_TARGETS = {
+    "log_probability": "log-probability",
+    "logit_difference": "difference of logits",
+    "difference": "difference of log-probabilities",
+}
 _LISTED = 3  # captions or images that a target line names; the others are counted
 WordMaps: TypeAlias = Regions | AnswerExplanation
 """Results with a map for each word: of a caption, or of an answer."""
@@ -25,6 +30,11 @@ Shown = Explanation | WordMaps
 def question(result: Shown) -> str:
     """Return the question of a result as a sentence."""
     if isinstance(result, AnswerExplanation):
+        if result.target["name"] == "difference":
+            more = "more" if sum(word.value for word in result.words) >= 0 else "less"
+            named = f"{_quoted(result.answer)} a {more} likely answer to {_quoted(result.prompt)}"
+            first, second = result.images
+            return f"Why is {named} with {first} than with {_other_image(first, second)}?"
         if not result.written:
             return f"What makes {_quoted(result.answer)} a likely answer to {_quoted(result.prompt)}{_rather(result)}?"
         return f"Why did the model answer {_quoted(result.answer)} to {_quoted(result.prompt)}{_rather(result)}?"
@@ -36,7 +46,7 @@ def question(result: Shown) -> str:
     target, others = result.target["name"], _contrast(result).get("captions", ())
     images = _contrast(result).get("images", ())
     if target == "difference" and not others and images:
-        second_name = "the other image" if images[0] == result.source else images[0]
+        second_name = _other_image(result.source, images[0])
         better = "better" if result.target["value"] >= 0 else "worse"
         return f"Why does {result.source} match {_quoted(result.caption)} {better} than {second_name}?"
     if target == "difference" and others:
@@ -46,6 +56,11 @@ def question(result: Shown) -> str:
     if target == "centered":
         return f"Why {_quoted(result.caption)} more than the average caption?"
     return f"Where does the similarity of this image and {_quoted(result.caption)} come from?"
+
+
+def _other_image(first: str, second: str) -> str:
+    """Return how a question names the second of two images, whose names may be the same."""
+    return "the other image" if first == second else second
 
 
 def _rather(result: AnswerExplanation) -> str:
@@ -67,8 +82,7 @@ def legend(result: Shown, look: Appearance = DEFAULT) -> str:
     if isinstance(result, Explanation) and result.target["name"] == "difference":
         name = "similarity of its image" if ranked_noun(result) == "image" else "difference"
     if isinstance(result, AnswerExplanation):
-        name = {"log_probability": "log-probability", "logit_difference": "difference of logits"}[result.target["name"]]
-        name += " of the word"
+        name = f"{ANSWER_TARGETS[result.target['name']]} of the word"
     if not result.method.get("signed", True):  # a table of words, whose entries have signs with any method
         name = "method's score of a part"
     positive, negative = look.palette.names

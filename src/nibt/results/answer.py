@@ -144,7 +144,8 @@ class AnswerExplanation(ResultOfImage):
         written: Whether the model wrote the answer; if not, it was given.
         prompt_words: The words of the prompt.
         words: The words of the answer.
-        target: The target: ``log_probability``, or ``logit_difference`` from a named alternative.
+        target: The target: ``log_probability``, ``logit_difference`` from a named alternative, or ``difference`` of the
+            log-probabilities with two images.
         method: The method with its resolved options.
         images: The names of several images, whose maps are side by side in equal parts of the grid; empty for one.
     """

@@ -17,9 +17,10 @@ from nibt.models._request import Request
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.prompts import own_special_tokens
-from nibt.models._vision_language.tiles import encoded, layout_of, side_by_side
+from nibt.models._vision_language.tiles import encoded, layout_of
 from nibt.models._vision_language.towers import DecoderPixels, Network, apart, decoder_of, image_token_id, preparing
 from nibt.preprocessing.captions import TOKENIZER_LOCK, in_words, words_by_offsets
+from nibt.preprocessing.images import side_by_side
 from nibt.types import Embedding, Hidden
 
 _WITHOUT_TEMPLATE = ("PaliGemma", "Florence2")
@@ -62,7 +63,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             return super().composed(images)
         tower = copy(self)
         tower.images = len(images)
-        return tower, side_by_side(images, self.layout)
+        notes = tuple(dict.fromkeys(note for image in images for note in self.layout.notes(image)))
+        return tower, replace(side_by_side(images, [self.layout.region(image) for image in images]), notes=notes)
 
     def chat(self, prompt: str) -> str:
         """Return the text of a prompt with an image: that of the chat template, or the image token with the prompt.
@@ -74,9 +76,12 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         if not getattr(self.processor, "chat_template", None):
             return f"{self.processor.image_token * self.images}{prompt}"
         content = [{"type": "image"}] * self.images + [{"type": "text", "text": prompt}]
-        return self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
+        return self.conversation([{"role": "user", "content": content}])
+
+    def conversation(self, turns: Sequence[Mapping[str, Any]]) -> str:
+        if not getattr(self.processor, "chat_template", None):
+            return super().conversation(turns)
+        return self.processor.apply_chat_template([*turns], add_generation_prompt=True, tokenize=False)
 
     def _prepared(self, prompted: Prompted) -> Mapping[str, Tensor]:
         """Return what the model's processor makes of an image with its prompt."""
@@ -120,8 +125,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         self.check_length(len(ids))  # before its words are found, which takes long
         return self.spelled(ids)
 
-    def _prompt_words(self, prompt: str, ids: Sequence[int]) -> tuple[Word, ...]:
-        """Return the words of the user's prompt, with their rows in the sequence."""
+    def _prompt_words(self, prompt: str, ids: Sequence[int], texts: Sequence[str] = ()) -> tuple[Word, ...]:
+        """Return the words of the user's prompt, or of the texts in it, with their rows in the sequence."""
         if not prompt:
             return ()
         text, words, end = self.chat(prompt), [], len(ids)
@@ -130,7 +135,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         start = self.chat(_MARK).find(_MARK)  # since the words of the prompt may be those of the template, too
         start = start if start >= 0 and text.startswith(prompt, start) else text.rfind(prompt)
         after, token = start + len(prompt), getattr(self.processor, "image_token", None)
-        around = prompt.split(token) if token else [prompt]
+        around = texts or (prompt.split(token) if token else [prompt])
         for part in reversed([part for part in around if part.strip()]):
             start = text.rfind(part, 0, after)
             rows = [
@@ -168,7 +173,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         prompt_ids = values["input_ids"][0].tolist()
         start, ids = self.offset + len(prompt_ids), [*prompt_ids, *first.answer.ids]
         self.check_length(len(ids))
-        prompt_words = self._prompt_words(first.prompted.prompt, prompt_ids)
+        prompt_words = self._prompt_words(first.prompted.prompt, prompt_ids, first.prompted.texts)
         inputs = self._inputs_of(values, first.prompted, len(ids), first.answer.ids).take([0] * len(items))
         rows = [row for word in prompt_words for row in word.tokens]
         words, context = [], torch.zeros(len(items), self.offset + len(ids), dtype=torch.bool, device="cpu")

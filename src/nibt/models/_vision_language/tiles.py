@@ -1,14 +1,13 @@
 """The layout of a processor, and those that choose tiles by the size of the image: InternVL, LLaVA-NeXT, -OneVision."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from nibt.data.images import ImageInput, Region
@@ -230,22 +229,6 @@ class FlatTileLayout(TileLayout):
         channels = width // self.patch**2
         flat = [flat_patches(part.flatten(0, 1), self.patch, patches).unflatten(0, (len(keep), -1)) for part in parts]
         return torch.cat(flat, 1).repeat_interleave(channels, -1)
-
-
-def side_by_side(images: Sequence[ImageInput], layout: Layout) -> ImageInput:
-    """Return one image with what a model sees of several, side by side and at one size."""
-    seen = [
-        image.pil_image.crop((round(left), round(top), round(left + width), round(top + height)))
-        for image in images
-        for left, top, width, height in [layout.region(image)]
-    ]
-    size = max(image.width for image in seen), max(image.height for image in seen)
-    sheet = Image.new("RGB", (len(seen) * size[0], size[1]))
-    for number, image in enumerate(seen):
-        sheet.paste(image.resize(size), (number * size[0], 0))
-    notes = (note for image in images for note in layout.notes(image))
-    source = " + ".join(image.source for image in images)
-    return ImageInput(sheet, source, tuple(dict.fromkeys(notes)), parts=tuple(images))
 
 
 def layout_of(processor: Any, nested: bool = False) -> Layout:

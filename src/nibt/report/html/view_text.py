@@ -38,6 +38,8 @@ def panel_text(panel: Panel) -> dict[str, Any]:
     contrasts = not isinstance(result, Explanation) or result.is_comparison or result.target["name"] in _CONTRASTS
     if isinstance(result, AnswerExplanation):
         strong = f"log-probability {fixed(sum(word.log_probability for word in result.words))}"
+        if result.target["name"] == "difference":
+            strong += f", difference {fixed(sum(word.value for word in result.words))}"
     else:
         strong = f"similarity {fixed(result.similarity)}"
         if isinstance(result, Explanation) and "against" in result.sides:
@@ -127,11 +129,11 @@ def _answer_table(result: AnswerExplanation) -> dict[str, Any]:
     for heading, values in result.columns.items():
         columns[heading] = signed_row(values) if is_change(heading) else [*map(fixed, values)]
     by_word = zip(result.words, zip(*columns.values(), strict=True), strict=True)
-    units = (
-        "The difference is that of the logits of its first token and of the token in the column against."
-        if result.alternatives
-        else "Log-probabilities in nats: with this image, with a blank image, and the mean with other images."
-    )
+    units = {
+        "log_probability": "Log-probabilities in nats: with this image, a blank image, and the mean with other images.",
+        "logit_difference": "The difference is that of the logits of its first token and of the token in against.",
+        "difference": "The difference is the log-probability with the first image minus that with the second, in nats.",
+    }[result.target["name"]]
     units += f" {sentence(result.equation, capital=False)}" if result.equation else ""
     rows = [(word.text, cells, _mostly(result, word)) for word, cells in by_word]
     return {"units": units, "headings": ("word", *columns, "mostly"), "rows": rows}

@@ -25,6 +25,7 @@ from nibt.report.image.layout import (
 )
 from nibt.report.image.parts import caption, header, notes, part_scale, photograph, ranking, scale
 from nibt.report.request import (
+    ANSWER_TARGETS,
     WordMaps,
     is_signed,
     method_line,
@@ -71,7 +72,9 @@ def _word_notes(result: WordMaps) -> list[str]:
             f"included: {float(result.scores.sum()):+.3f}, gap {result.gap:+.1g}"
         )
     else:
-        sums = "log-probabilities: " + ", ".join(f"{word.text} {word.log_probability:z.2f}" for word in result.words)
+        name, of_one = ANSWER_TARGETS[result.target["name"]], result.target["name"] == "log_probability"
+        values = (f"{word.text} {word.log_probability if of_one else word.value:z.2f}" for word in result.words)
+        sums = f"{name}: {', '.join(values)}"
     return [
         sums,
         f"{method_line(result)}    {target_line(result)}"

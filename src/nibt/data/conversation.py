@@ -1,0 +1,79 @@
+"""Prompts of several turns, as the chat templates of Transformers take them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from nibt.data.pair import MOST_CHARACTERS, too_long
+from nibt.errors import BadInput
+from nibt.io import unicode_text
+
+Prompt: TypeAlias = str | Sequence[Mapping[str, Any]]
+"""A prompt: a text, or messages with a role and a content."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """The turns of a conversation: messages whose contents are lists of images and texts."""
+
+    turns: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def of(cls, messages: Any, images: int) -> "Conversation":
+        """Read messages; a number of images without places come before the first text of the user."""
+        if not isinstance(messages, Sequence) or not messages:
+            raise BadInput(f"the prompt must be a text, or a list of messages (got {messages!r:.100})")
+        turns = [_turn(number, message) for number, message in enumerate(messages)]
+        roles = [turn["role"] for turn in turns]
+        if roles[-1] != "user":
+            raise BadInput(
+                f"the last message must be the user's (got {roles[-1]!r}): give what the model says next as the answer"
+            )
+        places = sum(part["type"] == "image" for turn in turns for part in turn["content"])
+        if places == 0:
+            first = turns[roles.index("user")]
+            first["content"] = [{"type": "image"}] * images + first["content"]
+        elif places != images:
+            raise BadInput(f"the messages must have a place for each of {images} images (got {places})")
+        return cls(tuple(turns))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts of all turns."""
+        parts = (part for turn in self.turns for part in turn["content"])
+        return tuple(part["text"] for part in parts if part["type"] == "text")
+
+
+def _turn(number: int, message: Any) -> dict[str, Any]:
+    """Read a message: its role, and its content as a list."""
+    if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
+        raise BadInput(f'message {number} must be {{"role": ..., "content": ...}} (got {message!r:.100})')
+    role, content = message["role"], message["content"]
+    if role not in ("system", "user", "assistant"):
+        raise BadInput(f"the role of message {number} must be system, user or assistant (got {role!r:.100})")
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    if not isinstance(parts, Sequence) or not parts:
+        raise BadInput(f"the content of message {number} must be a text, or a list of parts (got {content!r:.100})")
+    return {"role": role, "content": [_part(number, part) for part in parts]}
+
+
+def _part(number: int, part: Any) -> dict[str, str]:
+    """Read a part of a message: a text, or the place of an image."""
+    if isinstance(part, Mapping) and part.get("type") == "image":
+        if len(part) > 1:
+            raise BadInput(
+                f'an image of message {number} must be {{"type": "image"}} (got {part!r:.100}): give the images '
+                "themselves in image, in their order"
+            )
+        return {"type": "image"}
+    if not isinstance(part, Mapping) or part.get("type") != "text" or "text" not in part:
+        raise BadInput(
+            f'a part of message {number} must be {{"type": "text", "text": ...}} or {{"type": "image"}} '
+            f"(got {part!r:.100})"
+        )
+    text = part["text"]
+    if len(unicode_text("prompt", text)) > MOST_CHARACTERS:
+        raise BadInput(too_long("prompt", text))
+    if not text.strip():
+        raise BadInput(f"a text of message {number} must not be empty (got {text!r})")
+    return {"type": "text", "text": text.strip()}
