@@ -11,7 +11,8 @@ from nibt.engine.forced_answers import AnswerRequest
 from nibt.errors import BadInput, BadOption
 from nibt.preprocessing.images import side_by_side
 from nibt.progress import OnProgress, Progress
-from nibt.results.answer import AnswerExplanation, AnswerWord
+from nibt.results.answer import AnswerExplanation
+from nibt.results.answer_word import AnswerWord
 from nibt.results.attribution import image_fields
 
 

@@ -23,7 +23,8 @@ from nibt.models._writing import settings_note
 from nibt.options import BatchSize, Megabytes, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
-from nibt.results.answer import AnswerExplanation, AnswerWord
+from nibt.results.answer import AnswerExplanation
+from nibt.results.answer_word import AnswerWord
 from nibt.results.attribution import image_fields
 from nibt.results.explanation import shortened
 from nibt.results.records import MethodRecord

@@ -22,7 +22,7 @@ from nibt.models._answers import AnswerScore, AnswerTokens, AnswerTower, ForcedW
 from nibt.options import BatchSize, parsed
 from nibt.preprocessing.captions import unknown_notes
 from nibt.preprocessing.hugging_face import special_tokens
-from nibt.results.answer import AnswerWord
+from nibt.results.answer_word import AnswerWord
 from nibt.results.attribution import Attribution
 from nibt.results.explanation import shortened
 from nibt.types import RUNNER_UP, SOURCES, Source

@@ -1,32 +1,26 @@
 """Explanations of answers: what each word took from the image, the prompt and the words before."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import computed_field
 from torch import Tensor
 
 from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput, check_names
-from nibt.results.base import Array, ResultOfImage, Serializable
+from nibt.results.answer_word import AnswerWord
+from nibt.results.base import ResultOfImage
 from nibt.results.explanation import Explanation, method_text, shortened
 from nibt.results.pixels import over_image
 from nibt.results.records import SCHEMA, MethodRecord, TargetRecord
 from nibt.types import SOURCES
 
-HARDLY = 2.0
-"""The change of the log-probability, in nats, below which the image hardly matters for a word.
-
-On scenes, the gain is above it for nouns that the model saw, and below for those that it guessed
-(``recipes/generator/study.py``)."""
 _CHANGES = frozenset({*SOURCES, "joint", "difference", "gap"})
 """The columns of an answer that have a sign; those of log-probabilities are negative."""
 _ROUNDING = 1e-3
-_LEAST = 0.01  # the change to which a gap is compared at least
 _ADDS_UP = 0.5  # of the change of the target: a larger gap means scores of another unit
 
 
@@ -42,94 +36,6 @@ def change_image(
     if isinstance(result, AnswerExplanation):
         return replace(result, **changes)
     return replace(result, sides={**result.sides, side: replace(result.sides[side], **changes)})
-
-
-@dataclass(frozen=True, eq=False)
-class AnswerWord(Serializable):
-    """A word of an answer, with the scores of everything before it.
-
-    Attributes:
-        text: The word.
-        tokens: The positions of its tokens in the answer.
-        log_probability: The sum of the log-probabilities of its tokens, given everything before, in nats.
-        with_blank_image: The same with a blank image.
-        with_other_images: The mean of the same over other images; None if there are none.
-        value: The value of the target.
-        without: The value of the target without each source: with a blank image (``image``), without the prompt's
-            words (``prompt``), and without the words before (``earlier``).
-        at_blank: The value of the target without all these sources.
-        grid: The scores of the patches, rows x columns.
-        prompt: The score of each word of the prompt.
-        earlier: The score of each word of the answer before it.
-        special: The sum of the scores of all other tokens, which above layer 0 have already read the sources. They are
-            in no map, so the gap has this sum, too.
-    """
-
-    text: str
-    tokens: tuple[int, ...]
-    log_probability: float
-    with_blank_image: float
-    with_other_images: float | None
-    value: float
-    without: Mapping[str, float]
-    at_blank: float
-    grid: Annotated[Float[Tensor, "row column"], Array(2)]
-    prompt: Annotated[Float[Tensor, " word"], Array(1)]
-    earlier: Annotated[Float[Tensor, " earlier"], Array(1)]
-    special: float
-
-    @computed_field
-    @property
-    def shares(self) -> dict[str, float]:
-        """What each source gave, with everything else in place; with ``gap``, they add up to value - at_blank.
-
-        ``image``, ``prompt`` and ``earlier`` are the sums of the scores. ``joint`` is below 0 if the word needs several
-        sources at once, above 0 if sources can replace each other, and 0 with one source. The scores of some methods
-        do not add up (``AnswerExplanation.adds_up``): then only their order has a meaning.
-        """
-        sums = {"image": self.grid, "prompt": self.prompt, "earlier": self.earlier}
-        joint = self.value - self.at_blank - sum(self.changes.values())
-        return {**{name: float(scores.sum()) for name, scores in sums.items()}, "joint": joint}
-
-    @computed_field
-    @property
-    def gap(self) -> float:
-        """The signed completeness gap: what the scores that are shown miss of the changes of the target."""
-        return sum(self.gaps.values())
-
-    @property
-    def gaps(self) -> dict[str, float]:
-        """The gap of each source: the change of the target without it, minus the sum of its scores."""
-        return {source: change - self.shares[source] for source, change in self.changes.items()}
-
-    @property
-    def changes(self) -> dict[str, float]:
-        """The change of the target with each source: ``value - without``."""
-        return {source: self.value - without for source, without in self.without.items()}
-
-    def misses(self, share: float) -> bool:
-        """Return whether the image's scores, or all, miss more than a share of the change that they add up to."""
-        of_image = self.gaps.get("image", 0.0), self.changes.get("image", 0.0)
-        pairs = [(self.gap, self.value - self.at_blank), of_image]
-        return any(abs(gap) > share * max(_LEAST, abs(change)) for gap, change in pairs)
-
-    @computed_field
-    @property
-    def image_gain(self) -> float:
-        """What the image adds to the log-probability, compared with other images; without them, with a blank image."""
-        compared = self.with_blank_image if self.with_other_images is None else self.with_other_images
-        return self.log_probability - compared
-
-    @computed_field
-    @property
-    def image_hardly_matters(self) -> bool:
-        """Whether the image changes less than 2 nats: the word may be guessed from the words around it."""
-        return abs(self.image_gain) < HARDLY
-
-    @property
-    def image_contradicts(self) -> bool:
-        """Whether the word is less likely with this image than with others, by 2 nats or more."""
-        return self.image_gain <= -HARDLY
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

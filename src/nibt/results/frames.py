@@ -5,7 +5,8 @@ from typing import Any, TypeAlias
 
 from nibt.errors import BadInput, BadOption, import_optional
 from nibt.records import JsonObject
-from nibt.results.answer import AnswerExplanation, AnswerWord
+from nibt.results.answer import AnswerExplanation
+from nibt.results.answer_word import AnswerWord
 from nibt.results.base import require_result
 from nibt.results.explanation import Explanation, mismatch
 

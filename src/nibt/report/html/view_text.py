@@ -6,7 +6,8 @@ from typing import Any
 
 from nibt.report.html.view_data import _CONTRASTS, _STRONGEST, MOST_CELLS, Panel
 from nibt.report.request import legend, method_line, question, ranked_noun, runs, sentence, side_title, target_line
-from nibt.results.answer import AnswerExplanation, AnswerWord, is_change
+from nibt.results.answer import AnswerExplanation, is_change
+from nibt.results.answer_word import AnswerWord
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import MISMATCH, WEAK, Explanation, mismatch, other_warnings
 from nibt.results.regions import Regions
