@@ -25,7 +25,8 @@ def _model(kind: str) -> nibt.Model:
 @pytest.mark.parametrize("kind", MODELS)
 def test_difference_is_divided_among_both_images(kind: str) -> None:
     model = _model(kind)
-    answer, plain = nibt.explain(model, A, CAPTION, against_images=B), nibt.explain(model, [A, B], CAPTION)
+    answer = nibt.explain(model, A, CAPTION, against_images=B)
+    plain = nibt.explain(model, [A, B], CAPTION, image_views=answer.method["image"]["views"])
     assert answer.target["value"] == pytest.approx(plain[0].similarity - plain[1].similarity, abs=1e-5)
     for name, of_image in zip(("image", "against"), plain, strict=True):
         torch.testing.assert_close(answer.sides[name].scores, of_image.image.scores, atol=1e-6, rtol=1e-4)
@@ -44,10 +45,10 @@ def test_difference_is_divided_among_both_images(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", few(("clip", "siglip", "own vit", "colpali"), ("clip",)))
 def test_difference_costs_no_more_than_both_explanations(kind: str) -> None:
-    """Counted in the items that go through the blocks of both towers."""
+    """Counted in the items that go through the blocks of both towers, with the same number of views."""
     model, counts = _model(kind), []
     for pairs in ((A, B), (A,), (B,)):
-        nibt.explain(model, pairs[0], CAPTION)  # what is kept on the model is computed before
+        nibt.explain(model, pairs[0], CAPTION, image_views=3)  # what is kept on the model is computed before
         passes: list[int] = []
         hooks = [
             module.register_forward_pre_hook(lambda _, inputs, passes=passes: passes.append(len(inputs[0])))
@@ -55,12 +56,21 @@ def test_difference_costs_no_more_than_both_explanations(kind: str) -> None:
             if isinstance(module, torch.nn.LayerNorm)
         ]
         try:
-            nibt.explain(model, pairs[0], CAPTION, against_images=pairs[1:])
+            nibt.explain(model, pairs[0], CAPTION, against_images=pairs[1:], image_views=3)
         finally:
             for hook in hooks:
                 hook.remove()
         counts.append(sum(passes))
     assert 0 < counts[0] <= counts[1] + counts[2]
+
+
+@pytest.mark.parametrize(("kind", "views"), [("clip", 5), ("siglip", 1), ("convnext", 3)])
+def test_two_images_have_five_views_unless_the_head_reads_patches(kind: str, views: int) -> None:
+    model = _model(kind)
+    assert nibt.explain(model, A, CAPTION, against_images=B).method["image"]["views"] == views
+    for options in ({"variant": "fast"}, {"views": 2, "text_views": 1} if views == 5 else {"variant": "fast"}):
+        kept = nibt.explain(model, A, CAPTION, **options).method["image"]
+        assert nibt.explain(model, A, CAPTION, against_images=B, **options).method["image"] == kept
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -322,6 +322,18 @@ def test_other_functions_reject_two_images_or_captions() -> None:
     assert nibt.rank(model, tiny.IMAGES[0], [CAPTIONS[0], "two cars"])[0].label in (tiny.CAPTIONS[0], "two cars")
 
 
+def test_tuples_are_pairs() -> None:
+    """An image in any form, a caption, and perhaps the mask of what the caption names."""
+    model, image = tiny.model("clip"), tiny.image(64, 64)
+    mask = np.zeros((64, 64), bool)
+    mask[:32] = True
+    of_tuple = nibt.measure(model, [(image.pil_image, "a cat", mask)], ["energy"], "ones", side="image")
+    assert of_tuple[0].value == pytest.approx(0.5, abs=0.01)
+    of_pair = nibt.measure(model, [nibt.Pair(image, "a cat")], ["special_token_share"], "nib", side="image")
+    without = nibt.measure(model, [(image.pil_image, "a cat")], ["special_token_share"], "nib", side="image")
+    assert [row.value for row in without] == [row.value for row in of_pair]
+
+
 def test_compare_needs_only_what_its_tower_offers() -> None:
     """A convolutional trunk has no attention, but its captions can be compared by methods that need attention."""
     assert compare("efficientnet", CAPTIONS[0], CAPTIONS[1], method="rollout").similarity

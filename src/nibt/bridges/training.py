@@ -4,7 +4,7 @@ import csv
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from io import StringIO
@@ -19,9 +19,7 @@ from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
 
 from nibt.data.ground_truth import seen_mask
-from nibt.data.images import read_image
-from nibt.data.objects import Object
-from nibt.data.pair import Pair, image_text_pairs, pairs_hash, read_caption
+from nibt.data.pair import Pair, image_text_pairs, pairs_hash
 from nibt.datasets.base import Dataset
 from nibt.engine.explain import explain
 from nibt.errors import BadInput, NibtError, OtherRequest
@@ -92,7 +90,7 @@ class Watch:
     def __init__(
         self, pairs: Sequence[Pair | tuple[Any, ...]] | Dataset, folder: str | Path, method: str = "nib", **loading: Any
     ) -> None:
-        self.pairs = image_text_pairs(map(_pair, pairs) if isinstance(pairs, Iterable) else pairs, "Watch")
+        self.pairs = image_text_pairs(pairs, "Watch")
         if not self.pairs:
             raise BadInput("there is nothing to watch (got no pairs): give at least one pair")
         check_loading(loading, LoadOptions, "processor", "tokenizer")
@@ -199,14 +197,6 @@ class Watch:
                 )
                 numbers = [None if math.isnan(value) else round(value, 6) for value in values]
                 yield dict(zip(names, (step, number, pair.image.source, pair.caption, *numbers), strict=True))
-
-
-def _pair(item: Any) -> Any:
-    """Return a pair of a tuple of an image, a caption and perhaps a mask."""
-    if not isinstance(item, tuple) or len(item) not in (2, 3):
-        return item
-    image, caption = read_image(item[0]), read_caption(item[1])
-    return Pair(image, caption, tuple(Object("mask", None, mask, ((0, len(caption)),)) for mask in item[2:]))
 
 
 @contextmanager

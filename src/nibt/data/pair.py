@@ -205,10 +205,10 @@ def make_pairs(first: Any, second: Any, caller: str = "") -> tuple[list[Any], bo
 
 
 def image_text_pairs(pairs: Any, caller: str) -> list[Pair]:
-    """Return pairs as a list if each is an image and a caption."""
+    """Return pairs as a list if each is an image and a caption, of which tuples are read."""
     if not isinstance(pairs, Iterable):
         raise BadInput(f"{caller} takes a list of pairs of an image and a caption (got {type(pairs).__name__})")
-    pairs = list(pairs)
+    pairs = list(map(_pair, pairs))
     for pair in pairs:
         if isinstance(pair, Pair) and isinstance(pair.image, ImageInput) and isinstance(pair.caption, str):
             continue
@@ -220,6 +220,14 @@ def image_text_pairs(pairs: Any, caller: str) -> list[Pair]:
             )
         raise _no_image_and_caption(caller, pair.items if isinstance(pair, Pair | SameModalityPair) else [pair])
     return pairs
+
+
+def _pair(item: Any) -> Any:
+    """Return a pair of a tuple of an image, a caption and perhaps a mask."""
+    if not isinstance(item, tuple) or len(item) not in (2, 3):
+        return item
+    image, caption = read_image(item[0]), read_caption(item[1])
+    return Pair(image, caption, tuple(Object("mask", None, mask, ((0, len(caption)),)) for mask in item[2:]))
 
 
 def _no_image_and_caption(caller: str, items: Sequence[Any]) -> BadInput:

@@ -247,8 +247,3 @@ def special_token_share(scores: PerToken, units: Units) -> PerExample:
     total = scores.abs().sum(-1)
     explained = units.keep(scores).abs().sum(-1)
     return ((total - explained) / total.clamp_min(1e-30)).clamp(0, 1)
-
-
-def word_scores(scores: Float[Tensor, " token"], units: Words) -> tuple[WordScore, ...]:
-    """Return the words of one caption, each with the sum of its tokens' scores."""
-    return tuple(WordScore(word.text, float(scores[list(word.tokens)].sum()), word.tokens) for word in units.words[0])

@@ -22,7 +22,7 @@ def check_second(request: AnswerRequest, second: ImageInput, against: str | None
         if value is not None:
             raise BadOption(f"{name} and against_image cannot both be set: leave one of them out")
     if request.images[0].digest == second.digest:
-        raise BadInput(f"the image {second.source} is compared with itself: give another one in against_image")
+        raise BadInput(f"the image {second.source} is compared with itself: give another one")
 
 
 def difference(first: AnswerExplanation, second: AnswerExplanation, images: Sequence[ImageInput]) -> AnswerExplanation:

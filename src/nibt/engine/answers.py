@@ -220,7 +220,7 @@ def resolved_method(spec: MethodSpec, tower: AnswerTower, seed: int | None) -> t
         method.check(tower)
     else:
         # a tolerance unless steps are set, and views of an image that can be shifted
-        defaults = dict(method_class.answer_defaults) if spec.variant == "default" else {}
+        defaults = dict(method_class.task_defaults.get("answer", {})) if spec.variant == "default" else {}
         if {"steps", "quadrature"} & {*spec.options}:
             defaults.pop("tolerance", None)
         if not tower.shiftable:

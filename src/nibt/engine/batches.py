@@ -187,7 +187,7 @@ def _check_differences(spec: ExplanationSpec, pairs: Sequence[AnyPair]) -> None:
     for item in (item for pair in pairs for item in pair.items):
         if (read(item).ids if isinstance(item, str) else item.digest) in others:
             name = f"caption {item!r}" if isinstance(item, str) else f"image {item.source}"
-            raise BadInput(f"the {name} is compared with itself: give another one in against (--against)")
+            raise BadInput(f"the {name} is compared with itself: give another one")
 
 
 @plain_torch()

@@ -10,7 +10,7 @@ import torch
 from nibt.core.side import Side
 from nibt.data.images import ImageInput, read_image, sample_captions
 from nibt.data.pair import NOUNS, modality
-from nibt.data.units import Grid, Words, word_scores
+from nibt.data.units import Grid, Words, WordScore
 from nibt.engine.batches import ExplainedBatch
 from nibt.engine.encode import encode
 from nibt.engine.reactions import NEAR_BLANK, reactions, word_notes
@@ -213,9 +213,10 @@ def _side(item: ImageInput | str, batch: ExplainedBatch, position: int, index: i
     common: dict[str, Any] = {"special_token_share": attribution.special_token_share, "path": attribution.path}
     if isinstance(item, str):
         assert isinstance(units, Words)
-        words, tokens = word_scores(scores, units), units.tokens[0]
+        words = (WordScore(word.text, float(scores[[*word.tokens]].sum()), word.tokens) for word in units.words[0])
+        special = ~units.explained
         return TextAttribution(
-            caption=item, words=words, tokens=tokens, scores=scores, special=~units.explained, **common
+            caption=item, words=tuple(words), tokens=units.tokens[0], scores=scores, special=special, **common
         )
     assert isinstance(units, Grid)
     region = batch.sides[position].trace.inputs.regions[index]

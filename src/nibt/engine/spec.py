@@ -95,15 +95,16 @@ def resolve(
     if automatic:
         options, tried = _resolve_auto(model, method_class, method.variant, options, scores, sample)
         extra |= tried
+    of_two = method_class.task_defaults.get("images") if contrast.against_images and method.variant == "default" else {}
+    recommended = {**model.defaults, **of_two} if of_two and not model.image.reads_units else model.defaults
     methods: dict[Modality, Method] = {
-        modality: method_class.configured(model.tower(modality), method.variant, options, model.defaults)
+        modality: method_class.configured(model.tower(modality), method.variant, options, recommended)
         if method.instance is None
         else _checked(method.instance, model.tower(modality))
         for modality in dict.fromkeys(modalities)
     }
     compared = {name: list(value) for name, value in vars(scores[modalities[0]].target).items()}
-    if compares:
-        compared |= contrast.record()
+    compared |= contrast.record() if compares else {}
     against = origin = None
     to_one = find("targets", target).others == "one"
     if starts := [side for side in methods if getattr(methods[side], "baseline", "") == "against"]:
@@ -183,8 +184,7 @@ def class_and_options(method: MethodSpec, seed: int | None) -> tuple[type[Method
     along = parsed("along_path", method.options.get("along_path", False), bool)
     if method.instance is not None:
         return type(method.instance), {}, {}
-    unused = next((name for name in others if {f"image_{name}", f"text_{name}"} <= others.keys()), None)
-    if unused is not None:
+    if unused := next((name for name in others if {f"image_{name}", f"text_{name}"} <= others.keys()), None):
         raise BadOption(f"{unused} has no effect beside image_{unused} and text_{unused}: leave it out, or one of them")
     method_class, extra = find("methods", method.name), {}
     if along:

@@ -39,7 +39,7 @@ _Metrics: TypeAlias = _Metric | Sequence[_Metric] | Mapping[str, _Metric]
 @plain_torch()
 def measure(
     model: ModelSource,
-    pairs: Sequence[Pair] | Dataset,
+    pairs: Sequence[Pair | tuple[Any, ...]] | Dataset,
     metrics: _Metrics | None = None,
     method: str | MethodSpec | Method = "nib",
     target: str | None = None,
@@ -59,8 +59,8 @@ def measure(
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
-        pairs: Pairs of an image and a caption. Metrics that compare a map with the ground truth need ``Pair.objects``,
-            and are NaN for pairs without objects.
+        pairs: Pairs of an image and a caption, or tuples of an image, a caption and perhaps a mask. Metrics that need
+            the ground truth take it from ``Pair.objects`` or the mask, and are NaN without both.
         metrics: Names of metrics, or metrics with their options, or a mapping of labels to either. Each metric is
             computed on the sides for which it is defined. None means all metrics of ``side``, or of images and
             captions; the metrics of ``regions`` are computed if they are named, or with ``side="regions"``, and

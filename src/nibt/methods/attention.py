@@ -251,8 +251,8 @@ class Rollout(AttentionMethod, name="rollout"):
 
     $$\text{score}_t = \left(\prod_l \frac{1}{2} (1 + \text{mean}_{\text{heads}} \, A_l)\right)_{it}$$
 
-    It uses no gradient, so the map of an image is the same for every caption. It shows where a map has its scores
-    without any evidence of the caption.
+    It uses only attention weights, so the map of an image is the same for every caption. It shows how
+    good a map can be that ignores the caption.
 
     Shows:
         To which tokens the tower attends, independently of the other input.

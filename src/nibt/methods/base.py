@@ -63,8 +63,8 @@ class Method(Plugin, ABC):
     """Whether a fraction as ``layer`` is the layer that leaves the block there; if not, the layer that enters it."""
     table_tolerance: ClassVar[float | None] = None
     """The default tolerance of tables, for methods that have one."""
-    answer_defaults: ClassVar[Mapping[str, Any]] = {}
-    """Options for answers of generators that differ from the default."""
+    task_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Options that differ from the default: ``answer`` for answers of generators, ``images`` for two images."""
     conditions: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {}
     """Options that have an effect only beside some values of another: ``{"floor": ("quadrature", ("geometric",))}``."""
     sides: ClassVar[tuple[Modality, ...]] = ("image", "text")

@@ -64,7 +64,8 @@ class NIB(PathMethod, LayerMethod):
     Args:
         layer: One layer or several, whose maps are averaged. On images, the default is the last one if the embedding is
             computed from special tokens only, as from CLIP's class token, and 0.65 of the depth otherwise. If it is
-            computed from patches, as in SigLIP, the defaults are eight steps and one view.
+            computed from patches, as in SigLIP, the defaults are eight steps and one view. Otherwise, a difference of
+            two images has five views instead of three.
         tolerance: The largest allowed completeness gap of all tokens, relative to the change of the target; up to 65
             steps are taken. None does not limit it.
         distribute: Whether the scores of special tokens, such as the class token, are distributed among the units from
@@ -81,7 +82,8 @@ class NIB(PathMethod, LayerMethod):
     linear = True
     cost = "1 + 2 x steps x (1 - layer / depth) + steps x layer / depth / 3"  # the last term distributes
     table_tolerance = 0.01  # two integrals are multiplied: with few steps, the product may have the wrong sign
-    answer_defaults: ClassVar = {"tolerance": 0.05, "views": 5}  # decoders need more steps than encoders, and views
+    # decoders need more steps than encoders, and more views make the maps of answers and of two images finer
+    task_defaults: ClassVar = {"answer": {"tolerance": 0.05, "views": 5}, "images": {"image_views": 5}}
     conditions: ClassVar = {
         **PathMethod.conditions,
         **dict.fromkeys(("deviation", "samples"), ("noise", ("unit", "features"))),

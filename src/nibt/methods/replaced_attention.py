@@ -204,8 +204,8 @@ class CLIPSurgery(LastBlocks, name="clip_surgery"):
     $h_k$ is the hidden state that enters block $k$, the first of the last ``blocks`` blocks. The values $v_l$ of block
     $l$ are those of the unchanged model, $W_l$ is the output projection of its attention, and $d$ the width of an
     attention head. For the text side, the cosine with a blank image is subtracted instead. The map is a difference of
-    cosines for each target. With the targets ``difference`` and ``softmax``, the captions $c_1$ to $c_{n-1}$ of
-    ``against`` are subtracted from the caption $c_0$:
+    cosines for each target. With the targets ``difference``, ``softmax`` and ``centered``, the captions $c_1$ to
+    $c_{n-1}$ that they compare with are subtracted from the caption $c_0$:
 
     $$\text{score}_t = w_0 \cos(z_t, c_0) - \frac{1}{n} \sum_i w_i \cos(z_t, c_i)$$
 

@@ -11,7 +11,7 @@ from pydantic import Field, computed_field, model_validator
 from torch import Tensor
 
 from nibt.data.images import ImageInput
-from nibt.data.units import Grid, Units, Word, Words, WordScore, check_tokens, special_token_share, word_scores
+from nibt.data.units import Grid, Units, Word, Words, WordScore, check_tokens, special_token_share
 from nibt.results.base import Array, OfImage, Serializable
 from nibt.results.map_regions import MapRegion, map_regions, segment_sums, threshold_mask
 from nibt.results.pixels import min_max, over_image
@@ -158,7 +158,8 @@ class Attribution(ByValue):
     def words(self) -> tuple[WordScore, ...]:
         """The words of one caption with their scores."""
         assert isinstance(self.units, Words), "only a caption has words"
-        return word_scores(self.scores, self.units)
+        words = self.units.words[0]
+        return tuple(WordScore(word.text, float(self.scores[[*word.tokens]].sum()), word.tokens) for word in words)
 
     @property
     def grid(self) -> Float[Tensor, "*batch rows columns"]:
@@ -289,7 +290,7 @@ class TextAttribution(Serializable):
 
 def image_fields(image: ImageInput) -> dict[str, Any]:
     """Return what records have of an image that was read."""
-    return {"source": image.source, "image_hash": image.digest, "size": image.pil_image.size, "input": image}
+    return {"source": image.source, "image_hash": image.digest, "size": image.size, "input": image}
 
 
 SideAttribution: TypeAlias = Annotated[ImageAttribution | TextAttribution, Field(discriminator="modality")]

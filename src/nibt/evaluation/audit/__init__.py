@@ -33,7 +33,7 @@ _TEMPLATES, _QUICK_TEMPLATES = 4, 2
 @plain_torch()
 def audit(
     model: ModelSource,
-    pairs: Sequence[Pair],
+    pairs: Sequence[Pair | tuple[Any, ...]],
     methods: str | Sequence[str] = "nib",
     *,
     seed: int = 0,
@@ -50,7 +50,7 @@ def audit(
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
-        pairs: At least 8 pairs of an image and its right caption.
+        pairs: At least 8 pairs of an image and its right caption, or tuples of both.
         methods: Names of methods, with or without a variant (``nib:paper``).
         seed: The seed of all random draws.
         quick: Use fewer stages of randomization, fewer wordings, coarser deletion and insertion curves, and only the

@@ -35,7 +35,7 @@ from nibt.torch_modes import plain_torch
 @plain_torch()
 def roar(
     model: ModelSource,
-    pairs: Sequence[Pair],
+    pairs: Sequence[Pair | tuple[Any, ...]],
     methods: str | Sequence[str] = "nib",
     *,
     out: str | Path,
@@ -54,7 +54,7 @@ def roar(
 
     Args:
         model: A loaded model in float32, or what ``load_model`` takes.
-        pairs: Pairs of an image and a caption.
+        pairs: Pairs of an image and a caption, or tuples of both.
         methods: Names of methods, with or without a variant (``nib:paper``). ``random``, ``center`` and ``ones`` are
             always included as negative controls.
         out: The folder of the run.
