@@ -64,7 +64,7 @@ def as_parquet(job_images: Path, out: Path) -> Path:
 def as_parquet_of_bytes(job_images: Path, out: Path) -> list[Path]:
     arrow, files = parquet.pyarrow()
     rows = [
-        {"image": {"bytes": (job_images / f"{item}.png").read_bytes(), "path": None}, "caption": [text, "other"]}
+        {"image": {"bytes": (job_images / f"{item}.png").read_bytes(), "path": None}, "caption": text}
         for item, text in enumerate(CAPTIONS)
     ]
     for name, part in (("one", rows[:7]), ("two", rows[7:])):

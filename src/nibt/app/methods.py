@@ -8,7 +8,6 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
 
-from latex2mathml.converter import convert
 from markupsafe import Markup
 
 from nibt.data.images import SAMPLE, read_image, sample_captions, samples
@@ -184,6 +183,8 @@ def help_page() -> str:
 
 
 def _formula(text: str, display: str = "inline") -> Markup:
+    from latex2mathml.converter import convert  # of the extra "app", which the times of methods do not need
+
     return Markup(convert(text, display=display))
 
 
