@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nibt.data.units import Grid, Word, Words, WordScore, special_token_share, word_scores
+from nibt.data.units import Grid, Word, Words, WordScore, special_token_share
+from nibt.results.attribution import Attribution
 
 GRID = Grid(2, 3, prefix=1)
 WORDS = Words(
@@ -64,8 +65,9 @@ def test_special_token_share_is_never_negative() -> None:
 
 
 def test_word_scores_are_sums_over_tokens() -> None:
-    assert word_scores(torch.tensor([9.0, 1, 2, 9]), WORDS[0]) == (WordScore("cat", 3.0, (1, 2)),)
-    assert word_scores(torch.tensor([9.0, -1, 2, 9]), WORDS[1]) == (WordScore("dog", -1.0, (1,)),)
+    for row, scores, word in ((0, (9, 1, 2, 9), ("cat", 3.0, (1, 2))), (1, (9, -1, 2, 9), ("dog", -1.0, (1,)))):
+        attribution = Attribution(WORDS[row], torch.tensor(scores, dtype=torch.float32), torch.tensor(0.0))
+        assert attribution.words == (WordScore(*word),)
 
 
 def test_overview_is_divided_by_area() -> None:
