@@ -66,7 +66,7 @@ def test_special_token_share_is_never_negative() -> None:
 
 def test_word_scores_are_sums_over_tokens() -> None:
     for row, scores, word in ((0, (9, 1, 2, 9), ("cat", 3.0, (1, 2))), (1, (9, -1, 2, 9), ("dog", -1.0, (1,)))):
-        attribution = Attribution(WORDS[row], torch.tensor(scores, dtype=torch.float32), torch.tensor(0.0))
+        attribution = Attribution(torch.tensor(scores, dtype=torch.float32), WORDS[row], torch.tensor(0.0))
         assert attribution.words == (WordScore(*word),)
 
 
