@@ -193,7 +193,10 @@ def with_default(kind: Any, field: Any) -> str:
     return texts[0] if texts[0] == texts[1] else f"{texts[0]} (image), {texts[1]} (text)"
 
 
-_NOTATION = "The [notation](../methods/index.md#notation) explains the other symbols, such as $S$ (the target) and $t$ (a token)."
+_NOTATION = (
+    "The [notation](../methods/index.md#notation) explains the other symbols, such as $S$ (the target) and $t$ (a "
+    "token)."
+)
 
 
 def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
