@@ -54,7 +54,7 @@ REFUSED = {
     "vidore-colqwen2-v1-0": "was saved by the class ColQwen2, which Transformers",
 }
 dual_encoders = pytest.mark.parametrize("name", few(DUAL, ("google-siglip2-base-patch16-224",)))
-generators = pytest.mark.parametrize("name", few(ANSWERS, ("google-paligemma-3b-mix-224", "llava-hf-llava-1-5-7b-hf")))
+generators = pytest.mark.parametrize("name", few(ANSWERS, ("llava-hf-llava-1-5-7b-hf",)))
 
 
 @cache

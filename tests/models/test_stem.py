@@ -17,7 +17,7 @@ from nibt.models.base import Tower
 from tests import tiny
 from tests.helpers import assert_embeddings_close, count_hooks, make_inputs
 from tests.shared_models import module_state
-from tests.suites import COVER, few
+from tests.suites import VARIED, few
 
 SIDES = ("image", "text")
 
@@ -25,7 +25,7 @@ SIDES = ("image", "text")
 both_sides = pytest.mark.parametrize("side", SIDES)
 
 
-every_kind = pytest.mark.parametrize("kind", few(tiny.ALL, COVER))
+every_kind = pytest.mark.parametrize("kind", few(tiny.ALL, VARIED))
 
 
 def replay_equals_the_model(tower: Tower, stem: Cut, inputs: Inputs) -> None:
