@@ -14,6 +14,7 @@ Slow methods have a fifth of the scenes.
 """
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from shown import SLOW, STUDY
 from sklearn.metrics import roc_auc_score
 
 import nibt
+from nibt.data.units import WordScore
 from nibt.datasets._draws import Draws
 from nibt.datasets.scenes import SIDE, Scenes, _painted
 from nibt.datasets.scenes.drawing import CODES, NOUNS, STYLES, sprite
@@ -34,11 +36,13 @@ UNSEEN = 20261130
 """The seed of scenes on which nothing was chosen."""
 VISIBLE = 100  # pixels of an object that others leave to see
 PEERS = ("gae", "gae, 3 views", "legrad", "grad_eclip", "grad_cam", "clip_surgery", "integrated_gradients", "occlusion")
+TABLE = "table, layer 11, 10 steps"  # the setting of exCLIP's program
 ROWS = {
     "nib": SHOWN["nib"],
     "nib, 3 views": ("nib", {"views": 3}),
     "nib, from the other image": ("nib", {"baseline": "against"}),
     **{name: SHOWN[name] for name in ("nib:paper", *PEERS)},
+    TABLE: ("table", {"layer": 11, "steps": 10, "quadrature": "riemann", "views": 1, "distribute": False}),
     "random": ("random", {}),
 }
 
@@ -68,9 +72,19 @@ def with_another(pixels, pair, obj, item):
 
 def read(model, method, options, image, caption, second):
     """The explanation, and the map of the difference."""
+    if method == "table":
+        return subtracted(*(nibt.regions(model, each, caption, **options) for each in (image, second)))
     named = {f"image_{name}": value for name, value in options.items()}
     answer = nibt.explain(model, image, caption, method, against_images=second, seed=0, **named)
     return answer, answer.grid - answer.against.grid if "against" in answer.sides else answer.grid
+
+
+def subtracted(first, second):
+    """The difference of two word-region tables: as an explanation, and as a map."""
+    table, target = first.table - second.table, {"value": first.similarity - second.similarity}
+    rows = zip(first.words, table, strict=True)
+    words = [WordScore(word.text, float(scores.sum()), word.tokens) for word, scores in rows]
+    return SimpleNamespace(grid=first.table.sum(0), words=words, target=target, sides=()), table.sum(0)
 
 
 def values(model, method, options, pair, obj, second):
