@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/attentions.py
 
 The model is a LLaVA with 0.3 billion random weights and 1,156 patches (cost does not depend on the weights), the prompt
-that of ``scenes_generator``, and the answer has four words. Each row has a process of its own, whose peak memory counts
+that of ``scenes_generator``, and the answer has five words. Each row has a process of its own, whose peak memory counts
 the model and the libraries.
 """
 

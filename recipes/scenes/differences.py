@@ -55,14 +55,15 @@ def pairs(count, instead=False, seed=UNSEEN):
         obj = pair.objects[item % len(pair.objects)]
         if obj.mask.sum() >= VISIBLE:
             without = np.array(obj.without().pil_image.convert("RGB"))
-            selected.append((pair, obj, with_another(without, pair, obj, item) if instead else without))
+            selected.append(
+                (pair, obj, with_another(without, pair, obj, Draws(seed, item, _STREAM)) if instead else without)
+            )
         item += 1
     return selected
 
 
-def with_another(pixels, pair, obj, item):
+def with_another(pixels, pair, obj, draws):
     """The image with an object that the scene does not have in the place of one of its objects."""
-    draws = Draws(UNSEEN, item, _STREAM)
     name = draws.one_of([noun for noun in NOUNS if noun not in {each.name for each in pair.objects}])
     left, top, across, down = obj.box
     size = min(max(across, down), SIDE - left, SIDE - top)
@@ -130,7 +131,10 @@ def report(options):
     head = "| | pointing | AP | inside | words | gap | equal | scenes |"
     lines = [line(name, records[name], records["nib"]) for name in ROWS if name in records]
     print("\n".join([head, "|---" * 8 + "|", *lines]))
-    note, name = f"{machine()}; scenes of seed {UNSEEN}", "differences-instead" if options.instead else "differences"
+    note, name = (
+        f"{machine()}; scenes of seed {options.seed}",
+        "differences-instead" if options.instead else "differences",
+    )
     write_tables(STUDY, {name: "\n".join([head, "|---" * 8 + "|", *lines])}, note)
 
 

@@ -196,6 +196,7 @@ class HuggingFace(CaptionedDataset, TableDataset, name="hugging_face"):
 
 
 _CAPTIONS = ("txt", "caption", "text", "json")
+_TAIL_OF_SHARD = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +222,7 @@ class WebDataset(RecordDataset, name="webdataset"):
         return named_paths(self.folder, SHARDS)
 
     def identity(self) -> JsonObject:
-        return {"kind": "webdataset", "fingerprint": files_hash(self.paths, 1 << 16)}
+        return {"kind": "webdataset", "fingerprint": files_hash(self.paths, _TAIL_OF_SHARD)}
 
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
         row = 0

@@ -18,10 +18,13 @@ from nibt.results.attribution import image_fields
 
 def check_second(request: AnswerRequest, second: ImageInput, against: str | None, other_images: Any) -> None:
     """Check the other image of a difference, and that nothing else is compared."""
+    image, *further = request.images
+    if further:
+        raise BadOption(f"against_image is for one image (got {len(request.images)}): leave it out")
     for name, value in (("against", against), ("other_images", other_images)):
         if value is not None:
             raise BadOption(f"{name} and against_image cannot both be set: leave one of them out")
-    if request.images[0].digest == second.digest:
+    if image.digest == second.digest:
         raise BadInput(f"the image {second.source} is compared with itself: give another one")
 
 

@@ -109,20 +109,19 @@ def explain_answer(
     other_word = None if against is None else read_words("word of against", against)
     explain = _AnswerExplainer(spec, seed, _narrowed(narrow), other_word, size, memory)
     _check_options(spec)
-    named = [f"{SAMPLE}{name}" for name in samples()] if other_images is None else as_list(other_images)
     second = None if against_image is None else read_image(against_image)
-    if len(request.images) > 1:
-        if other_images or second:
-            name = "other_images takes the place of one image" if second is None else "against_image is for one image"
-            raise BadOption(f"{name} (got {len(request.images)}): leave it out")
-        named = []
-    if second is None:
-        generator = load_generator(model, processor=processor)
-        result, resolved, itself = explain(generator, request, [read_image(source) for source in named], report)
-    else:
+    if second is not None:
         check_second(request, second, against, other_images)
-        generator = load_generator(model, processor=processor)
-        first, resolved, itself = explain(generator, request, [second], half(report, 0))
+    several = len(request.images) > 1
+    if several and other_images:
+        raise BadOption(f"other_images takes the place of one image (got {len(request.images)}): leave it out")
+    named = [f"{SAMPLE}{name}" for name in samples()] if other_images is None else as_list(other_images)
+    compared = [] if several or second else [read_image(source) for source in named]
+    generator = load_generator(model, processor=processor)
+    if second is None:
+        result, resolved, itself = explain(generator, request, compared, report)
+    else:
+        first, resolved, itself = explain(generator, request, compared, half(report, 0))
         again = replace(request, images=(second,), answer=first.answer)
         result = difference(first, explain(generator, again, [], half(report, 1))[0], (*request.images, second))
     return replace(result, warnings=(*result.warnings, *_warnings(result, resolved, itself)))

@@ -114,4 +114,6 @@ def _distances(units: Units | Segments, count: int) -> PerUnit:
 
 def _line(count: int) -> Tensor:
     """Return ``count`` positions from -1 to 1; a single position is 0."""
-    return torch.linspace(-1, 1, count, dtype=torch.float32, device="cpu") * (count > 1)
+    if count == 1:
+        return torch.zeros(1, dtype=torch.float32, device="cpu")
+    return torch.linspace(-1, 1, count, dtype=torch.float32, device="cpu")

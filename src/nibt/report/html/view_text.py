@@ -131,8 +131,10 @@ def _answer_table(result: AnswerExplanation) -> dict[str, Any]:
         columns[heading] = signed_row(values) if is_change(heading) else [*map(fixed, values)]
     by_word = zip(result.words, zip(*columns.values(), strict=True), strict=True)
     units = {
-        "log_probability": "Log-probabilities in nats: with this image, a blank image, and the mean with other images.",
-        "logit_difference": "The difference is that of the logits of its first token and of the token in against.",
+        "log_probability": "Log-probabilities in nats: with this image, with a blank image, and the mean with other "
+        "images.",
+        "logit_difference": "The difference is that of the logits of its first token and of the token in the column "
+        "against.",
         "difference": "The difference is the log-probability with the first image minus that with the second, in nats.",
     }[result.target["name"]]
     units += f" {sentence(result.equation, capital=False)}" if result.equation else ""
