@@ -49,6 +49,7 @@ print(first.proto.srcdoc)
     check_frame("streamlit", program)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_only_results_are_frames() -> None:
     with pytest.raises(nibt.NibtError):
         nibt.to_html("a cat")  # pyright: ignore
