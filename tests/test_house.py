@@ -422,7 +422,12 @@ def test_scripts_import_names_that_exist() -> None:
     for path in scripts:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "nibt":
-                module = import_module(str(node.module))
+                try:
+                    module = import_module(str(node.module))
+                except ModuleNotFoundError as error:
+                    if (error.name or "").partition(".")[0] == "nibt":
+                        raise
+                    continue  # a bridge, in an environment without its package
                 names = [alias.name for alias in node.names if not hasattr(module, alias.name)]
                 lacking += [f"{path.name}: {node.module}.{name}" for name in names if not _is_module(node.module, name)]
     assert len(scripts) > 20
