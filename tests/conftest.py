@@ -101,6 +101,14 @@ def golden() -> Golden:
 
 
 @pytest.fixture(scope="session")
+def scenes() -> Model:
+    """The embedded model of drawn scenes."""
+    import nibt
+
+    return nibt.load_model("scenes")
+
+
+@pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Hugging Face CLIP on disk, for the command line."""
     from tests import tiny

@@ -128,7 +128,8 @@ def check(kind: str, methods: list[str], mode: Mode) -> None:
         assert_same_bits(result, wanted[method])
 
 
-@pytest.mark.parametrize("kind", few(tiny.KINDS, ["convnext"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", tiny.KINDS)
 def test_methods_ignore_all_modes_at_once(kind: str) -> None:
     check(kind, list(METHODS), all_modes)
 
@@ -206,7 +207,7 @@ def plain(result: Any) -> Any:
     return str(result)
 
 
-@pytest.mark.parametrize("verb", few(VERBS, set(VERBS) - {"explain with a layer that is chosen", "measure"}))
+@pytest.mark.parametrize("verb", few(VERBS, ["explain pairs", "explain_ranking", "regions", "calibrate"]))
 def test_functions_ignore_all_modes(verb: str) -> None:
     model = tiny.model("clip")
     wanted = plain(VERBS[verb](model))
@@ -257,6 +258,7 @@ def test_long_functions_ignore_all_modes(verb: str) -> None:
     assert plain(actual) == wanted
 
 
+@pytest.mark.slow
 def test_batch_ignores_all_modes(tmp_path: Path, clip_folder: Path) -> None:
     pairs = tmp_path / "pairs.csv"
     lines = []

@@ -12,14 +12,6 @@ from importlib.util import find_spec
 import httpx
 import pytest
 
-import nibt
-from nibt.models.base import Model
-
-
-@pytest.fixture(scope="module")
-def scenes() -> Model:
-    return nibt.load_model("scenes")
-
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

@@ -268,6 +268,7 @@ def test_two_watches_in_one_folder_keep_all_rows(tmp_path: Path) -> None:
         first.log(module, 3)
 
 
+@pytest.mark.slow
 def test_a_model_with_another_grid_is_refused_and_the_folder_stays_usable(tmp_path: Path) -> None:
     watch = Watch([("sample:scene", "a hamburger")], tmp_path / "watch", "nib views=1")
     watch.log("scenes", 0)

@@ -23,7 +23,7 @@ def explained(kind: str, first: Any, second: Any = None, **options: Any) -> nibt
     return nibt.explain_answer(generator(kind), first, prompt, ANSWER, against_image=second, **options)
 
 
-@pytest.mark.parametrize("kind", few(KINDS, ["llava", "blip_caption"]))
+@pytest.mark.parametrize("kind", few(KINDS, ["blip_caption"]))
 def test_all_numbers_are_those_of_the_first_image_minus_those_of_the_second(kind: str) -> None:
     answer = explained(kind, FIRST, SECOND)
     first, second = (explained(kind, image, other_images=[]) for image in (FIRST, SECOND))
@@ -49,6 +49,7 @@ def test_exchanged_images_change_the_sign() -> None:
         assert word.value == pytest.approx(-other.value, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_answer_is_written_for_the_first_image_and_progress_covers_both() -> None:
     seen: list[Progress] = []
     answer = nibt.explain_answer(
@@ -89,6 +90,7 @@ def test_contradicting_questions_are_refused(options: dict[str, Any], error: typ
         explained("llava", **{"first": FIRST, **options})
 
 
+@pytest.mark.slow
 def test_images_with_other_patches_are_refused() -> None:
     with pytest.raises(BadInput, match=r"same rows and columns of patches .* resize one to the size of the other"):
         explained("qwen2_vl", FIRST, tiny.image(64, 128, seed=1))

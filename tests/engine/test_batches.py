@@ -115,7 +115,8 @@ def test_explain_with_options_of_nib_is_independent_of_the_batch(kind: str, opti
         agree(answer, explain(model, image, caption, **options))
 
 
-@pytest.mark.parametrize("memory", few([0.001, 1.0, 10_000.0], [0.001]))
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", [0.001, 1.0, 10_000.0])
 def test_explain_is_independent_of_the_memory(memory: float) -> None:
     for method in ("nib", "integrated_gradients", "m2ib"):
         images, captions = zip(*PAIRS, strict=True)

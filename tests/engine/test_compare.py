@@ -22,6 +22,7 @@ from nibt.report.image.heatmap import score_map
 from nibt.results.attribution import ImageAttribution, SideAttribution
 from tests import tiny
 from tests.helpers import compare
+from tests.suites import few
 
 CAPTIONS = [nibt.Caption(text) for text in tiny.CAPTIONS]
 
@@ -110,7 +111,7 @@ def test_compare_of_an_input_with_itself_gives_equal_maps(items: list) -> None:
     assert scores(answer.first).abs().max() > 0
 
 
-@pytest.mark.parametrize("kind", ["siglip naflex", "bert"])
+@pytest.mark.parametrize("kind", few(["siglip naflex", "bert"], ["bert"]))
 @both_kinds
 def test_compare_is_independent_of_the_batch(kind: str, items: list) -> None:
     firsts, seconds = [items[0], items[1], items[0]], [items[3], items[2], items[1]]
@@ -122,6 +123,7 @@ def test_compare_is_independent_of_the_batch(kind: str, items: list) -> None:
         assert answer.similarity == pytest.approx(alone.similarity, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_compare_of_whole_images_is_independent_of_the_batch() -> None:
     model = tiny.fresh("clip", resize="whole")
     answers = nibt.compare(model, tiny.IMAGES, tiny.IMAGES[0], batch_size=8)
@@ -154,6 +156,7 @@ def test_compare_with_logit_and_softmax_uses_the_scale_of_the_model() -> None:
     assert softmax.target["options"]["against_images"] == [image.source for image in tiny.IMAGES[2:]]
 
 
+@pytest.mark.slow
 @both_kinds
 def test_compare_with_centered_uses_the_shipped_centre(items: list) -> None:
     model = nibt.load_model("scenes")
@@ -204,6 +207,7 @@ def test_compare_finds_the_common_noun_of_captions() -> None:
     assert right >= len(strongest) - 1, strongest  # for one of them, "and" has the largest exact integral
 
 
+@pytest.mark.slow
 def test_explain_takes_any_image_type_in_second_place(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     tiny.IMAGES[0].pil_image.save(path)

@@ -70,9 +70,8 @@ def test_mismatch_follows_its_rule_alone_and_in_batches(kind: str) -> None:
     assert {bool(mismatch(answer.warnings)) for answer in together} == {True, False}
 
 
-def test_mismatch_warning_comes_first_and_gives_the_similarity() -> None:
+def test_mismatch_warning_comes_first_and_gives_the_similarity(scenes: Model) -> None:
     """The test above compares more than empty lists."""
-    scenes = nibt.load_model("scenes")
     pair = Scenes(1, seed=3)[0]
     absent = next(noun for noun in ("drum", "snail", "bus") if noun not in {one.name for one in pair.objects})
     match = nibt.explain(scenes, pair.image, pair.caption, "center")
@@ -222,6 +221,7 @@ def test_negligible_scores_are_noted_and_pale(target: str) -> None:
     assert not is_noise(answers[1].warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("usual", [0.001, 0.2, 0.9])
 def test_matches_far_below_the_usual_change_are_weak(usual: float) -> None:
     """The oracle has the change from a blank image by the forward pass of the model."""

@@ -152,6 +152,7 @@ def test_words_that_lower_the_score_are_named_in_text_page_and_picture() -> None
     assert len(seen) > 1
 
 
+@pytest.mark.slow
 def test_words_of_a_difference_are_not_compared_with_maps_of_similarities() -> None:
     """With another image, negative words prefer that one, and red regions of both images raise their own similarity."""
     (first, second), (cup, cat) = ("sample:chelsea", "sample:coffee"), ("a cup of coffee", "a cat")

@@ -9,9 +9,12 @@ from nibt.errors import BadInput, BadOption
 from nibt.results.regions import Regions
 from tests import tiny
 from tests.engine.cuts import CAPTION, change, cut_of, shares, table
+from tests.suites import few
 
 
-@pytest.mark.parametrize("kind", ["clip", "siglip", "own vit attention", "coca", "bert", "convnext"])
+@pytest.mark.parametrize(
+    "kind", few(["clip", "siglip", "own vit attention", "coca", "bert", "convnext"], ["clip", "bert"])
+)
 def test_interactions_equal_the_full_product(kind: str) -> None:
     model, layer = tiny.model(kind), 3 if kind == "convnext" else 1  # the first maps of this model have many cells
     actual = table(kind, image_layer=layer, text_layer=1, steps=3, baseline="blank", views=1, distribute=False)
@@ -65,11 +68,13 @@ def test_interactions_warn_if_the_tolerance_is_not_met() -> None:
     assert "tolerance" not in str(table(image_layer=1, text_layer=1, steps=1, tolerance=0.5).warnings)
 
 
+@pytest.mark.slow
 def test_interactions_with_more_steps_have_a_smaller_gap() -> None:
     gaps = [abs(table(image_layer=1, text_layer=1, steps=steps).gap) for steps in (1, 4, 16)]
     assert gaps[2] < gaps[1] < gaps[0]
 
 
+@pytest.mark.slow
 def test_interactions_average_layers() -> None:
     both, one, other = (table(layer=layer, steps=2) for layer in ("1,2", "1", "2"))
     text_fixed = [table(image_layer=layer, text_layer=1, steps=2) for layer in ("1,2", "1", "2")]

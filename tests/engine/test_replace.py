@@ -9,6 +9,7 @@ import pytest
 import nibt
 from nibt.engine.replace import MOST_CAPTIONS, explain_replacement, read_replacements
 from nibt.errors import BadInput, BadOption
+from nibt.models.base import Model
 from nibt.preprocessing.captions import NOUNS
 from tests import tiny, tiny_vision_language
 from tests.suites import few
@@ -117,9 +118,9 @@ def test_default_list_has_every_noun_that_the_caption_lacks() -> None:
         ("猫 cat", {"猫": "dog"}, ["dog cat"]),
     ],
 )
-def test_captions_have_one_word_replaced(caption: str, candidates: Any, expected: list[str]) -> None:
+def test_captions_have_one_word_replaced(scenes: Model, caption: str, candidates: Any, expected: list[str]) -> None:
     """Also those of one word, words that occur twice, phrases, and candidates that occur twice or change nothing."""
-    rows = nibt.replace_words("scenes", IMAGE, caption, candidates)
+    rows = nibt.replace_words(scenes, IMAGE, caption, candidates)
     assert sorted(row.caption for row in rows) == sorted(expected)
 
 
@@ -131,6 +132,7 @@ def test_words_without_tokens_of_their_own_are_left_out_and_named(caplog: pytest
     assert "'dog'" not in caplog.text.lower()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", few([1, 3], [1]))
 def test_each_word_has_as_many_of_both_ends(most: int) -> None:
     rows = nibt.replace_words("scenes", "sample:scene", "a cat", most=most)

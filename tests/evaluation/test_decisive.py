@@ -68,7 +68,7 @@ def deciding(others: list[str], region: Any) -> list[tuple[Model, Explanation, l
     return kept
 
 
-@pytest.mark.parametrize("others", [[], OTHERS])
+@pytest.mark.parametrize("others", few([[], OTHERS], [OTHERS]))
 @pytest.mark.parametrize("region", REGIONS)
 def test_the_part_decides_by_the_forward_of_the_model(region: str, others: list[str]) -> None:
     for model, explanation, captions in deciding(others, region):
@@ -86,6 +86,7 @@ def test_the_part_decides_by_the_forward_of_the_model(region: str, others: list[
         assert (decisive.instead == captions[0]) if is_first and region == "change" else decisive.instead == ""
 
 
+@pytest.mark.slow
 def test_without_others_that_are_first_one_of_them_is_named() -> None:
     model, images = tiny.model("clip"), [tiny.image(64, 64, seed) for seed in range(12)]
     explanations = [nibt.explain_ranking(model, image, [CAPTION, *OTHERS], "occlusion") for image in images]
@@ -145,6 +146,7 @@ def test_forward_passes_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 2 < images <= 3 * np.ceil(log2(explanation.grid.numel())) + 10
 
 
+@pytest.mark.slow
 def test_an_image_that_adds_nothing_decides_nothing() -> None:
     warned = []
     for seed in range(8):
@@ -157,6 +159,7 @@ def test_an_image_that_adds_nothing_decides_nothing() -> None:
     assert any(warned)
 
 
+@pytest.mark.slow
 def test_results_are_the_same_when_they_are_read_again(tmp_path: Any) -> None:
     _, explanation, _ = deciding([], "keep")[0]
     explanation.save(tmp_path / "x.json")
@@ -183,6 +186,7 @@ def test_other_inputs_are_refused_by_name() -> None:
         nibt.decisive_region(tiny.model("siglip"), explanation)
 
 
+@pytest.mark.slow
 def test_a_model_loaded_with_other_options_is_refused(tmp_path: Path) -> None:
     """The grid of such an explanation lies elsewhere on the image."""
     photo = "sample:collage"
@@ -238,7 +242,7 @@ def test_pictures_outline_the_part() -> None:
     assert plain.tobytes() == nibt.draw(replace(explanation, decisive=None), style="colors").tobytes()
 
 
-@pytest.mark.parametrize("hide", ["blur", "noise"])
+@pytest.mark.parametrize("hide", few(["blur", "noise"], ["blur"]))
 def test_other_fills_hide_cells(hide: Any, tmp_path: Path) -> None:
     """The metric is the oracle: its share is that of the cells in the order of the map, before some are left out."""
     shares = []

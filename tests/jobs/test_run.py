@@ -39,9 +39,11 @@ def test_batch_equals_explain(model: Model, job_images: Path, whole_job: nibt.Jo
 @pytest.mark.parametrize(
     ("method", "options"),
     [
-        ("nib", {"target": "difference", "against": ("a red bird",), "layer": "1,2"}),
+        pytest.param(
+            "nib", {"target": "difference", "against": ("a red bird",), "layer": "1,2"}, marks=pytest.mark.slow
+        ),
         ("grad_cam", {"target": "softmax", "against": ("two cars", "a mat"), "templates": ()}),
-        ("rise", {"masks": 8, "seed": 3}),
+        pytest.param("rise", {"masks": 8, "seed": 3}, marks=pytest.mark.slow),
         pytest.param(
             *("nib", {"target": "ensemble", "templates": ["a photo of {}", "{}"], "tolerance": 1e-9}),
             marks=pytest.mark.slow,
@@ -115,6 +117,7 @@ def test_a_manifest_without_errors_is_read(whole_job: nibt.Job, tmp_path: Path) 
     assert "10 rows, 0 failed" in repr(nibt.Job.open(tmp_path / "out"))
 
 
+@pytest.mark.slow
 def test_a_note_in_a_manifest_without_parts_is_kept(model: Model, job_table: Path, tmp_path: Path) -> None:
     done = nibt.batch(model, job_table, tmp_path / "out", **OPTIONS)
     manifest = done.folder / "manifest.json"

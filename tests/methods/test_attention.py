@@ -28,8 +28,8 @@ GOLDEN = ("chefer", "fast_ig", "saliency_map", "grad_cam")
 
 
 @pytest.mark.parametrize("case", few([0, 1], [0]))
-@pytest.mark.parametrize("variant", ["default", "paper"])
-@pytest.mark.parametrize("method", GOLDEN)
+@pytest.mark.parametrize("variant", few(["default", "paper"], ["paper"]))
+@pytest.mark.parametrize("method", few(GOLDEN, ["chefer", "grad_cam"]))
 def test_attention_methods_equal_the_output_of_the_authors(
     golden: Golden, method: str, variant: str, case: int
 ) -> None:

@@ -19,6 +19,7 @@ def audited(run: Run, *arguments: object) -> Audit:
     return Audit.load("audit.json")
 
 
+@pytest.mark.slow
 def test_certificate_says_what_passed_and_what_did_not() -> None:
     audit = nibt.audit(tiny.model("clip"), noise_pairs(8), ["ones", "random"], quick=True)
     actual = certificate(audit)

@@ -12,9 +12,9 @@ from nibt.models.base import Model
 from tests.answers import PEAK, WHOLE, answer
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return nibt.load_model("scenes")
+@pytest.fixture
+def model(scenes: Model) -> Model:
+    return scenes
 
 
 def test_frame_has_a_row_per_pair(model: Model) -> None:

@@ -124,7 +124,7 @@ def explain_ranking(
         BadInput: There are fewer than two candidates, one cannot be read, or one occurs twice.
 
     Examples:
-        >>> answer = explain_ranking("lite", "a cat", ["sample:coffee", "sample:chelsea", "sample:rocket"])
+        >>> answer = explain_ranking("lite", "a cat", ["sample:coffee", "sample:chelsea"])
         >>> answer.source, answer.against.source
         ('sample:chelsea', 'sample:coffee')
     """

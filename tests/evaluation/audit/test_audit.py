@@ -83,6 +83,7 @@ def test_audit_fails_a_constant_text_tower() -> None:
         assert own[key] == "fail", key
 
 
+@pytest.mark.slow
 def test_audit_with_the_same_seed_is_the_same(random: Audit) -> None:
     assert len(random.unknown_nouns) == 999
     again = nibt.audit(tiny.model("clip"), noise_pairs(MANY), "random", quick=True)

@@ -44,6 +44,7 @@ def test_a_method_that_is_not_registered_is_measured_and_reported(tmp_path: Path
     assert "test_objects" in reopened.summary().lines["method"].tolist()
 
 
+@pytest.mark.slow
 def test_a_run_with_objects_is_resumed(tmp_path: Path) -> None:
     run = nibt.benchmark(plan(Named()), tmp_path / "run")
     removed = next(path for path in (tmp_path / "run" / "parts").iterdir())

@@ -13,6 +13,7 @@ from nibt.evaluation.bench.validation import dry_run, override_plan
 from tests.datasets.layouts import coco, conceptual_captions, image, ms_cxr_json, write, write_json
 from tests.helpers import Record, Run, assert_error_below
 from tests.metrics.known_tables import tiny_table
+from tests.suites import few
 
 SYNSETS = {
     "n01440764": "tench",
@@ -87,7 +88,7 @@ def test_plan_runs_on_small_copies(name: str, clip_folder: Path, tmp_path: Path)
     assert all(step.step in report for step in plan.protocol)
 
 
-@pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("share", few([0.3, 0.5, 0.7], [0.3]))
 def test_tables_of_the_plan_fixlip_are_those_of_the_joint_fit(share: float, record_property: Record) -> None:
     (choice,) = [method for method in Plan.read("fixlip").methods if method.label == f"fixlip p={share}"]
     options = {**choice.options, "image_budget": 400, "text_budget": 12}

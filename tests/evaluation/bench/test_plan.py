@@ -16,7 +16,6 @@ from tests import tiny
 from tests.datasets.layouts import conceptual_captions, flickr8k, refcoco, tiny_imagenet
 from tests.evaluation.bench.plans import BASE
 from tests.helpers import Run
-from tests.suites import few
 
 
 @pytest.mark.parametrize("name", sorted(plans()))
@@ -168,7 +167,8 @@ def test_dry_run_needs_no_data(name: str) -> None:
         list(dry_run(Plan.read({**BASE, "methods": [{"name": "nib", "options": {"step": 3}}]})))
 
 
-@pytest.mark.parametrize("name", few(["paper", "adaib"], ["paper"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["paper", "adaib"])
 def test_plan_runs_from_local_folders(name: str, tmp_path: Path) -> None:
     """One call measures small copies of the layouts, with the tiny model and few pairs."""
     plan = Plan.read(name)

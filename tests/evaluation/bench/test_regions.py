@@ -57,6 +57,7 @@ def read_pairs(plan: dict[str, Any]) -> list[Any]:
     return list(Folder(plan["data"][0]["options"]["folder"]))
 
 
+@pytest.mark.slow
 def test_rows_of_regions_are_those_of_measure(plan: dict[str, Any], frame: DataFrame) -> None:
     rows = frame[(frame.side == "regions") & (frame.method == "occlusion")]
     metrics = ["noun_mass", "pair_deletion", NounEnergy("others")]

@@ -18,6 +18,7 @@ from nibt.evaluation.bench.report import _tables, per_second
 from nibt.evaluation.bench.summary import Summary
 from tests.evaluation.bench.plans import BASE
 from tests.helpers import check_page
+from tests.suites import few
 
 
 def make_summary(
@@ -46,7 +47,7 @@ def make_summary(
 
 
 @pytest.mark.parametrize("metrics", [["sparseness"], ["sparseness", "pointing_game"]])
-@pytest.mark.parametrize("methods", [["nib"], ["nib", "rise"]])
+@pytest.mark.parametrize("methods", few([["nib"], ["nib", "rise"]], [["nib"]]))
 def test_no_table_of_a_report_is_empty(tmp_path: Path, metrics: list[str], methods: list[str]) -> None:
     """No direction of ``sparseness`` is better, so it has no win rates."""
     plan = Plan.read({**BASE, "methods": methods, "metrics": metrics, "sides": ["image"]})
@@ -114,6 +115,7 @@ def test_a_metric_in_which_a_control_is_ahead_is_named(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_report_is_written_in_every_format(
     tmp_path: Path, plan: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

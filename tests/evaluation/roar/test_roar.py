@@ -230,6 +230,7 @@ def test_roar_rejects_a_folder_of_other_settings(tmp_path: Path) -> None:
         nibt.roar(tiny.model("siglip"), noise_pairs(12), "ones", out=run, repeats=1, side="text", **QUICK)
 
 
+@pytest.mark.slow
 def test_roar_finishes_once_and_names_files_that_were_changed(tmp_path: Path) -> None:
     run, model = tmp_path / "run", tiny.model("clip")
     options = {"out": run, "repeats": 1, "side": "text", **QUICK}
@@ -252,6 +253,7 @@ def test_roar_finishes_once_and_names_files_that_were_changed(tmp_path: Path) ->
         nibt.roar(model, noise_pairs(12), "ones", **options)
 
 
+@pytest.mark.slow
 def test_a_note_says_that_few_pairs_rank_by_chance(tmp_path: Path) -> None:
     result = nibt.roar(tiny.model("clip"), noise_pairs(12), out=tmp_path / "run", repeats=1, **QUICK)
     assert any(

@@ -29,9 +29,9 @@ RECIPE = ROOT / "recipes" / "scenes"
 FRESH = 31  # used neither by the recipe nor by the study
 
 
-@pytest.fixture(scope="module")
-def model() -> nibt.Model:
-    return nibt.load_model("scenes")
+@pytest.fixture
+def model(scenes: nibt.Model) -> nibt.Model:
+    return scenes
 
 
 @pytest.fixture(scope="module")
@@ -201,9 +201,8 @@ def test_scenes_recipe_reproduces_the_logged_losses(network: str, log: str) -> N
 
 
 @pytest.mark.parametrize("call", few([nibt.explain, nibt.regions], [nibt.explain]))
-def test_scenes_states_its_domain_with_images_of_other_sizes(call: Any) -> None:
+def test_scenes_states_its_domain_with_images_of_other_sizes(model: nibt.Model, call: Any) -> None:
     """Every drawn scene has its size; a photograph has not."""
-    model = nibt.load_model("scenes")
     domain = model.defaults["domain"]
     assert domain in call(model, "sample:chelsea", "a cat").warnings
     assert domain not in call(model, Scenes(1, seed=5)[0].image, "a cat").warnings
