@@ -14,7 +14,7 @@ from nibt.data.images import sample_captions, sample_file
 SCRIPT = """
 from threading import Event
 from types import SimpleNamespace
-from nibt.app import ui
+from nibt.app import events, ui
 from nibt.app.limits import Limits
 from nibt.app.cache import ModelCache
 from nibt.app.render import Update
@@ -27,12 +27,12 @@ def computed(models, limits, results, values, is_wanted):
     began.set()
     yield Update("answer")
 
-ui.answer_events = computed
+events.answer_events = computed
 blocks = ui._blocks(ModelCache(["lite"]), Limits(), ui.ResultCache(60.0))
-began.wait()
+assert began.wait(60)
 ask = next(function.fn for function in blocks.fns.values() if function.api_name == "ask")
 for captions in (sample_captions()["collage"], "a typed caption"):
-    ask(SimpleNamespace(session_hash="visitor"), 1, None, captions, "each", ["nib"], "lite", "default")
+    ask(SimpleNamespace(session_hash="visitor"), 1, None, captions, "each", ["nib"], "lite", "default", None)
     print(wanted[0]())
 """
 
