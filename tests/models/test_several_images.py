@@ -91,7 +91,7 @@ def test_occlusion_of_a_cell_is_what_the_model_loses_without_it(kind: str) -> No
 @pytest.mark.parametrize("kind", few([*KINDS], ["llava", "qwen2_vl"]))
 def test_sums_of_images_add_up(kind: str) -> None:
     answer = explained(kind, FIRST, SECOND, narrow=["image"])
-    assert answer.images == (FIRST.source, SECOND.source)
+    assert [image.source for image in answer.images] == [FIRST.source, SECOND.source]
     for word, sums in zip(answer.words, answer.image_sums, strict=True):
         assert float(sums.sum()) == pytest.approx(word.shares["image"], abs=1e-5)
         halves = word.grid.chunk(2, 1)
@@ -107,18 +107,52 @@ def test_attentions_are_of_both_images() -> None:
     assert attended.picture().size[0] > 0
 
 
-def test_results_are_written_and_drawn(tmp_path: Path) -> None:
-    answer = explained("llava", FIRST, SECOND)
-    for name in ("answer.json", "answer.png", "answer.html"):
-        nibt.save(answer, tmp_path / name)
-    read = nibt.AnswerExplanation.load(tmp_path / "answer.json")
-    assert read.images == answer.images
+def stored(tmp_path: Path, **options: Any) -> tuple[nibt.AnswerExplanation, nibt.AnswerExplanation]:
+    """Return an answer about images in files, and what its JSON file is read as."""
+    paths = [tmp_path / f"{name}.png" for name in ("first", "second")]
+    for path, image in zip(paths, (FIRST, SECOND), strict=True):
+        image.pil_image.save(path)
+    second = {"against_image": paths.pop()} if "against_image" in options else {}
+    answer = nibt.explain_answer(generator("llava"), paths, PROMPT, ANSWER, **{**options, **second})
+    nibt.save(answer, tmp_path / "answer.json")
+    return answer, nibt.AnswerExplanation.load(tmp_path / "answer.json")
+
+
+@pytest.mark.parametrize("options", [{}, {"against_image": True, "views": 1}], ids=["several", "difference"])
+def test_stored_answers_are_drawn_again(tmp_path: Path, options: dict[str, Any]) -> None:
+    answer, read = stored(tmp_path, **options)
+    assert read == answer
     assert torch.equal(read.image_sums, answer.image_sums)
-    with pytest.raises(BadInput, match="an answer about several images is stored without them"):
-        nibt.draw(read)
+    assert nibt.draw(read).tobytes() == nibt.draw(answer).tobytes()
+    for name in ("answer.png", "answer.html"):
+        nibt.save(read, tmp_path / name)
+        assert (tmp_path / name).stat().st_size
+
+
+@pytest.mark.parametrize("change", ["removed", "changed"])
+def test_stored_answers_say_that_an_image_is_no_longer_there(tmp_path: Path, change: str) -> None:
+    _, read = stored(tmp_path)
+    if change == "removed":
+        (tmp_path / "second.png").unlink()
+    else:
+        FIRST.pil_image.save(tmp_path / "second.png")
+    again = nibt.AnswerExplanation.load(tmp_path / "answer.json")
+    assert torch.equal(read.image_sums, again.image_sums)
+    with pytest.raises(BadInput, match="some are no longer there or were changed since they were explained"):
+        nibt.draw(again)
+
+
+def test_one_image_has_one_sum() -> None:
     one = explained("llava", FIRST)
     assert one.images == ()
     assert one.image_sums.shape == (len(one.words), 1)
+
+
+def test_images_of_a_file_must_have_the_cells_of_its_maps(tmp_path: Path) -> None:
+    data = stored(tmp_path)[0].to_json()
+    data["images"][1]["shape"] = [1, 1]
+    with pytest.raises(BadInput, match=r"the maps of 2 images must have .* cells side by side"):
+        nibt.AnswerExplanation.from_json(data)
 
 
 @pytest.mark.parametrize("kind", few(ALONE, ["internvl", "blip_caption"]))

@@ -37,6 +37,11 @@ class Grid:
         return self.rows * self.columns
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """The rows and columns."""
+        return self.rows, self.columns
+
+    @property
     def tokens(self) -> tuple[int, ...]:
         """The token row of each cell."""
         return self.places or tuple(range(self.prefix, self.prefix + self.rows * self.columns))

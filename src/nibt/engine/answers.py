@@ -23,7 +23,7 @@ from nibt.models._writing import settings_note
 from nibt.options import BatchSize, Megabytes, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
-from nibt.results.answer import AnswerExplanation
+from nibt.results.answer import AnswerExplanation, AnswerImage
 from nibt.results.answer_word import AnswerWord
 from nibt.results.attribution import image_fields
 from nibt.results.explanation import shortened
@@ -176,7 +176,7 @@ class _AnswerExplainer:
             written=request.answer is None,
             prompt_words=forced.prompt_words,
             words=tuple(words[number] for number in range(len(tokens.words))),
-            images=tuple(image.source for image in picture.parts),
+            images=AnswerImage.parts_of(picture),
             target={"name": "log_probability" if alternatives is None else "logit_difference", "options": options},
             method=record,
             model=generator.record(),

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nibt.data.images import ImageInput, Region
-from nibt.data.units import SequenceUnits, Units, Word, cells_of
+from nibt.data.images import ImageInput, ImagePart, Region, side_by_side
+from nibt.data.units import Grid, SequenceUnits, Units, Word, cells_of
 from nibt.errors import BadInput, CannotLoad, Unsupported
 from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, forced_inputs
 from nibt.models._request import Request
@@ -20,7 +20,6 @@ from nibt.models._vision_language.prompts import own_special_tokens
 from nibt.models._vision_language.tiles import encoded, layout_of
 from nibt.models._vision_language.towers import DecoderPixels, Network, apart, decoder_of, image_token_id, preparing
 from nibt.preprocessing.captions import TOKENIZER_LOCK, in_words, words_by_offsets
-from nibt.preprocessing.images import side_by_side
 from nibt.types import Embedding, Hidden
 
 _WITHOUT_TEMPLATE = ("PaliGemma", "Florence2")
@@ -64,7 +63,15 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         tower = copy(self)
         tower.images = len(images)
         notes = tuple(dict.fromkeys(note for image in images for note in self.layout.notes(image)))
-        return tower, replace(side_by_side(images, [self.layout.region(image) for image in images]), notes=notes)
+        parts = [ImagePart(image, self.layout.region(image), self._alone(image).shape) for image in images]
+        return tower, replace(side_by_side(parts), notes=notes)
+
+    def _alone(self, image: ImageInput) -> Grid:
+        """Return the grid of one of several images."""
+        prompted = Prompted(image, "")
+        values = self._prepared(prompted)
+        inputs = self._inputs_of(values, prompted, len(values["input_ids"][0]))
+        return self.layout.grid(inputs, self.places(inputs))
 
     def chat(self, prompt: str) -> str:
         """Return the text of a prompt with an image: that of the chat template, or the image token with the prompt.
@@ -93,8 +100,9 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             )
         if token not in text:
             raise CannotLoad("the model's prompt has no image token: save the processor with its chat template")
+        pictures = [part.image for part in image.parts] or [image]
         with preparing(image), TOKENIZER_LOCK:
-            images = [one for part in image.parts or (image,) for one in self.layout.images(part.pil_image)]
+            images = [one for part in pictures for one in self.layout.images(part.pil_image)]
             images, options = [images] if image.parts else images, own_special_tokens(self.processor.tokenizer, text)
             output = self.processor(text=[text], images=images, return_tensors="pt", **options)
         width, height = image.size
