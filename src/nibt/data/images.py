@@ -305,8 +305,8 @@ class ImagePart(NamedTuple):
 
 def side_by_side(parts: Sequence[ImagePart]) -> ImageInput:
     """Return one image with a region of each of several, in which all cells of their maps have one size."""
-    rows, columns = max(part.shape[0] for part in parts), sum(part.shape[1] for part in parts)
-    high, wide = (max(part.region[3 - axis] / part.shape[axis] for part in parts) for axis in (0, 1))
+    rows, columns = max(piece.shape[0] for piece in parts), sum(piece.shape[1] for piece in parts)
+    high, wide = (max(piece.region[3 - axis] / piece.shape[axis] for piece in parts) for axis in (0, 1))
     scale = min(1.0, (_MOST_BESIDE / (high * rows * wide * columns)) ** 0.5)
     down, across = (max(1, round(scale * side)) for side in (high, wide))
     sheet, place = Image.new("RGB", (across * columns, down * rows), "white"), 0
@@ -314,4 +314,4 @@ def side_by_side(parts: Sequence[ImagePart]) -> ImageInput:
         seen = image.pil_image.crop((round(left), round(top), round(left + width), round(top + height)))
         sheet.paste(seen.resize((across * shape[1], down * shape[0])), (place, 0))
         place += across * shape[1]
-    return ImageInput(sheet, " + ".join(part.image.source for part in parts), parts=tuple(parts))
+    return ImageInput(sheet, " + ".join(piece.image.source for piece in parts), parts=tuple(parts))

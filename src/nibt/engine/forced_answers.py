@@ -262,7 +262,7 @@ def explained_words(
                 values[row],
                 {source: of_source.without for source, of_source in scores.items()},
                 at_blank[row],
-                grid.unfold(units["image"]),
+                cells_of(side.units).of_parts(grid.unfold(units["image"])),
                 units["prompt"],
                 units["earlier"],
                 sum(of_source.special for of_source in scores.values()),

@@ -136,13 +136,13 @@ class AnswerExplanation(ResultOfImage):
     def image_tables(self) -> tuple[Float[Tensor, "word row column"], ...]:
         """The maps of each image, in its own rows and columns: a map for each word."""
         shapes = [image.shape for image in self.images] or [self.table.shape[1:]]
-        parts = self.table.split([columns for _, columns in shapes], -1)
-        return tuple(part[:, :rows] for part, (rows, _) in zip(parts, shapes, strict=True))
+        tables = self.table.split([columns for _, columns in shapes], -1)
+        return tuple(table[:, :rows] for table, (rows, _) in zip(tables, shapes, strict=True))
 
     @property
     def image_sums(self) -> Float[Tensor, "word image"]:
         """The sum of the scores of each image for each word: which image the word comes from."""
-        return torch.stack([part.sum((1, 2)) for part in self.image_tables], 1)
+        return torch.stack([table.sum((1, 2)) for table in self.image_tables], 1)
 
     @property
     def adds_up(self) -> bool:

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from nibt.data.images import ImageInput, ImagePart, Region, side_by_side
-from nibt.data.units import Grid, SequenceUnits, Units, Word, cells_of
+from nibt.data.units import SequenceUnits, Units, Word, cells_of
 from nibt.errors import BadInput, CannotLoad, Unsupported
 from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, forced_inputs
 from nibt.models._request import Request
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.prompts import own_special_tokens
+from nibt.models._vision_language.several import SeveralLayout
 from nibt.models._vision_language.tiles import encoded, layout_of
 from nibt.models._vision_language.towers import DecoderPixels, Network, apart, decoder_of, image_token_id, preparing
 from nibt.preprocessing.captions import TOKENIZER_LOCK, in_words, words_by_offsets
@@ -58,20 +59,22 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         self.processor, self.tokenizer = processor, tokenizer or processor.tokenizer
 
     def composed(self, images: Sequence[ImageInput]) -> tuple[AnswerTower, ImageInput]:
-        if len(images) == 1 or not self.layout.takes_several:
+        if len(images) == 1:
             return super().composed(images)
-        tower = copy(self)
-        tower.images = len(images)
-        notes = tuple(dict.fromkeys(note for image in images for note in self.layout.notes(image)))
-        parts = [ImagePart(image, self.layout.region(image), self._alone(image).shape) for image in images]
+        tower, layout = copy(self), self.layout.several
+        tower.images, tower.layout = layout.company, layout
+        alone = [tower._alone(image) for image in images]
+        places = [rows[: len(rows) // layout.company] for rows in map(self.places, alone)]
+        tower.images, tower.layout = len(images), SeveralLayout(layout, alone, places)
+        notes = tuple(dict.fromkeys(note for image in images for note in layout.notes(image)))
+        parts = [*map(ImagePart, images, map(layout.region, images), tower.layout.shapes)]
         return tower, replace(side_by_side(parts), notes=notes)
 
-    def _alone(self, image: ImageInput) -> Grid:
-        """Return the grid of one of several images."""
+    def _alone(self, image: ImageInput) -> Inputs:
+        """Return the inputs of one of several images."""
         prompted = Prompted(image, "")
         values = self._prepared(prompted)
-        inputs = self._inputs_of(values, prompted, len(values["input_ids"][0]))
-        return self.layout.grid(inputs, self.places(inputs))
+        return self._inputs_of(values, prompted, len(values["input_ids"][0]))
 
     def chat(self, prompt: str) -> str:
         """Return the text of a prompt with an image: that of the chat template, or the image token with the prompt.
@@ -100,10 +103,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             )
         if token not in text:
             raise CannotLoad("the model's prompt has no image token: save the processor with its chat template")
-        pictures = [part.image for part in image.parts] or [image]
         with preparing(image), TOKENIZER_LOCK:
-            images = [one for part in pictures for one in self.layout.images(part.pil_image)]
-            images, options = [images] if image.parts else images, own_special_tokens(self.processor.tokenizer, text)
+            images, options = self.layout.images(image), own_special_tokens(self.processor.tokenizer, text)
             output = self.processor(text=[text], images=images, return_tensors="pt", **options)
         width, height = image.size
         return {"image_sizes": torch.tensor([[height, width]], device="cpu"), **encoded(self.processor, output)}
@@ -273,7 +274,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         explained, has_image = inputs.words.explained.to(inputs.values.device), "image" in self.narrowed
         image = b"" if has_image else inputs.values.cpu().float().numpy().tobytes()
         texts = inputs.extra["input_ids"][0].tolist(), inputs.extra["rows"].tolist()
-        key = (str(texts), explained.cpu().numpy().tobytes(), inputs.values.shape, image)
+        key = (str(texts), explained.cpu().numpy().tobytes(), inputs.values.shape, self.layout.shapes, image)
         nothing = partial(self.blank_inputs, inputs) if has_image else lambda: inputs
         return self._blank_state(
             key, nothing, layer, partial(self.blend_to_padding, (~explained[:, self.offset :]).float())

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nibt.data.images import ImageInput
 from nibt.data.units import Units
 from nibt.errors import BadInput, Unsupported
+from nibt.models._failures import line
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import Tower, first_of, part
 from nibt.models._trace import Cut, Inputs
@@ -169,9 +170,11 @@ def preparing(image: ImageInput) -> Iterator[None]:
             yield
     except ValueError as error:
         width, height = image.size
+        named, advice = f"image {image.source!r} of {width} x {height} pixels", "crop it"
+        if image.parts:
+            named, advice = f"images {image.source!r:.300} together", "give images of one size, or explain each alone"
         raise BadInput(
-            f"the model's processor cannot prepare the image {image.source!r} of {width} x {height} pixels "
-            f"({error}): crop it, or use another model"
+            f"the model's processor cannot prepare the {named} ({line(error)}): {advice}, or use another model"
         ) from error
 
 
