@@ -79,7 +79,7 @@ class Grid:
         blocks = coarse.unfold(coarse.keep(scores))
         return (down.to(blocks) @ blocks @ across.to(blocks).T).flatten(-2)
 
-    def of_parts(self, scores: Float[Tensor, "row column"]) -> Float[Tensor, "{self.rows} {self.columns}"]:
+    def of_parts(self, scores: Float[Tensor, "row column"]) -> Float[Tensor, "own_row own_column"]:
         """Return a map of several images, which may have cells of its own, in their cells."""
         if not self.parts:
             return scores

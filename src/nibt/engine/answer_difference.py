@@ -52,6 +52,7 @@ def difference(first: AnswerExplanation, second: AnswerExplanation, images: Sequ
         region=Region(0.0, 0.0, *map(float, picture.size)),
         words=tuple(_minus(*words) for words in zip(first.words, second.words, strict=True)),
         images=AnswerImage.parts_of(picture),
+        frames=0,
         target={"name": "difference", "options": options},
         warnings=tuple(dict.fromkeys((*first.warnings, *second.warnings))),
     )

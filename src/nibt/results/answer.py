@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, cast
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
 from nibt.data.images import ImageInput, ImagePart, side_by_side
@@ -21,7 +21,7 @@ from nibt.results.pixels import over_image
 from nibt.results.records import SCHEMA, MethodRecord, TargetRecord, few_pixels
 from nibt.types import SOURCES
 
-_CHANGES = frozenset({*SOURCES, "joint", "difference", "gap"})
+_CHANGES = frozenset({*SOURCES, "frame", "joint", "difference", "gap"})
 """The columns of an answer that have a sign; those of log-probabilities are negative."""
 _ROUNDING = 1e-3
 _ADDS_UP = 0.5  # of the change of the target: a larger gap means scores of another unit
@@ -73,6 +73,8 @@ class AnswerExplanation(ResultOfImage):
             log-probabilities with two images.
         method: The method with its resolved options.
         images: Several images, whose maps are side by side in the grid, from its first row on; empty for one.
+        frames: If ``images`` are frames of a video, the number of frames that each map is of, which the model merges;
+            else 0.
     """
 
     kind: ClassVar[str] = "answer"
@@ -86,6 +88,7 @@ class AnswerExplanation(ResultOfImage):
     target: TargetRecord
     method: MethodRecord
     images: tuple[AnswerImage, ...] = ()
+    frames: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _with_images(self) -> "AnswerExplanation":
@@ -140,6 +143,14 @@ class AnswerExplanation(ResultOfImage):
         return tuple(table[:, :rows] for table, (rows, _) in zip(tables, shapes, strict=True))
 
     @property
+    def image_names(self) -> tuple[str, ...]:
+        """The headings of the images: ``image 1`` or, of a video whose frames the model merges, ``frame 1-2``."""
+        if not self.frames:
+            return tuple(f"image {number}" for number in range(1, 1 + len(self.images)))
+        firsts = range(1, 1 + self.frames * len(self.images), self.frames)
+        return tuple(f"frame {first}" + (f"-{first + self.frames - 1}" if self.frames > 1 else "") for first in firsts)
+
+    @property
     def image_sums(self) -> Float[Tensor, "word image"]:
         """The sum of the scores of each image for each word: which image the word comes from."""
         return torch.stack([table.sum((1, 2)) for table in self.image_tables], 1)
@@ -175,7 +186,7 @@ class AnswerExplanation(ResultOfImage):
             columns["baseline"] = [word.at_blank for word in words]
         for name in sources:
             if name == "image" and self.images:
-                columns |= {f"image {place}": sums for place, sums in enumerate(self.image_sums.T.tolist(), 1)}
+                columns |= dict(zip(self.image_names, self.image_sums.T.tolist(), strict=True))
             else:
                 columns[name] = [word.shares[name] for word in words]
         if len(sources) > 1:

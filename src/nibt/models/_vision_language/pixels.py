@@ -6,7 +6,7 @@ processor gives and the model takes, without arithmetic.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,9 @@ from nibt.preprocessing.images import crop_notes
 class Layout(ABC):
     """The layout of the pixels of one image, or of several."""
 
+    medium: Literal["image", "video"] = "image"  # what the processor is given
+    frames = 0  # of a video
+    merged = 1  # frames of a video that have one map
     shiftable = True  # the values of a tower are one image
     shapes: tuple[tuple[int, int], ...] = ()  # the rows and columns of each of several images
     company = 1  # how many images a processor is given to prepare one of several
@@ -115,20 +118,21 @@ class PatchLayout(Layout):
     Patches are in the order of blocks of ``merge`` x ``merge`` patches, which the model merges to one token.
     """
 
-    def __init__(self, processor: Any, nested: bool = False) -> None:
+    def __init__(self, processor: Any, nested: bool = False, still: bool = True) -> None:
         super().__init__(processor)
-        self.nested = nested
+        self.nested, self.still = nested, still
         self.patch, self.merge = processor.patch_size, processor.merge_size
-        self.frames = processor.temporal_patch_size  # a still image is repeated
+        self.merged = processor.temporal_patch_size  # a still image is repeated
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the pixels, (channel, height, width), and the grid."""
+        """Return the pixels, (channel, height, width), and the grid; frames are further channels."""
         shape = encoded["image_grid_thw"]
         rows, columns = self._cells(shape)
         patches = encoded["pixel_values"].reshape(
-            rows, columns, self.merge, self.merge, -1, self.frames, self.patch, self.patch
+            rows, columns, self.merge, self.merge, -1, self.merged, self.patch, self.patch
         )
-        image = patches[:, :, :, :, :, 0].permute(4, 0, 2, 5, 1, 3, 6)
+        kept = patches[:, :, :, :, :, :1] if self.still else patches
+        image = kept.flatten(4, 5).permute(4, 0, 2, 5, 1, 3, 6)
         return image.reshape(len(image), rows * self.unit, -1), {"image_grid_thw": shape[0]}
 
     @property
@@ -142,7 +146,7 @@ class PatchLayout(Layout):
         rows, columns = height // self.unit, width // self.unit
         image = inputs.values.reshape(batch, channels, rows, self.merge, self.patch, columns, self.merge, self.patch)
         patches = image.permute(0, 2, 5, 3, 6, 1, 4, 7)[:, :, :, :, :, :, None]
-        repeated = patches.expand(*patches.shape[:6], self.frames, *patches.shape[7:])
+        repeated = patches.expand(*patches.shape[:6], self.merged if self.still else 1, *patches.shape[7:])
         flat = repeated.reshape(batch, rows * columns * self.merge**2, -1)
         return {
             "pixel_values": flat if self.nested else flat.flatten(0, 1),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isqrt
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +40,7 @@ class SeveralLayout(Layout):
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the pixels of all images, which are those of each alone."""
-        pixels = torch.cat([image.values.flatten() for image in self.inputs])[:, None]
+        pixels = self._pixels
         apart = self.arguments(Inputs(pixels[None]))["pixel_values"]
         joint = encoded["pixel_values"].to(apart)
         joint, apart = (each[each.abs() > 1e-30] for each in (joint, apart))  # without padding
@@ -49,6 +50,10 @@ class SeveralLayout(Layout):
                 "supported: explain each alone"
             )
         return pixels.cpu(), {}
+
+    @property
+    def _pixels(self) -> Tensor:
+        return torch.cat([image.values.flatten() for image in self.inputs])[:, None]
 
     def _apart(self, inputs: Inputs) -> list[Inputs]:
         """Return the inputs of each image."""
@@ -85,6 +90,49 @@ class SeveralLayout(Layout):
             cut = F.interpolate(cut[:, None], self.layout.extent(image))[:, 0]
             weights.append(self.layout.weights(image, cut).expand_as(image.values).flatten(1))
         return torch.cat(weights, 1)[..., None]
+
+
+class VideoLayout(SeveralLayout):
+    """The frames of a video, each in a layout of its own, or as many together as the model merges."""
+
+    medium = "video"
+
+    def __init__(self, layout: Layout, frames: Sequence[ImageInput]) -> None:
+        self.layout, self.pictures, self.frames = layout, frames, len(frames)
+        self.merged = layout.merged
+
+    def divide(self, encoded: Mapping[str, Tensor], places: tuple[int, ...], like: Tensor) -> None:
+        """Divide what the processor makes of the video; a token after all frames is no cell."""
+        pixels, grids, images = encoded["pixel_values_videos"], encoded.get("video_grid_thw"), []
+        count = len(pixels[0]) if grids is None else int(grids[0, 0])
+        for frame in pixels[0][:, None] if grids is None else pixels.chunk(count):
+            of_one = (
+                {} if grids is None else {"image_grid_thw": torch.cat([torch.ones_like(grids[:, :1]), grids[:, 1:]], 1)}
+            )
+            values, extra = self.layout.values({"pixel_values": frame, **of_one})
+            extra = {name: value[None].to(like.device) for name, value in extra.items()}
+            images.append(Inputs(values[None].to(like), extra))
+        size = len(places) // count if grids is not None else isqrt(len(places) // count) ** 2
+        super().__init__(self.layout, images, [places[size * each : size * (each + 1)] for each in range(count)])
+        self.names = tuple(name for name in ("second_per_grid_ts",) if name in encoded)
+
+    def images(self, image: ImageInput) -> list:
+        return [[frame.pil_image for frame in self.pictures]]
+
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        return self._pixels.cpu(), {name: encoded[name][0] for name in self.names}
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Return the arguments of the model, for which a video is more than its frames."""
+        joined, extra = super().arguments(inputs), {name: inputs.extra[name] for name in self.names}
+        if "image_grid_thw" not in joined:
+            return {"pixel_values_videos": joined["pixel_values"].unflatten(0, (len(inputs), -1)), **extra}
+        grids = joined["image_grid_thw"].unflatten(0, (len(inputs), -1))
+        grids = torch.cat([grids[:, :, 0].sum(1, keepdim=True), grids[:, 0, 1:]], 1)
+        return {"pixel_values_videos": joined["pixel_values"], "video_grid_thw": grids, **extra}
+
+    def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
+        return super().grid(inputs, places[: sum(self.counts)])
 
 
 def _joined(values: Sequence[Tensor], batch: int) -> Tensor:

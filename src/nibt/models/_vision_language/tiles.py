@@ -284,6 +284,18 @@ def layout_of(processor: Any, nested: bool = False) -> Layout:
     return TileLayout(images) if hasattr(images, "do_image_splitting") else SquareLayout(images)
 
 
+def layout_of_frames(processor: Any) -> Layout:
+    """Return the layout of the frames of a video that a processor gives together."""
+    videos = getattr(processor, "video_processor", None)
+    if hasattr(videos, "merge_size"):
+        return PatchLayout(videos, still=False)
+    if videos is None or not hasattr(processor.image_processor, "image_grid_pinpoints"):
+        raise Unsupported(
+            "this model takes no video that nibt can explain: give the frames as images, with their places"
+        )
+    return SquareLayout(videos)
+
+
 def encoded(processor: Any, output: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Return the output of a processor, with the number of tiles in rows and columns if it divides images."""
     values = dict(output)

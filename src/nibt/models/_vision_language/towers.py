@@ -163,7 +163,7 @@ _PROMPT = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 
 
 @contextmanager
-def preparing(image: ImageInput) -> Iterator[None]:
+def preparing(image: ImageInput, frames: int = 0) -> Iterator[None]:
     """Convert what a processor raises for an image that it cannot prepare, such as one with an aspect ratio of 200."""
     try:
         with float32_numbers():
@@ -171,7 +171,9 @@ def preparing(image: ImageInput) -> Iterator[None]:
     except ValueError as error:
         width, height = image.size
         named, advice = f"image {image.source!r} of {width} x {height} pixels", "crop it"
-        if image.parts:
+        if frames:
+            named, advice = f"video of {frames} frames of {width} x {height} pixels", "give more or larger frames"
+        elif image.parts:
             named, advice = f"images {image.source!r:.300} together", "give images of one size, or explain each alone"
         raise BadInput(
             f"the model's processor cannot prepare the {named} ({line(error)}): {advice}, or use another model"
