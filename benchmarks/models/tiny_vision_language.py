@@ -130,7 +130,8 @@ _PROMPT_WORDS = (
 )
 _CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}{IMAGE}{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n"
+    "{% if part['type'] == 'image' %}{IMAGE}{% elif part['type'] == 'video' %}{VIDEO}{% else %}{{ part['text'] }}"
+    "{% endif %}{% endfor %}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 _DECODER = {
@@ -172,7 +173,11 @@ def tokenizer(special: tuple[str, ...], **named: Any) -> PreTrainedTokenizerFast
 
 
 def _qwen_chat() -> str:
-    return _CHAT.replace("{IMAGE}", "<|vision_start|><|image_pad|><|vision_end|>")
+    tokens = {"{IMAGE}": "<|image_pad|>", "{VIDEO}": "<|video_pad|>"}
+    chat = _CHAT
+    for place, token in tokens.items():
+        chat = chat.replace(place, f"<|vision_start|>{token}<|vision_end|>")
+    return chat
 
 
 def _qwen_ids(words: PreTrainedTokenizerFast) -> dict[str, int]:
@@ -182,6 +187,8 @@ def _qwen_ids(words: PreTrainedTokenizerFast) -> dict[str, int]:
 
 
 _QWEN_PIXELS: dict[str, Any] = {"patch_size": 8, "size": {"shortest_edge": 256, "longest_edge": 32 * 48}}
+_QWEN_FRAMES: dict[str, Any] = {"patch_size": 8, "size": {"shortest_edge": 512, "longest_edge": 6 * 32 * 48}}
+"""Qwen2-VL limits the pixels of a frame, its successors those of all frames."""
 
 
 def _qwen2_config(words: PreTrainedTokenizerFast, kind: Any = Qwen2VLConfig) -> Any:
@@ -199,7 +206,7 @@ def _qwen2_config(words: PreTrainedTokenizerFast, kind: Any = Qwen2VLConfig) -> 
 def qwen2_vl() -> Making:
     words = tokenizer(_QWEN)
     processor = Qwen2VLProcessor(
-        Qwen2VLImageProcessor(**_QWEN_PIXELS), words, Qwen2VLVideoProcessor(patch_size=8), chat_template=_qwen_chat()
+        Qwen2VLImageProcessor(**_QWEN_PIXELS), words, Qwen2VLVideoProcessor(**_QWEN_PIXELS), chat_template=_qwen_chat()
     )
     config = _qwen2_config(words)
     return Making(partial(Qwen2VLForConditionalGeneration, config), processor, {"pooling": "last"})
@@ -208,7 +215,7 @@ def qwen2_vl() -> Making:
 def qwen2_5_vl() -> Making:
     words = tokenizer(_QWEN)
     processor = Qwen2_5_VLProcessor(
-        Qwen2VLImageProcessor(**_QWEN_PIXELS), words, Qwen2VLVideoProcessor(patch_size=8), chat_template=_qwen_chat()
+        Qwen2VLImageProcessor(**_QWEN_PIXELS), words, Qwen2VLVideoProcessor(**_QWEN_PIXELS), chat_template=_qwen_chat()
     )
     config = _qwen2_config(words, Qwen2_5_VLConfig)
     return Making(partial(Qwen2_5_VLForConditionalGeneration, config), processor, {"pooling": "last"})
@@ -217,7 +224,7 @@ def qwen2_5_vl() -> Making:
 def qwen3_vl(mixture: bool = False) -> Making:
     words = tokenizer(_QWEN)
     processor = Qwen3VLProcessor(
-        Qwen2VLImageProcessor(**_QWEN_PIXELS), words, Qwen3VLVideoProcessor(patch_size=8), chat_template=_qwen_chat()
+        Qwen2VLImageProcessor(**_QWEN_PIXELS), words, Qwen3VLVideoProcessor(**_QWEN_FRAMES), chat_template=_qwen_chat()
     )
     vision = {"depth": 3, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "patch_size": 8}
     vision |= {"out_hidden_size": 32, "num_position_embeddings": 16, "deepstack_visual_indexes": [0, 1]}
@@ -246,7 +253,7 @@ def _letters() -> Qwen3_5Tokenizer:
 def qwen3_5() -> Making:
     words = _letters()
     processor = Qwen3VLProcessor(
-        Qwen2VLImageProcessor(**_QWEN_PIXELS), words, Qwen3VLVideoProcessor(patch_size=8), chat_template=_qwen_chat()
+        Qwen2VLImageProcessor(**_QWEN_PIXELS), words, Qwen3VLVideoProcessor(**_QWEN_FRAMES), chat_template=_qwen_chat()
     )
     vision = {"depth": 2, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "patch_size": 8}
     vision |= {"out_hidden_size": 32, "num_position_embeddings": 16}
@@ -266,8 +273,9 @@ _GLM = (*_GLM, "<|image|>", "<|video|>", "<|im_start|>", "<|im_end|>")
 def glm4v() -> Making:
     words = tokenizer(_GLM)
     chat = "[gMASK]<sop>" + _CHAT.replace("{IMAGE}", "<|begin_of_image|><|image|><|end_of_image|>")
+    chat = chat.replace("{VIDEO}", "<|begin_of_video|><|video|><|end_of_video|>")
     processor = Glm4vProcessor(
-        Glm4vImageProcessor(**_QWEN_PIXELS), words, Glm4vVideoProcessor(patch_size=8), chat_template=chat
+        Glm4vImageProcessor(**_QWEN_PIXELS), words, Glm4vVideoProcessor(**_QWEN_FRAMES), chat_template=chat
     )
     vision = {"depth": 2, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "patch_size": 8}
     vision |= {"out_hidden_size": 32, "image_size": 32}
@@ -425,7 +433,8 @@ def llava_next(video: bool = False) -> Making:
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, image_grid_pinpoints=_PINPOINTS
     )
     reading: dict[str, Any] = {"patch_size": 8, "vision_feature_select_strategy": "default"}
-    reading |= {"num_additional_image_tokens": 1, "chat_template": _CHAT.replace("{IMAGE}", "<image>")}
+    chat = _CHAT.replace("{IMAGE}", "<image>").replace("{VIDEO}", "<video>")
+    reading |= {"num_additional_image_tokens": 1, "chat_template": chat}
     parts: dict[str, Any] = {"vision_config": _CLIP, "text_config": _llava_text(words)}
     parts |= {"image_grid_pinpoints": _PINPOINTS, "image_token_index": words.convert_tokens_to_ids("<image>")}
     if video:
@@ -523,10 +532,10 @@ def llava_onevision(most: int = 9) -> Making:
     processor = LlavaOnevisionProcessor(
         LlavaOnevisionImageProcessor(size={"height": 32, "width": 32}, image_grid_pinpoints=_PINPOINTS),
         words,
-        LlavaOnevisionVideoProcessor(),
+        LlavaOnevisionVideoProcessor(size={"height": 32, "width": 32}),
         num_image_tokens=16,
         vision_feature_select_strategy="full",
-        chat_template=_CHAT.replace("{IMAGE}", "<image>"),
+        chat_template=_CHAT.replace("{IMAGE}", "<image>").replace("{VIDEO}", "<video>"),
         vision_aspect_ratio=f"anyres_max_{most}",
     )
     vision = {**_CLIP, "model_type": "siglip_vision_model", "vision_use_head": False}

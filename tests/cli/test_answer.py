@@ -35,6 +35,18 @@ def test_answer_writes_a_page_and_json(run: Run, generator_folder: str) -> None:
     assert len(data["words"]) <= 2
 
 
+@pytest.mark.slow
+def test_frames_of_a_video_have_columns_and_a_short_name(run: Run, generator_folder: str) -> None:
+    prompt = "<|vision_start|><|video_pad|><|vision_end|>a red cat"
+    arguments = ["-m", generator_folder, "--method", "nib steps=2", "--answer", "two cats"]
+    code, out, err = run("answer", *["sample:chelsea"] * 8, prompt, *arguments)
+    assert code == 0, err
+    assert "frame 1-2" in out
+    (path,) = Path().glob("*.json")
+    assert path.name.startswith("chelsea-and-7-more-")
+    assert len(AnswerExplanation.load(path).images) == 4
+
+
 def test_numbers_are_aligned_with_their_headings(
     run: Run, generator_folder: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

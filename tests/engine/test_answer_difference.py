@@ -28,7 +28,7 @@ def test_all_numbers_are_those_of_the_first_image_minus_those_of_the_second(kind
     answer = explained(kind, FIRST, SECOND)
     first, second = (explained(kind, image, other_images=[]) for image in (FIRST, SECOND))
     assert answer.target["name"] == "difference"
-    assert answer.images == (FIRST.source, SECOND.source)
+    assert [image.source for image in answer.images] == [FIRST.source, SECOND.source]
     for word, one, other in zip(answer.words, first.words, second.words, strict=True):
         assert word.value == pytest.approx(one.log_probability - other.log_probability, abs=1e-5)
         assert word.image_gain == pytest.approx(word.value, abs=1e-5)

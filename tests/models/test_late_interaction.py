@@ -137,6 +137,27 @@ def test_page_is_explained_against_another_page(target: str) -> None:
     assert answer.target["image"]["value"] == pytest.approx(float(value(by_query)), abs=1e-4)  # pyright: ignore
 
 
+@pytest.mark.parametrize("kind", few([*LATE, "qwen2_vl", "qwen3_vl", "idefics3"], ["colqwen2"]))
+def test_best_page_is_explained_against_the_second(kind: str) -> None:
+    """Pages may have different sizes; values are those of the model's own embeddings."""
+    loaded, pages = model(kind), [PAGE, OTHER, tiny.image(48, 96, 2)]
+    queries = loaded.text.encode(loaded.text.prepare([QUERY]))
+    embedded = [loaded.image.encode(loaded.image.prepare([page])) for page in pages]
+    scores = [
+        float(MaxSim()(page, queries) if kind in LATE else torch.cosine_similarity(page, queries)) for page in embedded
+    ]
+    ranked = nibt.rank(loaded, QUERY, pages)
+    assert [page.cosine for page in ranked] == pytest.approx(sorted(scores, reverse=True), abs=1e-4)
+    answer = nibt.explain_ranking(loaded, QUERY, pages, "occlusion")
+    assert isinstance(answer, nibt.Explanation)
+    assert (answer.source, answer.against.source) == (ranked[0].label, ranked[1].label)
+    assert answer.target["value"] == pytest.approx(ranked[0].cosine - ranked[1].cosine, abs=1e-4)
+    for side in (answer.image, answer.against):
+        page = next(page for page in pages if page.source == side.source)
+        shape = loaded.image.trace(loaded.image.prepare([page])).cut(0).units
+        assert side.grid.shape == (shape.rows, shape.columns)  # pyright: ignore
+
+
 def test_labels_are_ranked_by_max_sim() -> None:
     page, queries = embeddings("colpali", ["cat", "two cars"])
     ranked = nibt.rank(model("colpali"), PAGE, ["cat", "two cars"])

@@ -15,6 +15,8 @@ from nibt.options import BatchSize
 if TYPE_CHECKING:
     from nibt.models._answers import Generator
 
+_NAMED = 3  # images that the name of a file has; of more, such as frames, it has the first
+
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerInputOptions(OptionGroup, panel="Input"):
@@ -99,8 +101,10 @@ def answer(inputs: AnswerInputOptions, method: MethodOptions, model: GeneratorOp
     )
     read_paths = input_paths([*inputs.images, *filter(None, [other_image])], model.model, method.spec.options)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, (".html", ".json"), drawing)
-    named = "-".join(slug(stem(image)) for image in inputs.images)
-    targets = files.check([f"{named}-{slug(inputs.prompt)}"], "answer")
+    named = [slug(stem(image)) for image in inputs.images]
+    if len(named) > _NAMED:
+        named = [named[0], f"and-{len(named) - 1}-more"]
+    targets = files.check(["-".join([*named, slug(inputs.prompt)])], "answer")
     from nibt.cli.console import show_answers
     from nibt.data.images import read_image
     from nibt.engine.answers import explain_answer

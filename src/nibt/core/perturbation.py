@@ -182,7 +182,7 @@ def backdrop(side: Side, hide: str, seed: int = 0) -> Tensor | None:
         return torch.from_numpy(np.stack(drawn)).to(values)
     if values.ndim != 4:
         raise Unsupported(
-            f"hide must be mean or noise for a {type(side.tower).__name__}, which takes patches instead of an image "
+            f"hide must be mean or noise for a {type(side.tower).__name__}, whose input is not the pixels of one image "
             f"(got {hide!r})"
         )
     from torchvision.transforms.functional import gaussian_blur

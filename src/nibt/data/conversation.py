@@ -14,7 +14,7 @@ Prompt: TypeAlias = str | Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Conversation:
-    """The turns of a conversation: messages whose contents are lists of images and texts."""
+    """The turns of a conversation: messages whose contents are lists of images and texts, or of a video and texts."""
 
     turns: tuple[dict[str, Any], ...]
 
@@ -29,13 +29,24 @@ class Conversation:
             raise BadInput(
                 f"the last message must be the user's (got {roles[-1]!r}): give what the model says next as the answer"
             )
-        places = sum(part["type"] == "image" for turn in turns for part in turn["content"])
-        if places == 0:
+        places = [part["type"] for turn in turns for part in turn["content"] if part["type"] != "text"]
+        if "video" in places:
+            if len(places) > 1:
+                raise BadInput(
+                    f"the messages must have one video, whose frames are the images, and no image (got {len(places)} "
+                    "places): leave the others out"
+                )
+        elif not places:
             first = turns[roles.index("user")]
             first["content"] = [{"type": "image"}] * images + first["content"]
-        elif places != images:
-            raise BadInput(f"the messages must have a place for each of {images} images (got {places})")
+        elif len(places) != images:
+            raise BadInput(f"the messages must have a place for each of {images} images (got {len(places)})")
         return cls(tuple(turns))
+
+    @property
+    def has_video(self) -> bool:
+        """Whether the images are the frames of a video."""
+        return any(part["type"] == "video" for turn in self.turns for part in turn["content"])
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -58,18 +69,19 @@ def _turn(number: int, message: Any) -> dict[str, Any]:
 
 
 def _part(number: int, part: Any) -> dict[str, str]:
-    """Read a part of a message: a text, or the place of an image."""
-    if isinstance(part, Mapping) and part.get("type") == "image":
+    """Read a part of a message: a text, or the place of an image or of a video."""
+    medium = part.get("type") if isinstance(part, Mapping) else None
+    if medium in ("image", "video"):
         if len(part) > 1:
             raise BadInput(
-                f'an image of message {number} must be {{"type": "image"}} (got {part!r:.100}): give the images '
-                "themselves in image, in their order"
+                f'the {medium} of message {number} must be {{"type": "{medium}"}} (got {part!r:.100}): give the images '
+                "or frames themselves in image, in their order"
             )
-        return {"type": "image"}
-    if not isinstance(part, Mapping) or part.get("type") != "text" or "text" not in part:
+        return {"type": medium}
+    if medium != "text" or "text" not in part:
         raise BadInput(
-            f'a part of message {number} must be {{"type": "text", "text": ...}} or {{"type": "image"}} '
-            f"(got {part!r:.100})"
+            f'a part of message {number} must be {{"type": "text", "text": ...}}, {{"type": "image"}} or '
+            f'{{"type": "video"}} (got {part!r:.100})'
         )
     text = part["text"]
     if len(unicode_text("prompt", text)) > MOST_CHARACTERS:

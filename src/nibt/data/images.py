@@ -6,7 +6,7 @@ replaced by white, is noted and becomes a warning of the result.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
@@ -25,6 +25,7 @@ from nibt.errors import BadInput, NibtError, UnknownName, reason
 from nibt.io import check_regular, load_json
 
 MOST_PIXELS = 89_478_485  # the limit of Pillow, a quarter of a gigabyte as RGB, against decompression bombs
+_MOST_BESIDE = 2**24  # pixels of images that are drawn side by side
 
 
 @contextmanager
@@ -98,7 +99,7 @@ class ImageInput:
     source: str
     notes: tuple[str, ...] = ()
     file_hash: str = field(default="", repr=False, compare=False)
-    parts: tuple["ImageInput", ...] = field(default=(), repr=False, compare=False, kw_only=True)
+    parts: tuple["ImagePart", ...] = field(default=(), repr=False, compare=False, kw_only=True)
 
     @cached_property
     def digest(self) -> str:
@@ -292,3 +293,25 @@ class Region(NamedTuple):
     top: float
     width: float
     height: float
+
+
+class ImagePart(NamedTuple):
+    """One of several images that are side by side: the region that is mapped, and the rows and columns of its map."""
+
+    image: ImageInput
+    region: Region
+    shape: tuple[int, int]
+
+
+def side_by_side(parts: Sequence[ImagePart]) -> ImageInput:
+    """Return one image with a region of each of several, in which all cells of their maps have one size."""
+    rows, columns = max(piece.shape[0] for piece in parts), sum(piece.shape[1] for piece in parts)
+    high, wide = (max(piece.region[3 - axis] / piece.shape[axis] for piece in parts) for axis in (0, 1))
+    scale = min(1.0, (_MOST_BESIDE / (high * rows * wide * columns)) ** 0.5)
+    down, across = (max(1, round(scale * side)) for side in (high, wide))
+    sheet, place = Image.new("RGB", (across * columns, down * rows), "white"), 0
+    for image, (left, top, width, height), shape in parts:
+        seen = image.pil_image.crop((round(left), round(top), round(left + width), round(top + height)))
+        sheet.paste(seen.resize((across * shape[1], down * shape[0])), (place, 0))
+        place += across * shape[1]
+    return ImageInput(sheet, " + ".join(piece.image.source for piece in parts), parts=tuple(parts))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -21,6 +22,8 @@ class Grid:
         prefix: The number of token rows before the grid, such as a class token. They are not explained, and neither
             are token rows after the grid, such as padding.
         places: The token row of each cell, where the cells are not in row-major order; empty where they are.
+        parts: The grids of several images, side by side from the first row on; empty for one image. Below a lower one,
+            cells have no token and a score of 0.
         overview: A coarser grid of further tokens, each of which stands for the same part of the image as a block of
             cells. Its scores are divided among these cells, by area.
     """
@@ -30,6 +33,7 @@ class Grid:
     prefix: int = 0
     places: tuple[int, ...] = field(default=(), kw_only=True)
     overview: "Grid | None" = field(default=None, kw_only=True)
+    parts: "tuple[Grid, ...]" = field(default=(), kw_only=True)
 
     @property
     def count(self) -> int:
@@ -37,9 +41,23 @@ class Grid:
         return self.rows * self.columns
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """The rows and columns."""
+        return self.rows, self.columns
+
+    @property
     def tokens(self) -> tuple[int, ...]:
-        """The token row of each cell."""
+        """The token row of each cell; of several images, one image after the other."""
+        if self.parts:
+            return tuple(token for grid in self.parts for token in grid.tokens)
         return self.places or tuple(range(self.prefix, self.prefix + self.rows * self.columns))
+
+    @property
+    def layers(self) -> "tuple[Grid, ...]":
+        """The grids whose cells have a token each: those of several images, or this one, and their overviews."""
+        if self.parts:
+            return tuple(layer for grid in self.parts for layer in grid.layers)
+        return (self,) if self.overview is None else (self, self.overview)
 
     def bare(self) -> "Grid":
         """Return the grid without a prefix."""
@@ -47,6 +65,9 @@ class Grid:
 
     def keep(self, scores: PerToken) -> PerUnit:
         """Return the scores of the cells only."""
+        if self.parts:
+            blocks = [F.pad(grid.unfold(grid.keep(scores)), (0, 0, 0, self.rows - grid.rows)) for grid in self.parts]
+            return torch.cat(blocks, -1).flatten(-2)
         if not self.places:
             return scores[:, self.prefix : self.prefix + self.rows * self.columns]
         cells = scores[:, list(self.places)]
@@ -57,6 +78,15 @@ class Grid:
         down, across = _overlaps(self.rows, coarse.rows), _overlaps(self.columns, coarse.columns)
         blocks = coarse.unfold(coarse.keep(scores))
         return (down.to(blocks) @ blocks @ across.to(blocks).T).flatten(-2)
+
+    def of_parts(self, scores: Float[Tensor, "row column"]) -> Float[Tensor, "own_row own_column"]:
+        """Return a map of several images, which may have cells of its own, in their cells."""
+        if not self.parts:
+            return scores
+        down, across = _overlaps(self.rows, len(scores)), _overlaps(self.columns, scores.shape[1])
+        last = max(token for grid in self.layers for token in grid.tokens)
+        seen = self.unfold(self.keep(scores.new_ones(1, 1 + last))[0]) > 0
+        return (down.to(scores) @ scores @ across.to(scores).T) * seen
 
     def unfold(self, scores: PerUnit) -> Float[Tensor, "*batch rows columns"]:
         """Return scores in rows and columns."""

@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 
-from nibt.data.images import ImageInput, Region
+from nibt.data.images import ImageInput, ImagePart, Region, side_by_side
 from nibt.engine.forced_answers import AnswerRequest
 from nibt.errors import BadInput, BadOption
-from nibt.preprocessing.images import side_by_side
 from nibt.progress import OnProgress, Progress
-from nibt.results.answer import AnswerExplanation
+from nibt.results.answer import AnswerExplanation, AnswerImage
 from nibt.results.answer_word import AnswerWord
 from nibt.results.attribution import image_fields
 
@@ -34,14 +33,14 @@ def difference(first: AnswerExplanation, second: AnswerExplanation, images: Sequ
     All numbers of a word are subtracted, so that they add up to the difference as those of each image do. The map shows
     both images side by side, and has the scores of the second one with the other sign.
     """
-    shapes = [one.words[0].grid.shape for one in (first, second)]
+    shapes = [one.grid.shape for one in (first, second)]
     if shapes[0] != shapes[1]:
         sizes = " and ".join(f"{rows} x {columns}" for rows, columns in shapes)
         raise BadInput(
             f"both images must have the same rows and columns of patches for the model (got {sizes}): resize one to "
             f"the size of the other, {first.size[0]} x {first.size[1]} pixels"
         )
-    picture = side_by_side(images, [first.region, second.region])
+    picture = side_by_side([*map(ImagePart, images, (first.region, second.region), shapes)])
     options = {
         "narrow": first.target["options"]["narrow"],
         "against_images": [second.source],
@@ -52,7 +51,8 @@ def difference(first: AnswerExplanation, second: AnswerExplanation, images: Sequ
         **image_fields(picture),
         region=Region(0.0, 0.0, *map(float, picture.size)),
         words=tuple(_minus(*words) for words in zip(first.words, second.words, strict=True)),
-        images=tuple(image.source for image in images),
+        images=AnswerImage.parts_of(picture),
+        frames=0,
         target={"name": "difference", "options": options},
         warnings=tuple(dict.fromkeys((*first.warnings, *second.warnings))),
     )

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from nibt.data.conversation import Prompt
+from nibt.data.conversation import Conversation, Prompt
 from nibt.data.images import SAMPLE, ImageInput, ImageSource, read_image, samples
 from nibt.data.pair import as_list
 from nibt.engine.answer_difference import check_second, difference, half
@@ -23,7 +23,7 @@ from nibt.models._writing import settings_note
 from nibt.options import BatchSize, Megabytes, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
-from nibt.results.answer import AnswerExplanation
+from nibt.results.answer import AnswerExplanation, AnswerImage
 from nibt.results.answer_word import AnswerWord
 from nibt.results.attribution import image_fields
 from nibt.results.explanation import shortened
@@ -64,11 +64,13 @@ def explain_answer(
 
     Args:
         model: A loaded generator, or what ``load_generator`` takes: a name, a folder or a module.
-        image: The image; a string is a path or ``sample:NAME``. A list of images is for models that read several: the
-            map shows them side by side, and ``image_sums`` has the sum of each.
+        image: The image; a string is a path or ``sample:NAME``. A list of images is for models that read several, or
+            the frames of a video: the map shows them side by side, ``image_tables`` has the maps of each, and
+            ``image_sums`` their sums.
         prompt: The prompt, such as a question; empty for a model that takes none. A conversation is a list of messages
             as in Transformers, ``{"role": "user", "content": "..."}``. A content may also be a list of texts and of
-            places of images, ``{"type": "image"}``; the images themselves are those of ``image``.
+            places of images, ``{"type": "image"}``, or of one video, ``{"type": "video"}``; the images or frames
+            themselves are those of ``image``. A text with the model's video token makes them frames, too.
         answer: The answer that is explained. None lets the model write one, always with its most probable token.
         method: The method, as in ``explain``.
         variant: A variant of the method; None means that of its text, or ``default``.
@@ -112,7 +114,7 @@ def explain_answer(
     second = None if against_image is None else read_image(against_image)
     if second is not None:
         check_second(request, second, against, other_images)
-    several = len(request.images) > 1
+    several = len(request.images) > 1 or (isinstance(request.prompt, Conversation) and request.prompt.has_video)
     if several and other_images:
         raise BadOption(f"other_images takes the place of one image (got {len(request.images)}): leave it out")
     named = [f"{SAMPLE}{name}" for name in samples()] if other_images is None else as_list(other_images)
@@ -152,7 +154,7 @@ class _AnswerExplainer:
             raise BadInput(
                 f"{tokens.text!r} is compared with itself (got against={self.other_word!r}): give another word"
             )
-        others = [item for item in compared if item.digest != picture.digest]
+        others = [item for item in compared if item.digest != picture.digest and not picture.parts]
         probabilities = forced.probabilities(others)
         words: dict[int, AnswerWord] = {}
         batches = groups_of([None] * len(tokens.words), self.size)
@@ -176,7 +178,8 @@ class _AnswerExplainer:
             written=request.answer is None,
             prompt_words=forced.prompt_words,
             words=tuple(words[number] for number in range(len(tokens.words))),
-            images=tuple(image.source for image in picture.parts),
+            images=AnswerImage.parts_of(picture),
+            frames=forced.tower.frames,
             target={"name": "log_probability" if alternatives is None else "logit_difference", "options": options},
             method=record,
             model=generator.record(),

@@ -136,7 +136,8 @@ def attentions(
         image: The image, or a list of images that the model reads; a string is a path or ``sample:NAME``.
         prompt: The prompt, such as a question; empty for a model that takes none. A conversation is a list of messages
             as in Transformers, ``{"role": "user", "content": "..."}``. A content may also be a list of texts and of
-            places of images, ``{"type": "image"}``; the images themselves are those of ``image``.
+            places of images, ``{"type": "image"}``, or of one video, ``{"type": "video"}``; the images or frames
+            themselves are those of ``image``.
         answer: The answer. None lets the model write one, always with its most probable token.
         max_words: The largest number of words that the model writes; None means 30. It cannot be set with an answer.
         processor: The processor of a model in memory.

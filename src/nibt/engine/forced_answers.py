@@ -156,9 +156,16 @@ class AnswerRequest:
         read = prompt if isinstance(prompt, str) else Conversation.of(prompt, len(images))
         return cls(images, read, None if answer is None else read_words("answer", answer), most)
 
+    def is_video(self, tower: AnswerTower) -> bool:
+        """Return whether the images are frames of a video: the prompt has the place of one, or the model's token."""
+        if isinstance(self.prompt, Conversation):
+            return self.prompt.has_video
+        token = getattr(getattr(tower, "processor", None), "video_token", None)
+        return token is not None and token in self.prompt
+
     def forced(self, generator: Generator) -> ForcedAnswer:
         """Return the answer, which the model writes if it is not given, with what comes before it."""
-        tower, image = generator.answers.composed(self.images)
+        tower, image = generator.answers.composed(self.images, self.is_video(generator.answers))
         if isinstance(self.prompt, Conversation):
             for text in self.prompt.texts:
                 _check_pieces(text, tower, None)
@@ -262,7 +269,7 @@ def explained_words(
                 values[row],
                 {source: of_source.without for source, of_source in scores.items()},
                 at_blank[row],
-                grid.unfold(units["image"]),
+                cells_of(side.units).of_parts(grid.unfold(units["image"])),
                 units["prompt"],
                 units["earlier"],
                 sum(of_source.special for of_source in scores.values()),

@@ -189,7 +189,7 @@ class SegmentMethod(PlayerMethod):
         pixels = side.inputs.values[item]
         if pixels.ndim != 3:
             raise Unsupported(
-                f"units must be words or tower for a {type(side.tower).__name__}, which takes patches instead of an "
+                f"units must be words or tower for a {type(side.tower).__name__}, whose input is not the pixels of one "
                 "image"
             )
         if self.units != "segments" and not side.inputs.around:

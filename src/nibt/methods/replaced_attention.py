@@ -174,11 +174,9 @@ class NACLIP(LastBlockMethod, name="naclip"):
                 f"{record.key.shape[2]}): use clearclip, which has no neighborhood"
             )
         prior = torch.zeros(rows, rows, dtype=torch.float32, device="cpu")
-        grid = None if isinstance(cut.units, Words) else cells_of(cut.units)
-        while grid is not None:
+        for grid in () if isinstance(cut.units, Words) else cells_of(cut.units).layers:
             tokens = torch.tensor(grid.tokens, device="cpu")
             prior[tokens[:, None], tokens] = _neighborhood(grid, self.spread)
-            grid = grid.overview
         return weighted_values(record, self_weights(record, record.key, prior.to(cut.hidden.device)))
 
 

@@ -93,6 +93,8 @@ class AnswerTower(ImageTower, TextTower):
     """Whether the model reads a prompt."""
     generation: Literal["greedy", "model"] = "greedy"
     """Whether the model writes the most probable tokens of its logits, or as its own settings say."""
+    frames: int = 0
+    """The number of frames of a video that each map is of; 0 for images."""
     narrowed: frozenset[Source] = frozenset(SOURCES)
     """What is explained: what a blank input lacks."""
 
@@ -157,8 +159,10 @@ class AnswerTower(ImageTower, TextTower):
         tower.narrowed = frozenset(sources)
         return tower
 
-    def composed(self, images: Sequence[ImageInput]) -> tuple["AnswerTower", ImageInput]:
-        """Return the tower for a number of images, and the images as one; of several, what it sees, side by side."""
+    def composed(self, images: Sequence[ImageInput], video: bool = False) -> tuple["AnswerTower", ImageInput]:
+        """Return the tower for images, or for the frames of a video, and what it sees of them as one image."""
+        if video:
+            raise Unsupported("this model takes no video: explain each frame alone")
         if len(images) == 1:
             return self, images[0]
         raise Unsupported(f"this model takes one image (got {len(images)}): explain each alone")

@@ -69,7 +69,7 @@ class GITTower(DecoderAnswerTower):
 
     def _prepared(self, prompted: Prompted) -> Mapping[str, Tensor]:
         with float32_numbers(), TOKENIZER_LOCK:
-            pixels = self.processor(self.layout.images(prompted.image.pil_image), return_tensors="pt")["pixel_values"]
+            pixels = self.processor(self.layout.images(prompted.image), return_tensors="pt")["pixel_values"]
             words = self.tokenizer(prompted.prompt, add_special_tokens=False).input_ids
         ids = torch.tensor([[self.tokenizer.cls_token_id, *words]], device="cpu")  # without the end of a text
         return {"pixel_values": pixels, "input_ids": ids}

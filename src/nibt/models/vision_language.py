@@ -76,7 +76,7 @@ class VisionLanguage(Family, name="vision_language"):
         processor, prompt, layout = request.processor, values["image_prompt"], layout_of(request.processor)
 
         def encode(image: ImageInput) -> Mapping[str, Tensor]:
-            images = layout.images(image.pil_image)
+            images = layout.images(image)
             options = own_special_tokens(processor.tokenizer, prompt)
             return encoded(processor, processor(text=[prompt], images=images, return_tensors="pt", **options))
 

@@ -179,16 +179,3 @@ class Surroundings:
             start = (side - seen) // 2 - margin
             beyond += [-start, start + seen + 2 * margin - side]
         return F.pad(self.uncropped_pixels, beyond, value=preparation.blank)  # a negative number crops
-
-
-def side_by_side(images: Sequence[ImageInput], regions: Sequence[Region]) -> ImageInput:
-    """Return one image with a region of each of several, side by side and at one size."""
-    seen = [
-        image.pil_image.crop((round(left), round(top), round(left + width), round(top + height)))
-        for image, (left, top, width, height) in zip(images, regions, strict=True)
-    ]
-    size = max(image.width for image in seen), max(image.height for image in seen)
-    sheet = Image.new("RGB", (len(seen) * size[0], size[1]))
-    for number, image in enumerate(seen):
-        sheet.paste(image.resize(size), (number * size[0], 0))
-    return ImageInput(sheet, " + ".join(image.source for image in images), parts=tuple(images))

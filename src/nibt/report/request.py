@@ -33,7 +33,7 @@ def question(result: Shown) -> str:
         if result.target["name"] == "difference":
             more = "more" if sum(word.value for word in result.words) >= 0 else "less"
             named = f"{_quoted(result.answer)} a {more} likely answer to {_quoted(result.prompt)}"
-            first, second = result.images
+            first, second = (image.source for image in result.images)
             return f"Why is {named} with {first} than with {_other_image(first, second)}?"
         if not result.written:
             return f"What makes {_quoted(result.answer)} a likely answer to {_quoted(result.prompt)}{_rather(result)}?"

@@ -2,23 +2,26 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
+from nibt.data.images import ImageInput, ImagePart, side_by_side
 from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput, check_names
 from nibt.results.answer_word import AnswerWord
-from nibt.results.base import ResultOfImage
+from nibt.results.attribution import image_fields
+from nibt.results.base import OfImage, ResultOfImage
 from nibt.results.explanation import Explanation, method_text, shortened
 from nibt.results.pixels import over_image
-from nibt.results.records import SCHEMA, MethodRecord, TargetRecord
+from nibt.results.records import SCHEMA, MethodRecord, TargetRecord, few_pixels
 from nibt.types import SOURCES
 
-_CHANGES = frozenset({*SOURCES, "joint", "difference", "gap"})
+_CHANGES = frozenset({*SOURCES, "frame", "joint", "difference", "gap"})
 """The columns of an answer that have a sign; those of log-probabilities are negative."""
 _ROUNDING = 1e-3
 _ADDS_UP = 0.5  # of the change of the target: a larger gap means scores of another unit
@@ -38,6 +41,22 @@ def change_image(
     return replace(result, sides={**result.sides, side: replace(result.sides[side], **changes)})
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AnswerImage(OfImage):
+    """One of several images of an answer, with the attributes of ``OfImage``.
+
+    Attributes:
+        shape: The rows and columns of its map.
+    """
+
+    shape: Annotated[tuple[int, int], AfterValidator(few_pixels)]
+
+    @classmethod
+    def parts_of(cls, picture: ImageInput) -> "tuple[AnswerImage, ...]":
+        """Return the images that one shows side by side; none for a single image."""
+        return tuple(cls(**image_fields(image), region=region, shape=shape) for image, region, shape in picture.parts)
+
+
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class AnswerExplanation(ResultOfImage):
     """An explanation of an answer: a table of its words, with the scores of patches, prompt words and earlier words.
@@ -53,7 +72,9 @@ class AnswerExplanation(ResultOfImage):
         target: The target: ``log_probability``, ``logit_difference`` from a named alternative, or ``difference`` of the
             log-probabilities with two images.
         method: The method with its resolved options.
-        images: The names of several images, whose maps are side by side in equal parts of the grid; empty for one.
+        images: Several images, whose maps are side by side in the grid, from its first row on; empty for one.
+        frames: If ``images`` are frames of a video, the number of frames that each map is of, which the model merges;
+            else 0.
     """
 
     kind: ClassVar[str] = "answer"
@@ -66,12 +87,28 @@ class AnswerExplanation(ResultOfImage):
     words: tuple[AnswerWord, ...]
     target: TargetRecord
     method: MethodRecord
-    images: tuple[str, ...] = ()
+    images: tuple[AnswerImage, ...] = ()
+    frames: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _with_images(self) -> "AnswerExplanation":
+        """Add the image that shows several, if all of plain data are still at their sources and unchanged."""
+        images = [image.input for image in self.images if image.input is not None]
+        if not images or len(images) < len(self.images):
+            return self
+        parts = [ImagePart(image, each.region, each.shape) for image, each in zip(images, self.images, strict=True)]
+        return replace(self, input=side_by_side(parts))
 
     def __post_init__(self) -> None:
         if not self.words:
             raise BadInput("words must have at least one word of the answer (got none)")
         shape = self.words[0].grid.shape
+        shapes = [image.shape for image in self.images] or [tuple(shape)]
+        expected = max(rows for rows, _ in shapes), sum(columns for _, columns in shapes)
+        if tuple(shape) != expected:
+            raise BadInput(
+                f"the maps of {len(shapes)} images must have {expected} cells side by side (got {tuple(shape)})"
+            )
         for number, word in enumerate(self.words):
             lengths = word.grid.shape, len(word.prompt), len(word.earlier)
             if lengths != (shape, len(self.prompt_words), number):
@@ -99,9 +136,24 @@ class AnswerExplanation(ResultOfImage):
             raise BadInput(f"the scores of word {number} are too large to be added")
 
     @property
+    def image_tables(self) -> tuple[Float[Tensor, "word row column"], ...]:
+        """The maps of each image, in its own rows and columns: a map for each word."""
+        shapes = [image.shape for image in self.images] or [self.table.shape[1:]]
+        tables = self.table.split([columns for _, columns in shapes], -1)
+        return tuple(table[:, :rows] for table, (rows, _) in zip(tables, shapes, strict=True))
+
+    @property
+    def image_names(self) -> tuple[str, ...]:
+        """The headings of the images: ``image 1`` or, of a video whose frames the model merges, ``frame 1-2``."""
+        if not self.frames:
+            return tuple(f"image {number}" for number in range(1, 1 + len(self.images)))
+        firsts = range(1, 1 + self.frames * len(self.images), self.frames)
+        return tuple(f"frame {first}" + (f"-{first + self.frames - 1}" if self.frames > 1 else "") for first in firsts)
+
+    @property
     def image_sums(self) -> Float[Tensor, "word image"]:
         """The sum of the scores of each image for each word: which image the word comes from."""
-        return torch.stack([part.sum((1, 2)) for part in self.table.chunk(max(1, len(self.images)), -1)], 1)
+        return torch.stack([table.sum((1, 2)) for table in self.image_tables], 1)
 
     @property
     def adds_up(self) -> bool:
@@ -134,7 +186,7 @@ class AnswerExplanation(ResultOfImage):
             columns["baseline"] = [word.at_blank for word in words]
         for name in sources:
             if name == "image" and self.images:
-                columns |= {f"image {place}": sums for place, sums in enumerate(self.image_sums.T.tolist(), 1)}
+                columns |= dict(zip(self.image_names, self.image_sums.T.tolist(), strict=True))
             else:
                 columns[name] = [word.shares[name] for word in words]
         if len(sources) > 1:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nibt.data.images import ImageInput, Region
+from nibt.data.images import ImageInput, ImagePart, Region, side_by_side
 from nibt.data.units import SequenceUnits, Units, Word, cells_of
 from nibt.errors import BadInput, CannotLoad, Unsupported
 from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, forced_inputs
@@ -17,10 +17,10 @@ from nibt.models._request import Request
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.prompts import own_special_tokens
-from nibt.models._vision_language.tiles import encoded, layout_of
+from nibt.models._vision_language.several import SeveralLayout, VideoLayout
+from nibt.models._vision_language.tiles import encoded, layout_of, layout_of_frames
 from nibt.models._vision_language.towers import DecoderPixels, Network, apart, decoder_of, image_token_id, preparing
 from nibt.preprocessing.captions import TOKENIZER_LOCK, in_words, words_by_offsets
-from nibt.preprocessing.images import side_by_side
 from nibt.types import Embedding, Hidden
 
 _WITHOUT_TEMPLATE = ("PaliGemma", "Florence2")
@@ -58,24 +58,70 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         self.root, self.network, self.layout = network.root, network, layout
         self.processor, self.tokenizer = processor, tokenizer or processor.tokenizer
 
-    def composed(self, images: Sequence[ImageInput]) -> tuple[AnswerTower, ImageInput]:
-        if len(images) == 1 or not self.layout.takes_several:
+    @property
+    def token(self) -> Any:
+        """The token of the processor for an image or a video, which it replaces by as many as the model reads."""
+        return getattr(self.processor, f"{self.layout.medium}_token", None)
+
+    def composed(self, images: Sequence[ImageInput], video: bool = False) -> tuple[AnswerTower, ImageInput]:
+        if video:
+            return self._of_video(images)
+        if len(images) == 1:
             return super().composed(images)
-        tower = copy(self)
-        tower.images = len(images)
-        notes = tuple(dict.fromkeys(note for image in images for note in self.layout.notes(image)))
-        return tower, replace(side_by_side(images, [self.layout.region(image) for image in images]), notes=notes)
+        tower, layout = copy(self), self.layout.several
+        tower.images, tower.layout = layout.company, layout
+        alone = [tower._alone(image) for image in images]
+        places = [rows[: len(rows) // layout.company] for rows in map(self.places, alone)]
+        tower.images, tower.layout = len(images), SeveralLayout(layout, alone, places)
+        notes = tuple(dict.fromkeys(note for image in images for note in layout.notes(image)))
+        parts = [*map(ImagePart, images, map(layout.region, images), tower.layout.shapes)]
+        return tower, replace(side_by_side(parts), notes=notes)
+
+    def _alone(self, image: ImageInput) -> Inputs:
+        """Return the inputs of one of several images."""
+        prompted = Prompted(image, "")
+        values = self._prepared(prompted)
+        return self._inputs_of(values, prompted, len(values["input_ids"][0]))
+
+    def _of_video(self, frames: Sequence[ImageInput]) -> tuple[AnswerTower, ImageInput]:
+        """Return the tower for the frames of a video, and the first of those that it merges as one image."""
+        if any(frame.size != frames[0].size for frame in frames):
+            sizes = ", ".join(
+                dict.fromkeys(f"{width} x {height}" for width, height in (frame.size for frame in frames))
+            )
+            raise BadInput(f"the frames of a video must have one size (got {sizes} pixels): resize them")
+        tower, layout = copy(self), layout_of_frames(self.processor)
+        tower.layout = several = VideoLayout(layout, frames)
+        values = tower._prepared(Prompted(frames[0], ""))
+        ids = {"input_ids": values["input_ids"]}
+        several.divide(values, tower.places(Inputs(ids["input_ids"], ids)), self.example.to(self.dtype))
+        tower.images, tower.frames = len(several.shapes), several.merged
+        notes = [note for frame in frames for note in layout.notes(frame)]
+        if several.merged > 1:
+            notes.append(f"the model merges each {several.merged} frames: their map is drawn over the first of them")
+        if len(frames) % several.merged:
+            notes.append("the model reads the last frame repeatedly, to merge it")
+        shown = frames[:: several.merged]
+        parts = [*map(ImagePart, shown, map(layout.region, shown), several.shapes)]
+        return tower, replace(side_by_side(parts), notes=tuple(dict.fromkeys(notes)))
+
+    def places(self, inputs: Inputs) -> tuple[int, ...]:
+        if self.layout.medium == "image":
+            return super().places(inputs)
+        video = inputs.extra["input_ids"][0] == self.tokenizer.convert_tokens_to_ids(self.token)
+        return tuple(video.nonzero()[:, 0].tolist()) or super().places(inputs)  # GLM-4V reads frames as images
 
     def chat(self, prompt: str) -> str:
         """Return the text of a prompt with an image: that of the chat template, or the image token with the prompt.
 
         A prompt that has the image token is the whole text.
         """
-        if self.processor.image_token in prompt:
+        count = self.images if self.layout.medium == "image" else 1
+        if self.token in prompt:
             return prompt
         if not getattr(self.processor, "chat_template", None):
-            return f"{self.processor.image_token * self.images}{prompt}"
-        content = [{"type": "image"}] * self.images + [{"type": "text", "text": prompt}]
+            return f"{self.token * count}{prompt}"
+        content = [{"type": self.layout.medium}] * count + [{"type": "text", "text": prompt}]
         return self.conversation([{"role": "user", "content": content}])
 
     def conversation(self, turns: Sequence[Mapping[str, Any]]) -> str:
@@ -85,18 +131,20 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
 
     def _prepared(self, prompted: Prompted) -> Mapping[str, Tensor]:
         """Return what the model's processor makes of an image with its prompt."""
-        image, token, text = prompted.image, self.processor.image_token, self.chat(prompted.prompt)
-        if prompted.prompt.count(token) not in (0, self.images):
+        image, token, text, medium = prompted.image, self.token, self.chat(prompted.prompt), self.layout.medium
+        count = self.images if medium == "image" else 1
+        if prompted.prompt.count(token) not in (0, count):
             raise BadInput(
-                f"the prompt may have the model's image token {token!r} once for each image, and there is "
-                f"{self.images} (got {prompted.prompt.count(token)})"
+                f"the prompt may have the model's {medium} token {token!r} once for each {medium}, and there is "
+                f"{count} (got {prompted.prompt.count(token)})"
             )
         if token not in text:
-            raise CannotLoad("the model's prompt has no image token: save the processor with its chat template")
-        with preparing(image), TOKENIZER_LOCK:
-            images = [one for part in image.parts or (image,) for one in self.layout.images(part.pil_image)]
-            images, options = [images] if image.parts else images, own_special_tokens(self.processor.tokenizer, text)
-            output = self.processor(text=[text], images=images, return_tensors="pt", **options)
+            raise CannotLoad(f"the model's prompt has no {medium} token: save the processor with its chat template")
+        with preparing(image, self.layout.frames), TOKENIZER_LOCK:
+            images, options = self.layout.images(image), own_special_tokens(self.processor.tokenizer, text)
+            if medium == "video":
+                options = {**options, "do_sample_frames": False}
+            output = self.processor(text=[text], **{f"{medium}s": images}, return_tensors="pt", **options)
         width, height = image.size
         return {"image_sizes": torch.tensor([[height, width]], device="cpu"), **encoded(self.processor, output)}
 
@@ -134,8 +182,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             output = self.tokenizer(text, return_offsets_mapping=True, **own_special_tokens(self.tokenizer, text))
         start = self.chat(_MARK).find(_MARK)  # since the words of the prompt may be those of the template, too
         start = start if start >= 0 and text.startswith(prompt, start) else text.rfind(prompt)
-        after, token = start + len(prompt), getattr(self.processor, "image_token", None)
-        around = texts or (prompt.split(token) if token else [prompt])
+        after = start + len(prompt)
+        around = texts or (prompt.split(self.token) if self.token else [prompt])
         for part in reversed([part for part in around if part.strip()]):
             start = text.rfind(part, 0, after)
             rows = [
@@ -221,16 +269,17 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             pixels,
             {name: value[None].to(pixels.device) for name, value in extra.items()},
             regions=(Region(0.0, 0.0, *map(float, image.size)) if image.parts else self.layout.region(image),),
-            notes=((*notes, *self._prompt_notes(prompted.prompt)),),
+            notes=((*notes, *([] if prompted.texts else self._prompt_notes(prompted.prompt))),),
         )
 
     def _prompt_notes(self, prompt: str) -> list[str]:
         """Return a note on a prompt that is not put into a chat template."""
-        token, has_template = (getattr(self.processor, name, None) for name in ("image_token", "chat_template"))
+        token, has_template = self.token, getattr(self.processor, "chat_template", None)
         if token is None or type(self.processor).__name__.startswith(_WITHOUT_TEMPLATE):
             return []
         if token in prompt:
-            note = "the prompt has the model's image token, so it is used as it is, without the chat template"
+            name = f"{self.layout.medium} token"
+            note = f"the prompt has the model's {name}, so it is used as it is, without the chat template"
             return [note] if has_template else []
         if has_template:
             return []
@@ -265,7 +314,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         explained, has_image = inputs.words.explained.to(inputs.values.device), "image" in self.narrowed
         image = b"" if has_image else inputs.values.cpu().float().numpy().tobytes()
         texts = inputs.extra["input_ids"][0].tolist(), inputs.extra["rows"].tolist()
-        key = (str(texts), explained.cpu().numpy().tobytes(), inputs.values.shape, image)
+        key = (str(texts), explained.cpu().numpy().tobytes(), inputs.values.shape, self.layout.shapes, image)
         nothing = partial(self.blank_inputs, inputs) if has_image else lambda: inputs
         return self._blank_state(
             key, nothing, layer, partial(self.blend_to_padding, (~explained[:, self.offset :]).float())

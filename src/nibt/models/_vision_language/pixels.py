@@ -6,12 +6,11 @@ processor gives and the model takes, without arithmetic.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from nibt.data.images import ImageInput, Region
@@ -23,15 +22,24 @@ from nibt.preprocessing.images import crop_notes
 
 
 class Layout(ABC):
-    """The layout of the pixels of one image."""
+    """The layout of the pixels of one image, or of several."""
 
+    medium: Literal["image", "video"] = "image"  # what the processor is given
+    frames = 0  # of a video
+    merged = 1  # frames of a video that have one map
     shiftable = True  # the values of a tower are one image
-    takes_several = False  # whether the values may be images of one size, side by side
+    shapes: tuple[tuple[int, int], ...] = ()  # the rows and columns of each of several images
+    company = 1  # how many images a processor is given to prepare one of several
     names: tuple[str, ...] = ()  # of what the model takes besides the pixels, as the processor gives it
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
         self.blank = blank_value(processor)
+
+    @property
+    def several(self) -> "Layout":
+        """The layout of each of several images."""
+        return self
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the pixels of one image, and what else the model needs of it, from what the processor gives."""
@@ -43,7 +51,7 @@ class Layout(ABC):
 
     @abstractmethod
     def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
-        """Return the grid of the cells of an image, or of several side by side."""
+        """Return the grid of the cells."""
 
     def extent(self, inputs: Inputs) -> tuple[int, int]:
         """Return the height and the width of the image in pixels."""
@@ -58,9 +66,9 @@ class Layout(ABC):
         """Return the warnings about how an image was read and resized."""
         return image.notes
 
-    def images(self, image: Image.Image) -> Any:
+    def images(self, image: ImageInput) -> Any:
         """Return the images of one prompt as the processor takes them."""
-        return [image]
+        return [image.pil_image]
 
     def weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
         """Return a weight per pixel in the layout of the inputs."""
@@ -69,8 +77,6 @@ class Layout(ABC):
 
 class SquareLayout(Layout):
     """One image of a fixed size, as in PaliGemma and LLaVA."""
-
-    takes_several = True
 
     def __init__(self, processor: Any) -> None:
         super().__init__(processor)
@@ -84,21 +90,12 @@ class SquareLayout(Layout):
     def notes(self, image: ImageInput) -> tuple[str, ...]:
         return crop_notes(image, self.region(image))
 
-    def images(self, image: Image.Image) -> Any:
-        return [self.preparation.resized_strip(image)]
-
-    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the pixels: (channel, height, width)."""
-        images = encoded["pixel_values"]
-        return torch.cat(tuple(images), -1), counted(images)
-
-    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
-        return {"pixel_values": apart(inputs)}
+    def images(self, image: ImageInput) -> Any:
+        return [self.preparation.resized_strip(image.pil_image)]
 
     def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
-        of_one = len(places) // count_of(inputs)
-        side = round(of_one**0.5)
-        return beside(Grid(side, of_one // side, places=places), inputs)
+        side = round(len(places) ** 0.5)
+        return ordered(Grid(side, len(places) // side, places=places))
 
 
 class RowsLayout(Layout):
@@ -121,28 +118,22 @@ class PatchLayout(Layout):
     Patches are in the order of blocks of ``merge`` x ``merge`` patches, which the model merges to one token.
     """
 
-    takes_several = True
-
-    def __init__(self, processor: Any, nested: bool = False) -> None:
+    def __init__(self, processor: Any, nested: bool = False, still: bool = True) -> None:
         super().__init__(processor)
-        self.nested = nested
+        self.nested, self.still = nested, still
         self.patch, self.merge = processor.patch_size, processor.merge_size
-        self.frames = processor.temporal_patch_size  # a still image is repeated
+        self.merged = processor.temporal_patch_size  # a still image is repeated
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the pixels, (channel, height, width), and the grid."""
+        """Return the pixels, (channel, height, width), and the grid; frames are further channels."""
         shape = encoded["image_grid_thw"]
-        if (shape != shape[0]).any():
-            raise Unsupported(
-                "the model divides the images into grids of different sizes, which is not supported: give images of "
-                "one size"
-            )
         rows, columns = self._cells(shape)
         patches = encoded["pixel_values"].reshape(
-            len(shape), rows, columns, self.merge, self.merge, -1, self.frames, self.patch, self.patch
+            rows, columns, self.merge, self.merge, -1, self.merged, self.patch, self.patch
         )
-        images = patches[:, :, :, :, :, :, 0].permute(5, 1, 3, 6, 0, 2, 4, 7)
-        return images.reshape(len(images), rows * self.unit, -1), {"image_grid_thw": shape[0], **counted(shape)}
+        kept = patches[:, :, :, :, :, :1] if self.still else patches
+        image = kept.flatten(4, 5).permute(4, 0, 2, 5, 1, 3, 6)
+        return image.reshape(len(image), rows * self.unit, -1), {"image_grid_thw": shape[0]}
 
     @property
     def unit(self) -> int:
@@ -150,24 +141,23 @@ class PatchLayout(Layout):
         return self.merge * self.patch
 
     def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
-        """Return the patches of all images, one image after the other, and the grids."""
-        values = apart(inputs)
-        batch, channels, height, width = values.shape
+        """Return the patches and the grid."""
+        batch, channels, height, width = inputs.values.shape
         rows, columns = height // self.unit, width // self.unit
-        image = values.reshape(batch, channels, rows, self.merge, self.patch, columns, self.merge, self.patch)
+        image = inputs.values.reshape(batch, channels, rows, self.merge, self.patch, columns, self.merge, self.patch)
         patches = image.permute(0, 2, 5, 3, 6, 1, 4, 7)[:, :, :, :, :, :, None]
-        repeated = patches.expand(*patches.shape[:6], self.frames, *patches.shape[7:])
+        repeated = patches.expand(*patches.shape[:6], self.merged if self.still else 1, *patches.shape[7:])
         flat = repeated.reshape(batch, rows * columns * self.merge**2, -1)
         return {
             "pixel_values": flat if self.nested else flat.flatten(0, 1),
-            "image_grid_thw": inputs.extra["image_grid_thw"].repeat_interleave(count_of(inputs), 0),
+            "image_grid_thw": inputs.extra["image_grid_thw"],
         }
 
     def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
-        return beside(Grid(*self._cells(inputs.extra["image_grid_thw"]), places=places), inputs)
+        return ordered(Grid(*self._cells(inputs.extra["image_grid_thw"]), places=places))
 
     def _cells(self, shape: Tensor) -> tuple[int, int]:
-        """Return the rows and columns of merged patches of the first image."""
+        """Return the rows and columns of merged patches."""
         rows, columns = (int(count) // self.merge for count in shape[0, 1:])
         return rows, columns
 
@@ -203,8 +193,8 @@ class TileLayout(Layout):
 
     shiftable = False
 
-    def images(self, image: Image.Image) -> Any:
-        return [[image]]  # a list for each prompt
+    def images(self, image: ImageInput) -> Any:
+        return [[image.pil_image]]  # a list for each prompt
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the tiles, their number in rows and columns, and which of their pixels are padding."""
@@ -252,28 +242,6 @@ class TileLayout(Layout):
         if inputs.values.shape[1] > rows * columns:
             tiles = torch.cat([tiles, F.interpolate(keep[:, None], (height, width), mode="area")], 1)
         return tiles[:, :, None]
-
-
-def counted(images: Tensor) -> dict[str, Tensor]:
-    """Return what the inputs need of several images that are side by side: their number."""
-    return {} if len(images) == 1 else {"images": torch.tensor(len(images), device="cpu")}
-
-
-def count_of(inputs: Inputs) -> int:
-    """Return the number of images that are side by side."""
-    return int(inputs.extra["images"][0]) if "images" in inputs.extra else 1
-
-
-def apart(inputs: Inputs) -> Tensor:
-    """Return the images of a batch, those of an item one after the other: (image, channel, height, width)."""
-    return torch.stack(inputs.values.chunk(count_of(inputs), -1), 1).flatten(0, 1)
-
-
-def beside(grid: Grid, inputs: Inputs) -> Grid:
-    """Return the grid of all images side by side; the places of an image follow those of the image before."""
-    count = count_of(inputs)
-    places = torch.tensor(grid.places, device="cpu").view(count, grid.rows, grid.columns).transpose(0, 1)
-    return ordered(Grid(grid.rows, count * grid.columns, places=tuple(places.flatten().tolist())))
 
 
 def flat_patches(images: Float[Tensor, "batch channel height width"], side: int, count: int) -> Tensor:

@@ -22,6 +22,7 @@ from nibt.models._vision_language.pixels import (
     SquareLayout,
     TileLayout,
     flat_patches,
+    ordered,
 )
 
 _TILE = re.compile(r"<(?:\|img_)?row_(\d+)_col_(\d+)\|?>")
@@ -104,6 +105,10 @@ class AnyResolutionLayout(Layout):
         self.pinpoints = processor.image_processor.image_grid_pinpoints
 
     @property
+    def several(self) -> Layout:
+        return PaddedTileLayout(self.processor) if hasattr(self.processor, "vision_aspect_ratio") else self
+
+    @property
     def tile(self) -> int:
         """The side of a tile in pixels."""
         images = self.processor.image_processor
@@ -180,6 +185,34 @@ class AnyResolutionLayout(Layout):
         return torch.cat([overview, tiles.transpose(2, 3).flatten(1, 2)], 1)[:, :, None]
 
 
+class PaddedTileLayout(AnyResolutionLayout):
+    """One of several images of LLaVA-OneVision: one tile, to which it is padded, and a token that is no cell."""
+
+    company = 2  # since an image alone is divided
+
+    def images(self, image: ImageInput) -> Any:
+        return [[image.pil_image] * self.company]
+
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        tiles, extra = super().values(encoded)
+        return tiles[0], extra
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        sizes = inputs.extra["image_sizes"]
+        counts = torch.full_like(sizes[:, 0], self.company)
+        return {"pixel_values": inputs.values[:, None], "image_sizes": sizes, "batch_num_images": counts}
+
+    def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
+        return ordered(Grid(self.side, self.side, places=places[:-1]))
+
+    extent, weights = Layout.extent, Layout.weights
+
+    def region(self, image: ImageInput) -> Region:
+        side = max(image.size)
+        left, top = ((edge - side) // 2 for edge in image.size)
+        return Region(float(left), float(top), float(side), float(side))
+
+
 class FlatTileLayout(TileLayout):
     """Tiles and, last, an overview of another shape, as flattened patches with padding, as in LFM2-VL.
 
@@ -249,6 +282,18 @@ def layout_of(processor: Any, nested: bool = False) -> Layout:
     if hasattr(images, "merge_size"):
         return PatchLayout(images, nested)
     return TileLayout(images) if hasattr(images, "do_image_splitting") else SquareLayout(images)
+
+
+def layout_of_frames(processor: Any) -> Layout:
+    """Return the layout of the frames of a video that a processor gives together."""
+    videos = getattr(processor, "video_processor", None)
+    if hasattr(videos, "merge_size"):
+        return PatchLayout(videos, still=False)
+    if videos is None or not hasattr(processor.image_processor, "image_grid_pinpoints"):
+        raise Unsupported(
+            "this model takes no video that nibt can explain: give the frames as images, with their places"
+        )
+    return SquareLayout(videos)
 
 
 def encoded(processor: Any, output: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

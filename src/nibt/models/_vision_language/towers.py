@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nibt.data.images import ImageInput
 from nibt.data.units import Units
 from nibt.errors import BadInput, Unsupported
+from nibt.models._failures import line
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import Tower, first_of, part
 from nibt.models._trace import Cut, Inputs
@@ -162,16 +163,20 @@ _PROMPT = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 
 
 @contextmanager
-def preparing(image: ImageInput) -> Iterator[None]:
+def preparing(image: ImageInput, frames: int = 0) -> Iterator[None]:
     """Convert what a processor raises for an image that it cannot prepare, such as one with an aspect ratio of 200."""
     try:
         with float32_numbers():
             yield
     except ValueError as error:
         width, height = image.size
+        named, advice = f"image {image.source!r} of {width} x {height} pixels", "crop it"
+        if frames:
+            named, advice = f"video of {frames} frames of {width} x {height} pixels", "give more or larger frames"
+        elif image.parts:
+            named, advice = f"images {image.source!r:.300} together", "give images of one size, or explain each alone"
         raise BadInput(
-            f"the model's processor cannot prepare the image {image.source!r} of {width} x {height} pixels "
-            f"({error}): crop it, or use another model"
+            f"the model's processor cannot prepare the {named} ({line(error)}): {advice}, or use another model"
         ) from error
 
 

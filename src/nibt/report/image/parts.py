@@ -45,7 +45,8 @@ def present(image: ImageInput | None, source: str) -> ImageInput:
     except NibtError as error:
         if " + " in source:  # of several images, whose names are joined
             raise BadInput(
-                "an answer about several images is stored without them: draw it before, or explain it again"
+                f"of the images {source!r:.300}, some are no longer there or were changed since they were explained: "
+                "restore them, or explain them again"
             ) from error
         raise BadInput(f"the image {source!r} is no longer there: restore it, or explain it again") from error
     raise BadInput(f"the image {source!r} was changed since it was explained: explain it again, or restore it")
