@@ -23,7 +23,7 @@ GRIDS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "glm4v
 TILES = ("llava_next", "llava_next_video", "llava_onevision", "internvl", "idefics3", "smolvlm", "aya_vision")
 TILES = (*TILES, "cohere2_vision", "lfm2_vl", "lfm2_vl_whole")
 KINDS = (*WHOLE, *GRIDS, *TILES)
-FAST = ["qwen2_vl", "internvl"]
+FAST = ["qwen2_vl"]
 ALONE = ("git", "blip_caption", "florence_2")
 
 
