@@ -13,7 +13,7 @@ from rich.text import Text
 
 from nibt.cli.terminal import Terminal
 from nibt.registry import available, find
-from nibt.report.certificate import QUESTIONS, certificate, span, threshold
+from nibt.report.certificate import QUESTIONS, certificate, moved_by, span, threshold
 from nibt.report.colors import DEFAULT, Appearance, ink_on
 from nibt.report.request import Shown, Worded, ranked_noun, runs, sentence, side_title, similarity_name, target_line
 from nibt.results.answer import AnswerExplanation, is_change
@@ -201,6 +201,13 @@ def show_audit(audit: Audit) -> None:
         console.print(table)
         if number == 8 and audit.unknown_nouns:
             console.print(f"{len(audit.unknown_nouns)} unknown: {shortened(audit.unknown_nouns)}", style="dim")
+    if audit.against:
+        console.print(Text(f"\nDifference from {audit.against['id']}", style="bold"))
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for row in audit.differences:
+            means = f"{row.value:.3f}, {row.against:.3f}"
+            table.add_row(row.verdict, row.method, row.side, row.about, means, moved_by(row))
+        console.print(table)
     for note in audit.notes:
         console.print(f"note: {note}", style="yellow")
     certified = certificate(audit)

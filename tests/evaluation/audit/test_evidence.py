@@ -8,7 +8,7 @@ import pytest
 import nibt
 from nibt.data.objects import Object
 from nibt.data.pair import Pair
-from nibt.evaluation.audit.evidence import LEAST_IMAGES, evidence_checks, least_inside
+from nibt.evaluation.audit.evidence import LEAST_IMAGES, Evidence
 from nibt.evaluation.maps import Map
 from nibt.results.audit import Audit, Check
 from tests import tiny
@@ -50,7 +50,7 @@ def checks(grids: list[np.ndarray], words: tuple[float, ...] = (-1, -1, 1), **ch
     ]
     texts = [Map(np.array(words, float), WORDS) for _ in grids]
     pairs = [pair(**each) for each in of_each]  # pyright: ignore
-    detected = evidence_checks(model, pairs, "nib", [Map(one, region=region) for one in grids], texts)
+    detected = Evidence.of(model, pairs, [Map(one, region=region) for one in grids], texts).checks("nib")
     return {check.name: check for check in detected if check.question == 9}
 
 
@@ -132,8 +132,9 @@ def test_pairs_are_sorted_by_what_is_inside() -> None:
     places = [CENTER, ..., CORNER, np.s_[3:4, 3:5]]
     pairs = [pair() for _ in places] + [pair(objects=())]
     region = model.image.prepare([IMAGE]).regions[0]
-    actual = least_inside(model, pairs, [Map(grid(place), region=region) for place in (*places, CORNER)])
-    assert actual == [2, 1, 0, 3, 4]
+    images = [Map(grid(place), region=region) for place in (*places, CORNER)]
+    evidence = Evidence.of(model, pairs, images, [Map(np.ones(3), WORDS) for _ in images])
+    assert evidence.worst("inside") == [2, 1, 0, 3, 4]
 
 
 def test_maps_of_few_cells_have_no_border() -> None:
