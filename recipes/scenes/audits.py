@@ -102,7 +102,7 @@ def measure(options):
 COMPARED = {"one": ("honest", "mark", "text", "background"), "mark": ("mark", "honest")}
 COMPARED |= {"text": ("text",), "background": ("background",)}
 """Models that are compared with ``scenes``, by the shortcut of the pairs."""
-FEW, EXCHANGES = 64, 500
+FEW, EXCHANGES = 64, 200
 
 
 def sliced(runner, first, last):
@@ -165,7 +165,8 @@ def report_against(options):
     names = ["maps image", "inside image", "border image", "fixed_place image", "maps text", "words text", "similarity"]
     print(f"| model | pairs | {' | '.join(names)} | 64 pairs: moved |\n|{'---|' * (len(names) + 3)}")
     for key, record in records.items():
-        rows = {f"{row['name']} {row['side']}".strip(): row for row in record["values"][str(options.count)][0]}
+        most = max(record["values"], key=int)
+        rows = {f"{row['name']} {row['side']}".strip(): row for row in record["values"][most][0]}
         cells = [
             f"{rows[name]['difference']:+.2f} [{rows[name]['low']:+.2f}, {rows[name]['high']:+.2f}]"
             f"{' *' * (rows[name]['p_holm'] < 0.05)}"

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from nibt.cli.terminal import Terminal
 from nibt.registry import available, find
-from nibt.report.certificate import QUESTIONS, certificate, moved_by, span, threshold
+from nibt.report.certificate import ADVICE, QUESTIONS, certificate, moved_by, span, threshold
 from nibt.report.colors import DEFAULT, Appearance, ink_on
 from nibt.report.request import Shown, Worded, ranked_noun, runs, sentence, side_title, similarity_name, target_line
 from nibt.results.answer import AnswerExplanation, is_change
@@ -199,6 +199,9 @@ def show_audit(audit: Audit) -> None:
             verdict = Text(check.verdict, style=_VERDICT_STYLES[check.verdict])
             table.add_row(verdict, check.method, check.side, check.about, span(check), Text(threshold(check), "dim"))
         console.print(table)
+        for name in dict.fromkeys(check.name for check in checks if check.verdict != "pass"):
+            if name in ADVICE:
+                console.print(f"{name.replace('_', ' ')}: {ADVICE[name]}", style="dim")
         if number == 8 and audit.unknown_nouns:
             console.print(f"{len(audit.unknown_nouns)} unknown: {shortened(audit.unknown_nouns)}", style="dim")
     if audit.against:

@@ -28,9 +28,11 @@ class Question:
     bad: str
 
 
-_ENTRIES = load_toml(files("nibt.report") / "questions.toml")["questions"]
-QUESTIONS = {number: Question(**entry) for number, entry in enumerate(_ENTRIES, 1)}
+_TEXTS = load_toml(files("nibt.report") / "questions.toml")
+QUESTIONS = {number: Question(**entry) for number, entry in enumerate(_TEXTS["questions"], 1)}
 """The questions of an audit in the order of the page, by their numbers in ``Check.question``."""
+ADVICE: Mapping[str, str] = _TEXTS["advice"]
+"""What to do with the pairs that are shown for a check that does not pass, by its name."""
 
 
 @dataclass(frozen=True)

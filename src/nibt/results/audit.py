@@ -114,7 +114,7 @@ class Example:
             height.
         maps: The signed maps by name, rows x columns.
         words: The words with their signed scores, by name.
-        check: The check whose worst pairs, or the difference whose largest ones, have this one; empty for others.
+        check: The check that has this pair among its worst ones, or ``maps`` if it moved; empty for others.
         value: The value of this pair there.
     """
 

@@ -162,7 +162,7 @@ def _audited(
         tuple(sorted(checks, key=lambda check: (check.method or "~", check.question))),
         tuple(curves),
         tuple(scores.scores()),
-        tuple(runner.examples()),
+        (*runner.examples(), *runner.finds(checks)),
         tuple(runner.notes),
         quick,
         unknown_nouns,

@@ -1,6 +1,6 @@
 """Questions 1 to 4: how maps change with the weights, the caption, the image, the wording, and the seed."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -11,7 +11,7 @@ from nibt.data.pair import Pair
 from nibt.engine.batches import BatchCache
 from nibt.errors import BadInput
 from nibt.evaluation.audit.checks import checks_of
-from nibt.evaluation.audit.evidence import Evidence
+from nibt.evaluation.audit.evidence import SIDE_OF, Evidence
 from nibt.evaluation.audit.randomization import cascade
 from nibt.evaluation.maps import Map, maps, spearman, ssim
 from nibt.evaluation.statistics import interval
@@ -213,6 +213,18 @@ class AuditRunner:
                     {name: kept[place] for name, kept in self.kept[str(method), side].items()} for side in SIDES
                 )
                 yield example(str(method), self.pairs[index], image_maps, text_maps)
+
+    def finds(self, checks: Iterable[Check]) -> Iterator[Example]:
+        """Yield up to ten pairs for each check of question 9 that does not pass, the worst first."""
+        for check in checks:
+            if check.name in SIDE_OF and check.verdict != "pass":
+                evidence = self.evidence[check.method]
+                values = evidence.values[check.name]
+                for index in evidence.worst(check.name)[:FINDS]:
+                    if np.isfinite(values[index]):
+                        images, texts = ({"evidence": self.unchanged[check.method, side][index]} for side in SIDES)
+                        find = example(check.method, self.pairs[index], images, texts)
+                        yield replace(find, check=check.name, value=float(values[index]))
 
     def _maps(self, pairs: Sequence[Pair], method: MethodSpec, side: Modality, seed: int | None = None) -> list[Map]:
         cache = self.cache if pairs is self.pairs else None
