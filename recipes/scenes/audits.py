@@ -102,7 +102,7 @@ def measure(options):
 COMPARED = {"one": ("honest", "mark", "text", "background"), "mark": ("mark", "honest")}
 COMPARED |= {"text": ("text",), "background": ("background",)}
 """Models that are compared with ``scenes``, by the shortcut of the pairs."""
-FEW, EXCHANGES = 64, 200
+FEW, EXCHANGES = 64, 500
 
 
 def sliced(runner, first, last):
