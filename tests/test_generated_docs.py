@@ -141,6 +141,7 @@ def test_index_has_types_values_and_true_defaults_of_options(generate: ModuleTyp
         ("explain", "--compare"),
     } | {
         ("answer", "--against"),
+        ("audit", "--against"),
         ("bench", "--device"),
         ("calibrate", "--captions"),
     }, "state the default in the help, as Default: VALUE. or Required."

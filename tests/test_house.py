@@ -37,6 +37,7 @@ NOT_YET_RENAMED: set[str] = {
 PUBLIC_VERBS = {
     "engine/answers.py": {"explain_answer"},
     "engine/explain.py": {"compare", "explain"},
+    "evaluation/audit/__init__.py": {"audit"},
     "evaluation/measure.py": {"measure"},
     "evaluation/roar/__init__.py": {"roar"},
     "jobs/run.py": {"batch"},

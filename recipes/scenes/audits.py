@@ -2,13 +2,17 @@
 
     OMP_NUM_THREADS=1 python recipes/scenes/audits.py measure --models MODELS --out RUN [--count 1000] [--part 0/2]
     python recipes/scenes/audits.py report --out RUN    # prints the table of docs/guides/audit.md
+    python recipes/scenes/audits.py measure --against --models MODELS --out RUN --count 200    # and report --against
 
 The models are those of ``reasons.py``. An audit sees pairs as a user has them: the shortcut names the noun of the
 caption, and the object is there. Each pair is explained once; audits of ``AUDITS`` pairs are of pairs in a row, without
 overlap. A false alarm is a check that fails on a model without a shortcut, also on pairs that have one. With ``--seed
-0``, scenes are those on which thresholds were chosen.
+0``, scenes are those on which thresholds were chosen. With ``--against``, models are compared with ``scenes`` on pairs
+with and without their shortcut. If maps of both models are exchanged at random, nothing may have moved.
 """
 
+import copy
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +26,13 @@ from nibt.data.objects import Object
 from nibt.data.pair import Pair
 from nibt.datasets.scenes import Scenes
 from nibt.datasets.scenes.drawing import NOUNS
-from nibt.evaluation.audit.evidence import evidence_checks
+from nibt.evaluation.audit.against import compared
+from nibt.evaluation.audit.evidence import Evidence, _labels, _shares, fixed_place
+from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.maps import maps
-from nibt.evaluation.statistics import interval
+from nibt.evaluation.statistics import interval, paired_test
 from nibt.methods.base import SIDES
+from nibt.records import plain_data
 from nibt.registry import MethodSpec
 
 AUDITS = (24, 64, 200)
@@ -67,9 +74,13 @@ def settings(options):
     ]
 
 
+def seed_of(options):
+    return UNSEEN + 7 if options.seed else CHOOSING
+
+
 def measure(options):
     torch.set_num_threads(1)
-    path, seed = options.out / f"audits-{options.part}.jsonl", UNSEEN + 7 if options.seed else CHOOSING
+    path, seed = options.out / f"audits-{options.part}.jsonl", seed_of(options)
     for number, (name, kind, count) in enumerate(settings(options)):
         key = f"{name}|{kind}"
         if number % options.parts != options.part or key in stored(path):
@@ -81,11 +92,91 @@ def measure(options):
         for size in AUDITS:
             for first in range(0, count - size + 1, size):
                 part = slice(first, first + size)
-                checks = evidence_checks(model, pairs[part], options.method, *(side[part] for side in explained))
+                checks = Evidence.of(model, pairs[part], *(side[part] for side in explained)).checks(options.method)
                 one = {check.name: (check.verdict, check.value) for check in checks}
                 values.setdefault(str(size), []).append(one)
         kept(path, {"key": key, "values": values})
         print(key, *map(rate, values.values()), flush=True)
+
+
+COMPARED = {"one": ("honest", "mark", "text", "background"), "mark": ("mark", "honest")}
+COMPARED |= {"text": ("text",), "background": ("background",)}
+"""Models that are compared with ``scenes``, by the shortcut of the pairs."""
+FEW, EXCHANGES = 64, 500
+
+
+def sliced(runner, first, last):
+    """A copy of a runner that has some of the pairs."""
+    new, part = copy.copy(runner), slice(first, last)
+    new.pairs, new.unchanged = runner.pairs[part], {key: each[part] for key, each in runner.unchanged.items()}
+    new.reworded = {key: each[part] for key, each in runner.reworded.items()}
+    new.evidence = {
+        method: Evidence.of(runner.model, new.pairs, *(new.unchanged[method, side] for side in SIDES))
+        for method in runner.evidence
+    }
+    return new
+
+
+def ran(source, pairs, method):
+    """The maps of a model, and those for two wordings of the first pairs."""
+    runner = AuditRunner(nibt.load_model(source), pairs, [MethodSpec(method)], 0, BATCH)
+    few = sliced(runner, 0, FEW)
+    list(few.wording(2))
+    missing = np.full(len(pairs) - FEW, np.nan)
+    runner.reworded = {key: np.concatenate([each, missing]) for key, each in few.reworded.items()}
+    return runner
+
+
+def alarms(runners, method, draws):
+    """How often the fixed place moves if the maps of both models are exchanged in half of the pairs."""
+    labels, grids = (
+        _labels(runners[0].pairs),
+        [[_shares(one.scores) for one in each.unchanged[method, "image"]] for each in runners],
+    )
+    found = 0
+    for _ in range(EXCHANGES):
+        swap = draws.integers(2, size=FEW)
+        mixed = [[grids[which ^ of][item] for item, of in enumerate(swap)] for which in (0, 1)]
+        found += paired_test(*(fixed_place(each, labels)[0] for each in mixed)) < 0.05
+    return found
+
+
+def measure_against(options):
+    torch.set_num_threads(1)
+    path, draws = options.out / f"against-{options.part}.jsonl", np.random.default_rng(0)
+    for kind, names in COMPARED.items():
+        missing = [name for name in names if f"{name}|{kind}" not in stored(path)]
+        pairs = pairs_of(kind, options.count, seed_of(options)) if missing else []
+        scenes = missing and ran("scenes", pairs, options.method)
+        for name in missing:
+            runners, values = (ran(options.models / f"{name}-1", pairs, options.method), scenes), {}
+            for size in (FEW, options.count):
+                for first in range(0, options.count - size + 1, size):
+                    parts = [sliced(runner, first, first + size) for runner in runners]
+                    values.setdefault(str(size), []).append([plain_data(row) for row in compared(parts)[0]])
+            few = [sliced(runner, 0, FEW) for runner in runners]
+            kept(path, {"key": f"{name}|{kind}", "values": values, "alarms": alarms(few, options.method, draws)})
+            print(name, kind, flush=True)
+
+
+def report_against(options):
+    print(f"{machine()}; scenes of seed {seed_of(options)}\n")
+    records = collect(options.out, "against")
+    names = ["maps image", "inside image", "border image", "fixed_place image", "maps text", "words text", "similarity"]
+    print(f"| model | pairs | {' | '.join(names)} | 64 pairs: moved |\n|{'---|' * (len(names) + 3)}")
+    for key, record in records.items():
+        most = max(record["values"], key=int)
+        rows = {f"{row['name']} {row['side']}".strip(): row for row in record["values"][most][0]}
+        cells = [
+            f"{rows[name]['difference']:+.2f} [{rows[name]['low']:+.2f}, {rows[name]['high']:+.2f}]"
+            f"{' *' * (rows[name]['p_holm'] < 0.05)}"
+            for name in names
+        ]
+        few = [row for rows in record["values"][str(FEW)][:1] for row in rows if row["p_holm"] < 0.05]
+        counts = Counter(f"{row['name']} {row['side']}".strip() for row in few)
+        moved = ", ".join(f"{name} {counts[name]}" for name in names if counts[name])
+        print(f"| {' | '.join([*key.split('|'), *cells, moved])} |")
+    print("fixed place, exchanged:", [record["alarms"] / EXCHANGES for record in records.values()])
 
 
 def failing(audits):
@@ -105,7 +196,7 @@ def report(options):
     groups = {kind: [(kind, kind)] for kind in SHORTCUTS}
     groups["honest"] = [key for key in records if key[1] in WITHOUT]
     groups["honest, pairs with a shortcut"] = [key for key in records if key[0] in HONEST and key[1] not in WITHOUT]
-    print(f"{machine()}; scenes of seed {UNSEEN + 7 if options.seed else CHOOSING}\n")
+    print(f"{machine()}; scenes of seed {seed_of(options)}\n")
     heads = ["model", *CHECKS, *(f"{size} pairs: fails" for size in AUDITS), "passes"]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for name, keys in groups.items():
@@ -121,12 +212,14 @@ def report(options):
 def extend(parser):
     parser.add_argument("--models", type=Path, help="measure: the folder of the models, KIND-1")
     parser.add_argument("--method", default="nib")
+    parser.add_argument("--against", action="store_true", help="compare models with scenes")
     parser.add_argument("--seed", type=int, default=1, help="0 for the scenes on which thresholds were chosen")
 
 
 def main():
     options = parse_arguments(__doc__, extend)
-    measure(options) if options.what == "measure" else report(options)
+    both = (measure_against, report_against) if options.against else (measure, report)
+    both[options.what == "report"](options)
 
 
 if __name__ == "__main__":

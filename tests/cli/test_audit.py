@@ -1,6 +1,8 @@
 """Tests of ``nibt.cli.evaluation``."""
 
 import json
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,22 @@ def test_audit_writes_a_page_and_a_json_file(
     assert sorted(path.name for path in Path().glob("mine*")) == ["mine.html", "mine.json"]
 
 
+@pytest.mark.slow
+def test_audit_against_a_copy_of_the_model_finds_no_difference(run: Run, folder: Path, clip_folder: Path) -> None:
+    shutil.copytree(clip_folder, "before")
+    arguments = ("audit", f"folder:{folder}", "-m", clip_folder, "--quick", "--method", "ones")
+    code, out, err = run(*arguments, "--against", "before")
+    assert code == 0, err
+    assert "Difference from before" in out
+    assert "Nothing: no evidence of a difference." in out
+    (page, file) = sorted(path for path in Path().glob("*.html")) + sorted(path for path in Path().glob("*.json"))
+    assert page.stem == file.stem == "audit-clip-folder-data.ones.quick.against-before"
+    audit = Audit.load(file)
+    assert {row.difference for row in audit.differences} == {0.0}
+    assert audit.checks == audit.against_checks
+    assert f"{shlex.quote(str(clip_folder))} --count 8 --method ones --quick --against before" in " ".join(out.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -61,6 +79,8 @@ def test_audit_writes_a_page_and_a_json_file(
         (["scenes", "-o", "x"], 2, "must end in the name of a format"),
         (["scenes", "-o", "x.png"], 2, "(got audits)"),
         (["scenes", "-o", "nowhere/x.html"], 1, "does not exist"),
+        (["scenes", "--against", "nowhere"], 1, "there is no model 'nowhere'"),
+        (["scenes", "--against", ""], 2, "must not be empty"),
     ],
 )
 def test_audit_rejects_bad_arguments(

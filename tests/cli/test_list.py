@@ -33,13 +33,6 @@ def test_list_describes_methods(run: Run) -> None:
             assert text in line, name
 
 
-@pytest.mark.parametrize("kind", ["methods", "models", "targets", "metrics"])
-def test_list_prints_names_only(run: Run, kind: str) -> None:
-    code, out, _ = run("list", kind, "--names")
-    assert code == 0
-    assert out.split("\n")[:-1] == available(kind)
-
-
 def test_list_describes_data_sets(capsys: pytest.CaptureFixture[str]) -> None:
     from nibt.cli.main import main
 

@@ -451,6 +451,7 @@ AUDIT_CHANGES: dict[str, tuple[object, ...]] = {
     "seed": ("--seed", "1"),
     "quick": ("--quick", "--count", "24"),
     "data": ("--count", "9"),
+    "against": ("--against", "scenes"),
 }
 
 
@@ -458,8 +459,11 @@ AUDIT_CHANGES: dict[str, tuple[object, ...]] = {
 def audit_by_hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An audit without its computations."""
 
-    def audit(model: Model, pairs: Any, methods: Any, *, seed: int, quick: bool, data: Any, **_: Any) -> Audit:
-        return Audit(model.record(), data, tuple(methods), seed, 0.0, {}, (), (), (), quick=quick)
+    def audit(
+        model: Model, pairs: Any, methods: Any, *, against: Model | None, seed: int, quick: bool, data: Any, **_: Any
+    ) -> Audit:
+        other = against and against.record()
+        return Audit(model.record(), data, tuple(methods), seed, 0.0, {}, (), (), (), quick=quick, against=other)
 
     monkeypatch.setattr("nibt.evaluation.audit.audit", audit)
     return

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from nibt.cli.terminal import Terminal
 from nibt.registry import available, find
-from nibt.report.certificate import QUESTIONS, certificate, span, threshold
+from nibt.report.certificate import ADVICE, QUESTIONS, certificate, moved_by, span, threshold
 from nibt.report.colors import DEFAULT, Appearance, ink_on
 from nibt.report.request import Shown, Worded, ranked_noun, runs, sentence, side_title, similarity_name, target_line
 from nibt.results.answer import AnswerExplanation, is_change
@@ -199,8 +199,18 @@ def show_audit(audit: Audit) -> None:
             verdict = Text(check.verdict, style=_VERDICT_STYLES[check.verdict])
             table.add_row(verdict, check.method, check.side, check.about, span(check), Text(threshold(check), "dim"))
         console.print(table)
+        for name in dict.fromkeys(check.name for check in checks if check.verdict != "pass"):
+            if name in ADVICE:
+                console.print(f"{name.replace('_', ' ')}: {ADVICE[name]}", style="dim")
         if number == 8 and audit.unknown_nouns:
             console.print(f"{len(audit.unknown_nouns)} unknown: {shortened(audit.unknown_nouns)}", style="dim")
+    if audit.against:
+        console.print(Text(f"\nDifference from {audit.against['id']}", style="bold"))
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for row in audit.differences:
+            means = f"{row.value:.3f}, {row.against:.3f}"
+            table.add_row(row.verdict, row.method, row.side, row.about, means, moved_by(row))
+        console.print(table)
     for note in audit.notes:
         console.print(f"note: {note}", style="yellow")
     certified = certificate(audit)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,6 +58,10 @@ class DataOptions(OptionGroup, panel="Data"):
 class AuditOptions(OverwriteOptions):
     """The extent of the audit, and its files."""
 
+    against: Annotated[
+        str | None,
+        Option(metavar="MODEL", help="Another model, such as the one before fine-tuning: shows what moved."),
+    ] = None
     quick: Annotated[bool, Option("--quick", help="Fewer pairs, stages and wordings.")] = False
     strict: Annotated[bool, Option("--strict", help="Exit with 1 if a check fails.")] = False
     out: Annotated[
@@ -77,7 +81,7 @@ def audit(model: EvaluatedModelOptions, data: DataOptions, methods: MethodsOptio
 
     Prints the checks with their verdicts (pass, warn, fail), and writes a page and a JSON file. With the model scenes
     and 24 pairs it takes about a minute on one core. In general, it needs about 25 explanations and 200 forward passes
-    per pair.
+    per pair. --against takes twice the time.
     """
     from nibt.cli.console import show_audit
     from nibt.evaluation.audit import audit as run
@@ -87,9 +91,15 @@ def audit(model: EvaluatedModelOptions, data: DataOptions, methods: MethodsOptio
     from nibt.results.records import require_same_file
 
     name_suffix = suffix(
-        *(methods.method or []), **set_options(count=data.count, quick=output.quick, seed=data.seed or None)
+        *(methods.method or []),
+        **set_options(
+            count=data.count,
+            quick=output.quick,
+            seed=data.seed or None,
+            against=model_name(output.against) or output.against,
+        ),
     )
-    inputs = input_paths(model.model, data.data)
+    inputs = input_paths(model.model, output.against, data.data)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, inputs, (".html", ".json"))
     name, _, folder = data.data.partition(":")
     short = slug(f"{name}-{Path(folder).resolve().name}" if folder else name)
@@ -100,12 +110,15 @@ def audit(model: EvaluatedModelOptions, data: DataOptions, methods: MethodsOptio
         raise BadOption(f"--count must be at least {LEAST_PAIRS} (got {count}): with fewer, the intervals are too wide")
     opened = open_data(data, count)
     pairs, record = read_pairs(opened, count, quiet)
-    loaded = model.loaded(quiet)
+    loaded, *other = [
+        replace(model, model=name).loaded(quiet) for name in (model.model, output.against) if name is not None
+    ]
     images = [row.image for row in opened.records(lambda place: place < count) if row is not None]
     paths = [target.path for target in targets]
     check_targets(paths, input_paths([image for image in images if isinstance(image, str)]), output.overwrite)
     if output.out and not output.overwrite:
-        request = audit_request(loaded.record(), record, methods.texts, data.seed, output.quick)
+        compared = other[0].record() if other else None
+        request = audit_request(loaded.record(), record, methods.texts, data.seed, output.quick, compared)
         for path in paths:
             require_same_file(path, request)
     with show_progress("auditing", quiet) as on_progress:
@@ -114,6 +127,7 @@ def audit(model: EvaluatedModelOptions, data: DataOptions, methods: MethodsOptio
             pairs,
             data=record,
             methods=methods.texts,
+            against=other[0] if other else None,
             seed=data.seed,
             quick=output.quick,
             on_progress=on_progress,

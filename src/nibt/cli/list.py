@@ -20,16 +20,15 @@ def list_parts(
     name: Annotated[
         str | None, typer.Argument(help="One of them: print what it is for, its options, its cost and its source.")
     ] = None,
-    names: Annotated[bool, typer.Option("--names", help="Print only the names, one per line.")] = False,
 ) -> None:
     """List methods, models, targets, metrics, data sets, file formats, sample images or plans, or describe one."""
     if name is not None:
         say(_page(kind, name))
-    elif kind == "methods" and not names:
+    elif kind == "methods":
         from nibt.cli.console import methods
 
         methods()
-    elif kind == "models" and not names:
+    elif kind == "models":
         from nibt.models._failures import embedded, embedded_generators
 
         say(
@@ -44,7 +43,7 @@ others     {THE_PAPERS}   a model on the Hugging Face hub (this is the paper's)
     else:
         lines = _lines(kind)
         width = max(map(len, lines), default=0)
-        say("\n".join(name if names else f"{name:{width}}   {about}".rstrip() for name, about in lines.items()))
+        say("\n".join(f"{name:{width}}   {about}".rstrip() for name, about in lines.items()))
 
 
 _FACTS = {"Forward passes of each view": "cost", "Source": "paper"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nibt.io import load_toml
 from nibt.registry import available, find
-from nibt.results.audit import VERDICTS, Audit, Check, MetricMean
+from nibt.results.audit import VERDICTS, Audit, Check, MetricMean, ModelDifference
 
 _FEW = 24  # pairs, the default
 _OF_PAIRS = ("dataset", "folder", "path", "count", "seed", "options", "pairs", "pairs_hash")  # not options of the data
@@ -28,9 +28,11 @@ class Question:
     bad: str
 
 
-_ENTRIES = load_toml(files("nibt.report") / "questions.toml")["questions"]
-QUESTIONS = {number: Question(**entry) for number, entry in enumerate(_ENTRIES, 1)}
+_TEXTS = load_toml(files("nibt.report") / "questions.toml")
+QUESTIONS = {number: Question(**entry) for number, entry in enumerate(_TEXTS["questions"], 1)}
 """The questions of an audit in the order of the page, by their numbers in ``Check.question``."""
+ADVICE: Mapping[str, str] = _TEXTS["advice"]
+"""What to do with the pairs that are shown for a check that does not pass, by its name."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,33 @@ def certificate(audit: Audit) -> Certificate:
         + (f" With fewer than {_FEW} pairs, the intervals below are wide." if pairs < _FEW else "")
     )
     named = {HEADINGS[verdict]: sentences for verdict, sentences in sections.items() if sentences}
+    named |= _compared(audit, Path(audit.against["id"]).name) if audit.against else {}
     return Certificate(checked, named, _command(audit))
+
+
+def _compared(audit: Audit, against: str) -> dict[str, list[str]]:
+    """Return what moved, and which verdicts differ from those of the model ``against``, in plain words by heading."""
+    moved = [
+        f"{_of(row)}: {row.value:.3g}, {'equal maps' if row.name == 'maps' else against} {row.against:.3g} "
+        f"(difference {moved_by(row)})"
+        for row in audit.differences
+        if row.verdict == "moved"
+    ]
+    former = {(check.name, check.method, check.side): check.verdict for check in audit.against_checks}
+    now = [(check, former.get((check.name, check.method, check.side), check.verdict)) for check in audit.checks]
+    verdicts = [f"{_of(check)}: {check.verdict}, {against} {was}" for check, was in now if check.verdict != was]
+    sections = {f"What moved against {against}": moved or ["Nothing: no evidence of a difference."]}
+    return sections | ({f"Other verdicts than those of {against}": verdicts} if verdicts else {})
+
+
+def _of(row: Check | ModelDifference) -> str:
+    return f"{row.about} ({row.method}, {row.side})" if row.method else row.about
+
+
+def moved_by(row: ModelDifference) -> str:
+    """Return a difference with its interval and p value."""
+    p = "p < 0.001" if row.p_holm < 0.001 else f"p {row.p_holm:.2g}"
+    return f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}], {p}"
 
 
 def span(check: Check | MetricMean) -> str:
@@ -107,6 +135,7 @@ def _command(audit: Audit) -> str:
     words += ["--seed", str(audit.seed)] if audit.seed else []
     words += [word for method in audit.methods if audit.methods != ("nib",) for word in ("--method", method)]
     words += ["--quick"] if audit.quick else []
+    words += ["--against", audit.against["id"]] if audit.against else []
     for option, value in changed.items():
         words += ["-D", f"{option}={','.join(map(str, value)) if isinstance(value, list | tuple) else value}"]
     for option in ("dtype", "device"):

@@ -15,6 +15,7 @@ from nibt.types import ModelRecord
 
 Verdict = Literal["pass", "warn", "fail"]
 VERDICTS: tuple[Verdict, ...] = ("pass", "warn", "fail")
+_ALPHA = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +114,8 @@ class Example:
             height.
         maps: The signed maps by name, rows x columns.
         words: The words with their signed scores, by name.
+        check: The check that has this pair among its worst ones, or ``maps`` if it moved; empty for others.
+        value: The value of this pair there.
     """
 
     method: str
@@ -121,6 +124,46 @@ class Example:
     region: tuple[float, float, float, float]
     maps: Mapping[str, list[list[float]]]
     words: Mapping[str, list[tuple[str, float]]]
+    check: str = ""
+    value: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ModelDifference(Serializable):
+    """The mean difference of the audited model and the model it is compared with, pair by pair.
+
+    Attributes:
+        name: What is compared: ``similarity``, ``maps``, or a check of question 9.
+        method: The method; empty for the similarity.
+        side: The side; empty for the similarity.
+        value: The mean over pairs of the audited model; for ``maps``, the correlation of the maps of both models.
+        against: The mean of the other model; for ``maps`` 1, as of equal maps.
+        difference: The mean of the first minus the second.
+        low: The lower end of its 95 % interval.
+        high: The upper end.
+        count: The number of pairs that have both values.
+        p_holm: The p value of Wilcoxon's signed-rank test, with Holm's correction over all differences. Maps are
+            compared with those of one model for other wordings of the caption.
+        about: A description of what is compared.
+    """
+
+    name: str
+    method: str
+    side: str
+    value: float
+    against: float
+    difference: float
+    low: float
+    high: float
+    count: int
+    p_holm: float
+    about: str
+
+    @computed_field
+    @property
+    def verdict(self) -> Literal["moved", "no evidence"]:
+        """``moved`` if ``p_holm`` is below 0.05."""
+        return "moved" if self.p_holm < _ALPHA else "no evidence"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -137,10 +180,14 @@ class Audit(Result):
         checks: The checks, in the order of the page.
         curves: The curves of the randomization checks.
         scores: The mean metrics of methods and controls.
-        examples: A few pairs with their maps: those with the least positive score on the named objects, if known.
+        examples: A few pairs with their maps: those with the least positive score on the named objects, if known; up
+            to ten for each check of question 9 that does not pass; and up to ten whose maps moved most.
         notes: Warnings.
         quick: Whether the audit used fewer pairs and draws.
         unknown_nouns: The everyday nouns that the model does not know.
+        against: The model it is compared with, and its hashes.
+        against_checks: The checks of that model.
+        differences: What moved between both models.
     """
 
     kind: ClassVar[str] = "audit"
@@ -159,6 +206,9 @@ class Audit(Result):
     notes: tuple[str, ...] = ()
     quick: bool = False
     unknown_nouns: tuple[str, ...] = ()
+    against: ModelRecord | None = None
+    against_checks: tuple[Check, ...] = ()
+    differences: tuple[ModelDifference, ...] = ()
 
     def _lines(self) -> Iterator[str]:
         yield f"Audit of {self.model.get('id')}: {self.verdict}"
@@ -167,9 +217,12 @@ class Audit(Result):
         for check in self.checks:
             if check.verdict == "fail":
                 yield f"  {check.verdict}: {check.about} ({check.method} {check.side})".rstrip()
+        for row in self.differences:
+            if row.verdict == "moved":
+                yield f"  moved: {row.about} ({row.method} {row.side}) {row.difference:+.3f}"
 
     def request(self) -> JsonObject:
-        return audit_request(self.model, self.data, self.methods, self.seed, self.quick)
+        return audit_request(self.model, self.data, self.methods, self.seed, self.quick, self.against)
 
     def count(self, verdict: Verdict) -> int:
         """Return the number of checks with that verdict."""
@@ -183,7 +236,12 @@ class Audit(Result):
 
 
 def audit_request(
-    model: ModelRecord, data: Mapping[str, Any], methods: Sequence[str], seed: int, quick: bool
+    model: ModelRecord,
+    data: Mapping[str, Any],
+    methods: Sequence[str],
+    seed: int,
+    quick: bool,
+    against: ModelRecord | None = None,
 ) -> JsonObject:
     """Return the request of an audit as plain data; equal requests give equal numbers."""
     return {
@@ -193,4 +251,5 @@ def audit_request(
         "methods": list(methods),
         "seed": seed,
         "quick": quick,
+        **({"against": dict(against)} if against else {}),
     }

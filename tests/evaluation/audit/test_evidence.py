@@ -1,5 +1,6 @@
 """Tests of ``nibt.evaluation.audit.evidence``, on maps that are known by construction."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,11 +9,15 @@ import pytest
 import nibt
 from nibt.data.objects import Object
 from nibt.data.pair import Pair
-from nibt.evaluation.audit.evidence import LEAST_IMAGES, evidence_checks, least_inside
+from nibt.evaluation.audit.evidence import LEAST_IMAGES, SIDE_OF, Evidence
+from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.maps import Map
+from nibt.registry import MethodSpec
+from nibt.report.certificate import ADVICE
+from nibt.report.html.audit import page
 from nibt.results.audit import Audit, Check
 from tests import tiny
-from tests.helpers import noise_pairs
+from tests.helpers import check_page, noise_pairs
 
 pytest.importorskip("scipy", reason="an audit has intervals")
 
@@ -50,7 +55,7 @@ def checks(grids: list[np.ndarray], words: tuple[float, ...] = (-1, -1, 1), **ch
     ]
     texts = [Map(np.array(words, float), WORDS) for _ in grids]
     pairs = [pair(**each) for each in of_each]  # pyright: ignore
-    detected = evidence_checks(model, pairs, "nib", [Map(one, region=region) for one in grids], texts)
+    detected = Evidence.of(model, pairs, [Map(one, region=region) for one in grids], texts).checks("nib")
     return {check.name: check for check in detected if check.question == 9}
 
 
@@ -132,17 +137,43 @@ def test_pairs_are_sorted_by_what_is_inside() -> None:
     places = [CENTER, ..., CORNER, np.s_[3:4, 3:5]]
     pairs = [pair() for _ in places] + [pair(objects=())]
     region = model.image.prepare([IMAGE]).regions[0]
-    actual = least_inside(model, pairs, [Map(grid(place), region=region) for place in (*places, CORNER)])
-    assert actual == [2, 1, 0, 3, 4]
+    images = [Map(grid(place), region=region) for place in (*places, CORNER)]
+    evidence = Evidence.of(model, pairs, images, [Map(np.ones(3), WORDS) for _ in images])
+    assert evidence.worst("inside") == [2, 1, 0, 3, 4]
 
 
 def test_maps_of_few_cells_have_no_border() -> None:
     assert checks([np.ones((2, 2))] * MANY).keys() == {"inside", "fixed_place", "words"}
 
 
-def test_audit_without_objects_is_saved_with_the_checks_that_it_has() -> None:
+def test_pairs_of_checks_that_do_not_pass_are_the_worst_ones() -> None:
+    pairs = [replace(pair(), image=tiny.image(64, 64, seed), caption=f"{CAPTION} {seed}") for seed in range(12)]
+    runner = AuditRunner(tiny.model("clip"), pairs, [MethodSpec("random")], 0, 16)
+    evidence = runner.evidence["random"]
+    detected = list(evidence.checks("random"))
+    examples = list(runner.finds([replace(check, passes=math.inf, better="higher") for check in detected]))
+    assert {example.check for example in examples} == set(SIDE_OF)
+    for name in SIDE_OF:
+        values = [example.value for example in examples if example.check == name]
+        assert len(values) == 10
+        assert values == sorted(values, reverse=name != "inside"), name  # pyright: ignore
+        find, worst = next(one for one in examples if one.check == name), evidence.worst(name)[0]
+        assert (find.caption, find.method) == (pairs[worst].caption, "random")
+        assert find.value == evidence.values[name][worst]
+        assert find.maps.keys() == find.words.keys() == {"evidence"}
+    passing = [replace(check, passes=-9, fails=-99, better="higher", low=0.0) for check in detected]
+    assert list(runner.finds(passing)) == []
+
+
+def test_audit_without_objects_is_saved_and_shows_pairs_with_what_to_do() -> None:
     audit = nibt.audit(tiny.model("clip"), noise_pairs(8), "ones", quick=True)
-    detected = {check.name: check for check in audit.checks if check.question == 9}
-    assert detected.keys() == {"border", "fixed_place", "words"}
-    assert [detected[name].value for name in ("border", "fixed_place")] == pytest.approx([1, 1])
     assert Audit.from_json(audit.to_json()) == audit
+    detected = {check.name: check.value for check in audit.checks if check.question == 9}
+    assert detected.keys() == {"border", "fixed_place", "words"}
+    assert [detected[name] for name in ("border", "fixed_place")] == pytest.approx([1, 1])
+    shown = {example.check for example in audit.examples} - {""}
+    failing = {check.name for check in audit.checks if check.question == 9 and check.verdict != "pass"}
+    assert shown == failing == {"border", "words"}
+    text = check_page(page(audit))
+    for name in SIDE_OF:
+        assert (ADVICE[name] in text) == (name in shown), name

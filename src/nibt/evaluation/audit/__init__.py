@@ -1,11 +1,12 @@
 """The audit of a model and its explanations: nine questions, answered by checks with a verdict each.
 
 ``runner`` answers questions 1 to 4, ``randomization`` changes the weights of a copy of the model for question 1,
-``checks`` answers questions 5 to 8, and ``evidence`` question 9.
+``checks`` answers questions 5 to 8, ``evidence`` question 9, and ``against`` compares two models.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -13,8 +14,8 @@ from nibt.data.pair import Pair, image_text_pairs, pairs_hash
 from nibt.engine.spec import resolve
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation import CONTROLS
+from nibt.evaluation.audit.against import check_against, compared
 from nibt.evaluation.audit.checks import LEAST_PAIRS, MetricScores, discrimination_checks, vocabulary_check
-from nibt.evaluation.audit.evidence import evidence_checks
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.maps import named_methods
 from nibt.methods.base import SIDES
@@ -36,6 +37,7 @@ def audit(
     pairs: Sequence[Pair | tuple[Any, ...]],
     methods: str | Sequence[str] = "nib",
     *,
+    against: ModelSource | None = None,
     seed: int = 0,
     quick: bool = False,
     batch_size: int = 16,
@@ -52,6 +54,8 @@ def audit(
         model: A loaded model, or what ``load_model`` takes.
         pairs: At least 8 pairs of an image and its right caption, or tuples of both.
         methods: Names of methods, with or without a variant (``nib:paper``).
+        against: Another model, such as the one before fine-tuning, which is audited on the same pairs: the result says
+            what moved between both. This takes twice the time.
         seed: The seed of all random draws.
         quick: Use fewer stages of randomization, fewer wordings, coarser deletion and insertion curves, and only the
             control ``random``.
@@ -63,7 +67,8 @@ def audit(
         The checks, curves, scores of metrics, and examples.
 
     Raises:
-        BadInput: There are fewer than 8 pairs, or all have the same caption or the same image.
+        BadInput: There are fewer than 8 pairs, or all have the same caption or the same image; or ``against`` is the
+            audited model.
         BadOption: There are no methods, or the seed is negative.
         UnknownName: No method or variant has that name.
         Unsupported: A package is missing, the model lacks what a method needs, or its weights changed during the audit.
@@ -86,52 +91,78 @@ def audit(
             f"an audit needs at least {LEAST_PAIRS} pairs (got {len(pairs)}): with fewer, its intervals are too wide"
         )
     started = time.perf_counter()
-    model = load_model(model)
-    hash_before = model.renewed(anew=True).weights_hash
-    runner = AuditRunner(model, pairs, specs, seed, batch_size)
+    models = [load_model(each) for each in (model, against) if each is not None]
+    if against is not None:
+        check_against(*models)
     controls = [MethodSpec(name) for name in CONTROLS[: 1 if quick else None]]
     stages = QUICK_STAGES if quick else STAGES
     # of randomization: nothing, the head, the groups of blocks, and the stem
-    randomized = sum(min(stages, model.tower(side).depth) + 3 for side in SIDES)
-    total, begun = 5 + len(controls) + len(specs) + randomized, count()
+    randomized = sum(min(stages, each.tower(side).depth) + 3 for each in models for side in SIDES)
+    total, begun = (5 + len(controls) + len(specs)) * len(models) + randomized, count()
 
     def steps(step: str) -> None:
         report(Progress(next(begun), total, step))
 
-    checks: list[Check] = []
-    for method in map(str, specs):
-        checks += evidence_checks(model, pairs, method, *(runner.unchanged[method, side] for side in SIDES))
+    # a model that lacks what a method needs is an error before the other one is audited
+    hashes = [each.renewed(anew=True).weights_hash for each in models]
+    runners = [AuditRunner(each, pairs, specs, seed, batch_size) for each in models]
+    data = data or {"pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
+    audits = [_audited(runner, controls, data, quick, steps) for runner in runners]
+    for each, hash_before in zip(models, hashes, strict=True):
+        if each.renewed(anew=True).weights_hash != hash_before:
+            raise Unsupported(
+                f"the weights of {each.id} changed during the audit: do not train a model while it is audited"
+            )
+    result = audits[0]
+    if against is not None:
+        differences, moved = compared(runners)
+        result = replace(
+            result,
+            against=audits[1].model,
+            against_checks=audits[1].checks,
+            differences=tuple(differences),
+            examples=(*result.examples, *moved),
+        )
+    return replace(result, seconds=time.perf_counter() - started)
+
+
+def _audited(
+    runner: AuditRunner,
+    controls: list[MethodSpec],
+    data: Mapping[str, Any],
+    quick: bool,
+    steps: Callable[[str], None],
+) -> Audit:
+    """Return the audit of one model."""
+    model, pairs, specs, seed = runner.model, runner.pairs, list(runner.methods), runner.seed
+    checks: list[Check] = [check for method, each in runner.evidence.items() for check in each.checks(method)]
     steps("the caption, the image")
     checks += runner.other_side()
     steps("the wording")
     checks += runner.wording(_QUICK_TEMPLATES if quick else _TEMPLATES)
     steps("the seed")
     checks += runner.seeds()
-    scores = MetricScores(model, pairs, seed, batch_size, QUICK_LEVELS if quick else LEVELS, runner.cache)
+    scores = MetricScores(model, pairs, seed, runner.batch_size, QUICK_LEVELS if quick else LEVELS, runner.cache)
     checks += _metric_checks(runner, scores, controls, specs, steps)
     steps("right and wrong captions")
     checks += discrimination_checks(model, pairs)
     steps("everyday nouns")
     vocabulary, unknown_nouns = vocabulary_check(model)
     checks.append(vocabulary)
-    randomization_checks, curves = runner.weights(stages, steps)
+    randomization_checks, curves = runner.weights(QUICK_STAGES if quick else STAGES, steps)
     checks += randomization_checks
-    if model.renewed(anew=True).weights_hash != hash_before:
-        raise Unsupported(
-            f"the weights of {model.id} changed during the audit: do not train a model while it is audited"
-        )
     provenance = resolve(model, specs[0], seed=seed).provenance
     return Audit(
         provenance["model"],
-        data or {"pairs": len(pairs), "pairs_hash": pairs_hash(pairs)},
+        data,
         tuple(map(str, specs)),
         seed,
-        time.perf_counter() - started,
+        0.0,
         provenance["versions"],
         tuple(sorted(checks, key=lambda check: (check.method or "~", check.question))),
         tuple(curves),
         tuple(scores.scores()),
-        tuple(runner.examples()),
+        (*runner.examples(), *runner.finds(checks)),
         tuple(runner.notes),
         quick,
         unknown_nouns,

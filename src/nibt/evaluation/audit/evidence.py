@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,40 +11,54 @@ import torch.nn.functional as F
 
 from nibt.data.ground_truth import GroundTruth, ground_truth
 from nibt.data.pair import Pair
-from nibt.evaluation.audit.checks import BOUNDS, checks_of
+from nibt.evaluation.audit.checks import BOUNDS, checks_of, known_count
 from nibt.evaluation.maps import Map
 from nibt.evaluation.statistics import Interval, jackknife
 from nibt.models.base import Model
 from nibt.preprocessing.captions import FUNCTION_WORDS
 from nibt.results.audit import Check
+from nibt.types import Modality
 
 LEAST_IMAGES = 4
 """Labels with fewer images have no places of their own: their images are compared with those of other such labels."""
+SIDE_OF: dict[str, Modality] = {"inside": "image", "border": "image", "fixed_place": "image", "words": "text"}
 _RING = 1 / 8  # of each side; one cell at least
 
 
-def evidence_checks(
-    model: Model, pairs: Sequence[Pair], method: str, images: Sequence[Map], texts: Sequence[Map]
-) -> Iterator[Check]:
-    """Yield the checks of the maps of both sides of pairs; pairs without a positive score are left out of a side."""
-    grids, words = ([_shares(one.scores) for one in side] for side in (images, texts))
-    truths = list(_truths(model, pairs, images))
-    yield from checks_of("inside", method, "image", [_inside(*each) for each in zip(grids, truths, strict=True)])
-    yield from checks_of("border", method, "image", [_at_border(grid) for grid in grids])
-    place = fixed_place(grids, _labels(pairs))
-    if place.is_known:
-        known = sum(bool(np.isfinite(grid).all()) for grid in grids)
-        yield BOUNDS["fixed_place"].check("fixed_place", method, "image", place, known)
-    other = [_on_other_words(*each) for each in zip(words, texts, truths, strict=True)]
-    yield from checks_of("words", method, "text", other)
+@dataclass(frozen=True)
+class Evidence:
+    """Where the positive scores of the maps of pairs lie.
 
+    ``values`` are those of each pair, by the name of the check; NaN without a positive score on the side.
+    """
 
-def least_inside(model: Model, pairs: Sequence[Pair], images: Sequence[Map]) -> list[int]:
-    """Return the positions of all pairs, from the least positive score on the named objects on; unknown ones last."""
-    truths = _truths(model, pairs, images)
-    return np.argsort(
-        [_inside(_shares(one.scores), truth) for one, truth in zip(images, truths, strict=True)], kind="stable"
-    ).tolist()
+    values: Mapping[str, np.ndarray]
+    place: Interval
+
+    @classmethod
+    def of(cls, model: Model, pairs: Sequence[Pair], images: Sequence[Map], texts: Sequence[Map]) -> "Evidence":
+        grids, words = ([_shares(one.scores) for one in side] for side in (images, texts))
+        truths = list(_truths(model, pairs, images))
+        places, place = fixed_place(grids, _labels(pairs))
+        values = {
+            "inside": [_inside(*each) for each in zip(grids, truths, strict=True)],
+            "border": [_at_border(grid) for grid in grids],
+            "fixed_place": places,
+            "words": [_on_other_words(*each) for each in zip(words, texts, truths, strict=True)],
+        }
+        return cls({name: np.asarray(numbers, float) for name, numbers in values.items()}, place)
+
+    def checks(self, method: str) -> Iterator[Check]:
+        for name, numbers in self.values.items():
+            if name != "fixed_place":
+                yield from checks_of(name, method, SIDE_OF[name], numbers)
+            elif self.place.is_known:
+                yield BOUNDS[name].check(name, method, SIDE_OF[name], self.place, known_count(numbers))
+
+    def worst(self, name: str) -> list[int]:
+        """Return the positions of all pairs, from the worst value of a check on; unknown ones last."""
+        sign = 1 if BOUNDS[name].better == "higher" else -1
+        return np.argsort(sign * self.values[name], kind="stable").tolist()
 
 
 def _truths(model: Model, pairs: Sequence[Pair], images: Sequence[Map]) -> Iterator[GroundTruth]:
@@ -85,19 +100,19 @@ def _labels(pairs: Sequence[Pair]) -> list[str]:
     return [label if counts[label] >= LEAST_IMAGES else "" for label in labels]
 
 
-def fixed_place(grids: Sequence[np.ndarray], labels: Sequence[str]) -> Interval:
+def fixed_place(grids: Sequence[np.ndarray], labels: Sequence[str]) -> tuple[np.ndarray, Interval]:
     """Return how much more the maps of a label share their places than mirrored places, 0 to 4, with its interval.
 
     It is the mean product of two maps of a label, relative to that of one with the four mirror images of the other: 1
-    where left and right, and top and bottom, are equally likely for an object, wherever else it may be.
+    where left and right, and top and bottom, are equally likely for an object, wherever else it may be. First is the
+    share of each map, as the jackknife's pseudo-value: unlike products with others, these can be tested as independent.
     """
     groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
     for item, (grid, label) in enumerate(zip(grids, labels, strict=True)):
         if np.isfinite(grid).all():
             groups.setdefault((label, grid.shape), []).append(item)
-    stacks = [np.stack([grids[item] for item in items]) for items in groups.values() if len(items) > 1]
-    if not stacks:
-        return jackknife(np.empty((0, 0)), lambda rows, weights: weights)
+    compared = [items for items in groups.values() if len(items) > 1]
+    stacks = [np.stack([grids[item] for item in items]) for items in compared]
     mirrored = [(one + one[:, ::-1] + one[:, :, ::-1] + one[:, ::-1, ::-1]) / 4 for one in stacks]
     ends = np.cumsum([len(one) for one in stacks])[:-1]
 
@@ -111,7 +126,11 @@ def fixed_place(grids: Sequence[np.ndarray], labels: Sequence[str]) -> Interval:
         with np.errstate(invalid="ignore"):
             return np.where(other > 1e-12, same / other, math.nan)
 
-    return jackknife(np.empty((sum(map(len, stacks)), 0)), ratio, (0.0, 4.0))
+    values, count = np.full(len(grids), math.nan), sum(map(len, stacks))
+    if count > 2:
+        whole, left_out = ratio(values, np.ones((1, count))), ratio(values, 1 - np.eye(count))
+        values[np.concatenate(compared)] = count * whole - (count - 1) * left_out
+    return values, jackknife(np.empty((count, 0)), ratio, (0.0, 4.0))
 
 
 def _on_other_words(words: np.ndarray, text: Map, truth: GroundTruth) -> float:

@@ -1,6 +1,6 @@
 """Questions 1 to 4: how maps change with the weights, the caption, the image, the wording, and the seed."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -11,7 +11,7 @@ from nibt.data.pair import Pair
 from nibt.engine.batches import BatchCache
 from nibt.errors import BadInput
 from nibt.evaluation.audit.checks import checks_of
-from nibt.evaluation.audit.evidence import least_inside
+from nibt.evaluation.audit.evidence import SIDE_OF, Evidence
 from nibt.evaluation.audit.randomization import cascade
 from nibt.evaluation.maps import Map, maps, spearman, ssim
 from nibt.evaluation.statistics import interval
@@ -92,7 +92,7 @@ def _named(pair: Pair) -> set[str]:
 
 
 SEEDS = 3
-_EXAMPLES, _THUMBNAIL = 3, 192  # pairs, pixels
+_EXAMPLES, FINDS, _THUMBNAIL = 3, 10, 192  # pairs, pairs of a check, pixels
 Kept = dict[tuple[str, Modality], dict[str, list[Map]]]
 
 
@@ -112,10 +112,13 @@ class AuditRunner:
             (str(method), side): maps(model, pairs, method, side, seed, batch_size, self.cache)
             for method, side in self.explained
         }
-        self.shown = {
-            str(method): least_inside(model, pairs, self.unchanged[str(method), "image"])[:_EXAMPLES]
+        self.evidence = {
+            str(method): Evidence.of(model, pairs, *(self.unchanged[str(method), side] for side in SIDES))
             for method in methods
         }
+        self.shown = {method: evidence.worst("inside")[:_EXAMPLES] for method, evidence in self.evidence.items()}
+        self.reworded: dict[tuple[str, Modality], np.ndarray] = {}
+        """The mean similarity of each pair's map to those for other wordings."""
         for method, side in self.explained:
             self._keep(str(method), side, "the pair itself", self.unchanged[str(method), side])
         short = sum(text_map.scores.size < 3 for text_map in self.unchanged[str(methods[0]), "text"])
@@ -147,7 +150,8 @@ class AuditRunner:
                     plain = self.unchanged[str(method), side]
                     changed = [caption_words(template, *two) for two in zip(changed, plain, strict=True) if two[0]]
                 similarities.append(self._similarities(method, side, changed))
-            yield from self._check("wording", method, side, np.mean(similarities, axis=0))
+            self.reworded[str(method), side] = np.mean(similarities, axis=0)
+            yield from self._check("wording", method, side, self.reworded[str(method), side])
 
     def seeds(self) -> Iterator[Check]:
         """Yield the checks of 1 minus the correlation between seeds; deterministic methods are run twice."""
@@ -208,7 +212,19 @@ class AuditRunner:
                 image_maps, text_maps = (
                     {name: kept[place] for name, kept in self.kept[str(method), side].items()} for side in SIDES
                 )
-                yield _example(str(method), self.pairs[index], image_maps, text_maps)
+                yield example(str(method), self.pairs[index], image_maps, text_maps)
+
+    def finds(self, checks: Iterable[Check]) -> Iterator[Example]:
+        """Yield up to ten pairs for each check of question 9 that does not pass, the worst first."""
+        for check in checks:
+            if check.name in SIDE_OF and check.verdict != "pass":
+                evidence = self.evidence[check.method]
+                values = evidence.values[check.name]
+                for index in evidence.worst(check.name)[:FINDS]:
+                    if np.isfinite(values[index]):
+                        images, texts = ({"evidence": self.unchanged[check.method, side][index]} for side in SIDES)
+                        find = example(check.method, self.pairs[index], images, texts)
+                        yield replace(find, check=check.name, value=float(values[index]))
 
     def _maps(self, pairs: Sequence[Pair], method: MethodSpec, side: Modality, seed: int | None = None) -> list[Map]:
         cache = self.cache if pairs is self.pairs else None
@@ -233,7 +249,7 @@ class AuditRunner:
         self.kept.setdefault((method, side), {})[name] = [changed[index] for index in self.shown[method]]
 
 
-def _example(method: str, pair: Pair, images: Mapping[str, Map], texts: Mapping[str, Map]) -> Example:
+def example(method: str, pair: Pair, images: Mapping[str, Map], texts: Mapping[str, Map]) -> Example:
     """Build an example from a pair: a thumbnail of its image with its maps."""
     first, (width, height), small = next(iter(images.values())).region, pair.image.size, pair.image.pil_image.copy()
     assert first is not None

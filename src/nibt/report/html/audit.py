@@ -12,7 +12,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from nibt.data.images import Region
-from nibt.report.certificate import QUESTIONS, certificate, span, threshold
+from nibt.report.certificate import ADVICE, QUESTIONS, certificate, moved_by, span, threshold
 from nibt.report.colors import FAINT, INK, PALETTES, RGB, ink_on, on_paper, strength
 from nibt.report.html.document import document, macros, rendered
 from nibt.report.image.heatmap import GridMap, overlay
@@ -103,7 +103,9 @@ def page(audit: Audit, sign: bool = False) -> str:
         plots=[(*place, curves(group, by_question[1][0].passes, by_question[1][0].fails)) for place, group in plots],
         tables=list(_tables(audit.scores)),
         gauge=gauge,
+        advice=ADVICE,
         span=span,
+        moved_by=moved_by,
         threshold=threshold,
         overlays=_overlays,
         shaded=_shaded,

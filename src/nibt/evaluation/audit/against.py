@@ -1,0 +1,129 @@
+"""What moved between two models, such as before and after fine-tuning: differences pair by pair, with a paired test."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from nibt.data.images import Region
+from nibt.engine.encode import encode
+from nibt.errors import BadInput
+from nibt.evaluation.audit.checks import BOUNDS
+from nibt.evaluation.audit.evidence import SIDE_OF
+from nibt.evaluation.audit.runner import FINDS, AuditRunner, example
+from nibt.evaluation.maps import Map, spearman
+from nibt.evaluation.statistics import holm, interval, paired_test
+from nibt.methods.base import SIDES
+from nibt.models.base import Model
+from nibt.results.audit import Example, ModelDifference
+from nibt.results.pixels import over_image
+from nibt.types import Modality
+
+_CELLS = 32  # of the longer side of an image, for maps whose own cells differ
+
+
+def check_against(model: Model, against: Model) -> None:
+    """Check that two models are not the same one."""
+    folders = [each.folder and each.folder.resolve() for each in (model, against)]
+    same_folder = folders[0] is not None and folders[0] == folders[1]
+    if model.record() == {**against.record(), **({"id": model.id} if same_folder else {})}:
+        raise BadInput(
+            f"against must be another model than the audited one (got {against.id!r} twice, with the same weights): "
+            "give, for example, the model before fine-tuning"
+        )
+
+
+def compared(runners: Sequence[AuditRunner]) -> tuple[list[ModelDifference], list[Example]]:
+    """Return the differences of two models, and the pairs whose image maps moved most."""
+    similarities, examples = list(map(_similarities, runners)), list[Example]()
+    rows = [_difference("similarity", "", "", similarities, "similarity of image and caption")]
+    for spec, side in runners[0].explained:
+        method, correlations = str(spec), _correlations(runners, str(spec), side)
+        rows.append(_moved_maps(runners, method, side, correlations))
+        for check, side_of in SIDE_OF.items():
+            if side_of == side:
+                values = [runner.evidence[method].values[check] for runner in runners]
+                rows.append(_difference(check, method, side, values, BOUNDS[check].about))
+        if side == "image":
+            order = [index for index in np.argsort(correlations, kind="stable").tolist() if correlations[index] < 1]
+            examples += [_example(runners, method, index, float(correlations[index])) for index in order[:FINDS]]
+    defined = [row for row in rows if row is not None]
+    corrected = holm([row.p_holm for row in defined])
+    return [replace(row, p_holm=p) for row, p in zip(defined, corrected, strict=True)], examples
+
+
+def _difference(
+    name: str, method: str, side: str, values: Sequence[np.ndarray], about: str, p: float | None = None
+) -> ModelDifference | None:
+    """Return the mean difference of both values of pairs, with p before its correction; None with fewer than two."""
+    first, second = values
+    differences = first - second
+    defined = ~np.isnan(differences)
+    if defined.sum() < 2:
+        return None
+    means = float(first[defined].mean()), float(second[defined].mean())
+    p = paired_test(first, second) if p is None else p
+    mean = interval(differences, (-math.inf, math.inf))
+    return ModelDifference(name, method, side, *means, mean.mean, mean.low, mean.high, int(defined.sum()), p, about)
+
+
+def _moved_maps(
+    runners: Sequence[AuditRunner], method: str, side: Modality, correlations: np.ndarray
+) -> ModelDifference | None:
+    """Return how far maps are from equal ones; they moved if other wordings of a caption move those of a model less.
+
+    Any change of a model changes its maps a little, so a test against equal maps would always find one.
+    """
+    wordings = np.mean([runner.reworded[method, side] for runner in runners], axis=0)
+    is_less_similar = np.nansum(correlations - wordings) < 0
+    p = paired_test(correlations, wordings) if is_less_similar else 1.0
+    about = f"similarity of the maps of both models (for other wordings: {interval(wordings).mean:.2f})"
+    row = _difference("maps", method, side, [correlations, np.ones(len(correlations))], about, p)
+    return row and replace(row, high=min(row.high, 0.0))
+
+
+def _similarities(runner: AuditRunner) -> np.ndarray:
+    """Return the similarity of each pair."""
+    model, images, captions = runner.model, *zip(*[(pair.image, pair.caption) for pair in runner.pairs], strict=True)
+    embeddings = encode(model.image, images).float(), encode(model.text, captions).float()
+    return model.similarity(*embeddings).double().cpu().numpy()
+
+
+def _correlations(runners: Sequence[AuditRunner], method: str, side: Modality) -> np.ndarray:
+    """Return the correlation of the maps of each pair; NaN if tokenizers split its words in two ways."""
+    values = np.full(len(runners[0].pairs), math.nan)
+    for index, pair in enumerate(runners[0].pairs):
+        first, second = (runner.unchanged[method, side][index] for runner in runners)
+        if first.words == second.words:
+            cells = same_cells(first, second, pair.image.size)
+            seen = np.isfinite(cells[0] + cells[1])
+            values[index] = spearman(cells[0][seen], cells[1][seen])
+    return values
+
+
+def same_cells(first: Map, second: Map, size: tuple[int, int]) -> list[np.ndarray]:
+    """Return two maps of an image on the same cells: their own or, if these differ, those of a small copy of the image.
+
+    There, cells outside the view of a model are NaN.
+    """
+    if first.region == second.region and first.scores.shape == second.scores.shape:
+        return [first.scores, second.scores]
+    small = max(1, round(_CELLS * size[0] / max(size))), max(1, round(_CELLS * size[1] / max(size)))
+    over = partial(over_image, full=size, size=small, outside=math.nan)
+    return [over(torch.from_numpy(each.scores), each.region) for each in (first, second)]  # pyright: ignore
+
+
+def _example(runners: Sequence[AuditRunner], method: str, index: int, value: float) -> Example:
+    """Return a pair with the maps of both models."""
+    pair = runners[0].pairs[index]
+    images, texts = ([runner.unchanged[method, side][index] for runner in runners] for side in SIDES)
+    if images[0].region != images[1].region:
+        whole = Region(0, 0, *pair.image.size)
+        images = [
+            Map(np.nan_to_num(cells), region=whole) for cells in same_cells(images[0], images[1], pair.image.size)
+        ]
+    named = [{"model": first, "against": second} for first, second in (images, texts)]
+    return replace(example(method, pair, named[0], named[1]), check="maps", value=value)
