@@ -133,12 +133,12 @@ def alarms(runners, method, draws):
         _labels(runners[0].pairs),
         [[_shares(one.scores) for one in each.unchanged[method, "image"]] for each in runners],
     )
-    found = 0
+    count = 0
     for _ in range(EXCHANGES):
         swap = draws.integers(2, size=FEW)
         mixed = [[grids[which ^ of][item] for item, of in enumerate(swap)] for which in (0, 1)]
-        found += paired_test(*(fixed_place(each, labels)[0] for each in mixed)) < 0.05
-    return found
+        count += paired_test(*(fixed_place(each, labels)[0] for each in mixed)) < 0.05
+    return count
 
 
 def measure_against(options):

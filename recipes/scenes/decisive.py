@@ -6,8 +6,9 @@
 A scene has two or three objects, one of which its caption names. ``keep`` is the share of the image that keeps half of
 what the image adds to the similarity, ``change`` the share without which half of it is lost, and ``first`` the share
 without which the noun of another object of the scene is first. ``on object`` is the share of each part's pixels on the
-named object. ``random`` takes the cells in random order. ``hidden by`` is what replaces cells; else the mean color.
-Slow methods have a fifth of the scenes.
+named object. ``redrawn`` is in how many scenes the part also decides if hidden pixels are those of the scene without
+the named object, so that nothing is hidden but what shows it. ``random`` takes the cells in random order. ``hidden by``
+is what replaces cells; else the mean color. Slow methods have a fifth of the scenes.
 """
 
 from functools import partial
@@ -19,12 +20,16 @@ from shown import ROWS as SHOWN
 from shown import SLOW, STUDY
 
 import nibt
+from nibt.data.images import read_image
+from nibt.data.pair import read_caption
 from nibt.datasets._captions import with_article
 from nibt.datasets.scenes import SIDE, Scenes
+from nibt.engine.encode import encode
 
 UNSEEN = 20261201
 """The seed of scenes on which nothing was chosen."""
-COLUMNS = ("keep", "on object", "change", "on object, change", "first", "on object, first")
+PARTS = ("keep", "change", "first")
+COLUMNS = tuple(f"{name}{part}" for part in PARTS for name in ("", "on object, ", "redrawn, "))
 LEFT_OUT = ("nib, not distributed", "nib, 5 views", "clip_surgery", "grad_cam")
 ROWS = {
     **{name: row for name, row in SHOWN.items() if name not in LEFT_OUT},
@@ -48,13 +53,29 @@ def values(model, method, options, pair):
     numbers = {}
     for key, of, region in (("keep", answer, "keep"), ("change", answer, "change"), ("first", against, "change")):
         part = nibt.decisive_region(model, of, region, hide=hide).decisive
-        on_object = "on object" if key == "keep" else f"on object, {key}"
+        names = (key, f"on object, {key}", f"redrawn, {key}")
         if part is None or (key == "first" and part.decision != "first"):
-            numbers |= {key: np.nan, on_object: np.nan}
+            numbers |= dict.fromkeys(names, np.nan)
             continue
         pixels = F.interpolate(part.cells[None, None].float(), (SIDE, SIDE), mode="nearest")[0, 0].numpy() > 0
-        numbers |= {key: part.share, on_object: float(target.mask[pixels].mean())}
+        on_object = float(target.mask[pixels].mean())
+        decides = decides_redrawn(model, pair.image, target, pixels, caption, other, key)
+        numbers |= dict(zip(names, (part.share, on_object, decides), strict=True))
     return numbers
+
+
+def decides_redrawn(model, image, target, pixels, caption, other, key):
+    """Whether a part decides if what is hidden shows the scene without the object; NaN if its absence does not."""
+    shown, absent = (np.array(each.pil_image.convert("RGB")) for each in (image, target.without()))
+    kept = pixels if key == "keep" else ~pixels
+    images = [read_image(each) for each in (absent, shown, np.where(kept[..., None], shown, absent))]
+    captions = [read_caption(each) for each in (caption, other)]
+    cosines = model.similarity.to_each(encode(model.image, images), encode(model.text, captions))
+    margin = cosines[:, 0] - cosines[:, 1] if key == "first" else cosines[:, 0]
+    limit = 0.0 if key == "first" else margin[:2].mean()
+    if not margin[0] < limit < margin[1]:
+        return np.nan
+    return float((margin[2] > limit) == (key == "keep"))
 
 
 def measure(options):
@@ -73,7 +94,11 @@ def report(options):
     records = collect(options.out, "decisive")
     head = f"| | {' | '.join(COLUMNS)} | scenes |"
     table = "\n".join(
-        [head, "|---" * 8 + "|", *(line(name, records[name], records["nib"]) for name in ROWS if name in records)]
+        [
+            head,
+            "|---" * (len(COLUMNS) + 2) + "|",
+            *(line(name, records[name], records["nib"]) for name in ROWS if name in records),
+        ]
     )
     print(table)
     write_tables(STUDY, {"decisive": table}, f"{machine()}; scenes of seed {UNSEEN}")

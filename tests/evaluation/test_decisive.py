@@ -59,7 +59,7 @@ def deciding(others: list[str], region: Any) -> list[tuple[Model, Explanation, l
         against = list(captions[1:]) if others else []
         options: dict[str, Any] = {"against": against} if against else {}
         model, explanation = of(seed=seed, caption=captions[0], **options)
-        explanation = nibt.decisive_region(model, explanation, region)
+        explanation = nibt.decisive_region(model, explanation, region, hide="mean")
         if explanation.decisive:
             kept.append((model, explanation, against))
         if len(kept) == 4:
@@ -109,7 +109,7 @@ def test_enumeration_finds_no_much_smaller_part(region: Any) -> None:
         coarse = F.adaptive_avg_pool2d(explanation.grid[None], 3)[0]
         image = replace(explanation.image, grid=coarse)
         explanation = replace(explanation, sides={**explanation.sides, "image": image})
-        decisive = nibt.decisive_region(model, explanation, region).decisive
+        decisive = nibt.decisive_region(model, explanation, region, hide="mean").decisive
         if decisive is None:
             continue
         limit = sum(limits(model, explanation, [])) / 2
@@ -127,7 +127,7 @@ def test_images_are_compared_by_the_similarity_of_the_other_one() -> None:
     pairs = [(tiny.image(64, 64, seed), tiny.image(64, 64, seed + 10)) for seed in range(6)]
     for (first, second), caption in product(pairs, [CAPTION, *OTHERS]):
         explanation = nibt.explain(model, first, caption, "occlusion", against_images=second)
-        decisive = nibt.decisive_region(model, explanation, "keep").decisive
+        decisive = nibt.decisive_region(model, explanation, "keep", hide="mean").decisive
         if decisive is not None and decisive.decision == "first":
             other = explanation.similarity - explanation.target["value"]
             assert float(margins(model, explanation, decisive.cells[None], [])) > other - 1e-6
@@ -141,7 +141,7 @@ def test_forward_passes_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         Tower, "encode", lambda tower, inputs: passes.append((tower.modality, len(inputs))) or encode(tower, inputs)
     )
-    nibt.decisive_region(model, explanation)
+    nibt.decisive_region(model, explanation, "change")
     images = sum(count for modality, count in passes if modality == "image")
     assert 2 < images <= 3 * np.ceil(log2(explanation.grid.numel())) + 10
 
@@ -152,7 +152,7 @@ def test_an_image_that_adds_nothing_decides_nothing() -> None:
     for seed in range(8):
         model, explanation = of(seed=seed)
         nothing, everything = limits(model, explanation, [])
-        decided = nibt.decisive_region(model, explanation)
+        decided = nibt.decisive_region(model, explanation, hide="mean")
         warning = "no region is decisive: the image adds nothing to the similarity"
         assert (warning in decided.warnings) == (decided.decisive is None) == (everything <= nothing)
         warned.append(decided.decisive is None)

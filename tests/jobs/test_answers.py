@@ -168,6 +168,19 @@ def test_columns_of_json_lines_may_have_other_names(model: Generator, table: Pat
     assert nibt.Job.open(tmp_path / "out").explanation(1).written  # pyright: ignore
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_conversations_are_not_read_as_texts(model: Generator, table: Path, tmp_path: Path, ending: str) -> None:
+    messages = [{"role": "user", "content": "the cat"}]
+    image = str(table.parent / "0.png")
+    rows = {
+        "csv": 'image,prompt\n{},"{}"\n'.format(image, json.dumps(messages).replace('"', '""')),
+        "jsonl": json.dumps({"image": image, "prompt": messages}),
+    }
+    (tmp_path / f"rows.{ending}").write_text(rows[ending])
+    (row,) = nibt.batch(model, tmp_path / f"rows.{ending}", tmp_path / "out", **OPTIONS).rows()
+    assert "the prompt must be a text (got the messages of a conversation)" in row["error"]
+
+
 @pytest.mark.parametrize(
     ("heading", "options", "error", "message"),
     [

@@ -129,3 +129,9 @@ def test_wrong_messages_are_refused_in_one_line(prompt: Any, message: str) -> No
 def test_models_without_a_template_read_no_conversation(kind: str) -> None:
     with pytest.raises(Unsupported, match="this model reads no conversation: give the prompt as one text"):
         explained(kind, [{"role": "user", "content": "a cat"}])
+
+
+def test_a_text_that_the_chat_template_leaves_out_is_an_error() -> None:
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "what is left of the house ?"}]
+    with pytest.raises(Unsupported, match="the model's chat template leaves out 'be brief'"):
+        nibt.explain_answer("scenes_generator", "sample:scene", messages, "hamburger")

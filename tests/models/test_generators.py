@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -552,3 +553,17 @@ def test_map_is_the_integral_of_the_gradients_of_the_model_itself(kind: str) -> 
     result = explained(kind, narrow=["image"], steps=12, quadrature="gauss", views=1, layer=0)
     grid = tower.units(inputs, states).grid  # pyright: ignore
     assert_close(result.words[2].grid.flatten(), expected[list(grid.tokens)].detach(), 1e-4)
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "m2ib"])
+def test_default_layers_are_read_by_the_words(method: str) -> None:
+    """After the last block of a decoder, the logits of a word are computed from its own row alone."""
+    model = generator("llava")
+    options: Any = {"narrow": ["image"], "other_images": []}
+    explanation = nibt.explain_answer(model, tiny.image(64, 64), "a photo of a cat", "two red cars", method, **options)
+    assert not torch.equal(explanation.words[0].grid, explanation.words[1].grid)
+    depth = model.answers.depth
+    with pytest.raises(BadOption, match=f"layer must be at most {depth - 1}"):
+        nibt.explain_answer(
+            model, tiny.image(64, 64), "a photo of a cat", "two red cars", method, layer=depth, **options
+        )

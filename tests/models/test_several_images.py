@@ -163,7 +163,7 @@ def test_stored_answers_are_drawn_again(tmp_path: Path, options: dict[str, Any])
 
 
 @pytest.mark.parametrize("change", few(["removed", "changed"], ["changed"]))
-def test_stored_answers_say_that_an_image_is_no_longer_there(tmp_path: Path, change: str) -> None:
+def test_stored_answers_say_that_an_image_is_missing(tmp_path: Path, change: str) -> None:
     _, read = stored(tmp_path)
     if change == "removed":
         (tmp_path / "second.png").unlink()

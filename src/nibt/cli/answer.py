@@ -41,7 +41,7 @@ class AnswerInputOptions(OptionGroup, panel="Input"):
         Option(
             metavar="WORD|IMAGE",
             help="Explain why each word rather than this one, or rather than the second best (runner-up); or why its "
-            "probability is higher than with another image.",
+            "probability is higher than with another image: a file of this name that exists is an image.",
         ),
     ] = None
     max_words: Annotated[

@@ -159,8 +159,8 @@ class TargetOptions(OptionGroup, panel="Target"):
         list[str] | None,
         Option(
             metavar="CAPTION|IMAGE",
-            help="A caption to compare with on the image side, or an image on the text side; for prompts a word. "
-            "Repeatable.",
+            help="A caption to compare with on the image side, or an image (a file that exists) on the text side; "
+            "for prompts a word. Repeatable.",
         ),
     ] = None
     template: Annotated[

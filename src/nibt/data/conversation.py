@@ -84,7 +84,7 @@ def _part(number: int, part: Any) -> dict[str, str]:
             f'{{"type": "video"}} (got {part!r:.100})'
         )
     text = part["text"]
-    if len(unicode_text("prompt", text)) > MOST_CHARACTERS:
+    if len(unicode_text(f"text of message {number}", text)) > MOST_CHARACTERS:
         raise BadInput(too_long("prompt", text))
     if not text.strip():
         raise BadInput(f"a text of message {number} must not be empty (got {text!r})")

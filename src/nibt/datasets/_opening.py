@@ -73,10 +73,8 @@ def open_rows(pairs: Pairs, prompt: str | None = None, answer: str | None = None
         data = replace(data, against=compared[0] if compared else None)
     unread = [name for name in _OF_CALLS if name in names and name not in (*data.columns, prompt, answer)]
     if unread:
-        raise BadOption(
-            f"the pairs have a column {unread[0]!r}, which is not read: give its value for all rows in the call, or "
-            "rename the column"
-        )
+        in_call = "" if unread[0] == "against_image" else "give its value for all rows in the call, or "
+        raise BadOption(f"the pairs have a column {unread[0]!r}, which is not read: {in_call}rename the column")
     if prompt is None and data.caption == CAPTION and CAPTION not in names and PROMPT in names:
         prompt = PROMPT
     if prompt is None and answer:

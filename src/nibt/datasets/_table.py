@@ -1,5 +1,6 @@
 """Data sets of tables, whose rows name an image and a caption."""
 
+import re
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from nibt.datasets._files import format_errors
 from nibt.datasets._records import REMEDY, RecordDataset
 from nibt.datasets.base import FilePart, ImageLocation, Record
 from nibt.errors import BadInput
+
+_MESSAGES = re.compile(r"\[\s*\{\s*['\"](role|content)['\"]\s*:")  # of a conversation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +113,11 @@ def image_location(value: Any, folder: Path, row: int, column: str = "image") ->
 
 def caption_text(value: Any, name: str = "caption", takes_first: bool = False) -> str:
     """Return the caption of a row, or another text; a list of several is refused unless its first is chosen."""
+    if name == "prompt" and _MESSAGES.match(str(value)):
+        raise BadInput(
+            "the prompt must be a text (got the messages of a conversation): explain each conversation by "
+            "nibt.explain_answer"
+        )
     if isinstance(value, list | tuple) and value:
         if len(value) > 1 and not takes_first:
             raise BadInput(f"the {name} must be one text (got a list of {len(value)}): give each a row of its own")

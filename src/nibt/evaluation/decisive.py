@@ -24,6 +24,8 @@ from nibt.torch_modes import plain_torch
 
 Region = Annotated[str, OneOf(REGIONS)]
 _SEED = 0
+_HIDE = {"keep": "noise", "change": "mean"}
+"""The defaults, from a study (docs/guides/contrast.md): parts that are enough on gray are seldom enough in a scene."""
 _GROUPS = 8
 """The number of groups of the cells of the part, of which those that are needed least are left out."""
 
@@ -34,7 +36,7 @@ def decisive_region(
     explanation: Explanation,
     region: Literal["keep", "change"] = "keep",
     *,
-    hide: Literal["mean", "blur", "noise"] = "mean",
+    hide: Literal["mean", "blur", "noise"] | None = None,
 ) -> Explanation:
     """Find a small part of a map that keeps the decision of the model, or whose removal changes it.
 
@@ -53,8 +55,9 @@ def decisive_region(
         model: The model of the explanation, or what ``load_model`` takes.
         explanation: An explanation of an image with a caption, by any method.
         region: ``keep`` or ``change``.
-        hide: What replaces hidden cells: the ``mean`` color, a ``blur`` of the image, or ``noise``. Compare two: a part
-            that only one of them finds may be an artifact of it.
+        hide: What replaces hidden cells: the ``mean`` color, a ``blur`` of the image, or ``noise``. None means
+            ``noise`` for ``keep`` and ``mean`` for ``change``: their parts decide most often if scenes are drawn again
+            without the object. Compare two: a part that only one of them finds may be an artifact of it.
 
     Returns:
         The explanation with ``decisive``, whose outline pictures have, or with a warning if the image adds nothing.
@@ -75,7 +78,7 @@ def decisive_region(
         True
     """
     parsed("region", region, Region)
-    parsed("hide", hide, Annotated[str, OneOf(HIDES)])
+    hide = parsed("hide", _HIDE[region] if hide is None else hide, Annotated[str, OneOf(HIDES)])
     model = load_model(model)
     require_result(explanation, "decisive_region", Explanation)
     if explanation.is_comparison:

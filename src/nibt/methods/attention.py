@@ -73,7 +73,7 @@ class Chefer(LastAttention, name="chefer"):
     Zhu et al. (ICLR 2025) compare NIB with this form. The published form, which goes through all blocks, is ``gae``.
 
     Shows:
-        To which tokens the last block attends, counting only attention that raises the score.
+        To which tokens the last block attends, counting only attention that raises the target.
 
     Use it when:
         You compare with the table of NIB's paper, or need a cheap map of a transformer.
@@ -136,7 +136,7 @@ class SaliencyMap(AttentionOrInput, name="saliency_map"):
     $$\text{score}_t = \max_c |\partial S / \partial x_{tc}|$$
 
     Shows:
-        To which tokens the score is sensitive; not whether they raise or lower it.
+        To which tokens the target is sensitive; not whether they raise or lower it.
 
     Use it when:
         You want the order of words at the cost of one gradient: on 1,000 scenes, the variant ``textbook`` has an AUC of
@@ -170,7 +170,7 @@ class GAE(LastBlocks, name="gae"):
     map of the pooling. With ``blocks``, only the last blocks change $R$.
 
     Shows:
-        To which patches and words the tower attends in all blocks, counting only attention that raises the score.
+        To which patches and words the tower attends in all blocks, counting only attention that raises the target.
 
     Use it when:
         You want the order of the pixels at the cost of one gradient: with 3 views, it is as good as that of ``nib`` on

@@ -22,7 +22,7 @@ from nibt.types import PerExample, UnitValues
 
 @dataclass(frozen=True)
 class Occlusion(SegmentMethod, name="occlusion"):
-    r"""Occlusion: the drop of the score without a unit (Zeiler and Fergus, ECCV 2014, arXiv 1311.2901).
+    r"""Occlusion: the drop of the target without a unit (Zeiler and Fergus, ECCV 2014, arXiv 1311.2901).
 
     $$\text{score}_u = S - S(\text{without } u)$$
 

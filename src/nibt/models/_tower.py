@@ -55,6 +55,8 @@ class Tower(ABC):
     """What this tower offers to methods."""
     shiftable: ClassVar[bool] = False
     """Whether inputs are images that can be shifted."""
+    unread_layers: ClassVar[int] = 0
+    """How many of the last layers have no unit that the output reads: that of a word in a decoder reads its own row."""
     reads_first_row: bool = False
     """Whether the head reads only the first row, such as a class token."""
     mapped: ClassVar[bool] = True
@@ -189,16 +191,19 @@ class Tower(ABC):
 
     def layers_of(self, value: Any, leaves_block: bool = False) -> tuple[int, ...]:
         """Return the layers that a number, a list, their text or a share of the depth names."""
+        last = self.depth - self.unread_layers
         value = parsed("layer", value, float) if isinstance(value, str) and "." in value else value
         if isinstance(value, float) and 0 < value <= 1:
             if value == 1:
                 raise BadOption(
                     "layer must not be 1.0, a layer or the whole depth: give 1, or the number of the last one"
                 )
-            return (min(self.relative(value) + leaves_block, self.depth),)
+            return (min(self.relative(value) + leaves_block, last),)
         layers = parsed("layer", value.split(",") if isinstance(value, str) else value, Layers)
         for layer in layers:
             self.check_layer(layer)
+        if max(layers) > last:
+            raise BadOption(f"layer must be at most {last}: after it, words read no other token (got {max(layers)})")
         if len(set(layers)) < len(layers):
             raise BadOption(f"layer must name each layer once (got {', '.join(map(str, layers))})")
         return layers

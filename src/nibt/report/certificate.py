@@ -87,7 +87,7 @@ def _compared(audit: Audit, against: str) -> dict[str, list[str]]:
     former = {(check.name, check.method, check.side): check.verdict for check in audit.against_checks}
     now = [(check, former.get((check.name, check.method, check.side), check.verdict)) for check in audit.checks]
     verdicts = [f"{_of(check)}: {check.verdict}, {against} {was}" for check, was in now if check.verdict != was]
-    sections = {f"What moved against {against}": moved or ["Nothing: no evidence of a difference."]}
+    sections = {f"What moved against {against}": moved or ["No evidence of a difference."]}
     return sections | ({f"Other verdicts than those of {against}": verdicts} if verdicts else {})
 
 

@@ -15,7 +15,7 @@ from nibt.types import ModelRecord
 
 Verdict = Literal["pass", "warn", "fail"]
 VERDICTS: tuple[Verdict, ...] = ("pass", "warn", "fail")
-_ALPHA = 0.05
+ALPHA = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +163,7 @@ class ModelDifference(Serializable):
     @property
     def verdict(self) -> Literal["moved", "no evidence"]:
         """``moved`` if ``p_holm`` is below 0.05."""
-        return "moved" if self.p_holm < _ALPHA else "no evidence"
+        return "moved" if self.p_holm < ALPHA else "no evidence"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -16,10 +16,11 @@ from nibt.data.images import Region
 from nibt.data.objects import Object
 from nibt.data.pair import Pair
 from nibt.errors import BadInput, CannotLoad, NibtError
-from nibt.evaluation.audit.against import compared, same_cells
+from nibt.evaluation.audit.against import compared, same_cells, too_few
 from nibt.evaluation.audit.evidence import Evidence
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.maps import Map, spearman
+from nibt.evaluation.statistics import holm, paired_test
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
 from nibt.registry import MethodSpec
@@ -85,9 +86,9 @@ def test_equal_models_have_differences_of_0(data: str) -> None:
 @pytest.mark.parametrize("data", ["", "masks", "labels"])
 def test_exchange_of_the_models_changes_the_sign(data: str) -> None:
     first, second = runs(data)
-    there, back = by_name(first, second), by_name(second, first)
-    assert there.keys() == back.keys()
-    for key, row in there.items():
+    forth, back = by_name(first, second), by_name(second, first)
+    assert forth.keys() == back.keys()
+    for key, row in forth.items():
         other = back[key]
         assert (row.p_holm, row.count, row.about) == (other.p_holm, other.count, other.about)
         if row.name == "maps":
@@ -235,3 +236,13 @@ def test_the_other_model_must_not_change_meanwhile() -> None:
 
     with pytest.raises(NibtError, match="changed during the audit"):
         nibt.audit(tiny.model("clip"), noise_pairs(8), "ones", against=other, quick=True, on_progress=train)
+
+
+@pytest.mark.parametrize(("rows", "needed"), [(6, None), (7, 9), (13, 10)])
+def test_a_note_says_how_many_pairs_the_test_needs(rows: int, needed: int | None) -> None:
+    """The least p of eight pairs is 2 / 2 ** 8, and Holm's correction multiplies it."""
+    row = ModelDifference("maps", "nib", "image", 0.5, 1.0, -0.5, -0.6, -0.4, 8, 1.0, "")
+    smallest = paired_test(np.zeros(8), np.arange(1.0, 9.0))
+    assert (holm([smallest] * rows)[0] >= 0.05) == (needed is not None)
+    notes = too_few([row] * rows)
+    assert notes == [f"8 pairs are too few to show that the model moved: at least {needed} are needed"] * bool(needed)

@@ -146,7 +146,7 @@ def test_maps_of_few_cells_have_no_border() -> None:
     assert checks([np.ones((2, 2))] * MANY).keys() == {"inside", "fixed_place", "words"}
 
 
-def test_pairs_of_checks_that_do_not_pass_are_the_worst_ones() -> None:
+def test_pairs_of_checks_that_do_not_pass_are_the_worst() -> None:
     pairs = [replace(pair(), image=tiny.image(64, 64, seed), caption=f"{CAPTION} {seed}") for seed in range(12)]
     runner = AuditRunner(tiny.model("clip"), pairs, [MethodSpec("random")], 0, 16)
     evidence = runner.evidence["random"]

@@ -14,7 +14,7 @@ from nibt.data.pair import Pair, image_text_pairs, pairs_hash
 from nibt.engine.spec import resolve
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation import CONTROLS
-from nibt.evaluation.audit.against import check_against, compared
+from nibt.evaluation.audit.against import check_against, compared, too_few
 from nibt.evaluation.audit.checks import LEAST_PAIRS, MetricScores, discrimination_checks, vocabulary_check
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.maps import named_methods
@@ -121,6 +121,7 @@ def audit(
             against=audits[1].model,
             against_checks=audits[1].checks,
             differences=tuple(differences),
+            notes=(*result.notes, *too_few(differences)),
             examples=(*result.examples, *moved),
         )
     return replace(result, seconds=time.perf_counter() - started)

@@ -18,7 +18,7 @@ from nibt.evaluation.maps import Map, spearman
 from nibt.evaluation.statistics import holm, interval, paired_test
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
-from nibt.results.audit import Example, ModelDifference
+from nibt.results.audit import ALPHA, Example, ModelDifference
 from nibt.results.pixels import over_image
 from nibt.types import Modality
 
@@ -53,6 +53,13 @@ def compared(runners: Sequence[AuditRunner]) -> tuple[list[ModelDifference], lis
     defined = [row for row in rows if row is not None]
     corrected = holm([row.p_holm for row in defined])
     return [replace(row, p_holm=p) for row, p in zip(defined, corrected, strict=True)], examples
+
+
+def too_few(differences: Sequence[ModelDifference]) -> list[str]:
+    """Return a note if the pairs are too few for the test to find anything: each sign of n pairs has 2 ** -n."""
+    needed = math.ceil(math.log2(2 * len(differences) / ALPHA))
+    count = max((row.count for row in differences), default=needed)
+    return [f"{count} pairs are too few to show that the model moved: at least {needed} are needed"] * (count < needed)
 
 
 def _difference(

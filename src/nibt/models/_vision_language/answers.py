@@ -51,6 +51,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
     All other tokens, such as those of the chat template, are special tokens.
     """
 
+    unread_layers = 1
     root: Any
 
     def __init__(self, network: AnswerNetwork, layout: Layout, processor: Any, tokenizer: Any = None) -> None:
@@ -197,6 +198,11 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             counted = (len(ids) - len(output["input_ids"]) + inside.start, inside.start) if rows else ()
             places = (*counted, *range(end - len(wanted), -1, -1))
             end = next((row for row in places if row >= 0 and list(ids[row : row + len(wanted)]) == wanted), -1)
+            if part not in text:
+                raise Unsupported(
+                    f"the model's chat template leaves out {part[:100]!r}, a text of the messages: leave that message "
+                    "out"
+                )
             if not wanted or end < 0:
                 raise CannotLoad(
                     f"the words of the prompt {prompt!r} cannot be found in what the model's processor makes of it "
