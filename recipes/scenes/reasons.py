@@ -10,15 +10,18 @@ what it loses without the object. Both are of three models for each shortcut: th
 half way to it (the mean of its weights and those of ``scenes``), and one trained without. ``r`` and ``slope`` are over
 all of these, ``per image`` is the rank correlation of both shares over the scenes of a model, and AUC tells the first
 model from the last by one map. ``drift`` is the rank correlation of the maps of an image and of the image with noise of
-at most 2 of 255, which a search moves so that the map changes, and the similarity by at most 1 % of its change from the
-blank image. Slow methods have a fifth of the scenes.
+at most 2 of 255 that changes the map, and the similarity by at most 1 % of its change from the blank image: noise from
+a search by squares, or from gradients that change the scores of hidden states. Slow methods have a fifth of the scenes.
+``--method`` adds a row, also of a method of your own that is installed.
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from runs import collect, kept, machine, parse_arguments, stored, write_tables
 from scipy import stats
 from shortcut import (
@@ -33,6 +36,7 @@ from shortcut import (
     share,
     unit,
 )
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import nibt
 from nibt.data.ground_truth import ground_truth
@@ -83,7 +87,11 @@ ROWS = {
         **CONTROLS,
         EDGES: None,
     },
-    "text": {**{name: MethodSpec.of(name, None, {}, None) for name in PLAIN}, **CONTROLS},
+    "text": {
+        **{name: MethodSpec.of(name, None, {}, None) for name in PLAIN},
+        "nib, baseline mean": MethodSpec("nib", "default", {"text_baseline": "mean:"}),
+        **CONTROLS,
+    },
 }
 STRENGTHS = {"full": 1.0, "half": 0.5, "honest": 0.0}
 OF_SIDES = {"shortcuts": "image", "shortcuts-words": "text"}
@@ -92,6 +100,8 @@ DRIFT += ("clip_surgery", "chefer", "saliency_map", "fast_ig")
 PLANTED = 0.3
 """The used share from which on a shortcut is taken to be planted: maps of other models are not compared."""
 NOISE, QUERIES, ATTACKED = 2, 60, 10
+LAYERS, DESCENTS = (4, 7, 10), 40
+"""The layers whose scores the noise of gradients changes, and the steps of it."""
 
 
 def edges(pixels):
@@ -161,12 +171,25 @@ def measure(options):
             once(path, f"used|{kind}|{strength}", interventions, model, scenes)
             once(path, f"named|{kind}|{strength}", objects_named, model)
             for row, method in ROWS[shortcut.side].items():
+                if row == "nib, baseline mean":
+                    method = with_mean(method, model, kind, options.out / f"{kind}-{strength}.safetensors")
                 few = options.count // FEWER if method and method.name in SLOW else options.count
                 once(path, f"{row}|{kind}|{strength}", shares, model, method, scenes[:few], shortcut.side)
     if options.part == options.parts - 1:
         pairs = list(Scenes(count=ATTACKED, seed=UNSEEN + 1, fewest=2, most=3, named="one"))
         for row in DRIFT:
             once(path, f"drift|{row}", drift, honest, ROWS["image"][row], pairs)
+        noises = gradient_noises(honest, pairs)
+        for row in DRIFT:
+            once(path, f"descent|{row}", drift_by_gradients, honest, ROWS["image"][row], pairs, noises)
+
+
+def with_mean(method, model, kind, path):
+    """The method with the mean state of 300 captions of other scenes, with their shortcuts, as its baseline."""
+    data = Scenes(count=300, seed=CHOOSING + 1, fewest=2, most=3, named="one")
+    captions = [planted(kind, data, item).captions[0] for item in range(len(data))]
+    nibt.calibrate(model, [data[0].image], captions).save(path)
+    return replace(method, options={"text_baseline": f"mean:{path}"})
 
 
 def once(path, key, compute, *arguments):
@@ -177,39 +200,125 @@ def once(path, key, compute, *arguments):
         print(key, np.round(np.mean(values, 0), 3), flush=True)
 
 
+class Attack:
+    """Images whose maps noise changes, and how much it may change their similarities."""
+
+    def __init__(self, model, method, pairs):
+        self.model, self.method, self.pairs = model, method, pairs
+        self.pixels = [np.array(pair.image.pil_image).astype(int) for pair in pairs]
+        self.text = texts_of(model, pairs)
+        self.before = explained(model, method, pairs, "image")
+        self.start, self.least = self.seen([np.zeros_like(each) for each in self.pixels])
+        self.allowed = 0.01 * np.abs(self.start - blank_similarities(model, self.text, pairs))
+
+    def seen(self, noise):
+        """The similarities and the correlations of the maps with noise."""
+        noisy = [
+            image((each + one).clip(0, 255).astype(np.uint8)) for each, one in zip(self.pixels, noise, strict=True)
+        ]
+        pairs = [Pair(one, pair.caption) for one, pair in zip(noisy, self.pairs, strict=True)]
+        maps = explained(self.model, self.method, pairs, "image")
+        correlations = [stats.spearmanr(*map(torch.flatten, each))[0] for each in zip(self.before, maps, strict=True)]
+        with torch.no_grad():
+            similarities = unit(self.model.image.encode(self.model.image.prepare(noisy))) * self.text
+        return similarities.sum(1).numpy(), np.array(correlations)
+
+    def better(self, noise):
+        """The images whose map this noise changes more than all before, without the similarity; they are kept."""
+        similarities, correlations = self.seen(noise)
+        better = (correlations < self.least) & (np.abs(similarities - self.start) <= self.allowed)
+        self.least = np.where(better, correlations, self.least)
+        return np.flatnonzero(better)
+
+
+@torch.no_grad()
+def texts_of(model, pairs):
+    return unit(torch.cat([model.text.encode(model.text.prepare([pair.caption])) for pair in pairs]))
+
+
+@torch.no_grad()
+def blank_similarities(model, text, pairs):
+    blank = unit(model.image.encode(model.image.blank_inputs(model.image.prepare([pairs[0].image]))))
+    return (blank * text).sum(1).numpy()
+
+
 def drift(model, method, pairs):
     """The rank correlation of each map with itself: after noise at random, and after the search."""
-    draws, tower = np.random.default_rng(0), model.image
-    pixels = [np.array(pair.image.pil_image).astype(int) for pair in pairs]
-    text = unit(torch.cat([model.text.encode(model.text.prepare([pair.caption])) for pair in pairs]))
-    before = explained(model, method, pairs, "image")
-
-    def seen(noise):
-        """The similarities and the correlations of the maps with noise."""
-        noisy = [image((each + one).clip(0, 255).astype(np.uint8)) for each, one in zip(pixels, noise, strict=True)]
-        maps = explained(
-            model, method, [Pair(one, pair.caption) for one, pair in zip(noisy, pairs, strict=True)], "image"
-        )
-        correlations = [stats.spearmanr(*map(torch.flatten, each))[0] for each in zip(before, maps, strict=True)]
-        with torch.no_grad():
-            return (unit(tower.encode(tower.prepare(noisy))) * text).sum(1).numpy(), np.array(correlations)
-
-    noise = [np.zeros_like(each) for each in pixels]
-    start, least = seen(noise)
-    with torch.no_grad():
-        blank = unit(tower.encode(tower.blank_inputs(tower.prepare([pairs[0].image]))))
-    allowed = 0.01 * np.abs(start - (blank * text).sum(1).numpy())
-    _, at_random = seen([draws.choice([-NOISE, NOISE], each.shape) for each in pixels])
+    draws, attack = np.random.default_rng(0), Attack(model, method, pairs)
+    noise = [np.zeros_like(each) for each in attack.pixels]
+    _, at_random = attack.seen([draws.choice([-NOISE, NOISE], each.shape) for each in noise])
     for query in range(QUERIES):
         side = max(8, round(SIDE * (1 - query / QUERIES) ** 2))
         tried = [one.copy() for one in noise]
         for one in tried:
             top, left = draws.integers(SIDE - side + 1, size=2)
             one[top : top + side, left : left + side] = proposal(draws, side)
-        similarity, correlations = seen(tried)
-        for item in np.flatnonzero((correlations < least) & (np.abs(similarity - start) <= allowed)):
-            noise[item], least[item] = tried[item], correlations[item]
-    return np.stack([at_random, least], 1)
+        for item in attack.better(tried):
+            noise[item] = tried[item]
+    return np.stack([at_random, attack.least], 1)
+
+
+def drift_by_gradients(model, method, pairs, noises):
+    """The smallest rank correlation of each map with itself, of all noises that gradients gave."""
+    attack = Attack(model, method, pairs)
+    for noise in noises:
+        attack.better(noise)
+    return attack.least[:, None]
+
+
+def gradient_noises(model, pairs):
+    """Noise that changes the scores of hidden states most: state times gradient at some layers, by descent.
+
+    It is the same for all methods, so that it is no attack on one of them; every fifth step gives a noise.
+    """
+    pixels = torch.tensor(np.stack([np.array(pair.image.pil_image) for pair in pairs]), dtype=torch.float32)
+    black, white = (
+        model.image.prepare([image(np.full((SIDE, SIDE, 3), level, np.uint8))]).values for level in (0, 255)
+    )
+    text, module = texts_of(model, pairs), model.module
+
+    def scores(values):
+        """The similarities, and the scores of patches at each layer."""
+        states = module.vision_model(values, output_hidden_states=True)
+        similarities = (unit(module.visual_projection(states.pooler_output)) * text).sum(1)
+        chosen = [states.hidden_states[layer] for layer in LAYERS]
+        gradients = torch.autograd.grad(similarities.sum(), chosen, create_graph=True)
+        return similarities, [(one * each).sum(-1)[:, 1:] for one, each in zip(chosen, gradients, strict=True)]
+
+    def values_of(noise):
+        noisy = (pixels + noise).clamp(0, 255).permute(0, 3, 1, 2) / 255
+        return black + (white - black) * noisy
+
+    with sdpa_kernel(SDPBackend.MATH):  # which has a second derivative
+        start, before = scores(values_of(torch.zeros_like(pixels).requires_grad_()))
+        start, before = start.detach(), [each.detach() for each in before]
+        noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+        noises = []
+        for step in range(DESCENTS):
+            noise.requires_grad_(True)
+            similarities, after = scores(values_of(noise))
+            likeness = sum(correlation(*each).sum() for each in zip(before, after, strict=True))
+            (of_map,) = torch.autograd.grad(likeness, noise, retain_graph=True)
+            (of_similarity,) = torch.autograd.grad(similarities.sum(), noise)
+            # the part of the slope that leaves the similarity, and then what takes the similarity back
+            along = of_map - per_image(of_map * of_similarity) / per_image(of_similarity**2) * of_similarity
+            rate = 0.1 * (1 - step / DESCENTS) * NOISE / per_image(along.abs()) * along[0].numel()
+            noise = (noise.detach() - rate * along).clamp(-NOISE, NOISE)
+            free = of_similarity * (noise.abs() < NOISE)
+            back = (similarities.detach() - start)[:, None, None, None] / per_image(free * free)
+            noise = (noise - back * free).clamp(-NOISE, NOISE)
+            if (step + 1) % 5 == 0:
+                noises += [(part * noise).round().int().numpy() for part in (1, 0.5)]
+    return noises
+
+
+def per_image(values):
+    return values.sum((1, 2, 3), keepdim=True)
+
+
+def correlation(before, after):
+    """Pearson's correlation of the scores of each image."""
+    return F.cosine_similarity(before - before.mean(1, keepdim=True), after - after.mean(1, keepdim=True))
 
 
 def proposal(draws, side):
@@ -306,9 +415,9 @@ def drift_table(records):
         [row, *(stated(interval(values, (-1.0, 1.0))) for values in columns), str(int(np.isfinite(columns[1]).sum()))]
         for row in DRIFT
         if f"drift|{row}" in records
-        for columns in [np.array(records[f"drift|{row}"]["values"]).T]
+        for columns in [np.hstack([records[f"{kind}|{row}"]["values"] for kind in ("drift", "descent")]).T]
     ]
-    return as_table(["", "noise at random", "noise that was searched", "scenes"], lines)
+    return as_table(["", "noise at random", "noise that was searched", "noise of gradients", "scenes"], lines)
 
 
 def on_page(table, left_out=("full ", "honest ")):
@@ -339,10 +448,13 @@ def report(options):
 def extend(parser):
     parser.add_argument("--models", type=Path, help="measure: the folder of the models, KIND-SEED")
     parser.add_argument("--seed", type=int, default=1, help="that of the models")
+    parser.add_argument("--method", action="append", default=[], help="one more row, such as 'nib steps=6'; repeatable")
 
 
 def main():
     options = parse_arguments(__doc__, extend)
+    for rows in ROWS.values():
+        rows |= {method: MethodSpec.of(method) for method in options.method}
     measure(options) if options.what == "measure" else report(options)
 
 

@@ -1,7 +1,7 @@
 """The decisive region: a small part of a map that keeps what the model decides, or whose removal changes it."""
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -78,7 +78,7 @@ def decisive_region(
         True
     """
     parsed("region", region, Region)
-    hide = parsed("hide", _HIDE[region] if hide is None else hide, Annotated[str, OneOf(HIDES)])
+    filling: Any = parsed("hide", _HIDE[region] if hide is None else hide, Annotated[str, OneOf(HIDES)])
     model = load_model(model)
     require_result(explanation, "decisive_region", Explanation)
     if explanation.is_comparison:
@@ -92,7 +92,7 @@ def decisive_region(
         )
     image, grid, tower = present(explanation.image.input, explanation.source), explanation.grid, model.image
     side = Side(model, tower.trace(tower.prepare([image]), tower.depth), lambda embeddings: embeddings)
-    embed, (names, others, fixed) = masker(side, Grid(*grid.shape), hide=hide), _candidates(explanation)
+    embed, (names, others, fixed) = masker(side, Grid(*grid.shape), hide=filling), _candidates(explanation)
     texts = encode(model.text, [explanation.caption, *others]).float()
     beside = torch.tensor(fixed, dtype=torch.float32, device=texts.device)
 
@@ -136,7 +136,7 @@ def decisive_region(
     ranks, (count,) = bisected((again - ranks[0] / len(scores))[None], count)
     cells = ranks[0] < count
     instead = names[int(similarities(~cells[None])[0, 1:].argmax())] if is_first and region == "change" else ""
-    decisive = DecisiveRegion(region, decision, cells.view(grid.shape), at_random / len(scores), instead, hide)
+    decisive = DecisiveRegion(region, decision, cells.view(grid.shape), at_random / len(scores), instead, filling)
     return replace(explanation, decisive=decisive)
 
 
