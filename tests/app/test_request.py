@@ -100,6 +100,7 @@ def test_explain_steps_equals_explain(scenes: Model) -> None:
     assert torch.equal(last[0].table.scores, table.scores)
 
 
+@pytest.mark.slow
 def test_explain_steps_takes_two_captions_two_images_or_labels(scenes: Model) -> None:
     (panels,) = explain_steps(make_request("a cup\na cat", "contrast"), scenes)
     alone = nibt.explain(scenes, "sample:coffee", "a cup", target="difference", against=["a cat"])

@@ -256,6 +256,7 @@ def test_bad_input_is_one_line_before_the_training(tmp_path: Path, case: str) ->
     assert not (tmp_path / "watch").exists()
 
 
+@pytest.mark.slow
 def test_two_watches_in_one_folder_keep_all_rows(tmp_path: Path) -> None:
     module, processor = fresh()
     first, second = (Watch(pairs(), tmp_path / "watch", FAST, processor=processor) for _ in range(2))
@@ -317,6 +318,7 @@ def test_a_run_goes_on_in_its_folder_and_no_other_does(tmp_path: Path) -> None:
         watch()
 
 
+@pytest.mark.slow
 def test_an_error_during_the_training_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watch, log = Watch(pairs()[:1], tmp_path / "watch", FAST), Watch.log
 

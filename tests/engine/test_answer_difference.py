@@ -41,6 +41,7 @@ def test_all_numbers_are_those_of_the_first_image_minus_those_of_the_second(kind
         assert word.without["image"] == pytest.approx(0, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_exchanged_images_change_the_sign() -> None:
     answer, swapped = explained("llava", FIRST, SECOND), explained("llava", SECOND, FIRST)
     for word, other in zip(answer.words, swapped.words, strict=True):

@@ -60,6 +60,7 @@ def test_mean_states_from_a_file_give_complete_maps(kind: str, method: str, tmp_
         assert float(answer.image.path.at_baseline) == pytest.approx(wanted, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_mean_states_of_a_convolutional_trunk_fit_any_grid(tmp_path: Path) -> None:
     model, file = tiny.fresh("convnext", resize="whole"), tmp_path / "states.safetensors"
     calibrate(model, [*IMAGES, *OBLONG], CAPTIONS, file)
