@@ -54,7 +54,7 @@ def _about(run: Benchmark) -> Iterator[str]:
         yield f"Model {label}: {model['id']}, weights {model['weights_hash']}, {model['dtype']} on {model['device']}."
     if sessions := run.manifest.sessions:
         yield (
-            f"Measured from {sessions[0]['began']} on, in {len(sessions)} session(s), the last on "
+            f"Begun at {sessions[0]['began']}; sessions: {len(sessions)}. Machine of the last session: "
             f"{describe_session(sessions[-1])}."
         )
     if missing:
