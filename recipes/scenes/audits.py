@@ -4,11 +4,12 @@
     python recipes/scenes/audits.py report --out RUN    # prints the table of docs/guides/audit.md
     python recipes/scenes/audits.py measure --against --models MODELS --out RUN --count 200    # and report --against
 
-The models are those of ``reasons.py``. An audit sees pairs as a user has them: the shortcut names the noun of the
-caption, and the object is there. Each pair is explained once; audits of ``AUDITS`` pairs are of pairs in a row, without
-overlap. A false alarm is a check that fails on a model without a shortcut, also on pairs that have one. With ``--seed
-0``, scenes are those on which thresholds were chosen. With ``--against``, models are compared with ``scenes`` on pairs
-with and without their shortcut. If maps of both models are exchanged at random, nothing may have moved.
+The models are those of ``reasons.py``; ``half`` ones use the object, too. An audit sees pairs as a user has them: the
+shortcut names the noun of the caption, and the object is there. Each pair is explained once; audits of ``AUDITS`` pairs
+are of pairs in a row, without overlap. A false alarm is a check that fails on a model without a shortcut, also on pairs
+that have one. With ``--seed 0``, scenes are those on which thresholds were chosen. With ``--against``, models are
+compared with ``scenes`` on pairs with and without their shortcut. If maps of both models are exchanged at random,
+nothing may have moved.
 """
 
 import copy
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from reasons import UNSEEN
 from runs import collect, kept, machine, parse_arguments, stored
-from shortcut import CHOOSING, SHORTCUTS, image, planted
+from shortcut import CHOOSING, SHORTCUTS, image, mixed, planted
 
 import nibt
 from nibt.data.objects import Object
@@ -69,6 +70,7 @@ def settings(options):
     honest = [(name, kind, options.count) for name in HONEST for kind in WITHOUT]
     return [
         *((kind, kind, 3 * options.count // 5) for kind in kinds),
+        *((f"half {kind}", kind, 3 * options.count // 5) for kind in kinds),
         *honest,
         *(("honest", kind, options.count // 5) for kind in kinds),
     ]
@@ -85,7 +87,10 @@ def measure(options):
         key = f"{name}|{kind}"
         if number % options.parts != options.part or key in stored(path):
             continue
-        model = nibt.load_model(name if name == "scenes" else options.models / f"{name}-1")
+        if name.startswith("half "):
+            model = mixed(options.models / f"{kind}-1", 0.5)
+        else:
+            model = nibt.load_model(name if name == "scenes" else options.models / f"{name}-1")
         pairs, spec = pairs_of(kind, count, seed), MethodSpec(options.method)
         explained = [maps(model, pairs, spec, side, 0, BATCH) for side in SIDES]
         values = {}
@@ -193,7 +198,7 @@ def rate(audits):
 
 def report(options):
     records = {tuple(key.split("|")): record["values"] for key, record in collect(options.out, "audits").items()}
-    groups = {kind: [(kind, kind)] for kind in SHORTCUTS}
+    groups = {name: [(name, kind)] for kind in SHORTCUTS for name in (kind, f"half {kind}")}
     groups["honest"] = [key for key in records if key[1] in WITHOUT]
     groups["honest, pairs with a shortcut"] = [key for key in records if key[0] in HONEST and key[1] not in WITHOUT]
     print(f"{machine()}; scenes of seed {seed_of(options)}\n")
