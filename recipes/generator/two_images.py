@@ -197,15 +197,18 @@ def measured_row(generator, numbers, another, names, task, right, noun):
     started = time.perf_counter()
     explanation = nibt.explain_answer(generator, images, task.prompt, **options)
     seconds = time.perf_counter() - started
-    row = {"right": explanation.answer == task.answer}
+    row = {"image": PLACES[right], "right": explanation.answer == task.answer}
     if not row["right"]:
         return row
     at = next(number for number, word in enumerate(explanation.words) if word.text in (noun, *PLACES))
     log = explanation.words[at].log_probability
-    for name, instead in (("blank", Image.new("RGB", (SIDE, SIDE), BLANK)), ("another scene", image_of(another))):
+    blank = Image.new("RGB", (SIDE, SIDE), BLANK)
+    for name, instead in (("blank", blank), ("another scene", image_of(another)), ("a copy of the other", None)):
         logs = []
         for place in (right, 1 - right):
-            changed = [instead if number == place else image for number, image in enumerate(images)]
+            changed = [
+                instead or images[1 - number] if number == place else image for number, image in enumerate(images)
+            ]
             words = nibt.explain_answer(generator, changed, task.prompt, task.answer, "random", **options).words
             logs.append(words[at].log_probability)
         row[f"replaced by {name}"] = {"sums": [log - each for each in logs]}
@@ -238,10 +241,13 @@ def auc(sums):
 
 def report(options):
     rows = [json.loads(line) for line in (options.out / "rows.jsonl").read_text().splitlines()]
-    for kind in dict.fromkeys(row["kind"] for row in rows):
-        own = [row for row in rows if row["kind"] == kind]
+    groups = {}
+    for row in rows:
+        for group in ("all", row["kind"], f"{row['kind']}, {row['image']}"):
+            groups.setdefault(group, []).append(row)
+    for kind, own in sorted(groups.items()):
         print(f"\n{kind}: {sum(row['right'] for row in own)} of {len(own)} answers are right")
-        for name in ("replaced by blank", "replaced by another scene", *METHODS):
+        for name in (*(f"replaced by {what}" for what in ("blank", "another scene", "a copy of the other")), *METHODS):
             measured = [row for row in own if name in row]
             sums, blank = (np.array([row[key]["sums"] for row in measured]) for key in (name, "replaced by blank"))
             values = {"auc": auc(sums), "larger": interval(sums[:, 0] > sums[:, 1])}
