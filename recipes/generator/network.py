@@ -25,10 +25,10 @@ TEMPLATE = (
 )
 
 
-def processor() -> LlavaProcessor:
-    """Return the processor, whose tokens are words."""
+def processor(more: tuple[str, ...] = ()) -> LlavaProcessor:
+    """Return the processor, whose tokens are words, and ``more`` of them at the end."""
     special = [PAD, UNKNOWN, START, END, IMAGE]
-    vocabulary = {word: number for number, word in enumerate([*special, *words()])}
+    vocabulary = {word: number for number, word in enumerate([*special, *words(), *more])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, UNKNOWN))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -73,7 +73,7 @@ OF_WORDS = {
 
 
 def scene_of(seed, item):
-    data = Scenes(count=10**9, seed=seed, fewest=1, most=3, backgrounds=BACKGROUNDS)
+    data = Scenes(count=10**7, seed=seed, fewest=1, most=3, backgrounds=BACKGROUNDS)
     scene, both = tasks(data, item)
     return data, scene, both
 

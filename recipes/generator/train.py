@@ -42,9 +42,9 @@ class Training:
             states = self.model.model.vision_tower((pixels.float() / 255 - mean) / std, output_hidden_states=True)
         return states.hidden_states[-1][:, 1:]
 
-    def prompt(self, text):
-        """Return the ids of a prompt in the chat template, without the image's repeated tokens."""
-        content = [{"type": "image"}, {"type": "text", "text": text}]
+    def prompt(self, text, images=1):
+        """Return the ids of a prompt in the chat template, without the images' repeated tokens."""
+        content = [*[{"type": "image"}] * images, {"type": "text", "text": text}]
         return self.tokenizer(
             self.processor.apply_chat_template(
                 [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
@@ -82,7 +82,7 @@ def drawn(seed, first, count):
     for item in range(first, first + count):
         is_plain = item % 3 == 0
         backgrounds = ("plain",) if is_plain else BACKGROUNDS
-        pairs.append(tasks(Scenes(count=10**9, seed=seed, fewest=1, most=3, backgrounds=backgrounds), item, is_plain))
+        pairs.append(tasks(Scenes(count=10**7, seed=seed, fewest=1, most=3, backgrounds=backgrounds), item, is_plain))
     return [scene for scene, _ in pairs], [list(both) for both in zip(*(both for _, both in pairs), strict=True)]
 
 
@@ -122,21 +122,15 @@ def rate_at(step, steps):
     return min((step + 1) / WARM_UP, 0.5 + 0.5 * math.cos(math.pi * step / steps))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--stop", type=int, help="end after that many steps")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+def fit(training, step_loss, measured, options, rate):
+    """Train to a step, from the checkpoint if there is one."""
     options.out.mkdir(parents=True, exist_ok=True)
-    training = Training()
     trained = [p for p in training.model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": 0.05},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, RATE, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(groups, rate, betas=(0.9, 0.98))
     checkpoint, start = options.out / "checkpoint.pt", 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
@@ -147,7 +141,7 @@ def main():
         for step in range(start, options.stop or options.steps):
             began = time.time()
             for group in optimizer.param_groups:
-                group["lr"] = RATE * rate_at(step, options.steps)
+                group["lr"] = rate * rate_at(step, options.steps)
             loss = step_loss(training, step)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -162,6 +156,16 @@ def main():
                 training.model.save_pretrained(options.out / "model")
                 training.processor.save_pretrained(options.out / "model")
             log.write(json.dumps(row) + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--stop", type=int, help="end after that many steps")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    fit(Training(), step_loss, measured, options, RATE)
 
 
 if __name__ == "__main__":
