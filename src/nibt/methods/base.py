@@ -176,7 +176,7 @@ class Method(Plugin, ABC):
         if not tower.shiftable and values.keys() & {"views", "amounts"}:  # need whole images
             _check_plain(values, options, tower)
         if "layer" in values:
-            values["layer"] = tower.layers_of(values["layer"], cls.layer_leaves_block)
+            values["layer"] = tower.layers_of(values["layer"], cls.layer_leaves_block, "answer" in cls.needs)
         method = cls(**{name: parsed(name, value, types[name]) for name, value in values.items() if name in types})
         if of_side:
             check_effects(method, of_side, options)

@@ -189,9 +189,12 @@ class Tower(ABC):
         if not 0 <= layer <= self.depth:
             raise BadOption(f"layer must be between 0 and {self.depth} for this {self.modality} tower (got {layer})")
 
-    def layers_of(self, value: Any, leaves_block: bool = False) -> tuple[int, ...]:
-        """Return the layers that a number, a list, their text or a share of the depth names."""
-        last = self.depth - self.unread_layers
+    def layers_of(self, value: Any, leaves_block: bool = False, of_rows: bool = False) -> tuple[int, ...]:
+        """Return the layers that a number, a list, their text or a share of the depth names.
+
+        A method of the states of rows (``of_rows``) may take those that no other row reads.
+        """
+        last = self.depth - (0 if of_rows else self.unread_layers)
         value = parsed("layer", value, float) if isinstance(value, str) and "." in value else value
         if isinstance(value, float) and 0 < value <= 1:
             if value == 1:
