@@ -223,7 +223,7 @@ def test_scores_are_those_of_patches_and_words_of_prompt_and_answer(kind: str) -
     for word in words:
         assert tower.tokenizer.decode([ids[row - tower.offset] for row in word.tokens]).strip() == word.text
     assert [row for word in words for row in word.tokens] == inputs.words.explained[0].nonzero()[:, 0].tolist()
-    result = explained(kind, views=1, steps=32, layer=4 if kind in ROUGH else 2)
+    result = explained(kind, views=1, **({"steps": 200, "layer": 3} if kind in ROUGH else {"steps": 32, "layer": 2}))
     assert result.prompt_words == tuple(PROMPT.split())
     grid = tower.trace(inputs).cut(0).units.grid  # pyright: ignore
     for number, word in enumerate(result.words):
