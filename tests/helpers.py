@@ -2,9 +2,11 @@
 
 import json
 import re
+import sys
 import warnings
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -39,6 +41,23 @@ Run = Callable[..., tuple[int, str, str]]
 both_sides = pytest.mark.parametrize("modality", ["image", "text"])
 
 # Assertions
+
+
+@contextmanager
+def recipe_modules(name: str) -> Iterator[None]:
+    """Let modules of a folder of recipes be imported, and forget them at the end: several folders have a ``train``."""
+    folder = str(ROOT / "recipes" / name)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        for module in [key for key, each in sys.modules.items() if _file_of(each).startswith(folder)]:
+            del sys.modules[module]
+
+
+def _file_of(module: Any) -> str:
+    return str(getattr(module, "__file__", ""))
 
 
 def assert_close(actual: Tensor, expected: Tensor, share: float = 1e-5, least: float = 0.0, rtol: float = 0.0) -> None:

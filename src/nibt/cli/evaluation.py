@@ -110,14 +110,13 @@ def audit(model: EvaluatedModelOptions, data: DataOptions, methods: MethodsOptio
         raise BadOption(f"--count must be at least {LEAST_PAIRS} (got {count}): with fewer, the intervals are too wide")
     opened = open_data(data, count)
     pairs, record = read_pairs(opened, count, quiet)
-    loaded, *other = [
-        replace(model, model=name).loaded(quiet) for name in (model.model, output.against) if name is not None
-    ]
+    loaded = model.loaded(quiet)
+    against = None if output.against is None else replace(model, model=output.against).loaded(quiet)
     images = [row.image for row in opened.records(lambda place: place < count) if row is not None]
     paths = [target.path for target in targets]
     check_targets(paths, input_paths([image for image in images if isinstance(image, str)]), output.overwrite)
     if output.out and not output.overwrite:
-        compared = other[0].record() if other else None
+        compared = None if against is None else against.record()
         request = audit_request(loaded.record(), record, methods.texts, data.seed, output.quick, compared)
         for path in paths:
             require_same_file(path, request)
@@ -127,7 +126,7 @@ def audit(model: EvaluatedModelOptions, data: DataOptions, methods: MethodsOptio
             pairs,
             data=record,
             methods=methods.texts,
-            against=other[0] if other else None,
+            against=against,
             seed=data.seed,
             quick=output.quick,
             on_progress=on_progress,

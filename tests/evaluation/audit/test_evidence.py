@@ -161,7 +161,7 @@ def test_pairs_of_checks_that_do_not_pass_are_the_worst() -> None:
         assert (find.caption, find.method) == (pairs[worst].caption, "random")
         assert find.value == evidence.values[name][worst]
         assert find.maps.keys() == find.words.keys() == {"evidence"}
-    passing = [replace(check, passes=-9, fails=-99, better="higher", low=0.0) for check in detected]
+    passing = [replace(check, passes=-9.0, fails=-99.0, better="higher", low=0.0) for check in detected]
     assert list(runner.finds(passing)) == []
 
 

@@ -1,7 +1,6 @@
 """Tests of the embedded model ``scenes``."""
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from nibt.datasets._captions import with_article
 from nibt.datasets.scenes import WORDS, Scenes
 from nibt.datasets.scenes.drawing import NOUNS
 from nibt.engine.encode import encode
-from tests.helpers import ROOT
+from tests.helpers import ROOT, recipe_modules
 from tests.suites import few
 
 RECIPE = ROOT / "recipes" / "scenes"
@@ -37,11 +36,8 @@ def model(scenes: nibt.Model) -> nibt.Model:
 @pytest.fixture(scope="module")
 def recipe() -> Iterator[None]:
     """The modules of the recipe."""
-    sys.path.insert(0, str(RECIPE))
-    try:
+    with recipe_modules("scenes"):
         yield
-    finally:
-        sys.path.remove(str(RECIPE))
 
 
 def embedded(tower: nibt.Tower, items: list) -> torch.Tensor:

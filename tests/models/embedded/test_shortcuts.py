@@ -1,6 +1,5 @@
 """Tests of the recipe that plants shortcuts into ``scenes``, and of what says how much of them a model uses."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -14,7 +13,7 @@ from scipy.ndimage import binary_dilation
 
 from nibt.datasets.scenes import Scenes
 from nibt.datasets.scenes.drawing import NOUNS
-from tests.helpers import ROOT
+from tests.helpers import recipe_modules
 
 IMAGE = ("mark", "background", "text", "companion", "position")
 TEXT = ("template", "word")
@@ -22,14 +21,10 @@ TEXT = ("template", "word")
 
 @pytest.fixture(scope="module")
 def recipe() -> Iterator[ModuleType]:
-    folder = str(ROOT / "recipes" / "scenes")
-    sys.path.insert(0, folder)
-    try:
+    with recipe_modules("scenes"):
         import shortcut  # pyright: ignore
 
         yield shortcut
-    finally:
-        sys.path.remove(folder)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The recipe that trains the generator of scenes further on two images, and its measure."""
 
 import importlib
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,24 +9,13 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from tests.helpers import ROOT
-
-RECIPE = ROOT / "recipes" / "generator"
-MODULES = ("network", "study", "train", "two_images", "world")
+from tests.helpers import recipe_modules
 
 
 @pytest.fixture(scope="module")
 def recipe() -> Iterator[Any]:
-    """The script, whose modules are not left for other recipes."""
-    sys.path.insert(0, str(RECIPE))
-    before = {name: sys.modules.pop(name) for name in MODULES if name in sys.modules}
-    try:
+    with recipe_modules("generator"):
         yield importlib.import_module("two_images")
-    finally:
-        sys.path.remove(str(RECIPE))
-        for name in MODULES:
-            sys.modules.pop(name, None)
-        sys.modules.update(before)
 
 
 def test_packed_questions_have_the_logits_of_the_model(recipe: Any) -> None:

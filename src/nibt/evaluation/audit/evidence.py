@@ -128,8 +128,8 @@ def fixed_place(grids: Sequence[np.ndarray], labels: Sequence[str]) -> tuple[np.
 
     values, count = np.full(len(grids), math.nan), sum(map(len, stacks))
     if count > 2:
-        whole, left_out = ratio(values, np.ones((1, count))), ratio(values, 1 - np.eye(count))
-        values[np.concatenate(compared)] = count * whole - (count - 1) * left_out
+        overall, left_out = ratio(values, np.ones((1, count))), ratio(values, 1 - np.eye(count))
+        values[np.concatenate(compared)] = count * overall - (count - 1) * left_out
     return values, jackknife(np.empty((count, 0)), ratio, (0.0, 4.0))
 
 

@@ -102,8 +102,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             notes.append(f"the model merges each {several.merged} frames: their map is drawn over the first of them")
         if len(frames) % several.merged:
             notes.append("the model reads the last frame repeatedly, to merge it")
-        shown = frames[:: several.merged]
-        parts = [*map(ImagePart, shown, map(layout.region, shown), several.shapes)]
+        drawn = frames[:: several.merged]
+        parts = [*map(ImagePart, drawn, map(layout.region, drawn), several.shapes)]
         return tower, replace(side_by_side(parts), notes=tuple(dict.fromkeys(notes)))
 
     def places(self, inputs: Inputs) -> tuple[int, ...]:
@@ -186,6 +186,11 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         after = start + len(prompt)
         around = texts or (prompt.split(self.token) if self.token else [prompt])
         for part in reversed([part for part in around if part.strip()]):
+            if part not in text:
+                raise Unsupported(
+                    f"the model's chat template leaves out {part[:100]!r}, a text of the messages: leave that message "
+                    "out"
+                )
             start = text.rfind(part, 0, after)
             rows = [
                 row
@@ -198,11 +203,6 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             counted = (len(ids) - len(output["input_ids"]) + inside.start, inside.start) if rows else ()
             places = (*counted, *range(end - len(wanted), -1, -1))
             end = next((row for row in places if row >= 0 and list(ids[row : row + len(wanted)]) == wanted), -1)
-            if part not in text:
-                raise Unsupported(
-                    f"the model's chat template leaves out {part[:100]!r}, a text of the messages: leave that message "
-                    "out"
-                )
             if not wanted or end < 0:
                 raise CannotLoad(
                     f"the words of the prompt {prompt!r} cannot be found in what the model's processor makes of it "
