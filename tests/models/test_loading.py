@@ -57,6 +57,7 @@ class TestHuggingFace:
             "sdpa"
         }
 
+    @pytest.mark.usefixtures("unchecked")
     @pytest.mark.parametrize(
         ("file", "content", "message"),
         [
