@@ -126,7 +126,7 @@ def test_every_number_of_a_command_has_a_range() -> None:
         ("--method", "rise masks=1e9"),
         ("--method", "nib floor=-1"),
         ("--method", "nib layer=1,1"),
-        ("--device", "cpu:5"),
+        pytest.param(("--device", "cpu:5"), marks=pytest.mark.slow),
         ("--method", f"nib seed={'1' * 400}"),
         ("--draw", "threshold=nan"),
     ],

@@ -76,6 +76,7 @@ def test_reasons_are_those_of_the_methods() -> None:
     assert "eeds attention" in second.message
 
 
+@pytest.mark.slow
 def test_fields_have_all_methods_by_category() -> None:
     groups = by_category()
     assert next(iter(groups.items()))[1][0] == "nib"

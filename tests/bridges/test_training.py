@@ -94,6 +94,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.slow
 def test_trainer_gives_the_same_weights_with_the_callback(tmp_path: Path) -> None:
     plain, numbers = trained(tmp_path), drawn()
     watch = Watch(pairs(), tmp_path / "watch", FAST)

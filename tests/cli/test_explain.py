@@ -146,7 +146,7 @@ def test_explain_ranks_labels(run: Run, photo: Path, clip_folder: Path) -> None:
     ("words", "captions"),
     [
         ("dog,bird", {"a cat", "a dog", "a bird"}),
-        ("words.txt", {"a cat", "a dog", "a bird"}),
+        pytest.param("words.txt", {"a cat", "a dog", "a bird"}, marks=pytest.mark.slow),
         ("cat=dog", {"a cat", "a dog"}),
         pytest.param("a=the,two", {"a cat", "the cat", "two cat"}, marks=pytest.mark.slow),
         pytest.param("cat = dog, ,", {"a cat", "a dog"}, marks=pytest.mark.slow),
@@ -211,6 +211,7 @@ def test_check_says_in_the_terminal_the_json_and_the_page_whether_the_map_can_be
     assert "--check checks the map of an image for the cosine" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("caption", few(["a red\ncat", "a cat\n", "a\tcat\r\n"], ["a\tcat\r\n"]))
 def test_a_caption_may_have_line_breaks(run: Run, photo: Path, clip_folder: Path, caption: str) -> None:
     for command in ("explain", "regions"):

@@ -218,6 +218,7 @@ def test_calibrate_keeps_its_inputs(here: Path, clip_folder: Path, tmp_path: Pat
         assert target.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_numbered_names_avoid_other_outputs(run: Run, here: Path, clip_folder: Path) -> None:
     assert run(*PHOTO, "-m", clip_folder)[0] == 0
     shutil.copy("other.png", "data/photo.png")
@@ -294,6 +295,7 @@ def test_default_names_distinguish_requests(run: Run, here: Path, clip_folder: P
     assert len(list(here.iterdir())) == count
 
 
+@pytest.mark.slow
 def test_default_names_distinguish_images_of_the_same_name(run: Run, clip_folder: Path) -> None:
     for folder, seed in (("one", 0), ("two", 1)):
         Path(folder).mkdir()

@@ -86,6 +86,7 @@ def test_methods_ignore_the_default_dtype(method: str, kind: str, dtype: torch.d
     assert_same_bits(actual, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", few(DTYPES, DTYPES[:1]))
 def test_metrics_ignore_the_default_dtype(dtype: torch.dtype) -> None:
     expected = measured()

@@ -101,7 +101,7 @@ def test_methods_run_on_a_device(kind: str, device: str) -> None:
 @pytest.mark.parametrize("device", few(["cuda", "mps"], ["cuda"]))
 @pytest.mark.parametrize(
     "verb",
-    few(VERBS, ["views", "noise", "two images", "embeddings"]),
+    few(VERBS, ["views", "two images", "embeddings"]),
 )
 def test_functions_run_on_a_device(verb: str, device: str, tmp_path: Path) -> None:
     model = tiny.fresh("clip")
@@ -111,7 +111,7 @@ def test_functions_run_on_a_device(verb: str, device: str, tmp_path: Path) -> No
     assert model.device == "cpu"
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", few([torch.float16, torch.bfloat16], [torch.bfloat16]))
 def test_weights_in_half_precision_run_on_a_device(dtype: torch.dtype) -> None:
     built = tiny.clip()
     model = nibt.load_model(built.module.to(dtype), processor=built.processor)

@@ -156,7 +156,7 @@ def test_captions_of_the_command_choose_the_target(run: Run, photo: Path, clip_f
     assert Explanation.load(out).target["name"] == "difference"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", few(KINDS, ["methods", "models"]))
 def test_list_describes_each_plugin_with_its_options(run: Run, kind: str) -> None:
     for name in available(kind):
         code, out, _ = run("list", kind, name)
@@ -300,7 +300,7 @@ def test_the_lengths_of_embeddings_do_not_matter(scale: float) -> None:
         torch.testing.assert_close(function(scaled).scores, function(embeddings).scores, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e25, float("nan")])
+@pytest.mark.parametrize("scale", few([0.0, 1e-30, 1e25, float("nan")], [0.0, 1e25]))
 @pytest.mark.parametrize("side", ["image", "text"])
 @pytest.mark.parametrize("before", few([True, False], [True]))
 def test_embeddings_without_a_direction_are_refused(before: bool, side: str, scale: float) -> None:

@@ -196,6 +196,7 @@ def test_changes_behind_torch_are_noticed(data: Path, tmp_path: Path, way: str) 
 LOADINGS = [{"dtype": "bfloat16"}, {"image_size": 48}, {"resize": "whole"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loading", few(LOADINGS, LOADINGS[:1]))
 def test_batch_rejects_a_model_loaded_with_other_options(tmp_path: Path, data: Path, loading: dict[str, Any]) -> None:
     nibt.batch("lite", data / "pairs.csv", tmp_path / "job", "grad_cam", loading={"image_size": 64, "resize": "model"})

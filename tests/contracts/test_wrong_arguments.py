@@ -21,6 +21,7 @@ from nibt.results.regions import Regions
 from tests import tiny
 from tests.answers import PEAK, WHOLE, answer
 from tests.app.requests import make_request
+from tests.suites import few
 
 BOX = "a box must be left, top, width and height in pixels, numbers of which the last two are at least 0"
 
@@ -167,7 +168,7 @@ STRANGE = (
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", few(PLAIN, ["explain", "regions", "replace_words"]))
 def test_a_strange_value_of_any_argument_is_used_or_refused_in_one_short_line(name: str) -> None:
     function = getattr(nibt, name)
     function(**PLAIN[name])

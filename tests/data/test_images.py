@@ -188,8 +188,8 @@ def bad_files(folder: Path) -> dict[str, Path]:
     png = saved(folder, Image.new("RGB", (64, 64)), "whole.png").read_bytes()
     (folder / "broken.png").write_bytes(png[:40] + bytes(20) + png[60:])
     (folder / "folder.jpg").mkdir()
-    # 30,000 x 30,000 pixels of one bit: a small file, and 2.7 GB as RGB
-    saved(folder, Image.new("1", (30_000, 30_000)), "huge.png")
+    # pixels of one bit: a small file, and 300 MB as RGB
+    saved(folder, Image.new("1", (10_000, 10_000)), "huge.png")
     return {
         "truncated": folder / "truncated.jpg",
         "0 bytes": folder / "empty.jpg",

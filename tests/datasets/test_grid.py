@@ -304,6 +304,7 @@ def test_jobs_keep_absolute_names_of_grids(tmp_path: Path, monkeypatch: pytest.M
     ]
 
 
+@pytest.mark.slow
 def test_the_middle_of_a_grid_hits_every_cell_but_has_no_more_energy(tmp_path: Path) -> None:
     """As the documents say of ``truth="cells"``: the control ``center`` is even over the cells."""
     data = ImageGrid(Folder(animals(tmp_path)), count=6, cell=64, named="one", truth="cells")

@@ -121,7 +121,7 @@ FORMS = (
 NAMES = ("key", "source")  # the names of rows and images differ between forms
 
 
-@pytest.mark.parametrize("form", few(FORMS, FORMS[:3]))
+@pytest.mark.parametrize("form", few(FORMS, FORMS[1:3]))
 def test_batch_gives_the_same_answers_for_every_form_of_pairs(
     form: Callable[[Path, Path], Any], model: Model, job_images: Path, whole_job: nibt.Job, tmp_path: Path
 ) -> None:

@@ -190,6 +190,7 @@ def test_compare_finds_the_common_object_of_scenes() -> None:
     assert np.mean(np.array(energies) > np.array(areas)) > 0.8
 
 
+@pytest.mark.slow
 def test_compare_finds_the_common_noun_of_captions() -> None:
     nouns = ["cat", "dog", "car", "tree", "ball", "bird"]
     pairs = [

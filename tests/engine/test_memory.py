@@ -118,6 +118,7 @@ def test_encoding_halves_the_batch(caplog: pytest.LogCaptureFixture) -> None:
     assert len(warnings_of(caplog)) == 2
 
 
+@pytest.mark.slow
 def test_parts_are_in_order() -> None:
     def work(part: Any) -> list[int]:
         if len(part) > 2:

@@ -39,7 +39,10 @@ def result_for(name: str, panel: nibt.Panel) -> nibt.Panel | Audit:
     return panel if "explanation" in holds else nibt.Panel(panel.table)  # pyright: ignore
 
 
-@pytest.mark.parametrize(("name", "ending"), FORMATS)
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    few(FORMATS, [each for each in FORMATS if each[0] != "links"]),
+)
 def test_every_format_writes_a_signed_file_twice_with_the_same_bits(
     name: str, ending: str, panel: nibt.Panel, tmp_path: Path
 ) -> None:

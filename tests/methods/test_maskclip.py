@@ -75,7 +75,9 @@ def test_maskclip_scores_the_target(modality: str) -> None:
     assert_close(actual.scores, actual.units.keep(difference(embeddings.transpose(0, 1)).T.detach()))
 
 
-@pytest.mark.parametrize("method", ["maskclip", "clip_surgery", "sclip", "clearclip", "naclip"])
+@pytest.mark.parametrize(
+    "method", few(["maskclip", "clip_surgery", "sclip", "clearclip", "naclip"], ["clip_surgery", "naclip"])
+)
 @pytest.mark.parametrize("dtype", few(["bfloat16", "float16"], ["bfloat16"]))
 @pytest.mark.parametrize("kind", few(["clip", "siglip"], ["siglip"]))
 def test_similarities_of_patches_work_in_half_precision(kind: str, dtype: str, method: str) -> None:

@@ -39,9 +39,8 @@ IMAGE, PROMPT, ANSWER = tiny.image(64, 48), "Describe the image .", "a red cat o
 PROMPTED, SILENT = Prompted(IMAGE, PROMPT), ("vit_gpt_2", "vit_trocr")  # which read no prompt
 FAST = ("llava", "qwen2_vl")
 decoders = pytest.mark.parametrize("kind", few(WRITERS, FAST))
-every_class = pytest.mark.parametrize(
-    "kind", few([*WRITERS, *ENCODER_DECODERS, "coca"], (*FAST, "blip_caption", "coca"))
-)
+CLASSES = (*WRITERS, *ENCODER_DECODERS, "coca")
+every_class = pytest.mark.parametrize("kind", few(CLASSES, (*FAST, "blip_caption", "coca")))
 
 
 def answer_of(kind: str) -> tuple[AnswerTower, AnswerTokens]:
@@ -167,7 +166,7 @@ def test_methods_give_finite_scores_or_say_why_not(kind: str) -> None:
     assert refused.isdisjoint({"nib", "occlusion", "shapley", "banzhaf", "rise", "center", "random", "grad_cam"})
 
 
-@every_class
+@pytest.mark.parametrize("kind", few(CLASSES, ("llava", "coca")))
 def test_model_is_unchanged(kind: str) -> None:
     plain = built(kind)
     loaded = load_generator(plain.module, processor=plain.processor)
@@ -183,7 +182,7 @@ def test_model_is_unchanged(kind: str) -> None:
         assert torch.equal(value, weights[name]), name
 
 
-@every_class
+@pytest.mark.parametrize("kind", few(CLASSES, ("llava", "blip_caption")))
 def test_half_precision_is_that_of_the_weights_alone(kind: str) -> None:
     half, wide = built(kind), built(kind)
     half.module.bfloat16()

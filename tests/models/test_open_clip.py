@@ -226,6 +226,7 @@ class TestActivationsOfOpenClip:
             right.image.scores, expected.image.scores, 1e-6
         )  # not to the bit: weights of files are aligned otherwise
 
+    @pytest.mark.slow
     def test_matching_activation_gives_no_note(self, listed: Callable) -> None:
         listed(False)
         result = explain("open_clip:tiny/trained", tiny.image(), "a cat")

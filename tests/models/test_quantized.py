@@ -118,7 +118,7 @@ def embed(module: Any, pixels: Tensor) -> Tensor:
         return module.get_image_features(pixels.to(module.dtype)).pooler_output.float()
 
 
-@ways
+@pytest.mark.parametrize("way", few(WAYS, ["nf4"]))
 @duals
 def test_embeddings_are_those_of_the_model_itself(kind: str, way: str) -> None:
     module = quantized(kind, way)
@@ -176,7 +176,7 @@ def test_answers_are_those_of_the_model_itself(kind: str, way: str) -> None:
     assert module_state(module) == before
 
 
-@ways
+@pytest.mark.parametrize("way", few(WAYS, ["nf4"]))
 @pytest.mark.parametrize("kind", few([*DUAL, *GENERATORS], ["llava"]))
 def test_folders_are_loaded(kind: str, way: str, tmp_path: Path) -> None:
     module = quantized(kind, way)
@@ -212,6 +212,7 @@ def test_other_weights_may_be_in_half_precision(way: str, dtype: torch.dtype) ->
     assert {name: (weight.dtype, weight.data_ptr()) for name, weight in module.named_parameters()} == before
 
 
+@pytest.mark.slow
 def test_regions_take_derivatives_in_forward_mode() -> None:
     module = quantized("clip", "nf4")
     actual, expected = (

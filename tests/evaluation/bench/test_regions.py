@@ -77,6 +77,7 @@ def test_regions_are_measured_for_the_target_cosine_only(frame: DataFrame) -> No
     assert (frame.error == "").all()
 
 
+@pytest.mark.slow
 def test_rows_of_maps_do_not_change_beside_regions(plan: dict[str, Any], frame: DataFrame, tmp_path: Path) -> None:
     maps = nibt.benchmark({**plan, "metrics": ["special_token_share"]}, tmp_path / "RUN").frame()
     beside = frame[frame.side != "regions"].reset_index(drop=True)

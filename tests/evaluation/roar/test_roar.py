@@ -127,6 +127,7 @@ def test_roar_resumes_with_the_same_bits_after_being_killed(tmp_path: Path) -> N
     )
 
 
+@pytest.mark.slow
 def test_roar_leaves_the_model_and_the_generators_unchanged(tmp_path: Path) -> None:
     model = tiny.fresh("clip")
     before = {name: value.clone() for name, value in model.module.state_dict().items()}

@@ -100,6 +100,7 @@ def test_lite_ranks_labels_correctly(lite: nibt.Model) -> None:
     assert nibt.rank(lite, "sample:coffee", labels)[0].label == labels[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "height"), few([(1, 1), (4000, 3), (3, 4000)], [(4000, 3)]))
 def test_lite_explains_extreme_image_sizes(lite: nibt.Model, width: int, height: int) -> None:
     answer = nibt.explain(lite, Image.new("RGB", (width, height), "red"), "a cat 🦄 猫\x07")

@@ -15,6 +15,7 @@ from nibt.report.image.layout import ELLIPSIS, font_for, length, shortened, text
 from nibt.report.image.links import draw_links
 from nibt.report.image.parts import caption
 from tests import tiny
+from tests.suites import few
 
 LONG = "x" * 5000
 
@@ -36,7 +37,7 @@ def test_words_are_broken_into_at_most_four_lines(texts: Callable[[Callable[[], 
     assert "".join(whole) == "\u732b" * 60, "a sentence without spaces is not cut"
 
 
-@pytest.mark.parametrize("kind", ["explanation", "regions", "links"])
+@pytest.mark.parametrize("kind", few(["explanation", "regions", "links"], ["explanation", "regions"]))
 def test_a_word_of_any_length_is_drawn_by_few_measurements(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time of a measurement grows with the text, so the characters that are measured are counted."""
     model, image, measured = tiny.model("clip"), tiny.image(48, 48), []
