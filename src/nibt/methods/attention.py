@@ -103,13 +103,14 @@ class FastIG(AttentionOrInput, name="fast_ig"):
     $$\text{score}_t = \sum_c x_{tc} \, \partial S / \partial x_{tc}$$
 
     Shows:
-        Which tokens raise or lower the score by their weights in the last attention, according to the gradient.
+        Which tokens raise or lower the target through their weights in the last attention, to first order (attention
+        weight times gradient).
 
     Use it when:
         You need a map with signs for the cost of one gradient, or compare with the table of NIB's paper.
 
     Avoid it when:
-        You need scores that add up, or explain words: on 1,000 scenes, its AUC of words is 0.74, that of ``nib`` 0.98.
+        You need scores that add up, or explain words: on 1,000 scenes, its AUC of words is 0.74 (``nib``: 0.98).
         The scores of the variant ``textbook`` are almost 0 on towers that normalize their input tokens, such as CLIP's
         image tower, since these ignore the length of a token.
     """
@@ -136,15 +137,15 @@ class SaliencyMap(AttentionOrInput, name="saliency_map"):
     $$\text{score}_t = \max_c |\partial S / \partial x_{tc}|$$
 
     Shows:
-        To which tokens the target is sensitive; not whether they raise or lower it.
+        To which tokens the target is sensitive, but not whether they raise or lower it.
 
     Use it when:
-        You want the order of words at the cost of one gradient: on 1,000 scenes, the variant ``textbook`` has an AUC of
+        You want to rank words at the cost of one gradient: on 1,000 scenes, the variant ``textbook`` has an AUC of
         words of 0.99.
 
     Avoid it when:
-        You explain images, or words with the default: on 1,000 scenes with one view, its pointing is 0.39, that of
-        ``gae`` 0.86, and its AUC of words 0.19.
+        You explain images, or words with the default variant: on 1,000 scenes with one view, its pointing is 0.39
+        (``gae``: 0.86), and its AUC of words is 0.19 (chance is 0.5).
     """
 
     paper = "Simonyan et al., ICLR 2014 workshop, arXiv 1312.6034"
@@ -173,12 +174,13 @@ class GAE(LastBlocks, name="gae"):
         To which patches and words the tower attends in all blocks, counting only attention that raises the target.
 
     Use it when:
-        You want the order of the pixels at the cost of one gradient: with 3 views, it is as good as that of ``nib`` on
-        ``scenes``.
+        You want to rank pixels: with 3 views, it ranks them as well as ``nib`` on ``scenes``, for 12 forward passes
+        instead of 7.
 
     Avoid it when:
-        You need signs or scores that add up. On 300 scenes, 95 % of its scores are on special tokens, and its map of an
-        image is similar to that for an unrelated caption (rank correlation 0.67; of ``nib``, below 0).
+        You need signs or scores that add up. On 300 scenes, 95 % of its scores are on special tokens, and its maps of
+        an image for the right caption and for an unrelated caption are similar (rank correlation 0.67; with ``nib``,
+        below 0).
 
     Args:
         rectified: Where negative values are set to 0: in the ``mean`` over the heads, or in each of the ``heads``.
@@ -213,15 +215,15 @@ class LeGrad(LastBlocks, name="legrad"):
     blocks.
 
     Shows:
-        For which patches more attention, in any block, would raise the score.
+        For which patches more attention, in any block, would raise the target.
 
     Use it when:
-        You explain images with a transformer and want a good order of the pixels: on 1,000 scenes with one view, AP is
-        0.75, as of ``gae``.
+        You explain images with a transformer and want to rank pixels well: on 1,000 scenes with one view, its AP is
+        0.75, equal to that of ``gae``.
 
     Avoid it when:
-        You explain words (on 1,000 scenes, its AUC of words is 0.41; chance is 0.5), need a sign, or add up scores in a
-        region: its maps are positive nearly everywhere.
+        You explain words (on 1,000 scenes, its AUC of words is 0.41; chance is 0.5), need signs, or want to add up the
+        scores of a region: its maps are positive nearly everywhere.
     """
 
     paper = "Bousselham et al., ICCV 2025, arXiv 2404.03214"
@@ -251,8 +253,8 @@ class Rollout(AttentionMethod, name="rollout"):
 
     $$\text{score}_t = \left(\prod_l \frac{1}{2} (1 + \text{mean}_{\text{heads}} \, A_l)\right)_{it}$$
 
-    It uses only attention weights, so the map of an image is the same for every caption. It shows how
-    good a map can be that ignores the caption.
+    It uses only attention weights, so the map of an image is the same for every caption. Its metrics show how good a
+    map can be that ignores the caption.
 
     Shows:
         To which tokens the tower attends, independently of the other input.

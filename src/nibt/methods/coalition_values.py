@@ -32,11 +32,11 @@ class Banzhaf(CoalitionMethod, name="banzhaf"):
     and Holzman, 1992). It is exact if the budget covers all coalitions.
 
     Shows:
-        By how much this patch, or this word, raises the target on average, if a random part of the others is kept.
+        By how much this patch, or this word, raises the target on average, if a random set of the other units is kept.
 
     Use it when:
-        You want tables or maps without gradients, for any network, also in half precision. The forward passes of an
-        image are used for all of its captions.
+        You want words x patches tables or maps without gradients, for any network, even in half precision. The forward
+        passes of an image are reused for all of its captions.
 
     Avoid it when:
         The scores must add up (use ``shapley``), or the budget is below two coalitions per unit: then the estimates are
@@ -44,9 +44,9 @@ class Banzhaf(CoalitionMethod, name="banzhaf"):
 
     Args:
         share: The probability that a unit is kept.
-        estimate: ``least_squares``, or ``means`` for the mean score with the unit minus that without it.
-        ridge: For least squares, the weight of the penalty on squared scores (ridge regression), in numbers of
-            coalitions. It makes scores from few coalitions less noisy, and smaller.
+        estimate: ``least_squares``, or ``means`` for the mean target with the unit minus the mean target without it.
+        ridge: For least squares, the weight of the penalty on the squared scores (ridge regression), where each
+            coalition has the weight 1. It makes scores from few coalitions less noisy, but smaller.
     """
 
     paper = "Wang and Jia, AISTATS 2023, arXiv 2205.15466"
@@ -82,13 +82,14 @@ class Shapley(CoalitionMethod, name="shapley"):
     r"""Shapley values of the units by kernel SHAP (Lundberg and Lee, NeurIPS 2017, arXiv 1705.07874).
 
     A *coalition* is a set of units that are kept; the others are removed (the game of Shapley, 1953). The scores add up
-    to S(all) - S(none), the target with all units minus that with none. Among all such scores, they are those whose
-    sums predict the targets of coalitions best (least squares), where coalitions of $s$ of $n$ units have the weight
+    to S(all) - S(none), the target with all units minus that with none. Among all scores with this sum, they are those
+    whose sums over coalitions predict the targets of the coalitions best (least squares), where coalitions of $s$ of
+    $n$ units have the weight
 
     $$w_s = \frac{n - 1}{\binom{n}{s} \, s \, (n - s)}$$
 
-    They are exact if the budget covers all coalitions; otherwise, it is spent on pairs of a coalition and its
-    complement (Covert and Lee, AISTATS 2021, arXiv 2012.01536).
+    They are exact if the budget covers all coalitions. Otherwise, the coalitions are drawn at random, each together
+    with its complement (Covert and Lee, AISTATS 2021, arXiv 2012.01536).
 
     Shows:
         What each unit adds to the target, on average over all orders in which units can be added.

@@ -53,7 +53,7 @@ class Ones(ControlMethod, name="ones"):
 
     Metrics that scale maps to [0, 1] (confidence drop and increase) turn this map into zeros. They then multiply the
     input by zeros, so nothing of the input is kept. The sum of this map over an object is the area of the object. So
-    its correlation with removal, 0.19, only shows that larger objects matter slightly more.
+    its correlation with removal, 0.19, shows only that larger objects matter slightly more.
 
     Shows:
         Nothing about the model: it is a control.
@@ -75,14 +75,16 @@ class Center(ControlMethod, name="center"):
 
     $$\text{score} = \exp(-d^2 / (2 \, \text{spread}^2))$$
 
-    $d$ is the distance from the center of the image, in a square whose outermost patches lie at -1 and 1 of each axis.
-    The tokens of a caption's words lie on a line from -1 (the first) to 1 (the last); a single token lies at 0.
+    $d$ is the distance from the center of the image, in coordinates in which the outermost patches are at -1 and 1 on
+    each axis. The tokens of a caption's words are on a line from -1 (the first) to 1 (the last); a single token is at
+    0.
 
     Shows:
         Nothing about the model: it is a control.
 
     Use it when:
-        You report a metric against ground truth: in photographs, objects are often in the center.
+        You report a metric that uses ground truth: objects are often in the center of photographs, so this control may
+        score well.
 
     Avoid it when:
         You want an explanation.

@@ -7,17 +7,18 @@ kept independently with the probability ``share``. The score of a unit is its me
 words x patches table, the units of both sides are fitted together, and an entry is the coefficient $e_{ik}$ of a word
 and a patch.
 
-If all pairs of the coalitions of both sides are fitted, and each side has more coalitions than units, the table equals
-that of ``banzhaf``. The variant ``paper`` keeps and removes single tokens instead of words.
+With ``pairs=all``, and if each side has more coalitions than units, the table equals that of ``banzhaf``. The variant
+``paper`` keeps and removes single tokens instead of words.
 
 Shows:
-    Which words and patches, and which pairs of them, raise the target, according to the fitted sum.
+    Which words and patches, and which pairs of them, raise the target, according to a fitted sum of their scores.
 
 Use it when:
-    You compare with the published method, or want to check ``banzhaf`` against the fit that it replaces.
+    You compare with the published method, or want to check that ``banzhaf``, which is faster, has the same table.
 
 Avoid it when:
-    The image has many units: 64 patches have 2,016 pairs, and the fit needs more coalitions than coefficients.
+    The image has many units: 64 patches have 2,016 pairs, each with a coefficient, and the fit needs more coalitions
+    than coefficients.
 """
 
 from dataclasses import dataclass
@@ -60,8 +61,9 @@ class FIxLIP(CoalitionMethod):
     Args:
         budget: The number of coalitions of each side.
         share: The probability that a unit is kept.
-        pairs: For tables: ``all`` fits the scores of all pairs of an image's and a caption's coalition, ``drawn``
-            those of as many random pairs as the image's ``budget``, each with a forward pass of its own.
+        pairs: The data of the fit of a table: ``all`` takes every combination of a coalition of the image with one of
+            the caption. ``drawn`` takes as many random combinations as the ``budget`` of the image, each with a forward
+            pass of both sides.
     """
 
     paper = "Baniecki et al., NeurIPS 2025, arXiv 2508.05430"

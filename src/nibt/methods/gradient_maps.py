@@ -37,19 +37,20 @@ class GradCAM(GradientMethod, name="grad_cam"):
     On a convolutional trunk, the default layer is the last feature map, as published.
 
     Shows:
-        Which tokens of a late layer raise the score, to first order.
+        Which tokens of a late layer raise the target, to first order.
 
     Use it when:
         You explain a convolutional tower, or compare with published Grad-CAM maps. Use the variant ``textbook`` for
         these.
 
     Avoid it when:
-        You explain a transformer: with ``along_path=true``, which averages the scores along NIB's path, pointing on
-        1,000 scenes is 0.79 instead of 0.38, for 7 forward passes instead of 1.5; ``nib`` is better, too. A map of
-        zeros means that no token of the layer raises the score.
+        You explain a transformer: use ``nib``, or set ``along_path=true``, which averages the scores along NIB's path.
+        With it, pointing on 1,000 scenes is 0.79 instead of 0.38, for 7 forward passes instead of 1.5. A map of zeros
+        means that no token of the layer raises the target.
 
     Args:
-        weights: ``token`` weights each token by its own gradient, ``pooled`` by the mean gradient of the units.
+        weights: ``token`` weights the state of each token by the gradient of this token, ``pooled`` by the mean
+            gradient of the patches or words.
     """
 
     paper = "Selvaraju et al., ICCV 2017, arXiv 1610.02391"
@@ -89,8 +90,8 @@ class GradECLIP(AttentionMethod, name="grad_eclip"):
     Fan, 2026, arXiv 2605.12952).
 
     Shows:
-        Which tokens raise the score by their values in the last attention, weighted by how similar their keys are to
-        the query.
+        Which tokens raise the target through their values in the last attention, weighted by how similar their keys are
+        to the query.
 
     Use it when:
         You compare with the published Grad-ECLIP, or want a cheap map of an image.

@@ -24,11 +24,11 @@ class IntegratedGradients(PathMethod, name="integrated_gradients"):
     positions, or of words), and $r$ is their baseline.
 
     Shows:
-        How much each patch of the input, and each word, adds to the similarity, compared with an input without content.
+        How much each patch and each word of the input raises or lowers the similarity, compared with a blank input.
 
     Use it when:
         You need scores of the input itself rather than of a hidden layer. In the tests of
-        [axioms](../../explanation/axioms.md), the default breaks none; the variant ``paper`` breaks three.
+        [axioms](../../explanation/axioms.md), the default violates none of them; the variant ``paper`` violates three.
 
     Avoid it when:
         You need a fast method, or small gaps: with 50 steps, the median completeness gap on 100 scenes is 9 %. On a
@@ -62,18 +62,18 @@ class MFABA(Method, name="mfaba"):
 
     $$\text{score}_t = -\sum_j \sum_c (x_{j+1} - x_j)_{tc} \, (\partial S / \partial x_j)_{tc}$$
 
-    $x_0$ are the input tokens: the embeddings of patches with their positions, or of words. Each step lowers the score,
-    so each term of the sum is the stride times an absolute gradient, which is never negative.
+    $x_0$ are the input tokens: the embeddings of patches with their positions, or of words. Each step is against the
+    gradient, so each term of the sum is the stride times an absolute gradient, which is never negative.
 
     Shows:
-        How sensitive the score is to each input token, along a path that lowers the score (adversarial).
+        How sensitive the target is to each input token, along a path that lowers the target (adversarial).
 
     Use it when:
         You compare with the table of NIB's paper.
 
     Avoid it when:
-        You need a sign, or the place of an object: on ``scenes``, with one view, its pointing is 0.48 (100 scenes),
-        that of ``nib`` 0.87 (500 scenes).
+        You need signs, or the place of an object: on ``scenes``, with one view, its pointing is 0.48 (100 scenes;
+        ``nib``: 0.87 on 500 scenes).
 
     Args:
         steps: The number of steps.

@@ -8,22 +8,23 @@ $$\text{KL} = -\frac{1}{2} (1 + \ln(v) - m^2 - v)$$
 
 $$\text{score}_t = \sum_c \text{KL}_{tc}$$
 
-Here, $\lambda = \text{sigmoid}(a)$, $m = \lambda h$ and $v = (1 - \lambda)^2$. There is an $a$ for each token and
-channel $c$ of the hidden state $h$; it is learned and starts at 5, where $\lambda = 0.993$ adds almost no noise to $h$.
-The noise $e$ is drawn for each forward pass, and the scores are those of the last one. The variant ``iba`` is the
+Here, $\lambda = \text{sigmoid}(a)$, $m = \lambda h$ and $v = (1 - \lambda)^2$. Each token and channel $c$ of the hidden
+state $h$ has a number $a$ that is learned. It starts at 5, where $\lambda = 0.993$ and almost no noise is added to $h$.
+The noise $e$ is drawn for each forward pass. The scores are those of the last step. The variant ``iba`` is the
 bottleneck of Schulz et al. (ICLR 2020, arXiv 2001.00396), whose noise has the mean and the standard deviation of the
 features. The variant ``adaib`` is AdaIB (ICLR 2026 submission): in the loss, $S$ has the weight
-$f = 1 / (|u - v| + 10^{-6})$, with the unit embeddings $u$ and $v$, and $\beta$ is $1 / (f + 10^{-6})$.
+$f = 1 / (|u_1 - u_2| + 10^{-6})$, with the unit embeddings $u_1$ and $u_2$ of the image and the caption, and $\beta$ is
+$1 / (f + 10^{-6})$.
 
 Shows:
-    How much information about each token a bottleneck keeps so that the pair still matches. The unit is nats.
+    How much information about each token, in nats, a bottleneck keeps so that the pair still matches.
 
 Use it when:
     You compare with the published M2IB, or want to know where a bottleneck keeps information.
 
 Avoid it when:
-    You need a sign, a low cost, or a map that depends on the caption: on 100 scenes, the map of an image and that for
-    an unrelated caption have a rank correlation of 0.83.
+    You need signs, a low cost, or a map that depends on the caption: on 100 scenes, the maps of an image for the right
+    caption and for an unrelated caption have a rank correlation of 0.83.
 """
 
 from collections.abc import Callable
@@ -93,10 +94,10 @@ class M2IB(LayerMethod):
         rate: The learning rate.
         seed: The first seed.
         seeds: The number of seeds, whose maps are averaged.
-        noise: Standard normal noise (``unit``), or noise with the moments of the ``features``.
-        pair_weight: The weight of a pair's score: ``none``, ``euclidean`` or ``manhattan`` (1 / distance of the unit
-            embeddings), or ``softplus`` of the cosine. The weight of the information is its inverse; with
-            ``none``, it is ``beta``.
+        noise: Standard normal noise (``unit``), or noise with the mean and the standard deviation of the ``features``.
+        pair_weight: The weight of the target of a pair in the loss: 1 (``none``), the inverse ``euclidean`` or
+            ``manhattan`` distance of the unit embeddings, or the ``softplus`` of the cosine. The weight of the
+            information is the inverse of this weight; with ``none``, it is ``beta``.
         sharpness: The factor of (1 + cosine) / 2 in ``softplus``.
         clip: The largest norm of an item's gradient. None does not limit it.
     """

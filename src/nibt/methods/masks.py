@@ -22,7 +22,7 @@ from nibt.types import PerExample, UnitValues
 
 @dataclass(frozen=True)
 class Occlusion(SegmentMethod, name="occlusion"):
-    r"""Occlusion: the drop of the target without a unit (Zeiler and Fergus, ECCV 2014, arXiv 1311.2901).
+    r"""Occlusion: the decrease of the target without a unit (Zeiler and Fergus, ECCV 2014, arXiv 1311.2901).
 
     $$\text{score}_u = S - S(\text{without } u)$$
 
@@ -79,10 +79,11 @@ class RISE(PlayerMethod, name="rise"):
         Which patches or words are often kept in the random masks for which the target is high.
 
     Use it when:
-        You can run a model hundreds of times and want a method that uses only its output, to compare others with.
+        You can run a model hundreds of times, and want to compare other methods with one that uses only the output of
+        the model.
 
     Avoid it when:
-        You need a fast method, signs, or scores that do not change if a constant is added to the target.
+        You need a fast method, signs, or scores that stay the same if a constant is added to the target.
 
     Args:
         masks: The number of masks.

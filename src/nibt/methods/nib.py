@@ -7,15 +7,15 @@ $$z(\lambda) = r + \lambda (h - r)$$
 NIB replaces the state $h$ of a hidden layer by states $z(\lambda)$ on the straight path to $h$ from a baseline $r$, by
 default the state of a blank input. Along the path, the target changes from $S(r)$ to $S(h)$. The score of token $t$ is
 the part of this change that is due to the token's state. With $r = 0$, it is the published method. With ``noise``, the
-path starts at $r + d s n$ with $n \sim N(0, 1)$, and the scores are means over draws of $n$, so they add up to the mean
-change of $S$.
+path starts at $r + d s n$ with $n \sim N(0, 1)$, the standard deviation $s$ and the factor $d$ (``deviation``). The
+scores are means over draws of $n$, so they add up to the mean change of $S$.
 
-With ``distribute``, the scores of special tokens, such as the class token, are given to the patches or words from which
-they came. Let $R$ be the special tokens, $G$ their mean gradients, and $B(z)$ the output of the block before the layer,
-for a state $z$ one layer lower. NIB integrates the gradients of the number $\sum_{t \in R} G_t \cdot B(z)_t$ along the
-path one layer lower, which gives each token of that layer a score. The scores of patches and words are kept; those of
-special tokens are distributed again one layer lower, down to layer 0
-([details](../../explanation/theory.md#what-special-tokens-have)).
+With ``distribute``, NIB distributes the scores of special tokens, such as the class token, among the patches or words
+whose content these tokens took up in earlier blocks. Let $R$ be the special tokens, $G$ their mean gradients, and
+$B(z)$ the output of the block before the layer, for a state $z$ one layer lower. NIB integrates the gradients of the
+number $\sum_{t \in R} G_t \cdot B(z)_t$ along the path one layer lower, which gives each token of that layer a score.
+The scores of patches and words are kept. Those of special tokens are distributed again one layer lower, and so on down
+to layer 0 ([details](../../explanation/theory.md#what-special-tokens-have)).
 
 Shows:
     How much each patch and each word raises or lowers the similarity, compared with a blank input. On ``scenes``, the
@@ -26,8 +26,8 @@ Use it when:
 
 Avoid it when:
     You want to know what the removal of a region changes: use ``amounts=removal``, or ``occlusion`` for one patch or
-    word. Do not read signs in the variant ``paper``: on 1,000 scenes, only 47 % of its scores of absent nouns are
-    negative, which is chance.
+    word. Do not rely on the signs of the variant ``paper``: on 1,000 scenes, only 47 % of its scores of absent nouns
+    are negative, as by chance.
 """
 
 from dataclasses import dataclass, replace
@@ -64,13 +64,13 @@ class NIB(PathMethod, LayerMethod):
     Args:
         layer: One layer or several, whose maps are averaged. On images, the default is the last one if the embedding is
             computed from special tokens only, as from CLIP's class token, and 0.65 of the depth otherwise. If it is
-            computed from patches, as in SigLIP, the defaults are eight steps and one view. Otherwise, a difference of
-            two images has five views instead of three.
+            computed from patches, as in SigLIP, the defaults are eight steps and one view. Otherwise, the default is
+            five views instead of three for a difference of two images.
         tolerance: The largest allowed completeness gap of all tokens, relative to the change of the target; up to 65
             steps are taken. None does not limit it.
-        distribute: Whether the scores of special tokens, such as the class token, are distributed among the units from
-            which they came, block by block down to layer 0, so that the scores of the units add up. It needs the
-            baseline ``blank`` or ``against``, and no noise.
+        distribute: Whether the scores of special tokens, such as the class token, are distributed among the units whose
+            content these tokens took up, block by block down to layer 0, so that the scores of the units add up. It
+            needs the baseline ``blank`` or ``against``, and no noise.
         noise: ``none``, or the standard deviation s of the noise: ``unit`` (1), or ``features`` (that of each channel).
         deviation: The factor d by which the standard deviation s is multiplied.
         samples: The number of draws of noise, whose maps are averaged.

@@ -52,11 +52,12 @@ class MaskCLIP(LastBlockMethod, name="maskclip"):
         Which patches have values in the last attention that are similar to the caption.
 
     Use it when:
-        You compare with open-vocabulary segmentation, or need a map without gradients, also in half precision.
+        You compare with open-vocabulary segmentation, or need a map without gradients, even in half precision.
 
     Avoid it when:
-        You need an explanation: the map often highlights the background instead of the named object, also on
-        ``scenes``, and all cosines of an image have a constant part. ``clip_surgery`` avoids both.
+        You need an explanation: the map often highlights the background instead of the named object, even on
+        ``scenes``, and a part of the cosine is the same for all patches of an image. Use ``clip_surgery``, which has
+        neither problem.
     """
 
     paper = "Zhou et al., ECCV 2022, arXiv 2112.01071"
@@ -89,7 +90,7 @@ class SCLIP(LastBlockMethod, name="sclip"):
         You compare with open-vocabulary segmentation.
 
     Avoid it when:
-        You need an explanation: the attention is not that of the model, and maps often highlight the background, as
+        You need an explanation: the attention is not that of the model, and maps often highlight the background, like
         those of ``maskclip``.
     """
 
@@ -141,13 +142,14 @@ class NACLIP(LastBlockMethod, name="naclip"):
     $$\text{score}_t = S(\text{head}(z_t))$$
 
     $z$ replaces the state after the last block, whose residual connection and feed-forward network are left out. $W$ is
-    the output projection, $d$ the width of an attention head, $p$ a place on the grid. $\omega$ is 0 for tokens without
-    a place, such as words. The score of a token is the target of its own embedding. If the head pools by attention, the
-    last block is the one before the pooling. This is what the authors call the reduced architecture, with their
-    standard deviation of 5.
+    the output projection, $d$ the width of an attention head, and $p_i$ the position of patch $i$ on the grid. $\omega$
+    is 0 for tokens without a position, such as words. The score of a token is the target of its own embedding. If the
+    head pools by attention, the last block is the one before the pooling. The authors call this the reduced
+    architecture. The default standard deviation of 5 is theirs.
 
     Shows:
-        Which patches are similar to the caption, if each patch is averaged with near and with similar patches.
+        Which patches are similar to the caption, if each patch is averaged with the patches that are near it or similar
+        to it.
 
     Use it when:
         You compare with open-vocabulary segmentation, or want smooth maps.
@@ -202,8 +204,8 @@ class CLIPSurgery(LastBlocks, name="clip_surgery"):
     $h_k$ is the hidden state that enters block $k$, the first of the last ``blocks`` blocks. The values $v_l$ of block
     $l$ are those of the unchanged model, $W_l$ is the output projection of its attention, and $d$ the width of an
     attention head. For the text side, the cosine with a blank image is subtracted instead. The map is a difference of
-    cosines for each target. With the targets ``difference``, ``softmax`` and ``centered``, the captions $c_1$ to
-    $c_{n-1}$ that they compare with are subtracted from the caption $c_0$:
+    cosines for every target. With the targets ``difference``, ``softmax`` and ``centered``, the captions $c_1$ to
+    $c_{n-1}$ with which they compare are subtracted from the caption $c_0$:
 
     $$\text{score}_t = w_0 \cos(z_t, c_0) - \frac{1}{n} \sum_i w_i \cos(z_t, c_i)$$
 

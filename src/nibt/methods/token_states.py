@@ -32,16 +32,16 @@ class SimilarityMap(Method, name="similarity_map"):
     among the patches that it covers, and added to theirs.
 
     Shows:
-        Which patches have vectors that are similar to those of the query; for a query, how similar the best patch is to
-        each token.
+        For the image, which patches have vectors that are similar to those of the query. For the query, how similar the
+        best patch is to each token.
 
     Use it when:
-        You compare with other packages for these models.
+        You compare with other packages for late-interaction models.
 
     Avoid it when:
-        You want to know why the model gives this similarity. A vector has content of other patches, too: attention
-        moves content between patches before the vectors are made. And only the best match of each query token enters
-        the similarity.
+        You want to know why the model gives this similarity. The vector of a patch also has content of other patches,
+        since attention moves content between patches. And only the best patch of each query token counts in the
+        similarity.
     """
 
     paper = "Faysse et al., ICLR 2025, arXiv 2407.01449"
@@ -62,7 +62,8 @@ class LogitLens(LayerMethod, name="logit_lens"):
     $y$ is the first token of the word. The decoder's head computes the logits from the state of each token alone.
 
     Shows:
-        At which patches and earlier words the model would already write this word, if its head read their states.
+        At which patches and earlier words the model would already write this word, if its head read the states of these
+        tokens.
 
     Use it when:
         You want a map without a gradient, or compare with publications on generators, where it is a common baseline.
