@@ -72,7 +72,8 @@ class AnswerExplanation(ResultOfImage):
         target: The target: ``log_probability``, ``logit_difference`` from a named alternative, or ``difference`` of the
             log-probabilities with two images.
         method: The method with its resolved options.
-        images: Several images, whose maps are side by side in the grid, from its first row on; empty for one.
+        images: The images, if there are several; their maps are side by side in the grid, each from its first row on.
+            Empty for one image.
         frames: If ``images`` are frames of a video, the number of frames that each map is of, which the model merges;
             else 0.
     """
