@@ -90,7 +90,7 @@ class AnswerAttentions:
         return {**parts, "other": weights.sum(-1) - content}
 
     def picture(self, word: int = 0) -> Image.Image:
-        """Draw where on the image a word looks in each layer, averaged over the heads, and by the rollout.
+        """Draw the attention of a word on the image in each layer, averaged over the heads, and the rollout.
 
         Each map has its own scale; the number above it is the share of the word's attention on the image.
 

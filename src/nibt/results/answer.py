@@ -160,7 +160,7 @@ class AnswerExplanation(ResultOfImage):
     def adds_up(self) -> bool:
         """Whether the scores are in nats of the target and add up to its changes, at least roughly.
 
-        If not, as for methods without signs, only their order has a meaning.
+        If they do not add up, as with methods without signs, compare only their order.
         """
         changes = [abs(change) for word in self.words for change in word.changes.values()]
         return self.method["signed"] and sum(abs(word.gap) for word in self.words) <= _ADDS_UP * sum(changes)

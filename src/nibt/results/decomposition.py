@@ -117,7 +117,7 @@ class Decomposition(ResultOfImage):
         return TextAttribution.of(Attribution(scores.masked_fill(self.special, 0.0), units, share), self.caption)
 
     def strongest(self, count: int = 5) -> list[tuple[int, int]]:
-        """Return the layers and heads that add or take most, in order.
+        """Return the layers and heads with the largest absolute sums, in order.
 
         Raises:
             BadOption: The count is no whole number above 0.
