@@ -335,11 +335,11 @@ def written(results: list[Row], summary: str) -> None:
 
 PAGE = """# Released models
 
-nibt was tested with the configurations of the released models on this page, but without their weights, which were not
-available where nibt is developed. Instead, the repository has a file of facts for each of {count} models: configuration,
-processor, special tokens, chat template and generation settings, with their sources. For {copies} of them, tests
-build a small copy, which differs from the release only in sizes and weights, and compare nibt with the documented
-call of the model: the ids of prompts and captions, the pixels, the similarity (or the greedy answer and its
+nibt was tested with the configurations of the released models on this page, but without their weights, which were
+not available where nibt is developed. Instead, the repository has a file of facts for each of {count} models:
+configuration, processor, special tokens, chat template and generation settings, with their sources. For {copies} of
+them, tests build a small copy, which differs from the release only in sizes and weights, and compare nibt with the
+documented call of the model: the ids of prompts and captions, the pixels, the similarity (or the greedy answer and its
 log-probabilities), and the model cut at each layer. `nibt check MODEL` prints what nibt reads of your model, and
 compares the whole model with the model cut at three layers.
 
