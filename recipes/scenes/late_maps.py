@@ -44,9 +44,9 @@ nouns.
 
 The table has means over 500 scenes of two or three objects (`occlusion`: the first 300). The caption names one of these
 objects.[^run] The file [late_interaction.csv](late_interaction.csv) also has further metrics, each method with one
-view, and 95 % intervals. In this file, `*` marks a difference from the similarity map with one view (paired test with Holm's
-correction, p < 0.05). The [glossary](../../explanation/glossary.md) explains pointing, AP and energy; `forwards` is the
-cost in forward passes.
+view, and 95 % intervals. In this file, `*` marks a difference from the similarity map with one view (paired test with
+Holm's correction, p < 0.05). The [glossary](../../explanation/glossary.md) explains pointing, AP and energy; `forwards`
+is the cost in forward passes.
 
 {table}
 
