@@ -59,9 +59,9 @@ side, with medians, and rows for models with random weights and for two computat
 
 {summary}
 
-The next table has costs for a model of ViT-B/32 size with random weights, with batches of 8. Memory is in GB:
-`size` of the weights, and `peak` of the process. Times of a `forward` pass and of `default maps` are relative to
-those of float32.
+The next table has costs for a model of ViT-B/32 size with random weights, with batches of 8. `size` is the memory of
+the weights, and `peak` the largest memory of the process, both in GB. The times of a `forward` pass and of `default
+maps` are relative to those of float32.
 
 {costs}
 

@@ -60,22 +60,22 @@ QUICK = {
 HEAD = """# All classes of models
 
 To explain a layer, nibt cuts a model there: it replaces the hidden state, and runs the rest of the model on it. This
-page shows that this works for each class of model: with its own hidden state, a cut model must have the same
-embeddings, and a generator the same log-probabilities, as the model itself. The models are small and have random
-weights, so the page does not show how good maps of released checkpoints are. [zoo.csv](zoo.csv) has a row for each
+page tests cutting for each class of models: if the hidden state is replaced by itself, a cut model must have the same
+embeddings (a generator: the same log-probabilities) as the uncut model. The models are small and have random
+weights, so this page does not show how good maps of released checkpoints are. [zoo.csv](zoo.csv) has a row for each
 model; `python benchmarks/zoo.py --write` writes this page and the file.
 
 - **models**: how many of the tested models run without an error and have a *cut* below 1e-5.
-- **cut**: 1 - cosine between the embedding of the model and that of the model cut at a layer (of a generator, between
-  the log-probabilities of the vocabulary); the largest value over the layers.
+- **cut**: 1 - cosine between the embeddings of the uncut model and of the model cut at a layer (for a generator,
+  between the log-probabilities of the vocabulary); the largest value over the layers.
 - **gap**: the completeness gap of NIB on the image with 64 steps (16 for more than 230 tokens), for the scores of all
-  tokens, relative to the change of the target; the larger one of two inputs. GroupViT's assignment of patches to groups
+  tokens, relative to the change of the target; the larger gap of two inputs. GroupViT's assignment of patches to groups
   has no gradient, so [a softmax's gradient](../models.md#special-cases) is used instead, and the scores do not add up
-  (2e+04 %). Relative gaps are also large where the target changes little: 0.007 for GroupViT, and 0.01 for the copy of
-  TrOCR (150 %). For ColPali, and BLIP-2 and InstructBLIP with T5 (34 to 500 %), 16 steps are too few.
-- **methods**: how many methods run on a model; several numbers if the models of a group differ. Some methods need
-  attention, which towers of convolutions, windows or groups do not have. On models with more than 230 tokens, only
-  four methods were tried.
+  (2e+04 %). Relative gaps are also large if the target changes little: by 0.007 for GroupViT, and by 0.01 for the copy
+  of TrOCR (gap 150 %). For ColPali, and BLIP-2 and InstructBLIP with T5 (gaps of 34 to 500 %), 16 steps are too few.
+- **methods**: the number of methods that run on a model; several numbers if the models of a group differ. Some methods
+  need attention over all tokens, which towers of convolutions, windows or groups do not have. On models with more than
+  230 tokens, only four methods were tried.
 
 In the file, names such as `openai/clip-vit-base-patch32` are [small copies of released models](released.md). The other
 names are small models of nibt's tests.
@@ -335,16 +335,16 @@ def written(results: list[Row], summary: str) -> None:
 
 PAGE = """# Released models
 
-This page lists the released models with whose configurations nibt was tested. No released weights were available
-where nibt is developed. Instead, the repository has a file of facts for each of {count} models: configuration,
-processor, special tokens, chat template and generation settings, with their sources. For {copies} of them, tests
-build a small copy, which differs from the release only in sizes and weights, and compare nibt with the documented
-call of the model: the ids of prompts and captions, the pixels, the similarity (or the greedy answer and its
+nibt was tested with the configurations of the released models on this page, but without their weights, which were
+not available where nibt is developed. Instead, the repository has a file of facts for each of {count} models:
+configuration, processor, special tokens, chat template and generation settings, with their sources. For {copies} of
+them, tests build a small copy, which differs from the release only in sizes and weights, and compare nibt with the
+documented call of the model: the ids of prompts and captions, the pixels, the similarity (or the greedy answer and its
 log-probabilities), and the model cut at each layer. `nibt check MODEL` prints what nibt reads of your model, and
-compares it with itself, cut at three layers.
+compares the whole model with the model cut at three layers.
 
-- **reads**: the text that the model takes with an image. *Query, page*: for retrieval, with a prompt for each.
-  *Embedding prompt*: a prompt around the caption. *Chat template*: a prompt in the template of the model.
+- **reads**: the text that the model takes with an image. *Query, page*: a text or an image for retrieval, each with a
+  prompt. *Embedding prompt*: a prompt around the caption. *Chat template*: a prompt in the template of the model.
 - **verified**: the tests pass on a small copy. Releases that differ only in weights have equal copies.
 - **refused**: nibt rejects the model, with a message that states the reason.
 - **not built**: too few facts were found for a copy.

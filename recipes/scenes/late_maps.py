@@ -38,15 +38,15 @@ SHOWN = ("method", "views", "pointing", "AP", "energy", "forwards")
 ABOUT = """# Maps of late interaction
 
 This page compares methods on a small `ColPaliForRetrieval` that was trained on drawn scenes of 64 nouns
-([recipe](../../../recipes/scenes/README.md#a-network-with-late-interaction)). The model names the object of a scene
-with a single object: in a share of {first} of 500 such scenes, the right one of the 64 nouns has the
-largest similarity.
+([recipe](../../../recipes/scenes/README.md#a-network-with-late-interaction)). In a share of
+{first} of 500 scenes with a single object, the noun of the object has the largest similarity of the 64
+nouns.
 
 The table has means over 500 scenes of two or three objects (`occlusion`: the first 300). The caption names one of these
-objects.[^run] The file [late_interaction.csv](late_interaction.csv) also has further metrics, each method with one view
-and 95 % intervals; there, `*` marks a difference from the similarity map with one view (paired test with Holm's
-correction, p < 0.05). The [glossary](../../explanation/glossary.md) explains pointing, AP and energy; `forwards` is the
-cost in forward passes.
+objects.[^run] The file [late_interaction.csv](late_interaction.csv) also has further metrics, each method with one
+view, and 95 % intervals. In this file, `*` marks a difference from the similarity map with one view (paired test with
+Holm's correction, p < 0.05). The [glossary](../../explanation/glossary.md) explains pointing, AP and energy; `forwards`
+is the cost in forward passes.
 
 {table}
 

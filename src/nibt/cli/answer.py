@@ -40,8 +40,8 @@ class AnswerInputOptions(OptionGroup, panel="Input"):
         str | None,
         Option(
             metavar="WORD|IMAGE",
-            help="Explain why each word rather than this one, or rather than the second best (runner-up); or why its "
-            "probability is higher than with another image: a file of this name that exists is an image.",
+            help="What each word is compared with: a word, or runner-up (the second best word); or an image (an "
+            "existing file), to explain why the word is more likely than with that image.",
         ),
     ] = None
     max_words: Annotated[
@@ -66,7 +66,7 @@ class GeneratorOptions(ModelOptions):
         Option(
             "--load",
             metavar="NAME=VALUE",
-            help="An option of loading: generation (greedy, or model to write with the model's own settings).",
+            help="An option of loading: generation=greedy, or generation=model to write with the model's settings.",
         ),
     ] = None
 
@@ -87,7 +87,7 @@ class GeneratorOptions(ModelOptions):
 def answer(inputs: AnswerInputOptions, method: MethodOptions, model: GeneratorOptions, output: OutputOptions) -> None:
     """Let a model answer a prompt about an image, or about several, and explain each word of the answer.
 
-    Shows what each word took from the image, from the prompt and from the words before it. Writes an interactive page
+    Shows what the image, the prompt and the earlier words add to each word. Writes an interactive page
     and a JSON file into the current folder, or the files of --out.
     """
     if is_image(inputs.prompt):

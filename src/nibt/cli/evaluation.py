@@ -60,9 +60,9 @@ class AuditOptions(OverwriteOptions):
 
     against: Annotated[
         str | None,
-        Option(metavar="MODEL", help="Another model, such as the one before fine-tuning: shows what moved."),
+        Option(metavar="MODEL", help="A model to compare with, such as the one before fine-tuning."),
     ] = None
-    quick: Annotated[bool, Option("--quick", help="Fewer pairs, stages and wordings.")] = False
+    quick: Annotated[bool, Option("--quick", help="Use fewer pairs, stages of randomization and wordings.")] = False
     strict: Annotated[bool, Option("--strict", help="Exit with 1 if a check fails.")] = False
     out: Annotated[
         list[str] | None,

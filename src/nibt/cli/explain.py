@@ -51,9 +51,9 @@ class ExplainMethodOptions(MethodOptions):
         str | None,
         Option(
             metavar="keep|change",
-            help="Find a small part of the map that keeps what the model decides if all else is removed, or whose "
-            "removal changes it: half of the similarity, or with --labels, --rank, or the targets difference and "
-            "softmax (--against), what is first.",
+            help="Find a small part of the map that alone keeps the decision of the model (keep), or whose removal "
+            "changes it (change). The decision is which candidate is first with --labels, --rank, or the targets "
+            "difference and softmax (--against), and otherwise more than half of what the image adds.",
         ),
     ] = None
 
@@ -204,8 +204,8 @@ def regions(inputs: RegionsInputOptions, method: MethodsOptions, model: ModelOpt
     """Show which words of a caption go with which parts of an image: a signed table, with a map per word.
 
     Writes an image with a small map per word and a JSON file, or the files of --out: x.html is an interactive page,
-    with several methods side by side, and x.links.pdf draws the strongest links. For nib without steps, their number
-    is determined by a tolerance of 0.01.
+    with several methods side by side, and x.links.pdf draws the strongest links. By default, nib takes as many steps as
+    a tolerance of 0.01 needs.
     """
     images, captions = split_inputs(inputs.inputs, command="regions")
     specs = {text: MethodSpec.parse(text) for text in method.texts}

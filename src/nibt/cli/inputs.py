@@ -44,14 +44,14 @@ class ExplainInputOptions(InputOptions):
 
     labels: Annotated[
         Path | None,
-        Option(help="A file with a label per line. Labels are ranked, and the best is explained against the second."),
+        Option(help="A file with a label per line: rank the labels, and explain the best against the second best."),
     ] = None
     rank: Annotated[
         bool,
         Option(
             "--rank",
             help="Rank the images for each caption, or the captions of one image, and explain the best against the "
-            "second.",
+            "second best.",
         ),
     ] = False
     replace: Annotated[
@@ -60,7 +60,7 @@ class ExplainInputOptions(InputOptions):
             metavar="auto|WORDS",
             help="Replace each word of the caption, and explain the caption against the replacement that changes the "
             "similarity most: auto (everyday nouns, negations, counts), words (dog,fox), or a file with one per line "
-            "(words.txt, or any path with a slash). cat=dog,fox or cat=auto replaces this word only.",
+            "(words.txt, or any path with a slash). cat=dog,fox or cat=auto replaces only the word cat.",
         ),
     ] = None
     compare: Annotated[

@@ -47,9 +47,9 @@ class PairsOptions(OptionGroup, panel="Data"):
         Option(
             "-D",
             metavar="NAME=VALUE",
-            help="An option of the data: image, caption (or for a generator prompt and answer) and key name columns "
-            "(image: paths relative to the table, or bytes; in shards the file ending), split a split that the package "
-            "datasets saved; repeatable.",
+            help="An option of the data. The names of columns: image (paths relative to the table, or bytes; in shards "
+            "the file ending), caption (for a generator prompt and answer) and key (your identifiers of rows). The "
+            "name of a split that the package datasets saved: split. Repeatable.",
         ),
     ] = None
     chunk_size: Annotated[
@@ -89,7 +89,7 @@ def batch(
 ) -> None:
     """Explain many pairs into a folder of Parquet files. nibt show DIR ROW draws a row.
 
-    A table may have a column against_image, or against with captions, with which each row is compared.
+    A table may have a column with what each row is compared with: against (captions) or against_image (images).
 
     A table with columns image and prompt, and perhaps answer, is for a generator, as in nibt answer.
 

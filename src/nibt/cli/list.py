@@ -18,7 +18,8 @@ Kind = StrEnum("Kind", [*KINDS, "samples", "plans"])
 def list_parts(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     name: Annotated[
-        str | None, typer.Argument(help="One of them: print what it is for, its options, its cost and its source.")
+        str | None,
+        typer.Argument(help="The name of one of them: print its description, its options, its cost and its source."),
     ] = None,
 ) -> None:
     """List methods, models, targets, metrics, data sets, file formats, sample images or plans, or describe one."""

@@ -40,7 +40,7 @@ class CheckedModelOptions(PlacementOptions):
 def check(inputs: CheckInputOptions, loading: CheckedModelOptions) -> None:
     """Show what nibt reads of a model: its tokens, images, prompts and settings, and whether it can be cut.
 
-    A report of a bug should contain the output.
+    Include the output in bug reports.
     """
     from nibt.models._request import GenerationOptions, LoadOptions
 
@@ -57,7 +57,7 @@ def check(inputs: CheckInputOptions, loading: CheckedModelOptions) -> None:
 class CalibrationOptions(OptionGroup, panel="Data"):
     """The images and captions over which states are averaged."""
 
-    images: Annotated[list[str] | None, Argument(help="Images, the more the better.")] = None
+    images: Annotated[list[str] | None, Argument(help="Images; more images give better means.")] = None
     captions: Annotated[Path | None, Option(help="A file with a caption per line.")] = None
     layers: Annotated[str | None, Option(help="The layers, such as 2,3,4. Default: all.")] = None
 

@@ -159,8 +159,8 @@ class TargetOptions(OptionGroup, panel="Target"):
         list[str] | None,
         Option(
             metavar="CAPTION|IMAGE",
-            help="A caption to compare with on the image side, or an image (a file that exists) on the text side; "
-            "for prompts a word. Repeatable.",
+            help="What the target compares with: a caption, or an image (an existing file). For prompts in nibt batch, "
+            "a word. Repeatable.",
         ),
     ] = None
     template: Annotated[
@@ -213,7 +213,7 @@ class OutputOptions(OverwriteOptions):
             "--out",
             "-o",
             metavar="FILE",
-            help="A file, whose ending chooses the format (x.png, x.html, x.json, ...; see nibt list formats); - "
+            help="A file, whose ending sets the format (x.png, x.html, x.json, ...; see nibt list formats); - "
             "prints JSON. {stem} stands for the name of each pair, as in maps/{stem}.png. Repeatable. Default: a "
             "picture or a page, and a JSON file, in the current folder.",
         ),

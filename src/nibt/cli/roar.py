@@ -33,7 +33,11 @@ class TrainingOptions(OptionGroup, panel="Training"):
 
     side: Annotated[
         list[str] | None,
-        Option("--side", help="The side whose most important part is removed: image, text or both; repeatable."),
+        Option(
+            "--side",
+            help="The side whose units with the highest scores are removed: image, text or both; repeatable. Default: "
+            "all three.",
+        ),
     ] = None
     trainable: Annotated[
         list[str] | None,
@@ -43,15 +47,18 @@ class TrainingOptions(OptionGroup, panel="Training"):
             "repeatable. Default: features.",
         ),
     ] = None
-    repeats: Annotated[Repeats, Option(help="The number of repeats, each with another split and order.")] = 3
+    repeats: Annotated[
+        Repeats, Option(help="The number of repeats, each with another split and order of the pairs.")
+    ] = 3
     train: Annotated[
         list[str] | None,
         Option(
             "--train",
             metavar="NAME=VALUE",
             help="An option of the training: learning_rate (of Adam; learning_rate.features for one trainable), "
-            "epochs, batch_size, blocks (that last trains), init (trained or fresh), validation (percent of the "
-            "pairs), image_percentile and text_percentile (above which is removed); repeatable.",
+            "epochs, batch_size, blocks (their number with --trainable last), init (trained or fresh), validation "
+            "(percent of the pairs), image_percentile and text_percentile (pixels or tokens with scores above this "
+            "percentile are removed); repeatable.",
         ),
     ] = None
 
@@ -74,7 +81,7 @@ def roar(
     training: TrainingOptions,
     output: RoarOutput,
 ) -> None:
-    """ROAR+: remove what maps mark as important, fine-tune the model again, and measure the increase of the loss.
+    """ROAR+: remove the units with the highest scores, fine-tune the model again, and measure the increase of the loss.
 
     Prints the settings and the tables, and writes report.md, report.html and result.json into the folder of the run. If
     a run was killed, the same command resumes it.

@@ -22,7 +22,7 @@ class ServerOptions(OptionGroup, panel="Server"):
     public: Annotated[bool, Option("--public", help="Allow connections from other machines, at --host.")] = False
     space: Annotated[
         Path | None,
-        Option(metavar="DIR", help="Instead of serving, write a folder that runs the page as a Space. Default: none."),
+        Option(metavar="DIR", help="Write a folder that runs the page as a Hugging Face Space. Default: none."),
     ] = None
 
 

@@ -60,26 +60,27 @@ def explain_answer(
     The target is the log-probability of the word: the sum over its tokens, given the answer before them. The image, the
     prompt and the earlier words are explained one at a time, with the others unchanged; the baseline is a blank image,
     or a neutral embedding of words. The scores of the patches add up to the log-probability minus that with a blank
-    image, up to ``gap``; scores of words do likewise.
+    image, up to ``gap``. The scores of the words of the prompt and of the earlier words add up in the same way.
 
     Args:
         model: A loaded generator, or what ``load_generator`` takes: a name, a folder or a module.
-        image: The image; a string is a path or ``sample:NAME``. A list of images is for models that read several, or
-            the frames of a video: the map shows them side by side, ``image_tables`` has the maps of each, and
-            ``image_sums`` their sums.
+        image: The image; a string is a path or ``sample:NAME``. A list has several images, for models that read
+            several, or the frames of a video: the map shows them side by side, ``image_tables`` has the maps of each,
+            and ``image_sums`` their sums.
         prompt: The prompt, such as a question; empty for a model that takes none. A conversation is a list of messages
             as in Transformers, ``{"role": "user", "content": "..."}``. A content may also be a list of texts and of
             places of images, ``{"type": "image"}``, or of one video, ``{"type": "video"}``; the images or frames
-            themselves are those of ``image``. A text with the model's video token makes them frames, too.
+            themselves are those of ``image``. If the prompt is a text with the model's video token, the images are
+            frames, too.
         answer: The answer that is explained. None lets the model write one, always with its most probable token.
         method: The method, as in ``explain``.
         variant: A variant of the method; None means that of its text, or ``default``.
         against: A word to compare with: the target is then the logit of each word's first token minus that of this
             word's. ``"runner-up"`` is the most probable other token at each place.
         against_image: Another image to compare with: the target is then the log-probability of each word with the image
-            minus that with the other one. The map shows both side by side, with the scores of the other image
-            subtracted: red in it is what makes the word less probable there.
-        narrow: What is explained, among "image", "prompt" and "earlier" (the words of the answer before).
+            minus that with the other one. The map shows both side by side, with the scores of the other image negated:
+            blue in the other image raises the log-probability of the word with that image, and red lowers it.
+        narrow: The sources that are explained, among "image", "prompt" and "earlier" (the earlier words of the answer).
             A model whose decoder attends to an image encoder, such as BLIP, offers only the image.
         other_images: Images for ``with_other_images``; None means the samples that ship with nibt.
         max_words: The largest number of words that the model writes; None means 30. It cannot be set with an answer.
@@ -88,8 +89,8 @@ def explain_answer(
         memory_mb: The approximate memory in MB for hidden states, as in ``explain``.
         processor: The processor of a model in memory.
         on_progress: Called after each batch with the number of words that are done.
-        **options: Options of the method, such as ``layer=0`` or ``tolerance=0.01``. Without them, ``nib`` narrows the
-            input of the decoder, layer 0, with as many steps as a tolerance of 0.05 needs, and takes five views of the
+        **options: Options of the method, such as ``layer=0`` or ``tolerance=0.01``. Without options, ``nib`` explains
+            the input of the decoder (layer 0), with as many steps as a tolerance of 0.05 needs and five views of the
             image.
 
     Raises:

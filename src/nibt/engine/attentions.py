@@ -36,7 +36,8 @@ class AnswerAttentions:
     """The attention weights of the words of an answer, by layer and head. They are not attribution scores.
 
     The weights of a word are those of the rows that predict its tokens, averaged over these tokens. They are not
-    negative. For each word, layer and head, they add up to 1, or to less if the model has a sink that is no token.
+    negative. For each word, layer and head, they add up to 1, or to less if the model has an attention sink that is not
+    a token.
 
     Attributes:
         words: The words of the answer.
@@ -45,10 +46,10 @@ class AnswerAttentions:
         weights: The attention weights.
         rollout: The product of (1 + mean weights of the heads) / 2 over all layers (Abnar and Zuidema, ACL 2020,
             attention rollout), at the same rows. Its rows add up to 1, too.
-        image: The image; of several, what the model sees of them, side by side.
+        image: The image. If there are several images, what the model sees of them, side by side.
         region: The part of the image that the model sees.
-        notes: What to know before the weights are read, such as attention sinks: tokens without content that have a
-            large share (Xiao et al., ICLR 2024).
+        notes: Notes for the reader of the weights, such as on attention sinks: tokens without content that have a large
+            share (Xiao et al., ICLR 2024).
     """
 
     words: tuple[str, ...]
@@ -89,7 +90,7 @@ class AnswerAttentions:
         return {**parts, "other": weights.sum(-1) - content}
 
     def picture(self, word: int = 0) -> Image.Image:
-        """Draw where on the image a word looks in each layer, averaged over the heads, and by the rollout.
+        """Draw the attention of a word on the image in each layer, averaged over the heads, and the rollout.
 
         Each map has its own scale; the number above it is the share of the word's attention on the image.
 
@@ -127,9 +128,9 @@ def attentions(
 ) -> AnswerAttentions:
     """Compute the attention weights of the words of an answer on the image, the prompt and the earlier words.
 
-    They are computed block by block for these rows alone, whatever kernel the model uses, so memory does not grow with
-    the square of the number of tokens, unless the model's own attention is ``eager``. They do not measure how much a
-    word depends on what it attends to: for that, use ``explain_answer``.
+    The weights are computed block by block, and only for the rows that predict words. So memory does not grow with the
+    square of the number of tokens, whatever kernel the model uses, except with the model's own ``eager`` attention.
+    Attention weights do not measure how much a word depends on what it attends to: for that, use ``explain_answer``.
 
     Args:
         model: A loaded generator, or what ``load_generator`` takes: a name, a folder or a module.
@@ -143,14 +144,14 @@ def attentions(
         processor: The processor of a model in memory.
 
     Returns:
-        The weights, which ``split`` divides, and ``picture`` draws.
+        The weights. ``split`` divides them by source, and ``picture`` draws them.
 
     Raises:
         BadInput: The image cannot be read, the prompt or the answer is empty, or they exceed the model's context.
         BadOption: ``max_words`` has an invalid value.
         CannotLoad: The model cannot be loaded, or writes no text.
-        Unsupported: The model does not read the image, the prompt and the answer in one sequence, as BLIP and TrOCR,
-            or some of its layers have no attention weights, as those of Qwen3.5.
+        Unsupported: The model does not read the image, the prompt and the answer in one sequence (such as BLIP and
+            TrOCR), or some of its layers have no attention weights (such as Qwen3.5).
 
     Examples:
         >>> import nibt

@@ -41,7 +41,7 @@ def calibrate(
     """Compute the mean hidden state at each layer and position.
 
     Captions are aligned at their last word. The mean states are valid for the weights of the model and the grid of the
-    images. Those of a convolutional trunk do not depend on the position, and are valid for any grid.
+    images. The mean states of a convolutional trunk do not depend on the position, and are valid for any grid.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.

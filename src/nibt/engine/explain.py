@@ -74,12 +74,12 @@ def explain(
         seed: A seed for methods that draw at random.
         sample: The pairs on which ``layer="auto"`` is chosen; None means the samples of the package.
         memory_mb: The approximate memory in MB for hidden states that go through the model together, with their
-            gradients. None uses little memory compared with the model.
+            gradients. None means little memory compared with that of the model.
         on_progress: Called after each batch with the number of pairs that are done.
         **options: Options of the method, for both sides (``steps=8``) or one side (``image_layer=6``,
             ``text_layer=0``). ``layer="auto"`` chooses the layer with the smallest deletion area on ``sample``.
             ``along_path=True`` averages a gradient method (``grad_cam``) along NIB's path. ``views=5`` explains five
-            windows on each image, shifted by parts of a patch, for a map finer than the patches.
+            windows on each image, shifted by fractions of a patch, for a map that is finer than the patches.
 
     Returns:
         An ``Explanation``, or a list of them if ``image`` or ``caption`` is a list.
@@ -130,8 +130,8 @@ def compare(
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
-        first: An image, a caption, or a list of either. A string that names a file, an address or a sample is an
-            image, and any other string a caption; ``Caption`` and ``Path`` leave no doubt.
+        first: An image, a caption, or a list of either. A string that names a file, an address or a sample is an image,
+            and any other string is a caption. To be explicit, use ``Path`` or ``Caption``.
         second: What each of ``first`` is compared with, paired as in ``explain``.
         method: The method, as in ``explain``.
         target: The name of the target, as in ``explain``.

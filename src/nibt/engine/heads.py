@@ -37,7 +37,7 @@ class HeadName:
     Attributes:
         layer: The number of the block, from 0.
         head: The number of the head, from 0.
-        texts: The texts, in the order in which they were chosen; shares need not fall.
+        texts: The texts, in the order in which they were chosen. Their shares do not have to decrease.
         shares: The share of the head's variance that each text explains after those before it.
         variance: The variance of what the head adds to the unit embedding, over the images.
     """
@@ -74,7 +74,7 @@ def name_heads(
         images: The images, or pairs, such as a ``Dataset``.
         texts: The words or captions that names are chosen from.
         count: The largest number of texts per head.
-        rank: The number of main directions of the outputs, whose mean is not subtracted for these.
+        rank: The number of main directions of the outputs. The mean of the outputs is not subtracted to compute them.
         on_progress: Called after each batch with the number of images that are done.
 
     Returns:
@@ -191,8 +191,8 @@ def ablate_heads(
 ) -> HeadAblation:
     """Test a decomposition: replace single heads of the image tower by their means over images.
 
-    The prediction is the change of the direct contribution. The actual change is that of the similarity if the rest of
-    the model runs with the replaced head: later layers and norms react, too. The model is not changed.
+    The prediction is the change of the direct contribution. The actual change is the change of the similarity if the
+    rest of the model runs with the replaced head, so that later layers and norms react, too. The model is not changed.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.

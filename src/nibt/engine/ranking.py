@@ -25,7 +25,7 @@ def rank(model: ModelSource, query: ImageSource | Text, candidates: Sequence[Ima
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
-        query: An image or a caption, marked as in ``compare``.
+        query: An image or a caption; a string is read as in ``compare``.
         candidates: The labels of an image, or the images for a caption, at least two.
 
     Returns:
@@ -107,11 +107,11 @@ def explain_ranking(
 ) -> Explanation:
     """Rank labels of an image, or images for a caption, and explain the best one against the second best.
 
-    The target is ``difference``, and the second best is the side ``against``.
+    The target is ``difference``, and the second best candidate is the side ``against``.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
-        query: An image or a caption, marked as in ``compare``.
+        query: An image or a caption; a string is read as in ``compare``.
         candidates: The labels of an image, or the images for a caption, at least two.
         method: The name of the method, its text with a variant and options (``"nib:paper steps=5"``), or a
             ``Method``.

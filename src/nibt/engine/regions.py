@@ -49,20 +49,20 @@ def regions(
 
     The target is ``cosine``. With a method that is linear in it (``nib``, ``integrated_gradients``, ``banzhaf``,
     ``shapley``, ``occlusion``, ``rise``), each patch and each word has a vector, and the table has their products. With
-    a method that is complete, the table is complete too, up to ``Regions.gap``. ``fixlip`` fits the table to
-    coalitions of both sides. With any other method, an entry is the Shapley value of the word in the game of the
-    patch's scores for captions with some of the words; up to ten words it is exact.
+    a method that is complete, the table is complete too, up to ``Regions.gap``. ``fixlip`` fits the table to coalitions
+    of both sides. With any other method, the image is explained for captions with subsets of the words, and an entry is
+    the Shapley value of the word for the score of the patch. It is exact for up to ten words.
 
-    For ``nib``, unless ``steps``, ``quadrature`` or a variant is given, the steps are doubled, up to 64, until two
-    gaps are within ``tolerance`` (0.01): the gap of the words' vectors, relative to the length of the change of the
+    For ``nib``, unless ``steps``, ``quadrature`` or a variant is given, the steps are doubled, up to 64, until two gaps
+    are within ``tolerance`` (0.01): the gap of the words' vectors, relative to the length of the change of the
     caption's embedding, and the gap of each word's map, relative to that of the word whose map has the largest sum.
     ``tolerance=None`` turns this off. Each word costs a forward pass through the upper layers of the text tower, and a
     backward pass through those of the image tower, per step. Methods without a path cost their forward passes of both
-    towers, whatever the number of words.
+    towers; the number of words does not matter.
 
     For models with late interaction, whose similarity is a sum over the tokens of the caption, the row of a word is the
-    map of the image for the terms of that word, by any method. The caption is not narrowed, and there is no default
-    tolerance.
+    map of the image for the terms of that word, by any method. Only the hidden states of the image have a path, and
+    there is no default tolerance.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.

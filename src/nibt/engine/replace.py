@@ -42,7 +42,7 @@ class Replacement:
         replacement: What takes its place.
         caption: The changed caption, whose article fits.
         cosine: Its cosine with the image, in [-1, 1]; for late interaction its MaxSim.
-        change: That minus the cosine of the original caption; positive if the replacement fits the image better.
+        change: ``cosine`` minus the cosine of the original caption; positive if the replacement fits the image better.
     """
 
     word: str
@@ -71,16 +71,17 @@ def replace_words(
         model: A loaded model, or what ``load_model`` takes.
         image: An image; a string is a path or ``sample:NAME``.
         caption: The caption.
-        candidates: Words without articles, for each content word of the caption; or a mapping from any words of the
-            caption to their replacements. None means 1,000 everyday English nouns, without those of the
-            caption, for each content word, or for a word of a mapping; without a mapping, also for each noun negations
-            ("no", "not a", "without") and the counts two and three.
-        most: How many replacements to return of each word, at least 1: as many of the highest similarity as of the
-            lowest.
+        candidates: The replacements: words without articles for each content word of the caption, or a mapping from
+            words of the caption to their replacements. None means 1,000 everyday English nouns, without those of the
+            caption. In a mapping, it stands for these nouns as the replacements of a word. Without a mapping, negations
+            ("no", "not a", "without") and the counts two and three of each noun are added.
+        most: How many replacements to return for each word from both ends: those with the highest similarity and as
+            many with the lowest. At least 1.
         on_progress: Called with the number of captions that are embedded.
 
     Returns:
-        The replacements, by the order of the words in the caption, those of one word from the highest similarity down.
+        The replacements in the order of the words in the caption; those of one word are sorted from the highest
+        similarity to the lowest.
 
     Raises:
         BadInput: The image, the caption or a candidate cannot be read, the caption has no such word, no replacement

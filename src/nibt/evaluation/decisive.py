@@ -40,27 +40,29 @@ def decisive_region(
 ) -> Explanation:
     """Find a small part of a map that keeps the decision of the model, or whose removal changes it.
 
-    Cells are taken by decreasing score, and their number is found by bisection, with all others hidden. Then
-    the cells of the part are divided into eight groups, which are put in the order of what their removal costs, and the
-    number is found again. A random order of all cells is the control.
+    Cells are taken by decreasing score, and their number is found by bisection. For ``keep``, all other cells are
+    hidden; for ``change``, the part is hidden. Then the cells of the part are divided into eight groups, the groups are
+    sorted by the decrease that their removal causes, and the number is found again. A random order of all cells is the
+    control.
 
     If the target is ``difference`` or ``softmax``, or the explanation has a ranking, the decision is that the explained
-    caption or image is ahead of all others. For other targets, or if it is ahead without the image, too, or not ahead,
-    the part keeps more than half of what the image adds: to the difference, to the probability, or for other targets to
-    the similarity.
+    caption or image is ahead of all others. For other targets, or if the explained caption or image is also ahead
+    without the image, or is not ahead at all, the decision is that more than half of what the image adds is kept: to
+    the difference, to the probability, or for other targets to the similarity.
 
-    This needs at most three times the binary logarithm of the number of cells in forward passes of the image, and ten.
+    This needs at most 3 log2(n) + 10 forward passes of the image, where n is the number of cells.
 
     Args:
         model: The model of the explanation, or what ``load_model`` takes.
         explanation: An explanation of an image with a caption, by any method.
         region: ``keep`` or ``change``.
         hide: What replaces hidden cells: the ``mean`` color, a ``blur`` of the image, or ``noise``. None means
-            ``noise`` for ``keep`` and ``mean`` for ``change``: their parts decide most often if scenes are drawn again
-            without the object. Compare two: a part that only one of them finds may be an artifact of it.
+            ``noise`` for ``keep`` and ``mean`` for ``change``, which were the best in a test in which scenes are drawn
+            again. Compare two values: a part that is found with only one of them may be an artifact of the replacement.
 
     Returns:
-        The explanation with ``decisive``, whose outline pictures have, or with a warning if the image adds nothing.
+        The explanation with ``decisive``, which pictures show as an outline, or with a warning if the image adds
+        nothing.
 
     Raises:
         BadInput: The explanation is of another model or compares two images or two captions, or its image is missing.

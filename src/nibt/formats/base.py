@@ -94,7 +94,7 @@ class Format(Plugin, ABC):
         """Return the bytes of a file, with the ``unsigned`` signature of its request."""
 
     def request(self, results: Sequence[Result], drawing: Drawing) -> JsonObject:
-        """Return the request that the signature states: a file with another request is never replaced."""
+        """Return the request that the signature states: default names never replace a file with another request."""
         return request_of([bare(result) for result in results])
 
     @plain_torch()

@@ -128,11 +128,12 @@ def batch(
     A job is resumable: if it was killed, the same call explains the missing rows. An error that concerns one pair is
     recorded in its row.
 
-    A table may have a column ``against_image``, or ``against`` with captions, of what each row is compared with. The
-    rows are then explained one by one.
+    A table may have a column with what each row is compared with: ``against`` for captions, or ``against_image`` for
+    images. The rows are then explained one by one.
 
-    A table with a column ``prompt``, and without one of captions, is for a generator. Each row is explained as
-    ``explain_answer`` explains it: the answer in its column ``answer``, or if it has none, what the model writes.
+    A table with a column ``prompt``, and without one of captions, is for a generator. Each row is explained as by
+    ``explain_answer``. The explained answer is that in the column ``answer``, or, without one, the answer that the
+    model writes.
 
     Args:
         model: A loaded model, or what ``load_model`` takes; for prompts, a generator, or what ``load_generator`` takes.
@@ -156,8 +157,8 @@ def batch(
         batch_size: The largest number of pairs, or of words of an answer, that go through the model together.
         seed: A seed for methods that draw at random.
         loading: Options of ``load_model`` or ``load_generator``.
-        on: Where the job runs: "local", or "ray" for workers on a cluster. The results have the same bits if the
-            hardware, the number of threads and the versions are the same.
+        on: Where the job runs: "local", or "ray" for workers on a cluster. The results are identical if the hardware,
+            the number of threads and the versions are the same.
         workers: The number of workers; this and the next four are for "ray".
         cpus: CPUs per worker, which are also its threads.
         gpus: GPUs per worker; may be a fraction.

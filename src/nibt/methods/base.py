@@ -42,7 +42,7 @@ class Method(Plugin, ABC):
     Attributes:
         paper: The source of the method.
         category: What the scores are computed from: gradients along a path, gradients at one state, attention weights,
-            or the model's answers to changed inputs. A control does not use the model.
+            or the model's outputs for changed inputs. A control does not use the model.
         cost: The cost of an explanation in forward passes of the tower, as a formula of the options, ``depth`` (the
             number of blocks) and ``units``. ``forwards`` evaluates it.
         needs: What a tower must offer.

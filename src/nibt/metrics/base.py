@@ -150,8 +150,9 @@ class Metric(Plugin, ABC, Generic[_Input]):
     Attributes:
         better: Which values are better. An object may have another direction than its class, by its options.
         sides: What the metric measures: ``image``, ``text`` or both, or ``regions``.
-        bounds: The least and the largest possible value, at which intervals end. Values that are all there are hits.
-        only_by_name: Whether the metric is left out where all metrics are asked for, since it needs many more maps.
+        bounds: The least and the largest possible value, at which intervals end. If all values are at the bounds, they
+            are treated as hits and misses.
+        only_by_name: Whether the metric is computed only if it is named, since it needs many more maps.
     """
 
     better: ClassVar[Literal["higher", "lower", "neither"]]

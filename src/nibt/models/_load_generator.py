@@ -50,7 +50,7 @@ def load_generator(
 ) -> Generator:
     """Load a model that writes text about an image, such as LLaVA or Qwen-VL.
 
-    A model in memory is used as it is, neither moved nor changed.
+    A model in memory is used as it is: nibt neither moves nor changes it.
 
     Args:
         id: The embedded generator (``"scenes_generator"``), a folder with a model of Transformers, a CoCa of OpenCLIP
@@ -58,9 +58,10 @@ def load_generator(
         device: The device of a loaded model.
         dtype: The dtype of the weights of a loaded model: float32, float16 or bfloat16. nibt computes in float32.
         processor: The processor of a model in memory.
-        generation: How the model writes: ``greedy`` takes the most probable token of its logits at each place, and ends
-            as its ``generation_config.json`` says; ``model`` writes as its own ``generate(do_sample=False)`` does,
-            with all settings of that file, such as ``num_beams`` and ``repetition_penalty``.
+        generation: How the model writes. ``greedy`` takes the most probable token at each position, and ends at the end
+            tokens of the model's ``generation_config.json``. ``model`` writes as the model's
+            ``generate(do_sample=False)`` does, with all settings of that file, such as ``num_beams`` and
+            ``repetition_penalty``.
 
     Raises:
         CannotLoad: There is no such model, it writes no text, or it fails a check: it has NaN or missing weights, or

@@ -61,8 +61,8 @@ def load_model(
 ) -> Model:
     """Load an image-text model: a dual encoder, or an embedder on a vision-language model.
 
-    A model in memory is used as it is, neither moved nor changed. If ``torch.compile`` was applied to it, it is
-    explained by uncompiled modules that share its weights. Wrappers for training, such as DataParallel, are removed.
+    A model in memory is used as it is: nibt neither moves nor changes it. If ``torch.compile`` was applied to it, nibt
+    explains uncompiled modules that share its weights. Wrappers for training, such as DataParallel, are removed.
 
     Args:
         id: An embedded model (``"lite"``), a model on the hub (``"openai/clip-vit-base-patch32"``, with
@@ -74,13 +74,13 @@ def load_model(
         dtype: The dtype of the weights of a loaded model: float32, float16 or bfloat16. nibt computes in float32.
         resize: ``"model"`` resizes and crops images with the model's processor. ``"whole"`` keeps the whole image and
             its aspect ratio, for towers that take any size.
-        image_size: The side of the input in pixels, from 16 to 4,096 and at most 128 patches; with ``resize="whole"``
-            the square root of its area.
+        image_size: The side of the input in pixels, from 16 to 4,096, and at most 128 patches. With ``resize="whole"``,
+            the square root of the input's area.
         processor: The processor of a model in memory.
         tokenizer: The tokenizer of a model in memory, if the processor has none.
         pooling: How a vision-language model embeds a prompt: by the last hidden state of its ``"last"`` token, or by
-            the ``"mean"`` over all tokens. It is known for GME, Qwen3-VL-Embedding, and folders of
-            sentence-transformers.
+            the ``"mean"`` of the last hidden states of all tokens. It is known for GME, VLM2Vec, Qwen3-VL-Embedding,
+            and folders of sentence-transformers.
         instruction: The system message of the prompts of a vision-language model.
         image_prompt: The prompt of an image, with the model's image token; by default that of the chat template.
         text_prompt: The prompt of a text, with ``{text}``; by default that of the chat template.

@@ -211,7 +211,7 @@ class Model(LoadedModel):
 
         Args:
             item: An image or a caption. A string that names a file, an address or a sample is an image, and any other
-                string a caption; ``Caption`` and ``Path`` leave no doubt.
+                string is a caption. To be explicit, use ``Path`` or ``Caption``.
 
         Returns:
             The weights of each block, (head, query, key), whose rows add up to 1, and last those of a head that pools
@@ -219,7 +219,7 @@ class Model(LoadedModel):
 
         Raises:
             BadInput: The image or the caption cannot be read.
-            Unsupported: The tower has no attention over all of its tokens, as convolutional and windowed ones.
+            Unsupported: The tower has no attention over all of its tokens, such as a convolutional or windowed tower.
 
         Examples:
             >>> import nibt

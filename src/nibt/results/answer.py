@@ -72,7 +72,8 @@ class AnswerExplanation(ResultOfImage):
         target: The target: ``log_probability``, ``logit_difference`` from a named alternative, or ``difference`` of the
             log-probabilities with two images.
         method: The method with its resolved options.
-        images: Several images, whose maps are side by side in the grid, from its first row on; empty for one.
+        images: The images, if there are several; their maps are side by side in the grid, each from its first row on.
+            Empty for one image.
         frames: If ``images`` are frames of a video, the number of frames that each map is of, which the model merges;
             else 0.
     """
@@ -159,7 +160,7 @@ class AnswerExplanation(ResultOfImage):
     def adds_up(self) -> bool:
         """Whether the scores are in nats of the target and add up to its changes, at least roughly.
 
-        If not, as for methods without signs, only their order has a meaning.
+        If they do not add up, as with methods without signs, compare only their order.
         """
         changes = [abs(change) for word in self.words for change in word.changes.values()]
         return self.method["signed"] and sum(abs(word.gap) for word in self.words) <= _ADDS_UP * sum(changes)

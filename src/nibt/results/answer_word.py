@@ -58,8 +58,8 @@ class AnswerWord(Serializable):
         """What each source gave, with everything else in place; with ``gap``, they add up to value - at_blank.
 
         ``image``, ``prompt`` and ``earlier`` are the sums of the scores. ``joint`` is below 0 if the word needs several
-        sources at once, above 0 if sources can replace each other, and 0 with one source. The scores of some methods
-        do not add up (``AnswerExplanation.adds_up``): then only their order has a meaning.
+        sources at once, above 0 if sources can replace each other, and 0 with one source. The scores of some methods do
+        not add up (``AnswerExplanation.adds_up``): then compare only their order.
         """
         sums = {"image": self.grid, "prompt": self.prompt, "earlier": self.earlier}
         joint = self.value - self.at_blank - sum(self.changes.values())

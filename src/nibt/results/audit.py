@@ -180,14 +180,15 @@ class Audit(Result):
         checks: The checks, in the order of the page.
         curves: The curves of the randomization checks.
         scores: The mean metrics of methods and controls.
-        examples: A few pairs with their maps: those with the least positive score on the named objects, if known; up
-            to ten for each check of question 9 that does not pass; and up to ten whose maps moved most.
+        examples: A few pairs with their maps: those with the least positive score on the named objects, if known; up to
+            ten for each check of question 9 that does not pass; and up to ten whose maps differ most between both
+            models.
         notes: Warnings.
         quick: Whether the audit used fewer pairs and draws.
         unknown_nouns: The everyday nouns that the model does not know.
         against: The model it is compared with, and its hashes.
         against_checks: The checks of that model.
-        differences: What moved between both models.
+        differences: The differences between both models, each with a test.
     """
 
     kind: ClassVar[str] = "audit"

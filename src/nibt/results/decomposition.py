@@ -28,10 +28,11 @@ class Decomposition(ResultOfImage):
         side: The side that is decomposed: "image" or "text".
         caption: The caption.
         similarity: The similarity of the pair, as the model computes it.
-        maps: What each head adds for each patch that it reads: layers x heads x rows x columns. Of a caption there is
-            one row, with a column per token.
+        maps: What each head adds for each patch that it reads: layers x heads x rows x columns. For a caption, there is
+            one row with a column per token.
         rest: What each head adds for image tokens that are no patches, such as the class token: layers x heads.
-        perceptrons: What the perceptron of each block adds and, last, that of a head that pools by attention.
+        perceptrons: What the perceptron (MLP) of each block adds, followed by that of the model's head if it pools by
+            attention.
         first: What the first state adds: the patches or words with their positions.
         constant: What biases add.
         words: The words of a decomposed caption.
@@ -116,7 +117,7 @@ class Decomposition(ResultOfImage):
         return TextAttribution.of(Attribution(scores.masked_fill(self.special, 0.0), units, share), self.caption)
 
     def strongest(self, count: int = 5) -> list[tuple[int, int]]:
-        """Return the layers and heads that add or take most, in order.
+        """Return the layers and heads with the largest absolute sums, in order.
 
         Raises:
             BadOption: The count is no whole number above 0.

@@ -54,9 +54,10 @@ class Explanation(Result):
     """An explanation of two inputs: the scores of the patches of images and of the words of captions.
 
     The sides of an image with a caption are ``image`` and ``text``; those of two images, or of two captions, are
-    ``first`` and ``second``. If an image with a caption is compared with one other image or caption, this is a third
-    side, ``against``, with the scores for its cosine. The target is then the cosine of the pair minus that cosine. The
-    sums of the scores of both sides have the same difference, up to the gaps and the difference of the baselines.
+    ``first`` and ``second``. If an image with a caption is compared with one other image or caption, the other one is a
+    third side, ``against``, with the scores for its own cosine. The target is then the cosine of the pair minus the
+    cosine of ``against``. The sum of the scores of the compared side minus that of ``against`` is this target, up to
+    the gaps and the difference of the baselines.
 
     Attributes:
         sides: The attributions, by the names of the sides.
@@ -66,9 +67,10 @@ class Explanation(Result):
         model: The model: id, hash of the weights, device, dtype.
         versions: The versions of the packages that computed it.
         warnings: Warnings for the reader; a mismatch of the pair comes first.
-        ranking: The ranked labels, if labels were explained.
+        ranking: The ranked labels or images, if there are any.
         checks: The checks of the map of the image, if ``nibt.check`` computed it.
-        decisive: A small part of the map that decides, if ``nibt.decisive_region`` found one.
+        decisive: A small part of the map that keeps the decision of the model, or whose removal changes it, if
+            ``nibt.decisive_region`` found one.
     """
 
     kind: ClassVar[str] = "explanation"

@@ -46,16 +46,16 @@ def audit(
 ) -> Audit:
     """Audit a model and its explanations on pairs of images and their right captions.
 
-    The audit has nine questions, and checks with a verdict each. It needs about 47 explanations of one side of each
-    pair per method, and about 50 forward passes per method and per control. It keeps a copy of the weights in memory.
-    The model itself is not changed.
+    The audit has nine questions. Each has checks, and each check has a verdict. The audit needs about 47 explanations
+    of one side of each pair per method, and about 50 forward passes per method and per control. It keeps a copy of the
+    weights in memory. The model itself is not changed.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
         pairs: At least 8 pairs of an image and its right caption, or tuples of both.
         methods: Names of methods, with or without a variant (``nib:paper``).
-        against: Another model, such as the one before fine-tuning, which is audited on the same pairs: the result says
-            what moved between both. This takes twice the time.
+        against: Another model, such as the one before fine-tuning, which is audited on the same pairs. The result then
+            has the differences between both models. This takes twice the time.
         seed: The seed of all random draws.
         quick: Use fewer stages of randomization, fewer wordings, coarser deletion and insertion curves, and only the
             control ``random``.

@@ -51,10 +51,11 @@ def check(
 ) -> Explanation | list[Explanation]:
     """Explain images with captions, and test each map of an image with three checks.
 
-    A map must differ from that of a copy of the model whose weights are shuffled, and from that of an unrelated
-    caption: of the sample images' captions, the least similar to the image. Removal of the top tenth of the map
-    must lower the similarity more than removal of a region of the same shape elsewhere. This needs about two further
-    explanations, 17 forward passes and a copy of the model, which itself is not changed. Use ``audit`` for a model.
+    A map must differ from the map of a copy of the model whose weights are shuffled. It must also differ from the map
+    for an unrelated caption: the caption of a sample image that is least similar to the image. Removal of the top tenth
+    of the map must lower the similarity more than removal of a region of the same shape elsewhere. The checks need
+    about two further explanations, 17 forward passes and a copy of the model. The model itself is not changed. Use
+    ``audit`` to test a model.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
@@ -67,7 +68,7 @@ def check(
         **options: Options of the method. The target is the cosine.
 
     Returns:
-        What ``explain`` returns, with three ``checks`` each.
+        What ``explain`` returns; each explanation has three ``checks``.
 
     Raises:
         NibtError: As ``explain``.
