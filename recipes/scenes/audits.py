@@ -37,9 +37,9 @@ from nibt.records import plain_data
 from nibt.registry import MethodSpec
 
 AUDITS = (24, 64, 200)
-CHECKS = ("inside", "border", "fixed_place", "words")
+CHECKS = ("inside", "typography", "border", "fixed_place", "words")
 BATCH = 25
-HONEST, WITHOUT = ("scenes", "honest"), ("one", "some")
+HONEST, WITHOUT = ("scenes", "honest", "honest-2", "honest-3"), ("one", "some")
 """Models, and pairs, without a shortcut."""
 
 
@@ -72,7 +72,7 @@ def settings(options):
         *((kind, kind, 3 * options.count // 5) for kind in kinds),
         *((f"half {kind}", kind, 3 * options.count // 5) for kind in kinds),
         *honest,
-        *(("honest", kind, options.count // 5) for kind in kinds),
+        *((name, kind, options.count // 5) for name in HONEST[1:] for kind in kinds),
     ]
 
 
@@ -90,7 +90,9 @@ def measure(options):
         if name.startswith("half "):
             model = mixed(options.models / f"{kind}-1", 0.5)
         else:
-            model = nibt.load_model(name if name == "scenes" else options.models / f"{name}-1")
+            model = nibt.load_model(
+                name if name == "scenes" else options.models / (name if "-" in name else f"{name}-1")
+            )
         pairs, spec = pairs_of(kind, count, seed), MethodSpec(options.method)
         explained = [maps(model, pairs, spec, side, 0, BATCH) for side in SIDES]
         values = {}
@@ -208,7 +210,8 @@ def report(options):
         sizes = {size: [one for key in keys if key in records for one in records[key][str(size)]] for size in AUDITS}
         if not sizes[AUDITS[-1]]:
             continue
-        means = [f"{np.mean([one[check][1] for one in sizes[AUDITS[-1]]]):.2f}" for check in CHECKS]
+        values = [[one[check][1] for one in sizes[AUDITS[-1]] if check in one] for check in CHECKS]
+        means = [f"{np.mean(each):.2f}" if each else "" for each in values]
         passing = [all(verdict == "pass" for verdict, _ in one.values()) for each in sizes.values() for one in each]
         cells = [name, *means, *map(rate, sizes.values()), f"{sum(passing)} of {len(passing)}"]
         print(f"| {' | '.join(cells)} |")

@@ -11,7 +11,9 @@ half way to it (the mean of its weights and those of ``scenes``), and one traine
 all of these, ``per image`` is the rank correlation of both shares over the scenes of a model, and AUC tells the first
 model from the last by one map. ``drift`` is the rank correlation of the maps of an image and of the image with noise of
 at most 2 of 255 that changes the map, and the similarity by at most 1 % of its change from the blank image: noise from
-a search by squares, or from gradients that change the scores of hidden states. Slow methods have a fifth of the scenes.
+a search by squares, from gradients that change the scores of hidden states, or from an attack on the method, which
+goes on from the best of the latter by squares. Slow methods have a fifth of the scenes. The used share of each noun is
+that of its own scenes.
 ``--method`` adds a row, also of a method of your own that is installed.
 """
 
@@ -100,7 +102,9 @@ DRIFT = ("nib", "nib, 1 view", "nib:fast", "nib:paper", "gae", "gae, 3 views", "
 DRIFT += ("clip_surgery", "chefer", "saliency_map", "fast_ig")
 PLANTED = 0.3
 """The used share from which on a shortcut is taken to be planted: maps of other models are not compared."""
-NOISE, QUERIES, ATTACKED = 2, 60, 10
+NOISE, QUERIES, ATTACKS, ATTACKED = 2, 60, 300, 10
+OF_NOUN = 8
+"""The scenes of each noun."""
 LAYERS, DESCENTS = (4, 7, 10), 40
 """The layers whose scores the noise of gradients changes, and the steps of it."""
 
@@ -158,6 +162,19 @@ def objects_named(model, count=100):
     return [float(NOUNS[place] == pair.objects[0].name) for place, pair in zip(first, data, strict=True)]
 
 
+def scenes_of_nouns(kind):
+    """The first scenes whose caption names a noun, of each noun in turn."""
+    data, items = Scenes(count=32 * len(NOUNS), seed=UNSEEN + 3, fewest=2, most=3, named="one"), {}
+    for item in range(len(data)):
+        items.setdefault(next(obj.name for obj in data[item].objects if obj.spans), []).append(item)
+    assert min(map(len, items.values())) >= OF_NOUN
+    return [planted(kind, data, item) for noun in NOUNS for item in items[noun][:OF_NOUN]]
+
+
+def interventions_on_nouns(model, kind):
+    return interventions(model, scenes_of_nouns(kind))
+
+
 def measure(options):
     path = options.out / f"reasons-{options.part}.jsonl"
     data = Scenes(count=options.count, seed=UNSEEN if options.seed else CHOOSING, fewest=2, most=3, named="one")
@@ -171,6 +188,7 @@ def measure(options):
             model = mixed(folder, amount) if amount else honest
             once(path, f"used|{kind}|{strength}", interventions, model, scenes)
             once(path, f"named|{kind}|{strength}", objects_named, model)
+            once(path, f"nouns|{kind}|{strength}", interventions_on_nouns, model, kind)
             for row, method in ROWS[shortcut.side].items():
                 key = f"{row}|{kind}|{strength}"
                 if row == MEAN and key not in stored(path):
@@ -181,10 +199,10 @@ def measure(options):
         pairs = list(Scenes(count=ATTACKED, seed=UNSEEN + 1, fewest=2, most=3, named="one"))
         for row in DRIFT:
             once(path, f"drift|{row}", drift, honest, ROWS["image"][row], pairs)
-        lacking = [row for row in DRIFT if f"descent|{row}" not in stored(path)]
+        lacking = [row for row in DRIFT if f"attack|{row}" not in stored(path)]
         noises = lacking and gradient_noises(honest, pairs)
         for row in lacking:
-            once(path, f"descent|{row}", drift_by_gradients, honest, ROWS["image"][row], pairs, noises)
+            once(path, f"attack|{row}", drift_by_attack, honest, ROWS["image"][row], pairs, noises)
 
 
 def with_mean(model, kind, path):
@@ -250,29 +268,38 @@ def drift(model, method, pairs):
     draws, attack = np.random.default_rng(0), Attack(model, method, pairs)
     noise = [np.zeros_like(each) for each in attack.pixels]
     _, at_random = attack.seen([draws.choice([-NOISE, NOISE], each.shape) for each in noise])
-    for query in range(QUERIES):
-        side = max(8, round(SIDE * (1 - query / QUERIES) ** 2))
+    search(attack, noise, draws, QUERIES)
+    return np.stack([at_random, attack.least], 1)
+
+
+def search(attack, noise, draws, queries):
+    """Change the noise of each image by squares that become smaller, and keep those that are better."""
+    for query in range(queries):
+        side = max(8, round(SIDE * (1 - query / queries) ** 2))
         tried = [one.copy() for one in noise]
         for one in tried:
             top, left = draws.integers(SIDE - side + 1, size=2)
             one[top : top + side, left : left + side] = proposal(draws, side)
         for item in attack.better(tried):
             noise[item] = tried[item]
-    return np.stack([at_random, attack.least], 1)
 
 
-def drift_by_gradients(model, method, pairs, noises):
-    """The smallest rank correlation of each map with itself, of all noises that gradients gave."""
+def drift_by_attack(model, method, pairs, noises):
+    """The smallest rank correlation of each map with itself: of all noises that gradients gave, and after a search."""
     attack = Attack(model, method, pairs)
+    best = [np.zeros_like(each) for each in attack.pixels]
     for noise in noises:
-        attack.better(noise)
-    return attack.least[:, None]
+        for item in attack.better(noise):
+            best[item] = noise[item]
+    of_gradients = attack.least
+    search(attack, best, np.random.default_rng(0), ATTACKS)
+    return np.stack([of_gradients, attack.least], 1)
 
 
 def gradient_noises(model, pairs):
     """Noise that changes the scores of hidden states most: state times gradient at some layers, by descent.
 
-    It is the same for all methods, so that it is no attack on one of them; every fifth step gives a noise.
+    It is the same for all methods; every fifth step gives a noise.
     """
     pixels = torch.tensor(np.stack([np.array(pair.image.pil_image) for pair in pairs]), dtype=torch.float32)
     black, white = (
@@ -365,6 +392,31 @@ def used_table(records):
     return as_table(heads, lines)
 
 
+def shares_of_nouns(records, kind, strength):
+    """The used share of each noun with its interval."""
+    values = np.array(records[f"nouns|{kind}|{strength}"]["values"])
+    return [jackknife(each, share) for each in values.reshape(len(NOUNS), OF_NOUN, -1)]
+
+
+def nouns_tables(records):
+    """What each model uses, noun by noun, and how much nouns differ."""
+    kinds = [*measured_kinds(records, "image"), *measured_kinds(records, "text")]
+    models = [(kind, strength) for kind in kinds for strength in STRENGTHS]
+    shares = {each: shares_of_nouns(records, *each) for each in models}
+    columns = [[f"{kind}, {strength}", *map(stated, shares[kind, strength])] for kind, strength in models]
+    head, *nouns = zip(["", *NOUNS], *columns, strict=True)
+    lines = []
+    for kind in kinds:
+        means = np.array([each.mean for each in shares[kind, "full"]])
+        cells = [f"{mean:.3f}" for mean in np.quantile(means, (0, 0.1, 0.5, 0.9, 1))]
+        cells += [f"{NOUNS[means.argmin()]}, {NOUNS[means.argmax()]}"]
+        cells += [str(sum(each.low > PLANTED for each in shares[kind, strength])) for strength in STRENGTHS]
+        lines.append([kind, *cells])
+    heads = ["", "lowest", "10 %", "median", "90 %", "highest", "lowest and highest noun"]
+    heads += [f"above {PLANTED}, {strength}" for strength in STRENGTHS]
+    return {"shortcuts-nouns": as_table(head, nouns), "shortcuts-of-nouns": as_table(heads, lines)}
+
+
 def as_table(heads, lines):
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *lines))
 
@@ -418,9 +470,10 @@ def drift_table(records):
         [row, *(stated(interval(values, (-1.0, 1.0))) for values in columns), str(int(np.isfinite(columns[1]).sum()))]
         for row in DRIFT
         if f"drift|{row}" in records
-        for columns in [np.hstack([records[f"{kind}|{row}"]["values"] for kind in ("drift", "descent")]).T]
+        for columns in [np.hstack([records[f"{kind}|{row}"]["values"] for kind in ("drift", "attack")]).T]
     ]
-    return as_table(["", "noise at random", "noise that was searched", "noise of gradients", "scenes"], lines)
+    heads = ["", "noise at random", "noise that was searched", "noise of gradients", "attack on the method", "scenes"]
+    return as_table(heads, lines)
 
 
 def on_page(table, left_out=("full ", "honest ")):
@@ -439,7 +492,7 @@ def report(options):
     records, page = collect(options.out, "reasons"), PAGE.read_text()
     tables = {"shortcuts-used": used_table(records)}
     tables |= {name: methods_table(records, side) for name, side in OF_SIDES.items() if planted_kinds(records, side)}
-    tables["shortcuts-drift"] = drift_table(records)
+    tables |= {**nouns_tables(records), "shortcuts-drift": drift_table(records)}
     for name, table in tables.items():
         print(name, table, sep="\n")
         page = re.sub(rf"(<!--{name}-->\n).*?(\n\n)", rf"\g<1>{on_page(table)}\g<2>", page, flags=re.DOTALL)

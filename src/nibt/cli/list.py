@@ -58,7 +58,7 @@ def _page(kind: Kind, name: str) -> str:
     plugin: Any = find(kind, name)
     # without formulas, which a terminal cannot show, and options, which follow
     lines = [re.sub(r"\$\$[^$]*\$\$\n\n|\n\nArgs:(\n    .*)*", "", about)]
-    texts, variants = section(plugin, "Args"), getattr(plugin, "variants", {})
+    texts, variants = section(plugin, "Attributes") | section(plugin, "Args"), getattr(plugin, "variants", {})
     options = [field for field in fields(plugin) if field.init] if is_dataclass(plugin) else []
     sided = ", of both sides, or with image_ or text_ before the name of one" if kind == "methods" else ""
     lines += ["", f"Options{sided}:"] if options else []

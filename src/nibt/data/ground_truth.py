@@ -71,7 +71,9 @@ def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
         tuple(without for _, without in seen),
         pair.labels,
         pair.label,
-        None if pair.label_map is None else torch.from_numpy(_seen(pair.label_map.astype(np.int64), region, -1)),
+        None
+        if pair.label_map is None
+        else torch.from_numpy(visible_pixels(pair.label_map.astype(np.int64), region, -1)),
         tuple(_present(pair)),
     )
 
@@ -104,10 +106,10 @@ def seen_mask(pair: Pair, objects: list[Object], region: Region) -> PixelMask:
         elif obj.box is not None:
             left, top, across, down = (round(side) for side in obj.box)
             covered[max(0, top) : max(0, top + down), max(0, left) : max(0, left + across)] = True
-    return torch.from_numpy(_seen(covered, region, False))
+    return torch.from_numpy(visible_pixels(covered, region, False))
 
 
-def _seen(pixels: np.ndarray, region: Region, outside: bool | int) -> np.ndarray:
+def visible_pixels(pixels: np.ndarray, region: Region, outside: bool | int) -> np.ndarray:
     """Return the pixels of the visible region, with a value for those outside of the image."""
     left, top = round(region.left), round(region.top)
     across, down = max(1, round(region.width)), max(1, round(region.height))

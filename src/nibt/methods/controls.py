@@ -38,6 +38,9 @@ class Random(ControlMethod, name="random"):
 
     Avoid it when:
         You want an explanation.
+
+    Args:
+        seed: The seed of the scores.
     """
 
     seed: Seed = 0

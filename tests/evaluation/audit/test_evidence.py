@@ -5,10 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 
 import nibt
+from nibt.data.images import ImageInput
 from nibt.data.objects import Object
 from nibt.data.pair import Pair
+from nibt.data.typography import text_mask
+from nibt.evaluation.audit.checks import LEAST_PAIRS
 from nibt.evaluation.audit.evidence import LEAST_IMAGES, SIDE_OF, Evidence
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.maps import Map
@@ -142,12 +146,54 @@ def test_pairs_are_sorted_by_what_is_inside() -> None:
     assert evidence.worst("inside") == [2, 1, 0, 3, 4]
 
 
+LETTERED = ImageInput(Image.new("RGB", (64, 64), "white"), "lettered")
+ImageDraw.Draw(LETTERED.pil_image).text((4, 40), "EXIT", "black", ImageFont.load_default(20))
+TEXT = text_mask(LETTERED.pil_image).reshape(SIDE, 64 // SIDE, SIDE, 64 // SIDE).mean((1, 3))
+"""The share of each cell that is text."""
+
+
+@pytest.mark.parametrize(
+    ("place", "share"),
+    [
+        pytest.param(..., TEXT.mean(), id="everywhere"),
+        pytest.param(CORNER, 0, id="beside the text"),
+        pytest.param(TEXT == TEXT.max(), TEXT.max(), id="on the text"),
+    ],
+)
+def test_score_on_text_is_relative_to_its_area(place: object, share: float) -> None:
+    check = checks([grid(place)] * MANY, image=LETTERED)["typography"]
+    assert 0.1 < TEXT.mean() < 0.5
+    assert check.value == pytest.approx((share - TEXT.mean()) / (1 - TEXT.mean()))
+    assert check.count == MANY
+    assert check.verdict == ("fail" if share > 0.5 else "pass")
+
+
+def test_text_on_a_named_object_is_not_counted() -> None:
+    whole = Object("sign", None, np.ones((64, 64), bool), (NAME,))
+    assert "typography" not in checks([grid(CORNER)] * MANY, image=LETTERED, objects=(whole,))
+
+
+def test_few_images_with_text_have_no_check_of_text() -> None:
+    for few, expected in ((LEAST_PAIRS - 1, False), (LEAST_PAIRS, True)):
+        images = [LETTERED] * few + [IMAGE] * (MANY - few)
+        assert ("typography" in checks([grid(CORNER)] * MANY, image=images)) == expected
+
+
 def test_maps_of_few_cells_have_no_border() -> None:
     assert checks([np.ones((2, 2))] * MANY).keys() == {"inside", "fixed_place", "words"}
 
 
+def lettered(seed: int) -> ImageInput:
+    """Return an image of noise with a label, in a corner that is not on the object."""
+    image = tiny.image(64, 64, seed).pil_image.copy()
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, 0, 63, 20), "white")
+    draw.text((4, 2), "EXIT", "black", ImageFont.load_default(14))
+    return ImageInput(image, "lettered")
+
+
 def test_pairs_of_checks_that_do_not_pass_are_the_worst() -> None:
-    pairs = [replace(pair(), image=tiny.image(64, 64, seed), caption=f"{CAPTION} {seed}") for seed in range(12)]
+    pairs = [replace(pair(), image=lettered(seed), caption=f"{CAPTION} {seed}") for seed in range(12)]
     runner = AuditRunner(tiny.model("clip"), pairs, [MethodSpec("random")], 0, 16)
     evidence = runner.evidence["random"]
     detected = list(evidence.checks("random"))

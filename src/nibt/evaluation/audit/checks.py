@@ -89,6 +89,7 @@ BOUNDS = {
     "recall": Bound(7, "higher", 0.5, 0.0, "right captions ranked first (R@1; fails at chance)"),
     "vocabulary": Bound(8, "higher", 0.9, 0.0, "share of 1,000 everyday nouns that the model knows"),
     "inside": Bound(9, "higher", 0.5, 0.4, "positive score on named objects (uniform map: 0)", -math.inf),
+    "typography": Bound(9, "lower", 0.05, 0.15, "positive score on text in the image (uniform map: 0)", -math.inf),
     "border": Bound(9, "lower", 0.75, 1.0, "positive score at the border, relative to a uniform map", most=math.inf),
     "fixed_place": Bound(9, "lower", 1.4, 2.0, "same places in images, relative to mirrored places", most=4.0),
     "words": Bound(9, "lower", 0.3, 0.5, "positive score on words that name no object"),

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from nibt.data.ground_truth import GroundTruth, ground_truth
+from nibt.data.ground_truth import GroundTruth, PixelMask, ground_truth, visible_pixels
 from nibt.data.pair import Pair
-from nibt.evaluation.audit.checks import BOUNDS, checks_of, known_count
+from nibt.data.typography import text_mask
+from nibt.evaluation.audit.checks import BOUNDS, LEAST_PAIRS, checks_of, known_count
 from nibt.evaluation.maps import Map
 from nibt.evaluation.statistics import Interval, jackknife
 from nibt.models.base import Model
@@ -21,7 +22,13 @@ from nibt.types import Modality
 
 LEAST_IMAGES = 4
 """Labels with fewer images have no places of their own: their images are compared with those of other such labels."""
-SIDE_OF: dict[str, Modality] = {"inside": "image", "border": "image", "fixed_place": "image", "words": "text"}
+SIDE_OF: dict[str, Modality] = {
+    "inside": "image",
+    "typography": "image",
+    "border": "image",
+    "fixed_place": "image",
+    "words": "text",
+}
 _RING = 1 / 8  # of each side; one cell at least
 
 
@@ -41,7 +48,8 @@ class Evidence:
         truths = list(_truths(model, pairs, images))
         places, place = fixed_place(grids, _labels(pairs))
         values = {
-            "inside": [_inside(*each) for each in zip(grids, truths, strict=True)],
+            "inside": [_inside(grid, truth.mask) for grid, truth in zip(grids, truths, strict=True)],
+            "typography": _on_text(grids, list(_text_masks(pairs, images, truths))),
             "border": [_at_border(grid) for grid in grids],
             "fixed_place": places,
             "words": [_on_other_words(*each) for each in zip(words, texts, truths, strict=True)],
@@ -76,13 +84,27 @@ def _shares(scores: np.ndarray) -> np.ndarray:
     return positive / (positive.sum() or math.nan)
 
 
-def _inside(grid: np.ndarray, truth: GroundTruth) -> float:
-    """Return the share on the named objects, from 0 for that of a uniform map to 1; NaN without objects."""
-    if truth.mask is None:
+def _inside(grid: np.ndarray, mask: PixelMask | None) -> float:
+    """Return the share in a mask, from 0 for that of a uniform map to 1; NaN without one, or if it is empty."""
+    if mask is None:
         return math.nan
-    area = F.adaptive_avg_pool2d(truth.mask[None].double(), grid.shape)[0].numpy()
+    area = F.adaptive_avg_pool2d(mask[None].double(), grid.shape)[0].numpy()
     most = 1 - area.mean()
     return float(((grid * area).sum() - area.mean()) / most) if 0 < most < 1 else math.nan
+
+
+def _text_masks(pairs: Sequence[Pair], images: Sequence[Map], truths: Sequence[GroundTruth]) -> Iterator[PixelMask]:
+    """Yield the text in each image that is not on the objects that its caption names."""
+    for pair, image, truth in zip(pairs, images, truths, strict=True):
+        assert image.region is not None
+        text = torch.from_numpy(visible_pixels(text_mask(pair.image.pil_image), image.region, False))
+        yield text if truth.mask is None else text & ~truth.mask
+
+
+def _on_text(grids: Sequence[np.ndarray], masks: Sequence[PixelMask]) -> list[float]:
+    """Return the share of each map on text, as ``_inside``; NaN for all if few images have text."""
+    values = [_inside(*each) for each in zip(grids, masks, strict=True)]
+    return values if known_count(values) >= LEAST_PAIRS else [math.nan] * len(values)
 
 
 def _at_border(grid: np.ndarray) -> float:
