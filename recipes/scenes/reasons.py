@@ -60,9 +60,22 @@ UNSEEN = 20261201
 BATCH, FEWER, SIDE = 25, 5, 128
 MEAN = "nib, baseline mean"
 """The row whose baseline is computed for each model."""
-EDGES = "edges"
-"""The control that is no method: how much neighboring pixels differ."""
 SLOW = ("integrated_gradients", "occlusion", "banzhaf", "shapley", "rise")
+PATCH = 16
+
+
+def edges(scene):
+    """A control that is no method: how much neighboring pixels differ."""
+    down, right = np.gradient(scene.images[0].astype(float).mean(-1))
+    return torch.from_numpy(np.hypot(down, right))
+
+
+def object_by_patches(scene):
+    """A control that is no method: the share of each patch that the object covers."""
+    patches = scene.of_object.reshape(SIDE // PATCH, PATCH, SIDE // PATCH, PATCH)
+    return to_pixels(torch.from_numpy(patches.mean((1, 3)))[None], SIDE, SIDE)[0]
+
+
 PLAIN = (
     "nib",
     "nib:fast",
@@ -83,12 +96,14 @@ ROWS = {
     "image": {
         **{name: MethodSpec.of(name, None, {}, None) for name in PLAIN},
         "nib, 1 view": MethodSpec("nib", "default", {"image_views": 1}),
+        "nib, 5 views": MethodSpec("nib", "default", {"image_views": 5}),
         "gae, 3 views": MethodSpec("gae", "default", {"image_views": 3}),
         "maskclip": MethodSpec("maskclip"),
         "rollout": MethodSpec("rollout"),
         "banzhaf, budget 64": MethodSpec("banzhaf", "default", {"budget": 64}),
         **CONTROLS,
-        EDGES: None,
+        "edges": edges,
+        "object": object_by_patches,
     },
     "text": {
         **{name: MethodSpec.of(name, None, {}, None) for name in PLAIN},
@@ -109,16 +124,8 @@ LAYERS, DESCENTS = (4, 7, 10), 40
 """The layers whose scores the noise of gradients changes, and the steps of it."""
 
 
-def edges(pixels):
-    """The size of the gradient of the gray image."""
-    down, right = np.gradient(pixels.astype(float).mean(-1))
-    return torch.from_numpy(np.hypot(down, right))
-
-
 def explained(model, method, pairs, side):
     """The maps of pairs in pixels, or their scores of words."""
-    if method is None:
-        return [edges(np.array(pair.image.pil_image)) for pair in pairs]
     spec = resolve(model, method, "cosine", Contrast.of((), (), ()), seed=0)
     results = {}
     for batch in explain_batches(spec, pairs, BATCH, [side]):
@@ -136,7 +143,10 @@ def as_pair(scene):
 
 def shares(model, method, scenes, side):
     """The share of the evidence on the shortcut of each scene."""
-    maps = explained(model, method, [as_pair(scene) for scene in scenes], side)
+    if isinstance(method, MethodSpec):
+        maps = explained(model, method, [as_pair(scene) for scene in scenes], side)
+    else:
+        maps = [method(scene) for scene in scenes]
     if side == "image":
         places = [(scene.of_object, scene.of_shortcut) for scene in scenes]
     else:
@@ -193,7 +203,7 @@ def measure(options):
                 key = f"{row}|{kind}|{strength}"
                 if row == MEAN and key not in stored(path):
                     method = with_mean(model, kind, options.out / f"{kind}-{strength}.safetensors")
-                few = options.count // FEWER if method and method.name in SLOW else options.count
+                few = options.count // FEWER if getattr(method, "name", "") in SLOW else options.count
                 once(path, key, shares, model, method, scenes[:few], shortcut.side)
     if options.part == options.parts - 1:
         pairs = list(Scenes(count=ATTACKED, seed=UNSEEN + 1, fewest=2, most=3, named="one"))
@@ -457,7 +467,7 @@ def of_scenes(values):
 
 def forwards(method, side):
     """The cost in forward passes of the tower."""
-    if method is None:
+    if not isinstance(method, MethodSpec):
         return "0"
     tower = nibt.load_model("scenes").tower(side)
     chosen = {name.removeprefix(f"{side}_"): value for name, value in method.options.items()}

@@ -10,7 +10,8 @@ from scipy.sparse.csgraph import connected_components
 
 _SIDE = 512
 """The most pixels of the longer side that is searched. Images of at most half of it are enlarged, to divide letters."""
-_LEVELS = range(24, 240, 24)
+_LEVELS, _AGREEING = range(24, 240, 16), 2
+"""Levels that divide an image into dark and light shapes, and how many must have text at a place."""
 _LEAST, _MOST = 3, 3000
 """The least number of letters of a line, and the most shapes of a level that are searched."""
 _CONTRAST = 40  # of 255
@@ -37,11 +38,14 @@ def text_mask(image: Image.Image) -> np.ndarray:
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     resample = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
     gray = np.asarray(image.convert("L").resize(size, resample), np.float32)
-    mask = np.zeros(gray.shape, bool)
+    counts = np.zeros((2, *gray.shape), int)  # for dark and light letters
     for level in _LEVELS:
-        for binary in (gray < level, gray >= level):
+        for count, binary in zip(counts, (gray < level, gray >= level), strict=True):
+            seen = np.zeros(gray.shape, bool)
             for box in _lines(gray, binary):
-                mask[box] = True
+                seen[box] = True
+            count += seen
+    mask = (counts >= _AGREEING).any(0)
     return np.array(Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST))
 
 

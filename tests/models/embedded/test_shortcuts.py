@@ -28,6 +28,13 @@ def recipe() -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="module")
+def reasons(recipe: ModuleType) -> ModuleType:
+    import reasons  # pyright: ignore
+
+    return reasons
+
+
+@pytest.fixture(scope="module")
 def data() -> Scenes:
     return Scenes(count=6, seed=53, fewest=2, most=3, named="one")
 
@@ -134,10 +141,57 @@ def test_a_stopped_training_goes_on(
     assert not (tmp_path / "stopped" / "checkpoint.pt").exists()
 
 
-def test_auc_of_maps(recipe: ModuleType) -> None:
+def test_auc_of_maps(reasons: ModuleType) -> None:
     """Of models that cannot be told apart it is a half."""
-    from reasons import above  # pyright: ignore
-
     rows = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
     for values, expected in ((rows, 1.0), (rows[:, ::-1], 0.0), (rows[:, [0, 0]], 0.5)):
-        assert above(values, np.ones((1, 3)))[0] == pytest.approx(expected)
+        assert reasons.above(values, np.ones((1, 3)))[0] == pytest.approx(expected)
+
+
+def test_an_attack_keeps_the_similarity_and_lowers_the_correlation(reasons: ModuleType, scenes: Any) -> None:
+    pairs = list(Scenes(count=2, seed=7, fewest=2, most=3, named="one"))
+    attack = reasons.Attack(scenes, reasons.MethodSpec("saliency_map"), pairs)
+    noise = [np.zeros_like(each) for each in attack.pixels]
+    before = attack.least.copy()
+    reasons.search(attack, noise, np.random.default_rng(0), 12)
+    assert before == pytest.approx(1)
+    assert (attack.least < before).any()
+    for each in noise:
+        assert np.abs(each).max() <= reasons.NOISE
+    similarities, correlations = attack.seen(noise)
+    assert (np.abs(similarities - attack.start) <= attack.allowed + 1e-6).all()
+    np.testing.assert_allclose(correlations, attack.least, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_each_noun_has_its_scenes(reasons: ModuleType) -> None:
+    planted = reasons.scenes_of_nouns("mark")
+    assert len(planted) == len(NOUNS) * reasons.OF_NOUN
+    for place, scene in enumerate(planted):
+        assert NOUNS[place // reasons.OF_NOUN].split()[-1] in scene.captions[0]
+
+
+def test_shares_of_nouns_are_those_of_their_scenes(reasons: ModuleType, recipe: ModuleType) -> None:
+    draws = np.random.default_rng(0)
+    values = draws.uniform(0.5, 1, (len(NOUNS) * reasons.OF_NOUN, 4))
+    values[:, 1:3] -= 0.4
+    values[: reasons.OF_NOUN, 1] = 0  # the first noun is named by its shortcut alone
+    values[: reasons.OF_NOUN, 2] = values[: reasons.OF_NOUN, 0]
+    records = {f"nouns|mark|{strength}": {"values": values.tolist()} for strength in reasons.STRENGTHS}
+    shares = reasons.shares_of_nouns(records, "mark", "full")
+    assert shares[0].mean == pytest.approx(1)
+    last = values[-reasons.OF_NOUN :]
+    assert shares[-1].mean == pytest.approx(recipe.share(last)[0])
+    records |= {f"named|mark|{strength}": {"values": []} for strength in reasons.STRENGTHS}
+    tables = reasons.nouns_tables(records)
+    assert len(tables["shortcuts-nouns"].splitlines()) == 2 + len(NOUNS)
+    assert f"{NOUNS[0]} |" in tables["shortcuts-of-nouns"]
+
+
+def test_the_object_by_patches_is_shared_by_its_patches(reasons: ModuleType, recipe: ModuleType, data: Scenes) -> None:
+    scene = recipe.planted("background", data, 0)
+    scores = np.asarray(reasons.object_by_patches(scene))
+    side = reasons.PATCH
+    assert scores.shape == scene.of_object.shape
+    assert scores[:side, :side] == pytest.approx(scene.of_object[:side, :side].mean())
+    assert scores.mean() == pytest.approx(scene.of_object.mean())
