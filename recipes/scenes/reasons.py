@@ -12,8 +12,8 @@ all of these, ``per image`` is the rank correlation of both shares over the scen
 model from the last by one map. ``drift`` is the rank correlation of the maps of an image and of the image with noise of
 at most 2 of 255 that changes the map, and the similarity by at most 1 % of its change from the blank image: noise from
 a search by squares, from gradients that change the scores of hidden states, or from an attack on the method, which
-goes on from the best of the latter by squares. Slow methods have a fifth of the scenes. The used share of each noun is
-that of its own scenes.
+goes on from the best of the latter by squares. Beside it is the mean for other wordings of the caption. Slow methods
+have a fifth of the scenes. The used share of each noun is that of its own scenes.
 ``--method`` adds a row, also of a method of your own that is installed.
 """
 
@@ -44,7 +44,7 @@ from nibt.data.ground_truth import ground_truth
 from nibt.data.objects import Object
 from nibt.data.pair import Pair
 from nibt.datasets._captions import with_article
-from nibt.datasets.scenes import Scenes
+from nibt.datasets.scenes import TEMPLATES, Scenes
 from nibt.datasets.scenes.drawing import NOUNS
 from nibt.engine.batches import explain_batches
 from nibt.engine.spec import resolve
@@ -115,9 +115,12 @@ STRENGTHS = {"full": 1.0, "half": 0.5, "honest": 0.0}
 OF_SIDES = {"shortcuts": "image", "shortcuts-words": "text"}
 DRIFT = ("nib", "nib, 1 view", "nib:fast", "nib:paper", "gae", "gae, 3 views", "legrad", "grad_eclip", "grad_cam")
 DRIFT += ("clip_surgery", "chefer", "saliency_map", "fast_ig")
+DRIFTS = ("drift", "attack", "wording")
+"""Records of one or two columns of the table each."""
 PLANTED = 0.3
 """The used share from which on a shortcut is taken to be planted: maps of other models are not compared."""
 NOISE, QUERIES, ATTACKS, ATTACKED = 2, 60, 300, 10
+WORDINGS = (TEMPLATES[0], *TEMPLATES[2::3])
 OF_NOUN = 8
 """The scenes of each noun."""
 LAYERS, DESCENTS = (4, 7, 10), 40
@@ -209,6 +212,7 @@ def measure(options):
         pairs = list(Scenes(count=ATTACKED, seed=UNSEEN + 1, fewest=2, most=3, named="one"))
         for row in DRIFT:
             once(path, f"drift|{row}", drift, honest, ROWS["image"][row], pairs)
+            once(path, f"wording|{row}", drift_by_wording, honest, ROWS["image"][row], pairs)
         lacking = [row for row in DRIFT if f"attack|{row}" not in stored(path)]
         noises = lacking and gradient_noises(honest, pairs)
         for row in lacking:
@@ -292,6 +296,17 @@ def search(attack, noise, draws, queries):
             one[top : top + side, left : left + side] = proposal(draws, side)
         for item in attack.better(tried):
             noise[item] = tried[item]
+
+
+def drift_by_wording(model, method, pairs):
+    """The mean rank correlation of each map with those for other templates of its caption."""
+    nouns = [with_article(next(obj.name for obj in pair.objects if obj.spans)) for pair in pairs]
+    maps = []
+    for template in WORDINGS:
+        worded = [Pair(pair.image, template.format(noun)) for pair, noun in zip(pairs, nouns, strict=True)]
+        maps.append([one.flatten() for one in explained(model, method, worded, "image")])
+    first, *others = maps
+    return [[np.mean([stats.spearmanr(each, other[item])[0] for other in others])] for item, each in enumerate(first)]
 
 
 def drift_by_attack(model, method, pairs, noises):
@@ -479,11 +494,11 @@ def drift_table(records):
     lines = [
         [row, *(stated(interval(values, (-1.0, 1.0))) for values in columns), str(int(np.isfinite(columns[1]).sum()))]
         for row in DRIFT
-        if f"drift|{row}" in records
-        for columns in [np.hstack([records[f"{kind}|{row}"]["values"] for kind in ("drift", "attack")]).T]
+        if all(f"{kind}|{row}" in records for kind in DRIFTS)
+        for columns in [np.hstack([records[f"{kind}|{row}"]["values"] for kind in DRIFTS]).T]
     ]
-    heads = ["", "noise at random", "noise that was searched", "noise of gradients", "attack on the method", "scenes"]
-    return as_table(heads, lines)
+    heads = ["", "noise at random", "noise that was searched", "noise of gradients", "attack on the method"]
+    return as_table([*heads, "other wordings", "scenes"], lines)
 
 
 def on_page(table, left_out=("full ", "honest ")):

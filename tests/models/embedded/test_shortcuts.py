@@ -195,3 +195,12 @@ def test_the_object_by_patches_is_shared_by_its_patches(reasons: ModuleType, rec
     assert scores.shape == scene.of_object.shape
     assert scores[:side, :side] == pytest.approx(scene.of_object[:side, :side].mean())
     assert scores.mean() == pytest.approx(scene.of_object.mean())
+
+
+def test_maps_that_do_not_depend_on_the_caption_do_not_depend_on_its_wording(reasons: ModuleType, scenes: Any) -> None:
+    pairs = list(Scenes(count=2, seed=7, fewest=2, most=3, named="one"))
+    for method, lowest, highest in (("random", 1, 1), ("nib:fast", 0.5, 0.99999)):
+        values = np.array(reasons.drift_by_wording(scenes, reasons.MethodSpec.of(method), pairs))
+        assert values.shape == (2, 1)
+        assert (values >= lowest - 1e-9).all()
+        assert (values <= highest + 1e-9).all()
