@@ -7,6 +7,7 @@ from PIL import Image
 from scipy import ndimage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 _SIDE = 512
 """The most pixels of the longer side that is searched. Images of at most half of it are enlarged, to divide letters."""
@@ -85,18 +86,29 @@ def _letters(binary: np.ndarray, labels: np.ndarray, boxes: np.ndarray) -> tuple
 
 def _neighbors(boxes: np.ndarray, stroke: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the positions of shapes that are a chain from left to right, of similar heights and strokes."""
+    first, second = _near(boxes)
     left, top, right, bottom = boxes.T
     height = bottom - top
-    largest, smallest = np.maximum.outer(height, height), np.minimum.outer(height, height)
-    shared = np.minimum.outer(bottom, bottom) - np.maximum.outer(top, top)
-    gap = left[None] - right[:, None]
-    linked = (gap > -0.15 * smallest) & (gap < 0.9 * largest) & (left[None] > left[:, None])
+    largest, smallest = np.maximum(height[first], height[second]), np.minimum(height[first], height[second])
+    shared = np.minimum(bottom[first], bottom[second]) - np.maximum(top[first], top[second])
+    gap = left[second] - right[first]
+    linked = (left[second] > left[first]) & (gap > -0.15 * smallest) & (gap < 0.9 * largest)
     linked &= (shared >= 0.6 * smallest) & (largest <= 2 * smallest)
-    linked &= np.maximum.outer(stroke, stroke) <= 1.6 * np.minimum.outer(stroke, stroke) + 1
-    pairs = np.nonzero(linked)
-    chains = connected_components(coo_matrix((np.ones(len(pairs[0])), pairs), linked.shape), directed=False)[1]
+    strokes = stroke[first], stroke[second]
+    linked &= np.maximum(*strokes) <= 1.6 * np.minimum(*strokes) + 1
+    pairs = first[linked], second[linked]
+    graph = coo_matrix((np.ones(len(pairs[0])), pairs), (len(boxes), len(boxes)))
+    chains = connected_components(graph, directed=False)[1]
     for number in np.flatnonzero(np.bincount(chains) >= _LEAST):
         yield np.flatnonzero(chains == number)
+
+
+def _near(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs of shapes that are near enough to be linked: their centers, relative to the height of one."""
+    centers, height = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 3] - boxes[:, 1]
+    near = cKDTree(centers).query_ball_point(centers, 5 * height)
+    counts = [len(each) for each in near]
+    return np.repeat(np.arange(len(boxes)), counts), np.concatenate(near).astype(int)
 
 
 def _is_line(boxes: np.ndarray, fill: np.ndarray) -> bool:
