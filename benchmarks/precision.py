@@ -51,11 +51,12 @@ This page compares the maps of models whose weights are in half precision (float
 models in float32.[^run]
 [Precision](../../explanation/cost.md#precision) describes how nibt computes with them, and which to prefer.
 
-We explained {pairs} drawn scenes on both sides, with `nib` and `grad_cam`, and with the model `scenes` also with `gae`. The
-table has the worst values: the largest difference of a score from that in float32, as a share of the largest absolute score of the
-map in float32, and the smallest rank correlation (Spearman) of a map with that in float32.
-[precision.csv](precision.csv) has a row for each method and side, with medians, and rows for models with random weights
-and for two computations that nibt does not use ([precision.py](../../../benchmarks/precision.py) describes them).
+We explained {pairs} drawn scenes on both sides, with `nib` and `grad_cam`, and with the model `scenes` also with
+`gae`. The table has the worst values: the largest difference of a score from that in float32, as a share of the
+largest absolute score of the map in float32, and the smallest rank correlation (Spearman) of a map with that in
+float32. [precision.csv](precision.csv) has a row for each method and side, with medians, and rows for models with
+random weights and for two computations that nibt does not use ([precision.py](../../../benchmarks/precision.py)
+describes them).
 
 {summary}
 
