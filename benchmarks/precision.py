@@ -49,19 +49,20 @@ ABOUT = """# Half precision
 
 This page compares the maps of models whose weights are in half precision (float16 or bfloat16) with those of the same
 models in float32.[^run]
-[Precision](../../explanation/cost.md#precision) describes how nibt computes with them.
+[Precision](../../explanation/cost.md#precision) describes how nibt computes with them, and which to prefer.
 
-The table has the largest difference of a score from that in float32, as a share of the largest score of the map, and
-the smallest rank correlation (Spearman) of a map with that in float32, over {pairs} drawn scenes, both sides, and the
-measured methods (three for `scenes`, two for `lite`). [precision.csv](precision.csv) has a row for each method and
-side, with medians, and rows for models with random weights and for two computations that nibt does not use
-([precision.py](../../../benchmarks/precision.py) describes them).
+We explained {pairs} drawn scenes on both sides, with `nib` and `grad_cam`, and with the model `scenes` also with
+`gae`. The table has the worst values: the largest difference of a score from that in float32, as a share of the
+largest absolute score of the map in float32, and the smallest rank correlation (Spearman) of a map with that in
+float32. [precision.csv](precision.csv) has a row for each method and side, with medians, and rows for models with
+random weights and for two computations that nibt does not use ([precision.py](../../../benchmarks/precision.py)
+describes them).
 
 {summary}
 
 The next table has costs for a model of ViT-B/32 size with random weights, with batches of 8. `size` is the memory of
-the weights, and `peak` the largest memory of the process, both in GB. The times of a `forward` pass and of `default
-maps` are relative to those of float32.
+the weights, and `peak` the largest memory of the process, both in GB. The columns `forward` and
+`default maps` have the times of a forward pass and of maps with the defaults of `nib`, relative to those in float32.
 
 {costs}
 

@@ -340,13 +340,16 @@ not available where nibt is developed. Instead, the repository has a file of fac
 configuration, processor, special tokens, chat template and generation settings, with their sources. For {copies} of
 them, tests build a small copy, which differs from the release only in sizes and weights, and compare nibt with the
 documented call of the model: the ids of prompts and captions, the pixels, the similarity (or the greedy answer and its
-log-probabilities), and the model cut at each layer. `nibt check MODEL` prints what nibt reads of your model, and
+log-probabilities), and the model cut at each layer. `nibt check MODEL` prints how nibt reads your model, and
 compares the whole model with the model cut at three layers.
 
+- **class**: the class of the library that loads the model; for OpenCLIP, the name of the architecture.
 - **reads**: the text that the model takes with an image. *Query, page*: a text or an image for retrieval, each with a
   prompt. *Embedding prompt*: a prompt around the caption. *Chat template*: a prompt in the template of the model.
+  *Images only*: no text.
 - **verified**: the tests pass on a small copy. Releases that differ only in weights have equal copies.
-- **refused**: nibt rejects the model, with a message that states the reason.
+- **refused**: nibt rejects the model, with a message that states the reason. *Own code*: the model needs code of its
+  authors, which nibt never runs.
 - **not built**: too few facts were found for a copy.
 - **not found**: the number of facts about the model, such as the dtype of its weights, for which no source was found.
   Its file of facts lists them, and the facts that were taken from a similar model or from the script that converted it.

@@ -70,7 +70,8 @@ class AuditOptions(OverwriteOptions):
             "--out",
             "-o",
             metavar="FILE",
-            help="A file: x.html, or x.json; - prints JSON. Repeatable. Default: a page and a JSON file.",
+            help="A file: x.html, x.json, or x.card.md (a section of a model card); - prints JSON. Repeatable. "
+            "Default: a page and a JSON file.",
         ),
     ] = None
 

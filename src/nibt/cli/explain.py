@@ -52,8 +52,9 @@ class ExplainMethodOptions(MethodOptions):
         Option(
             metavar="keep|change",
             help="Find a small part of the map that alone keeps the decision of the model (keep), or whose removal "
-            "changes it (change). The decision is which candidate is first with --labels, --rank, or the targets "
-            "difference and softmax (--against), and otherwise more than half of what the image adds.",
+            "changes it (change). The decision is which caption or image ranks first (with --labels, --rank or "
+            "--against). Without them, a part keeps the decision if it keeps more than half of what the image adds to "
+            "the similarity.",
         ),
     ] = None
 

@@ -87,7 +87,7 @@ def batch(
     execution: ExecutionOptions,
     job: RunOptions,
 ) -> None:
-    """Explain many pairs into a folder of Parquet files. nibt show DIR ROW draws a row.
+    """Explain many pairs, and write the results into a folder of Parquet files. nibt show DIR ROW draws a row.
 
     A table may have a column with what each row is compared with: against (captions) or against_image (images).
 

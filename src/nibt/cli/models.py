@@ -38,7 +38,7 @@ class CheckedModelOptions(PlacementOptions):
 
 @expand_groups
 def check(inputs: CheckInputOptions, loading: CheckedModelOptions) -> None:
-    """Show what nibt reads of a model: its tokens, images, prompts and settings, and whether it can be cut.
+    """Show how nibt reads a model: its tokens, images, prompts and settings, and whether it can be cut at its layers.
 
     Include the output in bug reports.
     """

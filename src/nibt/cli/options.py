@@ -224,8 +224,8 @@ class OutputOptions(OverwriteOptions):
             "--draw",
             metavar="NAME=VALUE",
             help="How files are drawn: style (overlay, colors, outline, heatmap), cmap (red_blue, orange_purple, "
-            "pink_green, or of matplotlib), positive_only=true, threshold (of masks and regions), title; for links "
-            "top, box=X,Y,W,H and words=A,B. Repeatable.",
+            "pink_green, or a name of matplotlib), positive_only=true, threshold (of masks and regions), title; for "
+            "x.links.pdf: top (the number of links), box=X,Y,W,H and words=A,B. Repeatable.",
         ),
     ] = None
 

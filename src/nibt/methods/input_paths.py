@@ -66,7 +66,7 @@ class MFABA(Method, name="mfaba"):
     gradient, so each term of the sum is the stride times an absolute gradient, which is never negative.
 
     Shows:
-        How sensitive the target is to each input token, along a path that lowers the target (adversarial).
+        How sensitive the target is to each input token, along an adversarial path, which lowers the target.
 
     Use it when:
         You compare with the table of NIB's paper.

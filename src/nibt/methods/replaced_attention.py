@@ -144,8 +144,9 @@ class NACLIP(LastBlockMethod, name="naclip"):
     $z$ replaces the state after the last block, whose residual connection and feed-forward network are left out. $W$ is
     the output projection, $d$ the width of an attention head, and $p_i$ the position of patch $i$ on the grid. $\omega$
     is 0 for tokens without a position, such as words. The score of a token is the target of its own embedding. If the
-    head pools by attention, the last block is the one before the pooling. The authors call this the reduced
-    architecture. The default standard deviation of 5 is theirs.
+    head pools by attention, the last block is the one before the pooling. The authors call a last block without
+    residual connection and feed-forward network the reduced architecture. The default standard deviation of 5 is
+    theirs.
 
     Shows:
         Which patches are similar to the caption, if each patch is averaged with the patches that are near it or similar
