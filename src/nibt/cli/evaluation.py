@@ -55,8 +55,8 @@ class DataOptions(OptionGroup, panel="Data"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditOptions(OverwriteOptions):
-    """The extent of the audit, and its files."""
+class AuditOptions(OptionGroup, panel="Audit"):
+    """The extent of the audit, and when it fails."""
 
     against: Annotated[
         str | None,
@@ -64,6 +64,12 @@ class AuditOptions(OverwriteOptions):
     ] = None
     quick: Annotated[bool, Option("--quick", help="Use fewer pairs, stages of randomization and wordings.")] = False
     strict: Annotated[bool, Option("--strict", help="Exit with 1 if a check fails.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOutputOptions(OverwriteOptions):
+    """The files of an audit."""
+
     out: Annotated[
         list[str] | None,
         Option(
@@ -77,7 +83,13 @@ class AuditOptions(OverwriteOptions):
 
 
 @expand_groups
-def audit(model: EvaluatedModelOptions, data: DataOptions, methods: MethodsOptions, output: AuditOptions) -> None:
+def audit(
+    model: EvaluatedModelOptions,
+    data: DataOptions,
+    methods: MethodsOptions,
+    extent: AuditOptions,
+    output: AuditOutputOptions,
+) -> None:
     """Audit a model: check whether its maps depend on the weights and the caption, and are stable and faithful.
 
     Prints the checks with their verdicts (pass, warn, fail), and writes a page and a JSON file. With the model scenes
@@ -95,30 +107,30 @@ def audit(model: EvaluatedModelOptions, data: DataOptions, methods: MethodsOptio
         *(methods.method or []),
         **set_options(
             count=data.count,
-            quick=output.quick,
+            quick=extent.quick,
             seed=data.seed or None,
-            against=model_name(output.against) or output.against,
+            against=model_name(extent.against) or extent.against,
         ),
     )
-    inputs = input_paths(model.model, output.against, data.data)
+    inputs = input_paths(model.model, extent.against, data.data)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, inputs, (".html", ".json"))
     name, _, folder = data.data.partition(":")
     short = slug(f"{name}-{Path(folder).resolve().name}" if folder else name)
     targets = files.check([f"audit-{model_name(model.model) or model.name}-{short}"], "audit")
-    quiet, usual = files.silent, QUICK_COUNT if output.quick else COUNT
+    quiet, usual = files.silent, QUICK_COUNT if extent.quick else COUNT
     count = usual if data.count is None else data.count
     if count < LEAST_PAIRS:
         raise BadOption(f"--count must be at least {LEAST_PAIRS} (got {count}): with fewer, the intervals are too wide")
     opened = open_data(data, count)
     pairs, record = read_pairs(opened, count, quiet)
     loaded = model.loaded(quiet)
-    against = None if output.against is None else replace(model, model=output.against).loaded(quiet)
+    against = None if extent.against is None else replace(model, model=extent.against).loaded(quiet)
     images = [row.image for row in opened.records(lambda place: place < count) if row is not None]
     paths = [target.path for target in targets]
     check_targets(paths, input_paths([image for image in images if isinstance(image, str)]), output.overwrite)
     if output.out and not output.overwrite:
         compared = None if against is None else against.record()
-        request = audit_request(loaded.record(), record, methods.texts, data.seed, output.quick, compared)
+        request = audit_request(loaded.record(), record, methods.texts, data.seed, extent.quick, compared)
         for path in paths:
             require_same_file(path, request)
     with show_progress("auditing", quiet) as on_progress:
@@ -129,11 +141,11 @@ def audit(model: EvaluatedModelOptions, data: DataOptions, methods: MethodsOptio
             methods=methods.texts,
             against=against,
             seed=data.seed,
-            quick=output.quick,
+            quick=extent.quick,
             on_progress=on_progress,
         )
     files.write([result], targets, lambda results: show_audit(results[0]))
-    if output.strict and result.verdict == "fail":
+    if extent.strict and result.verdict == "fail":
         raise typer.Exit(1)
 
 
