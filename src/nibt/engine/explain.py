@@ -78,8 +78,8 @@ def explain(
         on_progress: Called after each batch with the number of pairs that are done.
         **options: Options of the method, for both sides (``steps=8``) or one side (``image_layer=6``,
             ``text_layer=0``). ``layer="auto"`` chooses the layer with the smallest deletion area on ``sample``.
-            ``along_path=True`` averages a gradient method (``grad_cam``) along NIB's path. ``views=5`` explains five
-            windows on each image, shifted by fractions of a patch, for a map that is finer than the patches.
+            ``along_path=True`` averages a gradient method (``grad_cam``) along NIB's path. ``views=5`` explains each
+            image five times, shifted by fractions of a patch, for a map that is finer than the patches.
 
     Returns:
         An ``Explanation``, or a list of them if ``image`` or ``caption`` is a list.

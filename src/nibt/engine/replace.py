@@ -73,8 +73,8 @@ def replace_words(
         caption: The caption.
         candidates: The replacements: words without articles for each content word of the caption, or a mapping from
             words of the caption to their replacements. None means 1,000 everyday English nouns, without those of the
-            caption. In a mapping, it stands for these nouns as the replacements of a word. Without a mapping, negations
-            ("no", "not a", "without") and the counts two and three of each noun are added.
+            caption; negations ("no", "not a", "without") and the counts two and three of each noun are added. As a
+            value of a mapping, None means these nouns only.
         most: How many replacements to return for each word from both ends: those with the highest similarity and as
             many with the lowest. At least 1.
         on_progress: Called with the number of captions that are embedded.

@@ -45,10 +45,13 @@ def decisive_region(
     sorted by the decrease that their removal causes, and the number is found again. A random order of all cells is the
     control.
 
-    If the target is ``difference`` or ``softmax``, or the explanation has a ranking, the decision is that the explained
-    caption or image is ahead of all others. For other targets, or if the explained caption or image is also ahead
-    without the image, or is not ahead at all, the decision is that more than half of what the image adds is kept: to
-    the difference, to the probability, or for other targets to the similarity.
+    The decision depends on what the explained caption or image is compared with. If the target is ``difference`` or
+    ``softmax``, or the explanation has a ranking, the decision is that the explained caption or image ranks first. In
+    some cases, the rank does not decide. Instead, the part keeps more than half of what the image adds (``keep``), or
+    its removal leaves at most half of it (``change``). If there are no other captions or images to compare with, this
+    is what the image adds to the similarity. If there are, but the explained one does not rank first, or also ranks
+    first when all cells are hidden, it is what the image adds to the difference from the other one (with the target
+    ``softmax``, to the probability).
 
     This needs at most 3 log2(n) + 10 forward passes of the image, where n is the number of cells.
 

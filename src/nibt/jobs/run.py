@@ -123,7 +123,7 @@ def batch(
     on_progress: OnProgress | None = None,
     **options: Any,
 ) -> Job:
-    """Explain many pairs, or many answers of a generator, into a folder of Parquet files.
+    """Explain many pairs, or many answers of a generator, and write the results into a folder of Parquet files.
 
     A job is resumable: if it was killed, the same call explains the missing rows. An error that concerns one pair is
     recorded in its row.

@@ -1,12 +1,14 @@
-"""Views: maps finer than the tower's grid, from several windows on an image that are shifted by parts of a unit.
+"""Views: maps finer than the tower's grid, from several copies of an image that are shifted by fractions of a unit.
 
-The first view is the image as the model sees it. The others are pairs to the left and to the right of it, at even
-heights, so that a mirrored image has the mirrored map if the model treats both alike; of an even number, one is below.
+The first view is the image itself. The other views are pairs, one shifted to the left and one to the right, at equally
+spaced heights. So a mirrored image has the mirrored map, if the model treats both alike. If the number of views is
+even, one view is shifted down only.
 
-Each view has a map of its own, whose units lie at the shifted places. A cell of the finer grid has the mean score,
-by area, of the units that cover it in the views that reach there: a flat map stays flat. But a model may use something
-only where it is in the image as it is shown, and the shifted views would hide it. So the mean only tells the details:
-what it lacks of the first map, unit by unit, is added smoothly. The sum of the fine map is that of the first map.
+Each view has a map, whose units are shifted with the image. A cell of the finer grid has the mean score, weighted by
+area, of the units that cover it, over the views that reach the cell. So a flat map stays flat. However, a model may use
+something only at its place in the original image, where the shifted views do not show it. Therefore, the mean sets only
+the differences within each unit: the score of a unit in the first map, minus the sum of the mean over the cells of this
+unit, is added to these cells, smoothed across borders. The sum of the fine map is the sum of the first map.
 """
 
 from collections.abc import Iterator, Sequence

@@ -40,7 +40,7 @@ class ImageTower(Tower):
     modality = "image"
     shiftable = True
     blend_width: ClassVar[float] = 1.2
-    """The half width, in units, of the triangle that smooths what the mean of several views lacks."""
+    """The half width, in units, of the triangle that smooths the first map minus the mean of the maps of all views."""
     preparation: Preparation
 
     @cached_property
