@@ -232,7 +232,7 @@ def test_auto_takes_the_layer_with_the_smallest_deletion_area(deep: Model) -> No
     answer = nibt.explain(deep, tiny.image(), "a cat", image_layer="auto", sample=sample)
     areas = answer.method["auto"]["areas"]["image"]
     assert answer.method["image"]["layer"] == [int(min(areas, key=areas.get))]
-    assert len(areas) == 12
+    assert len(areas) == 13
     assert answer.method["auto"]["sample"] == "1 pairs of the argument sample"
     assert answer.method["text"]["layer"] == [0]
 

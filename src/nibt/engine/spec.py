@@ -269,8 +269,10 @@ def _resolve_auto(
         if options.get(name, options.get("layer")) != "auto":
             continue
         areas: dict[int, float] = {}
-        for layer in _candidates(tower, pairs):
-            method = method_class.configured(tower, variant, {**resolved, name: layer}, model.defaults)
+        others = {key: value for key, value in resolved.items() if key != name}
+        defaults: Any = method_class.configured(tower, variant, others, model.defaults)
+        for layer in sorted({*_candidates(tower, pairs), *defaults.layer}):
+            method = method_class.configured(tower, variant, {**others, name: layer}, model.defaults)
             areas[layer] = _deletion_area(model, method, tower, scores[tower.modality], pairs)
         resolved[name] = min(areas, key=lambda layer: areas[layer])
         areas_by_side[tower.modality] = {str(layer): area for layer, area in areas.items()}
@@ -279,7 +281,7 @@ def _resolve_auto(
 
 
 def _candidates(tower: Tower, pairs: Sequence[Pair]) -> list[int]:
-    """Return the layers to try: every layer, or the feature maps with a suitable number of cells."""
+    """Return the layers to try beside the default: every layer, or the feature maps with a suitable number of cells."""
     if tower.positional:
         return list(range(tower.depth))
     trace = tower.trace(tower.prepare([pairs[0].image]))
