@@ -57,9 +57,9 @@ def main() -> None:
             for photo in photos * DRAWS:
                 image, box = labeled(photo, size, paper, draws)
                 covered.append(text_mask(image)[box].mean())
-            found = np.mean(np.array(covered) > 0.5)
+            share = np.mean(np.array(covered) > 0.5)
             print(
-                f"size {size}, {'on paper' if paper else 'on the photograph'}: {found:.2f} of {len(covered)} are found"
+                f"size {size}, {'on paper' if paper else 'on the photograph'}: {share:.2f} of {len(covered)} are found"
             )
 
 

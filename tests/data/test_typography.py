@@ -31,7 +31,7 @@ def covered(mask: np.ndarray, box: Box) -> float:
 @pytest.mark.parametrize("word", WORDS)
 @pytest.mark.parametrize("size", few([11, 14, 24, 48], [14, 48]))
 @pytest.mark.parametrize(("ink", "paper"), [("black", "white"), ("white", "black"), ("navy", "lightgray")])
-def test_text_on_an_even_ground_is_found_where_it_is(word: str, size: int, ink: str, paper: str) -> None:
+def test_text_on_an_even_ground_is_detected_where_it_is(word: str, size: int, ink: str, paper: str) -> None:
     image = Image.new("RGB", (400, 300), paper)
     box = with_text(image, word, size, (70, 100), ink)
     mask = text_mask(image)
@@ -43,7 +43,7 @@ def test_text_on_an_even_ground_is_found_where_it_is(word: str, size: int, ink: 
 
 
 @pytest.mark.parametrize("sample", ["chelsea", "coffee", "rocket"])
-def test_labels_on_photographs_are_found(sample: str) -> None:
+def test_labels_on_photographs_are_detected(sample: str) -> None:
     photo = read_image(f"sample:{sample}").pil_image
     before, shares = text_mask(photo), []
     for number, word in enumerate(WORDS):
