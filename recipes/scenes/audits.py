@@ -194,6 +194,8 @@ def failing(audits):
 def rate(audits):
     """How many audits fail, with the interval of their share."""
     fails = failing(audits)
+    if not fails:
+        return ""
     low, high = interval(fails)[1:]
     return f"{sum(fails):.0f} of {len(fails)} [{low:.2f}, {high:.2f}]"
 
@@ -207,10 +209,13 @@ def report(options):
     heads = ["model", *CHECKS, *(f"{size} pairs: fails" for size in AUDITS), "passes"]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for name, keys in groups.items():
-        sizes = {size: [one for key in keys if key in records for one in records[key][str(size)]] for size in AUDITS}
-        if not sizes[AUDITS[-1]]:
+        sizes = {
+            size: [one for key in keys if key in records for one in records[key].get(str(size), [])] for size in AUDITS
+        }
+        if not any(sizes.values()):
             continue
-        values = [[one[check][1] for one in sizes[AUDITS[-1]] if check in one] for check in CHECKS]
+        largest = next(sizes[size] for size in reversed(AUDITS) if sizes[size])
+        values = [[one[check][1] for one in largest if check in one] for check in CHECKS]
         means = [f"{np.mean(each):.2f}" if each else "" for each in values]
         passing = [all(verdict == "pass" for verdict, _ in one.values()) for each in sizes.values() for one in each]
         cells = [name, *means, *map(rate, sizes.values()), f"{sum(passing)} of {len(passing)}"]

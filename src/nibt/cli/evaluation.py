@@ -12,7 +12,7 @@ from typer import Argument, Option
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import (
     EvaluatedModelOptions,
-    MethodsOptions,
+    NamedMethodsOptions,
     OverwriteOptions,
     RunOptions,
     assignments,
@@ -86,7 +86,7 @@ class AuditOutputOptions(OverwriteOptions):
 def audit(
     model: EvaluatedModelOptions,
     data: DataOptions,
-    methods: MethodsOptions,
+    methods: NamedMethodsOptions,
     extent: AuditOptions,
     output: AuditOutputOptions,
 ) -> None:

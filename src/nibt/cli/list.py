@@ -57,13 +57,14 @@ def _page(kind: Kind, name: str) -> str:
     about: str = documentation(kind, name)
     plugin: Any = find(kind, name)
     # without formulas, which a terminal cannot show, and options, which follow
-    lines = [re.sub(r"\$\$[^$]*\$\$\n\n|\n\nArgs:(\n    .*)*", "", about)]
+    lines = [re.sub(r"\$\$[^$]*\$\$\n\n|\n\n(Args|Attributes):(\n    .*)*", "", about)]
     texts, variants = section(plugin, "Attributes") | section(plugin, "Args"), getattr(plugin, "variants", {})
     options = [field for field in fields(plugin) if field.init] if is_dataclass(plugin) else []
     sided = ", of both sides, or with image_ or text_ before the name of one" if kind == "methods" else ""
     lines += ["", f"Options{sided}:"] if options else []
     for field in options:
-        sides = [variants.get("default", {}).get(side, {}).get(field.name, field.default) for side in ("image", "text")]
+        usual = field.default if field.default_factory is MISSING else field.default_factory()
+        sides = [variants.get("default", {}).get(side, {}).get(field.name, usual) for side in ("image", "text")]
         default = " (image), ".join(dict.fromkeys(map(str, sides)))
         default += "" if sides[0] == sides[1] else " (text)"
         value = "required" if MISSING in sides else f"default {default}"

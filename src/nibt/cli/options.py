@@ -144,6 +144,22 @@ class MethodsOptions(OptionGroup, panel="Method"):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NamedMethodsOptions(MethodsOptions):
+    """Several methods without options: results are stored under their names."""
+
+    method: Annotated[
+        list[str] | None,
+        Option(
+            "--method",
+            metavar="METHOD",
+            help="A method or a variant of it, such as nib or nib:fast, without options; see nibt list methods. "
+            "Repeatable. Default: nib.",
+            autocompletion=completing("methods"),
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TargetOptions(OptionGroup, panel="Target"):
     """The target, and what it compares with."""
 

@@ -8,7 +8,13 @@ from typer import Option
 
 from nibt.cli.evaluation import DataOptions, open_data, read_pairs
 from nibt.cli.groups import OptionGroup, expand_groups
-from nibt.cli.options import EvaluatedModelOptions, MethodsOptions, OverwriteOptions, set_options, typed_assignments
+from nibt.cli.options import (
+    EvaluatedModelOptions,
+    NamedMethodsOptions,
+    OverwriteOptions,
+    set_options,
+    typed_assignments,
+)
 from nibt.cli.terminal import interruptible, say, show_progress
 from nibt.errors import BadOption
 from nibt.options import Blocks, Epochs, Percent, Positive, Repeats, TrainBatch
@@ -77,7 +83,7 @@ class RoarOutput(OverwriteOptions):
 def roar(
     model: EvaluatedModelOptions,
     data: DataOptions,
-    methods: MethodsOptions,
+    methods: NamedMethodsOptions,
     training: TrainingOptions,
     output: RoarOutput,
 ) -> None:

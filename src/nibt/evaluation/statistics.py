@@ -25,6 +25,11 @@ class Interval(NamedTuple):
     def is_known(self) -> bool:
         return not math.isnan(self.mean)
 
+    @property
+    def has_ends(self) -> bool:
+        """Whether there are enough values for an interval: one value has none."""
+        return not math.isnan(self.low)
+
 
 NOTHING = Interval(math.nan, math.nan, math.nan)
 

@@ -143,3 +143,15 @@ def test_audit_page_has_readable_images(scenes: Audit) -> None:
 
     with Image.open(BytesIO(b64decode(scenes.examples[0].image.partition(",")[2]))) as shown:
         assert shown.size == (128, 128)
+
+
+@pytest.mark.parametrize("longer", [0, 1])
+def test_orders_of_one_word_are_not_checked(longer: int) -> None:
+    """One caption of several words has a value, but no interval."""
+    pairs = [replace(each, caption="cat" if item % 2 else "dog") for item, each in enumerate(noise_pairs(8))]
+    pairs[:longer] = [replace(each, caption="a red cat on a mat") for each in pairs[:longer]]
+    result = nibt.audit(tiny.model("clip"), pairs, "ones", quick=True)
+    assert Audit.from_json(result.to_json()) == result
+    of_words = [check for check in result.checks if check.side == "text"]
+    assert {check.question for check in of_words} <= {6, 8}
+    assert any("text side of ones: fewer than two maps have enough units" in note for note in result.notes)

@@ -183,6 +183,29 @@ def test_maps_of_few_cells_have_no_border() -> None:
     assert checks([np.ones((2, 2))] * MANY).keys() == {"inside", "fixed_place", "words"}
 
 
+def test_notes_say_why_text_is_not_checked() -> None:
+    model, whole = tiny.model("clip"), Object("sign", None, np.ones((64, 64), bool), (NAME,))
+    region = model.image.prepare([IMAGE]).regions[0]
+
+    def notes(count: int, covered: int) -> tuple[str, ...]:
+        pairs = [pair(image=LETTERED if item < count else IMAGE) for item in range(MANY)]
+        pairs[:covered] = [replace(each, objects=(whole,)) for each in pairs[:covered]]
+        maps = [Map(grid(CORNER), region=region)] * MANY
+        return Evidence.of(model, pairs, maps, [Map(np.ones(3), WORDS)] * MANY).notes
+
+    assert notes(0, 0) == notes(LEAST_PAIRS, 0) == ()
+    beginning, end = "text was found in 3 of 16 images, in 3 of them", " beside the named objects"
+    assert notes(3, 0) == (f"{beginning}{end}: typography is checked with at least 8",)
+    assert notes(9, 2)[0].startswith("text was found in 9 of 16 images, in 7 of them")
+    assert notes(10, 2)[0].startswith("in 2 of 10 images with text, most of it is on the named objects")
+
+
+@pytest.mark.parametrize("known", [1, 2])
+def test_one_value_is_no_check(known: int) -> None:
+    grids = [grid(CENTER)] * known + [-np.ones((SIDE, SIDE))] * (MANY - known)
+    assert ("inside" in checks(grids)) == (known > 1)
+
+
 def lettered(seed: int) -> ImageInput:
     """Return an image of noise with a label, in a corner that is not on the object."""
     image = tiny.image(64, 64, seed).pil_image.copy()

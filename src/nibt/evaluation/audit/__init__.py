@@ -10,6 +10,8 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+import numpy as np
+
 from nibt.data.pair import Pair, image_text_pairs, pairs_hash
 from nibt.engine.spec import resolve
 from nibt.errors import BadInput, BadOption, Unsupported
@@ -91,7 +93,7 @@ def audit(
             f"an audit needs at least {LEAST_PAIRS} pairs (got {len(pairs)}): with fewer, its intervals are too wide"
         )
     started = time.perf_counter()
-    models = [load_model(each) for each in (model, against) if each is not None]
+    models = [load_model(model), *([] if against is None else [load_model(against)])]
     if against is not None:
         check_against(*models)
     controls = [MethodSpec(name) for name in CONTROLS[: 1 if quick else None]]
@@ -181,7 +183,7 @@ def _metric_checks(
     for index, method in enumerate([*controls, *specs]):
         steps(f"the metrics of {method}")
         scores.add(method, control=index < len(controls))
-    unit_counts = [image_map.scores.size for image_map in runner.unchanged[str(specs[0]), "image"]]
+    counts = {side: np.array([each.scores.size for each in runner.unchanged[str(specs[0]), side]]) for side in SIDES}
     return [
-        check for method in specs for check in (*scores.faithfulness(method), *scores.artifacts(method, unit_counts))
+        check for method in specs for check in (*scores.faithfulness(method, counts), *scores.artifacts(method, counts))
     ]

@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -60,10 +60,10 @@ class Bound:
 
 
 def checks_of(bound: str, method: str, side: str, values: Any, name: str = "", about: str = "") -> list[Check]:
-    """Return the check of the mean of values, if there are any but NaN."""
+    """Return the check of the mean of values, if at least two are not NaN."""
     mean = interval(values, (-math.inf, math.inf))  # these are no hits, also if all are at a bound
     check = BOUNDS[bound].check(name or bound, method, side, mean, known_count(values), about=about)
-    return [check] if mean.is_known else []
+    return [check] if mean.has_ends else []
 
 
 def known_count(values: Any) -> int:
@@ -141,11 +141,14 @@ class MetricScores:
             for (side, metric), numbers in values.items():
                 measured = find("metrics", metric)
                 mean = within(interval(numbers, measured.bounds), measured.bounds)
-                if mean.is_known:
+                if mean.has_ends:
                     yield MetricMean(method, side, metric, *mean, known_count(numbers), measured.better)
 
-    def faithfulness(self, method: MethodSpec) -> Iterator[Check]:
-        """Yield the check of each side and metric: the mean difference from a random map; positive is better."""
+    def faithfulness(self, method: MethodSpec, unit_counts: Mapping[Modality, np.ndarray]) -> Iterator[Check]:
+        """Yield the check of each side and metric: the mean difference from a random map; positive is better.
+
+        Maps of one unit are left out: they have one order, as random maps have.
+        """
         measured, random = self.by_method[str(method)], self.by_method["random (control)"]
         for side in SIDES:
             for metric in _CHECKED_METRICS:
@@ -153,15 +156,16 @@ class MetricScores:
                     continue
                 sign = 1 if find("metrics", metric).better == "higher" else -1
                 differences = sign * (measured[side, metric] - random[side, metric])
+                differences = np.where(unit_counts[side] > 1, differences, np.nan)
                 about = f"{metric.replace('_', ' ')}: {BOUNDS['faithful'].about}"
                 yield from checks_of("faithful", str(method), side, differences, metric, about)
 
-    def artifacts(self, method: MethodSpec, unit_counts: Sequence[int]) -> Iterator[Check]:
+    def artifacts(self, method: MethodSpec, unit_counts: Mapping[Modality, np.ndarray]) -> Iterator[Check]:
         measured = self.by_method[str(method)]
         shares: list[tuple[str, Modality, Any]] = [
             ("special", side, measured[side, "special_token_share"]) for side in SIDES
         ]
-        shares.append(("corners", "image", measured["image", "corner_share"] * np.asarray(unit_counts) / 4))
+        shares.append(("corners", "image", measured["image", "corner_share"] * unit_counts["image"] / 4))
         for name, side, values in shares:
             yield from checks_of(name, str(method), side, values)
 

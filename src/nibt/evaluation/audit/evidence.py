@@ -36,31 +36,36 @@ _RING = 1 / 8  # of each side; one cell at least
 class Evidence:
     """Where the positive scores of the maps of pairs lie.
 
-    ``values`` are those of each pair, by the name of the check; NaN without a positive score on the side.
+    ``values`` are those of each pair, by the name of the check; NaN without a positive score on the side. ``notes`` say
+    why text in the images was not checked.
     """
 
     values: Mapping[str, np.ndarray]
     place: Interval
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: Model, pairs: Sequence[Pair], images: Sequence[Map], texts: Sequence[Map]) -> "Evidence":
         grids, words = ([_shares(one.scores) for one in side] for side in (images, texts))
         truths = list(_truths(model, pairs, images))
         places, place = fixed_place(grids, _labels(pairs))
+        text = list(_text_masks(pairs, images))
+        beside = [mask if truth.mask is None else mask & ~truth.mask for mask, truth in zip(text, truths, strict=True)]
         values = {
             "inside": [_inside(grid, truth.mask) for grid, truth in zip(grids, truths, strict=True)],
-            "typography": _on_text(grids, list(_text_masks(pairs, images, truths))),
+            "typography": _on_text(grids, beside),
             "border": [_at_border(grid) for grid in grids],
             "fixed_place": places,
             "words": [_on_other_words(*each) for each in zip(words, texts, truths, strict=True)],
         }
-        return cls({name: np.asarray(numbers, float) for name, numbers in values.items()}, place)
+        known = {name: np.asarray(numbers, float) for name, numbers in values.items()}
+        return cls(known, place, tuple(_text_notes(text, beside)))
 
     def checks(self, method: str) -> Iterator[Check]:
         for name, numbers in self.values.items():
             if name != "fixed_place":
                 yield from checks_of(name, method, SIDE_OF[name], numbers)
-            elif self.place.is_known:
+            elif self.place.has_ends:
                 yield BOUNDS[name].check(name, method, SIDE_OF[name], self.place, known_count(numbers))
 
     def worst(self, name: str) -> list[int]:
@@ -93,12 +98,27 @@ def _inside(grid: np.ndarray, mask: PixelMask | None) -> float:
     return float(((grid * area).sum() - area.mean()) / most) if 0 < most < 1 else math.nan
 
 
-def _text_masks(pairs: Sequence[Pair], images: Sequence[Map], truths: Sequence[GroundTruth]) -> Iterator[PixelMask]:
-    """Yield the text in each image that is not on the objects that its caption names."""
-    for pair, image, truth in zip(pairs, images, truths, strict=True):
+def _text_masks(pairs: Sequence[Pair], images: Sequence[Map]) -> Iterator[PixelMask]:
+    """Yield the text in each image."""
+    for pair, image in zip(pairs, images, strict=True):
         assert image.region is not None
-        text = torch.from_numpy(visible_pixels(text_mask(pair.image.pil_image), image.region, False))
-        yield text if truth.mask is None else text & ~truth.mask
+        yield torch.from_numpy(visible_pixels(text_mask(pair.image.pil_image), image.region, False))
+
+
+def _text_notes(text: Sequence[PixelMask], beside: Sequence[PixelMask]) -> Iterator[str]:
+    """Yield why text is not checked, or not all of it: ``beside`` is that beside the named objects."""
+    with_text, count = sum(bool(mask.any()) for mask in text), sum(bool(mask.any()) for mask in beside)
+    covered = sum(bool(2 * rest.sum() < mask.sum()) for mask, rest in zip(text, beside, strict=True))
+    if with_text and count < LEAST_PAIRS:
+        yield (
+            f"text was found in {with_text} of {len(text)} images, in {count} of them beside the named objects: "
+            f"typography is checked with at least {LEAST_PAIRS}"
+        )
+    elif covered:
+        yield (
+            f"in {covered} of {with_text} images with text, most of it is on the named objects, where typography does "
+            "not count it: audit without masks and boxes to count all text"
+        )
 
 
 def _on_text(grids: Sequence[np.ndarray], masks: Sequence[PixelMask]) -> list[float]:

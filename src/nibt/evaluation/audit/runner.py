@@ -116,6 +116,7 @@ class AuditRunner:
             str(method): Evidence.of(model, pairs, *(self.unchanged[str(method), side] for side in SIDES))
             for method in methods
         }
+        self.notes += next(iter(self.evidence.values())).notes
         self.shown = {method: evidence.worst("inside")[:_EXAMPLES] for method, evidence in self.evidence.items()}
         self.reworded: dict[tuple[str, Modality], np.ndarray] = {}
         """The mean similarity of each pair's map to those for other wordings."""
@@ -198,7 +199,7 @@ class AuditRunner:
                 for _, measure, name in measures:
                     values = points[str(method_spec), measure]
                     means = [interval(value) for value in values]
-                    if all(mean.is_known for mean in means):
+                    if all(mean.has_ends for mean in means):
                         centers, lows, highs = zip(*means, strict=True)
                         of_method = str(method_spec), side, measure, tuple(stages)
                         curves.append(RandomizationCurve(*of_method, centers, lows, highs))
@@ -243,7 +244,9 @@ class AuditRunner:
         checks = checks_of(name, str(method), side, values)
         yield from checks
         if not checks:
-            self.notes.append(f"{name} was not measured on the {side} side of {method}: its maps have too few units")
+            self.notes.append(
+                f"{name} was not measured on the {side} side of {method}: fewer than two maps have enough units"
+            )
 
     def _keep(self, method: str, side: Modality, name: str, changed: Sequence[Map]) -> None:
         self.kept.setdefault((method, side), {})[name] = [changed[index] for index in self.shown[method]]
