@@ -42,7 +42,7 @@ def test_text_on_an_even_ground_is_detected_where_it_is(word: str, size: int, in
     assert not mask.any()
 
 
-@pytest.mark.parametrize("sample", ["chelsea", "coffee", "rocket"])
+@pytest.mark.parametrize("sample", few(["chelsea", "coffee", "rocket"], ["chelsea"]))
 def test_labels_on_photographs_are_detected(sample: str) -> None:
     photo = read_image(f"sample:{sample}").pil_image
     before, shares = text_mask(photo), []
@@ -83,7 +83,7 @@ def test_patterns_are_no_text(pattern: object, size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("side", [96, 300])
 def test_noise_is_hardly_any_text(side: int) -> None:
     draws = np.random.default_rng(0)
-    images = [Image.fromarray(draws.integers(0, 256, (side, side, 3), np.uint8)) for _ in range(8)]
+    images = [Image.fromarray(draws.integers(0, 256, (side, side, 3), np.uint8)) for _ in range(4)]
     assert np.mean([text_mask(image).mean() for image in images]) < 0.002
 
 
