@@ -1,13 +1,14 @@
 """Detection of text in images by rule: shapes of one level of gray, next to each other on a line, on an even ground."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 _SIDE = 512
 """The most pixels of the longer side that is searched. Images of at most half of it are enlarged, to divide letters."""
@@ -46,13 +47,14 @@ def text_mask(image: Image.Image) -> np.ndarray:
             for box in _lines(gray, binary):
                 seen[box] = True
             count += seen
-    mask = (counts >= _AGREEING).any(0)
+    mask = np.asarray((counts >= _AGREEING).any(0))
     return np.array(Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST))
 
 
 def _lines(gray: np.ndarray, binary: np.ndarray) -> Iterator[tuple[slice, slice]]:
     """Yield the box of each line of text among the shapes of a binary image."""
-    labels, count = ndimage.label(binary, np.ones((3, 3)))
+    labeled: Any = ndimage.label(binary, np.ones((3, 3)))
+    labels, count = labeled
     if count < _LEAST:
         return
     boxes = np.array([(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labels)])
@@ -106,7 +108,7 @@ def _neighbors(boxes: np.ndarray, stroke: np.ndarray) -> Iterator[np.ndarray]:
 def _near(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the pairs of shapes that are near enough to be linked: their centers, relative to the height of one."""
     centers, height = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 3] - boxes[:, 1]
-    near = cKDTree(centers).query_ball_point(centers, 5 * height)
+    near = KDTree(centers).query_ball_point(centers, 5 * height)
     counts = [len(each) for each in near]
     return np.repeat(np.arange(len(boxes)), counts), np.concatenate(near).astype(int)
 
@@ -126,10 +128,10 @@ def _is_line(boxes: np.ndarray, fill: np.ndarray) -> bool:
 
 def _is_printed(gray: np.ndarray, binary: np.ndarray, letters: np.ndarray) -> bool:
     """Return whether the letters in a box and the ground between them have a level each, with nothing else between."""
-    ground = ~ndimage.binary_dilation(letters)
+    ground = np.logical_not(ndimage.binary_dilation(letters))
     if not ground.any() or (binary & ~letters).sum() > _FOREIGN * letters.sum():
         return False
-    levels = [np.median(gray[part]) for part in (letters, ground)]
+    levels = [np.median(gray[area]) for area in (letters, ground)]
     contrast = abs(levels[0] - levels[1])
-    varies = max(np.abs(gray[part] - level).mean() for part, level in zip((letters, ground), levels, strict=True))
+    varies = max(np.abs(gray[area] - level).mean() for area, level in zip((letters, ground), levels, strict=True))
     return bool(contrast >= _CONTRAST and varies <= _EVEN * contrast)

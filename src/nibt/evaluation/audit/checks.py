@@ -144,7 +144,7 @@ class MetricScores:
                 if mean.has_ends:
                     yield MetricMean(method, side, metric, *mean, known_count(numbers), measured.better)
 
-    def faithfulness(self, method: MethodSpec, unit_counts: Mapping[Modality, np.ndarray]) -> Iterator[Check]:
+    def faithfulness(self, method: MethodSpec, unit_counts: Mapping[str, np.ndarray]) -> Iterator[Check]:
         """Yield the check of each side and metric: the mean difference from a random map; positive is better.
 
         Maps of one unit are left out: they have one order, as random maps have.
@@ -160,7 +160,7 @@ class MetricScores:
                 about = f"{metric.replace('_', ' ')}: {BOUNDS['faithful'].about}"
                 yield from checks_of("faithful", str(method), side, differences, metric, about)
 
-    def artifacts(self, method: MethodSpec, unit_counts: Mapping[Modality, np.ndarray]) -> Iterator[Check]:
+    def artifacts(self, method: MethodSpec, unit_counts: Mapping[str, np.ndarray]) -> Iterator[Check]:
         measured = self.by_method[str(method)]
         shares: list[tuple[str, Modality, Any]] = [
             ("special", side, measured[side, "special_token_share"]) for side in SIDES

@@ -58,8 +58,8 @@ class Evidence:
             "fixed_place": places,
             "words": [_on_other_words(*each) for each in zip(words, texts, truths, strict=True)],
         }
-        known = {name: np.asarray(numbers, float) for name, numbers in values.items()}
-        return cls(known, place, tuple(_text_notes(text, beside)))
+        arrays = {name: np.asarray(numbers, float) for name, numbers in values.items()}
+        return cls(arrays, place, tuple(_text_notes(text, beside)))
 
     def checks(self, method: str) -> Iterator[Check]:
         for name, numbers in self.values.items():
