@@ -13,7 +13,7 @@ from rich.text import Text
 
 from nibt.cli.terminal import Terminal
 from nibt.registry import available, find
-from nibt.report.certificate import ADVICE, QUESTIONS, certificate, moved_by, span, threshold
+from nibt.report.certificate import CHECKS, QUESTIONS, certificate, moved_by, span, threshold
 from nibt.report.colors import DEFAULT, Appearance, ink_on
 from nibt.report.request import Shown, Worded, ranked_noun, runs, sentence, side_title, similarity_name, target_line
 from nibt.results.answer import AnswerExplanation, is_change
@@ -182,7 +182,13 @@ def show_answers(results: Sequence[AnswerExplanation]) -> None:
             console.print(f"note: {warning}", style="yellow")
 
 
-_VERDICT_STYLES = {"pass": "bold blue", "warn": "bold yellow", "fail": "bold red"}
+_VERDICT_STYLES = {
+    "pass": "bold blue",
+    "no verdict": "bold",
+    "warn": "bold yellow",
+    "cannot tell": "bold yellow",
+    "fail": "bold red",
+}
 
 
 def show_audit(audit: Audit) -> None:
@@ -197,11 +203,19 @@ def show_audit(audit: Audit) -> None:
         table = Table(box=None, pad_edge=False, show_header=False)
         for check in checks:
             verdict = Text(check.verdict, style=_VERDICT_STYLES[check.verdict])
-            table.add_row(verdict, check.method, check.side, check.about, span(check), Text(threshold(check), "dim"))
+            table.add_row(
+                verdict,
+                check.method,
+                check.side,
+                check.about,
+                span(check),
+                f"n {check.count}",
+                Text(threshold(check), "dim"),
+            )
         console.print(table)
-        for name in dict.fromkeys(check.name for check in checks if check.verdict != "pass"):
-            if name in ADVICE:
-                console.print(f"{name.replace('_', ' ')}: {ADVICE[name]}", style="dim")
+        for name in dict.fromkeys(check.name for check in checks if check.verdict not in ("pass", "no verdict")):
+            if CHECKS[name].advice:
+                console.print(f"{name}: {CHECKS[name].advice}", style="dim")
         if number == 8 and audit.unknown_nouns:
             console.print(f"{len(audit.unknown_nouns)} unknown: {shortened(audit.unknown_nouns)}", style="dim")
     if audit.against:

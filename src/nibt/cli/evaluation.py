@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nibt.data.pair import Pair
     from nibt.datasets.base import Dataset
 
-COUNT, QUICK_COUNT = 24, 12
+COUNT, QUICK_COUNT = 48, 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class DataOptions(OptionGroup, panel="Data"):
         ),
     ] = "scenes"
     count: Annotated[
-        Count | None, Option(help="The number of pairs. Default: 24 for audit, 12 with --quick, 400 for roar.")
+        Count | None, Option(help="The number of pairs. Default: 48 for audit, 24 with --quick, 400 for roar.")
     ] = None
     seed: Annotated[Seed, Option(help="The seed of all random draws, and of the choice of pairs.")] = 0
     data_option: Annotated[
@@ -64,6 +64,14 @@ class AuditOptions(OptionGroup, panel="Audit"):
     ] = None
     quick: Annotated[bool, Option("--quick", help="Use fewer pairs, stages of randomization and wordings.")] = False
     strict: Annotated[bool, Option("--strict", help="Exit with 1 if a check fails.")] = False
+    work: Annotated[
+        Path | None,
+        Option(
+            metavar="FOLDER",
+            help="The folder that keeps finished work until the audit ends, so that the same command goes on after it "
+            "was stopped. Default: a folder next to the page, .work at its end.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +107,7 @@ def audit(
     from nibt.cli.console import show_audit
     from nibt.evaluation.audit import audit as run
     from nibt.evaluation.audit.checks import LEAST_PAIRS
+    from nibt.evaluation.audit.finished import AuditFolder
     from nibt.results.audit import audit_request
     from nibt.results.outputs import check_targets
     from nibt.results.records import require_same_file
@@ -133,7 +142,14 @@ def audit(
         request = audit_request(loaded.record(), record, methods.texts, data.seed, extent.quick, compared)
         for path in paths:
             require_same_file(path, request)
-    with show_progress("auditing", quiet) as on_progress:
+    work = extent.work or (Path(f"{targets[0].path}.work") if targets else None)
+
+    def kept() -> str:
+        if work is None or not work.exists():
+            return "nothing was finished"
+        return f"finished work is kept in {work}; the same command goes on"
+
+    with interruptible(kept), show_progress("auditing", quiet) as on_progress:
         result = run(
             loaded,
             pairs,
@@ -142,9 +158,12 @@ def audit(
             against=against,
             seed=data.seed,
             quick=extent.quick,
+            folder=work,
             on_progress=on_progress,
         )
     files.write([result], targets, lambda results: show_audit(results[0]))
+    if work is not None:
+        AuditFolder(work).discard()
     if extent.strict and result.verdict == "fail":
         raise typer.Exit(1)
 

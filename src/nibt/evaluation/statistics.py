@@ -11,6 +11,7 @@ import numpy as np
 Better: TypeAlias = Literal["higher", "lower", "neither"]
 RESAMPLES = 2000
 """The number of bootstrap resamples."""
+_DIRICHLET_DRAWS = 10_000
 _MOST_SUMS = 20_000_000
 
 
@@ -27,8 +28,8 @@ class Interval(NamedTuple):
 
     @property
     def has_ends(self) -> bool:
-        """Whether there are enough values for an interval: one value has none."""
-        return not math.isnan(self.low)
+        """Whether there is an interval: one value has none, and neither have equal values without a bound."""
+        return not (math.isnan(self.low) or math.isnan(self.high))
 
 
 NOTHING = Interval(math.nan, math.nan, math.nan)
@@ -37,32 +38,101 @@ NOTHING = Interval(math.nan, math.nan, math.nan)
 def interval(values: Any, bounds: tuple[float, float] = (0.0, 1.0)) -> Interval:
     """Return the mean of the values and its 95 % interval.
 
-    Values that are all at one of two finite bounds, as those of hits, have Wilson's interval (1927), others Student's
-    (1908). With few values, the percentiles of a bootstrap are too narrow: for ten hits with the probability 0.9, they
-    contain it in 63 % of all samples. One value has no interval.
+    Values that are all at one of two finite bounds, as those of hits, have the exact interval of Clopper and Pearson
+    (1934); values that are all equal have that of Gaffke, if they have bounds; others have Student's (1908). One value
+    has no interval, and neither have equal values without a bound.
 
-    >>> interval([0.5, 0.5, float("nan")])
-    Interval(mean=0.5, low=0.5, high=0.5)
     >>> [round(number, 2) for number in interval([1.0] * 10)]
-    [1.0, 0.72, 1.0]
+    [1.0, 0.69, 1.0]
     >>> [round(number) for number in interval([100.0] * 10, (0.0, 100.0))]
-    [100, 72, 100]
+    [100, 69, 100]
+    >>> [round(number, 2) for number in interval([0.2, 0.4, float("nan")])]
+    [0.3, -0.97, 1.57]
     """
-    values = np.asarray(values, float)
-    values = values[~np.isnan(values)]
-    count = len(values)
-    if not count:
-        return NOTHING
+    values = _known(values)
+    if len(values) < 2:
+        return _without_ends(values)
+
+    if _are_hits(values, bounds):
+        return _clopper_pearson(values, bounds)
+
+    return student(values) if np.ptp(values) else gaffke(values, bounds)
+
+
+def student(values: Any) -> Interval:
+    """Return the mean of the values and Student's 95 % interval; equal values have none."""
+    values = _known(values)
+    if len(values) < 2 or not np.ptp(values):
+        return _without_ends(values)
+
     mean = float(values.mean())
-    if count == 1:
-        return Interval(mean, math.nan, math.nan)
-    least, scale = bounds[0], bounds[1] - bounds[0]
-    if math.isfinite(scale) and np.isin(values, bounds).all():
-        square, share = float(scipy_stats().norm.ppf(0.975)) ** 2 / count, (mean - least) / scale
-        center, reach = share + square / 2, math.sqrt(square * (share * (1 - share) + square / 4))
-        return Interval(mean, *(least + scale * (center + step) / (1 + square) for step in (-reach, reach)))
-    reach = float(scipy_stats().t.ppf(0.975, count - 1)) * float(values.std(ddof=1)) / math.sqrt(count)
+    error = float(values.std(ddof=1)) / math.sqrt(len(values))
+    reach = float(scipy_stats().t.ppf(0.975, len(values) - 1)) * error
     return Interval(mean, mean - reach, mean + reach)
+
+
+def gaffke(values: Any, bounds: tuple[float, float]) -> Interval:
+    """Return the mean of bounded values and the 95 % interval of Gaffke (2005).
+
+    Student's interval of few skewed values contains their mean too rarely, since the sample often lacks the rare large
+    values. Here, one more value is assumed, which is as large (for the other end, as small) as a value can be. An end
+    is a percentile of the mean of all of them with random weights, uniform on the simplex. For hits, it is the exact
+    interval of Clopper and Pearson. In general, its level is a conjecture (Learned-Miller and Thomas, 2019).
+    ``benchmarks/coverage.py`` measures it on values of pairs.
+
+    Args:
+        values: The values; NaN are left out.
+        bounds: The least and the largest possible value. The end beyond which there is no bound is Student's.
+
+    >>> [round(number, 2) for number in gaffke([0.0] * 24, (0.0, 1.0))]
+    [0.0, 0.0, 0.14]
+    """
+    values = _known(values)
+    if len(values) < 2:
+        return _without_ends(values)
+
+    low, high = student(values)[1:]
+    draws = np.random.default_rng(0)
+    batch = max(1, 2_000_000 // len(values))
+    means: dict[float, list[np.ndarray]] = {bound: [] for bound in bounds if math.isfinite(bound)}
+
+    for first in range(0, _DIRICHLET_DRAWS, batch):
+        shape = min(batch, _DIRICHLET_DRAWS - first), len(values) + 1
+        weights = draws.standard_exponential(shape)
+        weights /= weights.sum(axis=1, keepdims=True)
+        of_values = weights[:, :-1] @ values
+        for bound, of_batches in means.items():
+            of_batches.append(of_values + weights[:, -1] * bound)
+
+    least, most = bounds
+    if least in means:
+        low = float(np.quantile(np.concatenate(means[least]), 0.025))
+    if most in means:
+        high = float(np.quantile(np.concatenate(means[most]), 0.975))
+    return Interval(float(values.mean()), low, high)
+
+
+def _known(values: Any) -> np.ndarray:
+    """Return the values that are not NaN."""
+    values = np.asarray(values, float)
+    return values[~np.isnan(values)]
+
+
+def _without_ends(values: np.ndarray) -> Interval:
+    """Return the mean of values that have no interval."""
+    return Interval(float(values.mean()), math.nan, math.nan) if len(values) else NOTHING
+
+
+def _are_hits(values: np.ndarray, bounds: tuple[float, float]) -> bool:
+    return bool(np.isfinite(bounds).all() and np.isin(values, bounds).all())
+
+
+def _clopper_pearson(values: np.ndarray, bounds: tuple[float, float]) -> Interval:
+    least, most = bounds
+    hits = int((values == most).sum())
+    shares = scipy_stats().binomtest(hits, len(values)).proportion_ci(0.95, "exact")
+    low, high = (least + (most - least) * float(share) for share in shares)
+    return Interval(float(values.mean()), low, high)
 
 
 def within(mean: Interval, bounds: tuple[float, float]) -> Interval:
@@ -71,7 +141,8 @@ def within(mean: Interval, bounds: tuple[float, float]) -> Interval:
     >>> within(Interval(0.9, 0.7, 1.1), (0.0, 1.0))
     Interval(mean=0.9, low=0.7, high=1.0)
     """
-    return Interval(mean.mean, *(float(np.clip(end, *bounds)) for end in (mean.low, mean.high)))
+    low, high = (float(np.clip(end, *bounds)) for end in (mean.low, mean.high))
+    return Interval(mean.mean, low, high)
 
 
 def resampled(samples: Sequence[Any], statistic: Callable[..., Any]) -> Interval:
@@ -121,16 +192,40 @@ def jackknife(
     if valued < 2 or math.isnan(value):
         return Interval(value, math.nan, math.nan)
     error = math.sqrt((valued - 1) * float(values.var()))
+    if not error:  # no pair changes the value: nothing is known of pairs that would
+        return gaffke([value] * valued, bounds)
     reach = float(scipy_stats().t.ppf(0.975, valued - 1)) * error
     center, half = sum(bounds) / 2, (bounds[1] - bounds[0]) / 2
     if not math.isfinite(half):
         return Interval(value, value - reach, value + reach)
     place = (value - center) / half
-    if abs(place) >= 1:  # as of hits
-        return interval([bounds[place > 0]] * valued, bounds)
+    if abs(place) >= 1:
+        return gaffke([value] * valued, bounds)
     reach /= half * (1 - place**2)
     low, high = (center + half * math.tanh(math.atanh(place) + step) for step in (-reach, reach))
     return Interval(value, low, high)
+
+
+def bootstrap_t(
+    count: int, statistic: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], bounds: tuple[float, float]
+) -> Interval:
+    """Return a statistic of pairs, and its 95 % interval by the bootstrap of Student's t (Efron, 1982).
+
+    Args:
+        count: The number of pairs.
+        statistic: A function of weights (sample, pair) that returns the statistic of each sample, and its error.
+        bounds: The least and the largest possible value.
+    """
+    value, error = (float(number[0]) for number in statistic(np.ones((1, count))))
+    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(float)
+    values, errors = statistic(weights)
+    has_error = errors > 0
+    if not error > 0 or has_error.sum() < RESAMPLES / 2:
+        return gaffke([value] * count, bounds)
+
+    ratios = (values[has_error] - value) / errors[has_error]
+    low, high = value - error * np.quantile(ratios, [0.975, 0.025])
+    return within(Interval(value, float(low), float(high)), bounds)
 
 
 def paired_test(values: Any, others: Any) -> float:

@@ -2,37 +2,60 @@
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 
 from nibt.io import load_toml
 from nibt.registry import available, find
-from nibt.results.audit import VERDICTS, Audit, Check, MetricMean, ModelDifference
+from nibt.results.audit import VERDICTS, Audit, Check, MetricMean, ModelDifference, Verdict
 
-_FEW = 24  # pairs, the default
 _OF_PAIRS = ("dataset", "folder", "path", "count", "seed", "options", "pairs", "pairs_hash")  # not options of the data
 
-
-HEADINGS = {"pass": "What to trust", "warn": "What the checks do not show", "fail": "What not to trust"}
+HEADINGS: Mapping[str, str] = {
+    "missing": "What was not checked",
+    "fail": "What not to trust",
+    "cannot tell": "What these data cannot tell",
+    "warn": "What the checks do not show",
+    "no verdict": "Too few pairs for a verdict",
+    "pass": "What held",
+}
+"""The headings of a certificate in their order, by the verdict of the checks below it."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question of an audit: its heading, what is checked, what it means if all checks pass, and if one does not."""
+    """A question of an audit: its heading, and what is checked."""
 
     heading: str
     about: str
+
+
+@dataclass(frozen=True)
+class CheckTexts:
+    """What a check says.
+
+    Attributes:
+        good: What it means if the check passes.
+        bad: What it means if it does not.
+        other: What else produces such a value.
+        missing: Why it matters that the check did not run.
+        advice: What to do if it does not pass; empty if the question has no pairs to look at.
+    """
+
     good: str
     bad: str
+    other: str
+    missing: str
+    advice: str = ""
 
 
 _TEXTS = load_toml(files("nibt.report") / "questions.toml")
 QUESTIONS = {number: Question(**entry) for number, entry in enumerate(_TEXTS["questions"], 1)}
 """The questions of an audit in the order of the page, by their numbers in ``Check.question``."""
-ADVICE: Mapping[str, str] = _TEXTS["advice"]
-"""What to do with the pairs that are shown for a check that does not pass, by its name."""
+CHECKS: Mapping[str, CheckTexts] = {name: CheckTexts(**entry) for name, entry in _TEXTS["checks"].items()}
+"""What each check says, by its name."""
 
 
 @dataclass(frozen=True)
@@ -45,35 +68,72 @@ class Certificate:
 
 
 def certificate(audit: Audit) -> Certificate:
-    """Return the certificate of an audit."""
-    sections: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
-    for method in (*audit.methods, ""):
-        for number, question in QUESTIONS.items():
-            checks = [check for check in audit.checks if (check.method, check.question) == (method, number)]
-            if not checks:
-                continue
-            worst = max((check.verdict for check in checks), key=VERDICTS.index)
-            reasons = [
-                f"{', '.join(filter(None, (check.about, check.side)))}: {check.value:.2g}"
-                for check in checks
-                if check.verdict == worst
-            ]
-            because = "" if worst == "pass" else f" ({worst}: {'; '.join(dict.fromkeys(reasons))})"
-            prefix = f"{method}: " if method and len(audit.methods) > 1 else ""
-            good = question.good
-            sentence = {"pass": good, "warn": f"Not shown: {good[0].lower()}{good[1:]}", "fail": question.bad}[worst]
-            sections[worst].append(prefix + sentence + because)
+    """Return the certificate of an audit: what did not run comes first, and each sentence names its check."""
     data, model = audit.data.get("dataset", "your own pairs"), Path(audit.model["id"]).name
     pairs = int(audit.data.get("pairs") or 0)
     checked = (
         f"{len(audit.checks)} checks of {', '.join(audit.methods)} with the model {model}, weights "
         f"{audit.model['weights_hash']}, on {pairs} pairs of {data}, seed {audit.seed}. They hold "
         "for such data only: audit yours."
-        + (f" With fewer than {_FEW} pairs, the intervals below are wide." if pairs < _FEW else "")
     )
-    named = {HEADINGS[verdict]: sentences for verdict, sentences in sections.items() if sentences}
-    named |= _compared(audit, Path(audit.against["id"]).name) if audit.against else {}
+
+    sections: dict[str, list[str]] = {verdict: [] for verdict in HEADINGS}
+    sections["missing"] = list(_missing(audit))
+    for (method, name), checks in _by_name(audit).items():
+        prefix = f"{method}: " if method and len(audit.methods) > 1 else ""
+        for verdict in VERDICTS:
+            with_verdict = [check for check in checks if check.verdict == verdict]
+            if with_verdict:
+                sections[verdict].append(prefix + _sentence(name, verdict, with_verdict))
+
+    named = {heading: sections[verdict] for verdict, heading in HEADINGS.items() if sections[verdict]}
+    if audit.against:
+        named |= _compared(audit, Path(audit.against["id"]).name)
     return Certificate(checked, named, _command(audit))
+
+
+def _by_name(audit: Audit) -> dict[tuple[str, str], list[Check]]:
+    """Return the checks of each method by their names, in the order of the questions."""
+    order = [*audit.methods, ""]
+    checks = sorted(audit.checks, key=lambda check: (order.index(check.method), check.question))
+    by_name: dict[tuple[str, str], list[Check]] = {}
+    for check in checks:
+        by_name.setdefault((check.method, check.name), []).append(check)
+    return by_name
+
+
+def _missing(audit: Audit) -> Iterator[str]:
+    """Yield the checks that did not run, and why this matters."""
+    names = {check.name for check in audit.checks}
+    for name, texts in CHECKS.items():
+        if name not in names:
+            yield f"{name}: {texts.missing}"
+
+
+def _sentence(name: str, verdict: Verdict, checks: Sequence[Check]) -> str:
+    """Return what checks of one name with one verdict say."""
+    texts = CHECKS[name]
+    values = "; ".join(f"{check.side} {span(check)}".strip() for check in checks)
+    named = f"{name}: {values}; {_counted(checks)}"
+    reasons = "; ".join(dict.fromkeys(check.unclear for check in checks if check.unclear))
+
+    if verdict == "pass":
+        return f"{texts.good} ({named})"
+    if verdict == "no verdict":
+        needed = max(check.least_pairs for check in checks)
+        return f"{name}: {values}; {_counted(checks)}, of at least {needed} that are needed"
+    if verdict == "warn":
+        return f"Not shown: {texts.good[0].lower()}{texts.good[1:]} ({named})"
+    if verdict == "cannot tell":
+        return f"{texts.bad} ({named}) But {reasons}. {texts.advice}".rstrip()
+    return f"{texts.bad} ({named}) {texts.other}"
+
+
+def _counted(checks: Sequence[Check]) -> str:
+    """Return how many pairs, or nouns, are behind checks."""
+    counts = sorted({check.count for check in checks})
+    noun = "nouns" if checks[0].name == "vocabulary" else "pairs"
+    return f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} {noun}"
 
 
 def _compared(audit: Audit, against: str) -> dict[str, list[str]]:
@@ -88,7 +148,12 @@ def _compared(audit: Audit, against: str) -> dict[str, list[str]]:
     now = [(check, former.get((check.name, check.method, check.side), check.verdict)) for check in audit.checks]
     verdicts = [f"{_of(check)}: {check.verdict}, {against} {was}" for check, was in now if check.verdict != was]
     sections = {f"What moved against {against}": moved or ["No evidence of a difference."]}
-    return sections | ({f"Other verdicts than those of {against}": verdicts} if verdicts else {})
+    if verdicts:
+        verdicts.append(
+            "A better verdict does not mean that a model is better: a mark on the object counts as the object."
+        )
+        sections[f"Other verdicts than those of {against}"] = verdicts
+    return sections
 
 
 def _of(row: Check | ModelDifference) -> str:

@@ -13,8 +13,11 @@ from nibt.records import JsonObject
 from nibt.results.base import Result, Serializable
 from nibt.types import ModelRecord
 
-Verdict = Literal["pass", "warn", "fail"]
-VERDICTS: tuple[Verdict, ...] = ("pass", "warn", "fail")
+Verdict = Literal["pass", "no verdict", "warn", "cannot tell", "fail"]
+VERDICTS: tuple[Verdict, ...] = ("pass", "no verdict", "warn", "cannot tell", "fail")
+"""The verdicts, from the best to the worst."""
+FEWEST_PAIRS = 24
+"""With fewer pairs, no check of pairs has a verdict."""
 ALPHA = 0.05
 
 
@@ -35,6 +38,9 @@ class Check(Serializable):
         passes: The threshold from which a value passes.
         fails: The threshold from which a value fails.
         about: A description of the check.
+        least_pairs: The least number of pairs with which the check can pass; 1 for a check that is not of pairs.
+        unclear: Why a value at or beyond the failing threshold may have another cause than the model, which these data
+            do not rule out; empty if they do.
     """
 
     name: str
@@ -49,20 +55,40 @@ class Check(Serializable):
     passes: float
     fails: float
     about: str
+    least_pairs: int = 1
+    unclear: str = ""
 
     @computed_field
     @property
     def verdict(self) -> Verdict:
         """The verdict.
 
-        ``fail`` if the value is at or beyond the failing threshold. ``pass`` if it is at the passing threshold or
-        better, and its interval does not reach the failing threshold. ``warn`` otherwise.
+        ``no verdict``: There are fewer than 24 pairs, or too few for a value that does not fail to pass.
+        ``fail``: The value is at or beyond the failing threshold. ``cannot tell``: So it is, but it may have another
+        cause (``unclear``). ``pass``: The value is at the passing threshold or better, and its interval does not reach
+        the failing threshold. ``warn``: All other values.
         """
-        sign = 1 if self.better == "higher" else -1
-        fails, nearest = sign * self.fails, sign * (self.low if self.better == "higher" else self.high)
-        if sign * self.value <= fails:
-            return "fail"
-        return "pass" if sign * self.value >= sign * self.passes and nearest > fails else "warn"
+        if self.count < min(self.least_pairs, FEWEST_PAIRS):
+            return "no verdict"
+
+        if self.reaches_failing:
+            return "cannot tell" if self.unclear else "fail"
+
+        if self.count < self.least_pairs:
+            return "no verdict"
+
+        return "pass" if self._is_passing else "warn"
+
+    @property
+    def reaches_failing(self) -> bool:
+        """Whether the value is at or beyond the failing threshold."""
+        return self.value <= self.fails if self.better == "higher" else self.value >= self.fails
+
+    @property
+    def _is_passing(self) -> bool:
+        if self.better == "higher":
+            return self.value >= self.passes and self.low > self.fails
+        return self.value <= self.passes and self.high < self.fails
 
 
 @dataclass(frozen=True)

@@ -74,12 +74,15 @@ def by_name(first: AuditRunner, second: AuditRunner) -> dict[tuple[str, str], Mo
 @pytest.mark.parametrize("data", ["", "masks", "labels"])
 def test_equal_models_have_differences_of_0(data: str) -> None:
     rows, examples = compared((ran(tiny.fresh("clip"), data), runs(data)[0]))
-    assert {(row.difference, row.low, row.high, row.p_holm, row.verdict) for row in rows} == {
-        (0.0, 0.0, 0.0, 1.0, "no evidence")
-    }
+    assert {(row.difference, row.p_holm, row.verdict) for row in rows} == {(0.0, 1.0, "no evidence")}
+    assert all(row.low < 0 <= row.high for row in rows), "equal values of a few pairs are no proof for others"
     names = [row.name for row in rows]
-    assert names == ["similarity", "maps", *(["inside"] if data == "masks" else []), *names[-4:]]
-    assert names[-4:] == ["border", "fixed_place", "maps", "words"]
+    with_masks = ["inside", "border", "fixed_place", "exchange"]
+    assert [name for name in names if name != "exchange"] == [
+        name
+        for name in ["similarity", "maps", *(with_masks if data == "masks" else with_masks[1:]), "maps", "words"]
+        if name != "exchange"
+    ]
     assert examples == []
 
 

@@ -13,7 +13,9 @@ from PIL import Image
 import nibt
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, UnknownName
+from nibt.evaluation.audit import runner
 from nibt.evaluation.audit.checks import LEAST_PAIRS
+from nibt.evaluation.audit.finished import AuditFolder
 from nibt.models.base import Model
 from nibt.progress import Progress
 from nibt.report.html.audit import page
@@ -21,7 +23,7 @@ from nibt.results.audit import Audit
 from tests import tiny
 from tests.helpers import check_page, noise_pairs
 
-MANY = 8
+MANY = 24
 
 
 def verdicts(audit: Audit, method: str = "") -> dict[tuple[str, str], str]:
@@ -36,12 +38,14 @@ def scenes() -> Audit:
 
 @pytest.fixture(scope="module")
 def random() -> Audit:
-    return nibt.audit(tiny.model("clip"), noise_pairs(MANY), "random", quick=True)
+    return nibt.audit(tiny.model("clip"), noise_pairs(2 * MANY), "random", quick=True)
 
 
 @pytest.mark.slow
 def test_audit_passes_nib_on_scenes(scenes: Audit) -> None:
-    assert {key: text for key, text in verdicts(scenes, "nib").items() if text != "pass"} == {}
+    few = {key: text for key, text in verdicts(scenes, "nib").items() if text != "pass"}
+    assert set(few.values()) <= {"no verdict"}, few
+    assert {name for name, _ in few} <= {"inside", "exchange_words"}, "they need more than 24 pairs with a value"
     assert verdicts(scenes)["vocabulary", "text"] == "warn", "it knows few words"
     assert {text for key, text in verdicts(scenes).items() if key[0] != "vocabulary"} == {"pass"}
     assert {check.question for check in scenes.checks if check.method == "nib"} == {1, 2, 3, 4, 5, 6, 9}
@@ -86,7 +90,7 @@ def test_audit_fails_a_constant_text_tower() -> None:
 @pytest.mark.slow
 def test_audit_with_the_same_seed_is_the_same(random: Audit) -> None:
     assert len(random.unknown_nouns) == 999
-    again = nibt.audit(tiny.model("clip"), noise_pairs(MANY), "random", quick=True)
+    again = nibt.audit(tiny.model("clip"), noise_pairs(2 * MANY), "random", quick=True)
     assert replace(again, seconds=0.0) == replace(random, seconds=0.0)
 
 
@@ -116,7 +120,7 @@ def test_audit_rejects_few_or_equal_pairs() -> None:
     model = tiny.model("clip")
     with pytest.raises(BadInput, match=rf"at least {LEAST_PAIRS} pairs.*\(got 3\)"):
         nibt.audit(model, noise_pairs(MANY)[:3])
-    with pytest.raises(BadInput, match="all 8 captions are the same"):
+    with pytest.raises(BadInput, match=f"all {MANY} captions are the same"):
         nibt.audit(model, [replace(pair, caption="a red cat") for pair in noise_pairs(MANY)])
     with pytest.raises(UnknownName, match="Did you mean 'nib'"):
         nibt.audit(model, noise_pairs(MANY), "nibb")
@@ -148,10 +152,48 @@ def test_audit_page_has_readable_images(scenes: Audit) -> None:
 @pytest.mark.parametrize("longer", [0, 1])
 def test_orders_of_one_word_are_not_checked(longer: int) -> None:
     """One caption of several words has a value, but no interval."""
-    pairs = [replace(each, caption="cat" if item % 2 else "dog") for item, each in enumerate(noise_pairs(8))]
+    pairs = [replace(each, caption="cat" if item % 2 else "dog") for item, each in enumerate(noise_pairs(MANY))]
     pairs[:longer] = [replace(each, caption="a red cat on a mat") for each in pairs[:longer]]
     result = nibt.audit(tiny.model("clip"), pairs, "ones", quick=True)
     assert Audit.from_json(result.to_json()) == result
     of_words = [check for check in result.checks if check.side == "text"]
     assert {check.question for check in of_words} <= {6, 8}
     assert any("text side of ones: fewer than two maps have enough units" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("stop", [3, 8])
+def test_an_audit_that_was_stopped_goes_on(stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, pairs, folder = tiny.model("clip"), noise_pairs(8), tmp_path / "work"
+    whole = nibt.audit(model, pairs, "gae", quick=True)
+    computed: list[int] = []
+    maps = runner.maps
+    monkeypatch.setattr(runner, "maps", lambda *arguments: computed.append(1) or maps(*arguments))
+
+    def interrupt(progress: Progress) -> None:
+        if progress.done == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        nibt.audit(model, pairs, "gae", quick=True, folder=folder, on_progress=interrupt)
+    before = len(computed)
+    again = nibt.audit(model, pairs, "gae", quick=True, folder=folder)
+    assert replace(again, seconds=0.0) == replace(whole, seconds=0.0)
+    assert 0 < before
+    total = len(computed)
+    computed.clear()
+    nibt.audit(model, pairs, "gae", quick=True)
+    assert total == len(computed), "nothing was computed twice"
+
+
+def test_work_of_another_audit_is_refused_and_kept(tmp_path: Path) -> None:
+    model, pairs, folder = tiny.model("clip"), noise_pairs(8), tmp_path / "work"
+    nibt.audit(model, pairs, "ones", quick=True, folder=folder)
+    before = sorted(path.name for path in folder.rglob("*"))
+    with pytest.raises(nibt.NibtError, match="seed"):
+        nibt.audit(model, pairs, "ones", quick=True, folder=folder, seed=1)
+    with pytest.raises(nibt.NibtError):
+        nibt.audit(model, noise_pairs(9), "ones", quick=True, folder=folder)
+    assert sorted(path.name for path in folder.rglob("*")) == before
+    (folder / "mine.txt").write_text("a note")
+    AuditFolder(folder).discard()
+    assert [path.name for path in folder.rglob("*")] == ["mine.txt"]

@@ -6,8 +6,10 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,8 @@ from nibt.engine.spec import resolve
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation import CONTROLS
 from nibt.evaluation.audit.against import check_against, compared, too_few
-from nibt.evaluation.audit.checks import LEAST_PAIRS, MetricScores, discrimination_checks, vocabulary_check
+from nibt.evaluation.audit.checks import LEAST_PAIRS, MetricScores, discrimination, vocabulary_check
+from nibt.evaluation.audit.finished import NOTHING_FINISHED, AuditFolder, FinishedWork
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.maps import named_methods
 from nibt.methods.base import SIDES
@@ -25,7 +28,7 @@ from nibt.models._loading import ModelSource, load_model
 from nibt.options import BatchSize, Seed, check_mapping, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
-from nibt.results.audit import Audit, Check
+from nibt.results.audit import Audit, Check, audit_request
 from nibt.torch_modes import plain_torch
 
 STAGES, QUICK_STAGES = 12, 3
@@ -44,6 +47,7 @@ def audit(
     quick: bool = False,
     batch_size: int = 16,
     data: Mapping[str, Any] | None = None,
+    folder: str | Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Audit:
     """Audit a model and its explanations on pairs of images and their right captions.
@@ -63,6 +67,8 @@ def audit(
             control ``random``.
         batch_size: The largest number of pairs that go through the model together.
         data: The origin of the pairs, which is saved with the result.
+        folder: A folder that keeps finished work. If an audit was stopped, the same call with this folder goes on.
+            Delete the folder when you do not need it any more.
         on_progress: Called when a step begins.
 
     Returns:
@@ -107,9 +113,23 @@ def audit(
 
     # a model that lacks what a method needs is an error before the other one is audited
     hashes = [each.renewed(anew=True).weights_hash for each in models]
-    runners = [AuditRunner(each, pairs, specs, seed, batch_size) for each in models]
     data = data or {"pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
-    audits = [_audited(runner, controls, data, quick, steps) for runner in runners]
+    records = [each.record() for each in models]
+    request = {
+        **audit_request(records[0], data, list(map(str, specs)), seed, quick, *records[1:]),
+        "pairs": pairs_hash(pairs),
+        "versions": resolve(models[0], specs[0], seed=seed).provenance["versions"],
+    }
+    with ExitStack() as stack:
+        finished = NOTHING_FINISHED
+        if folder is not None:
+            finished = FinishedWork(AuditFolder(Path(folder)))
+            stack.enter_context(AuditFolder(Path(folder)).writing(request))
+        runners = [
+            AuditRunner(each, pairs, specs, seed, batch_size, finished.of_model(role))
+            for each, role in zip(models, ("audited", "against"), strict=False)
+        ]
+        audits = [_audited(runner, controls, data, quick, steps) for runner in runners]
     for each, hash_before in zip(models, hashes, strict=True):
         if each.renewed(anew=True).weights_hash != hash_before:
             raise Unsupported(
@@ -140,20 +160,21 @@ def _audited(
     model, pairs, specs, seed = runner.model, runner.pairs, list(runner.methods), runner.seed
     checks: list[Check] = [check for method, each in runner.evidence.items() for check in each.checks(method)]
     steps("the caption, the image")
-    checks += runner.other_side()
+    checks += runner.checked(runner.other_side())
     steps("the wording")
-    checks += runner.wording(_QUICK_TEMPLATES if quick else _TEMPLATES)
+    checks += runner.checked(runner.wording(_QUICK_TEMPLATES if quick else _TEMPLATES))
     steps("the seed")
-    checks += runner.seeds()
-    scores = MetricScores(model, pairs, seed, runner.batch_size, QUICK_LEVELS if quick else LEVELS, runner.cache)
+    checks += runner.checked(runner.seeds())
+    levels = QUICK_LEVELS if quick else LEVELS
+    scores = MetricScores(model, pairs, seed, runner.batch_size, levels, runner.cache, runner.finished)
     checks += _metric_checks(runner, scores, controls, specs, steps)
     steps("right and wrong captions")
-    checks += discrimination_checks(model, pairs)
+    checks += [check for values in discrimination(model, pairs) if (check := values.check())]
     steps("everyday nouns")
     vocabulary, unknown_nouns = vocabulary_check(model)
     checks.append(vocabulary)
-    randomization_checks, curves = runner.weights(QUICK_STAGES if quick else STAGES, steps)
-    checks += randomization_checks
+    randomized, curves = runner.weights(QUICK_STAGES if quick else STAGES, steps)
+    checks += runner.checked(randomized)
     provenance = resolve(model, specs[0], seed=seed).provenance
     return Audit(
         provenance["model"],
@@ -184,6 +205,9 @@ def _metric_checks(
         steps(f"the metrics of {method}")
         scores.add(method, control=index < len(controls))
     counts = {side: np.array([each.scores.size for each in runner.unchanged[str(specs[0]), side]]) for side in SIDES}
-    return [
-        check for method in specs for check in (*scores.faithfulness(method, counts), *scores.artifacts(method, counts))
+    measured = [
+        values
+        for method in specs
+        for values in (*scores.faithfulness(method, counts), *scores.special_tokens(method), runner.corners(method))
     ]
+    return [check for values in measured if (check := values.check())]

@@ -15,7 +15,7 @@ from nibt.evaluation.audit.checks import BOUNDS
 from nibt.evaluation.audit.evidence import SIDE_OF
 from nibt.evaluation.audit.runner import FINDS, AuditRunner, example
 from nibt.evaluation.maps import Map, spearman
-from nibt.evaluation.statistics import holm, interval, paired_test
+from nibt.evaluation.statistics import gaffke, holm, paired_test, student
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
 from nibt.results.audit import ALPHA, Example, ModelDifference
@@ -38,15 +38,19 @@ def check_against(model: Model, against: Model) -> None:
 
 def compared(runners: Sequence[AuditRunner]) -> tuple[list[ModelDifference], list[Example]]:
     """Return the differences of two models, and the pairs whose image maps moved most."""
-    similarities, examples = list(map(_similarities, runners)), list[Example]()
-    rows = [_difference("similarity", "", "", similarities, "similarity of image and caption")]
+    similarities = [_similarities(runner) for runner in runners]
+    examples: list[Example] = []
+    is_cosine = all(runner.model.similarity.name == "cosine" for runner in runners)
+    reach = 2.0 if is_cosine else math.inf
+    rows = [_difference("similarity", "", "", similarities, "similarity of image and caption", reach)]
     for spec, side in runners[0].explained:
         method, correlations = str(spec), _correlations(runners, str(spec), side)
         rows.append(_moved_maps(runners, method, side, correlations))
         for check, side_of in SIDE_OF.items():
-            if side_of == side:
+            if side_of == side and all(check in runner.evidence[method].values for runner in runners):
                 values = [runner.evidence[method].values[check] for runner in runners]
-                rows.append(_difference(check, method, side, values, BOUNDS[check].about))
+                bound = BOUNDS[check]
+                rows.append(_difference(check, method, side, values, bound.about, bound.most - bound.least))
         if side == "image":
             order = [index for index in np.argsort(correlations, kind="stable").tolist() if correlations[index] < 1]
             examples += [_example(runners, method, index, float(correlations[index])) for index in order[:FINDS]]
@@ -63,18 +67,43 @@ def too_few(differences: Sequence[ModelDifference]) -> list[str]:
 
 
 def _difference(
-    name: str, method: str, side: str, values: Sequence[np.ndarray], about: str, p: float | None = None
+    name: str,
+    method: str,
+    side: str,
+    values: Sequence[np.ndarray],
+    about: str,
+    reach: float,
+    p: float | None = None,
 ) -> ModelDifference | None:
-    """Return the mean difference of both values of pairs, with p before its correction; None with fewer than two."""
+    """Return the mean difference of both values of pairs, with p before its correction; None with fewer than two.
+
+    ``reach`` is the largest possible difference of a pair.
+    """
     first, second = values
     differences = first - second
-    defined = ~np.isnan(differences)
-    if defined.sum() < 2:
+    is_known = ~np.isnan(differences)
+    if is_known.sum() < 2:
         return None
-    means = float(first[defined].mean()), float(second[defined].mean())
-    p = paired_test(first, second) if p is None else p
-    mean = interval(differences, (-math.inf, math.inf))
-    return ModelDifference(name, method, side, *means, mean.mean, mean.low, mean.high, int(defined.sum()), p, about)
+
+    mean = student(differences)
+    if not mean.has_ends:  # all are equal
+        mean = gaffke(differences, (-reach, reach))
+    if not mean.has_ends:
+        return None
+
+    return ModelDifference(
+        name=name,
+        method=method,
+        side=side,
+        value=float(first[is_known].mean()),
+        against=float(second[is_known].mean()),
+        difference=mean.mean,
+        low=mean.low,
+        high=mean.high,
+        count=int(is_known.sum()),
+        p_holm=paired_test(first, second) if p is None else p,
+        about=about,
+    )
 
 
 def _moved_maps(
@@ -87,8 +116,10 @@ def _moved_maps(
     wordings = np.mean([runner.reworded[method, side] for runner in runners], axis=0)
     is_less_similar = np.nansum(correlations - wordings) < 0
     p = paired_test(correlations, wordings) if is_less_similar else 1.0
-    about = f"similarity of the maps of both models (for other wordings: {interval(wordings).mean:.2f})"
-    row = _difference("maps", method, side, [correlations, np.ones(len(correlations))], about, p)
+    known = wordings[~np.isnan(wordings)]
+    of_wordings = f"{known.mean():.2f}" if len(known) else "unknown"
+    about = f"similarity of the maps of both models (for other wordings: {of_wordings})"
+    row = _difference("maps", method, side, [correlations, np.ones(len(correlations))], about, 2.0, p)
     return row and replace(row, high=min(row.high, 0.0))
 
 

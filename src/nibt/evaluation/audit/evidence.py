@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from nibt.data.ground_truth import GroundTruth, PixelMask, ground_truth, visible_pixels
 from nibt.data.pair import Pair
 from nibt.data.typography import text_mask
-from nibt.evaluation.audit.checks import BOUNDS, LEAST_PAIRS, checks_of, known_count
+from nibt.evaluation.audit.checks import BOUNDS, LEAST_PAIRS, CheckValues, known_count
+from nibt.evaluation.audit.exchange import exchange_of_places, exchange_of_words
 from nibt.evaluation.maps import Map
-from nibt.evaluation.statistics import Interval, jackknife
+from nibt.evaluation.statistics import NOTHING, Interval, bootstrap_t
 from nibt.models.base import Model
 from nibt.preprocessing.captions import FUNCTION_WORDS
-from nibt.results.audit import Check
+from nibt.results.audit import FEWEST_PAIRS, Check
 from nibt.types import Modality
 
 LEAST_IMAGES = 4
@@ -27,51 +28,137 @@ SIDE_OF: dict[str, Modality] = {
     "typography": "image",
     "border": "image",
     "fixed_place": "image",
+    "exchange": "image",
     "words": "text",
+    "exchange_words": "text",
 }
+"""The sides of the checks of question 9, by their names."""
 _RING = 1 / 8  # of each side; one cell at least
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evidence:
-    """Where the positive scores of the maps of pairs lie.
+    """Where the positive scores of the maps of pairs lie, and whether the model uses what is there.
 
-    ``values`` are those of each pair, by the name of the check; NaN without a positive score on the side. ``notes`` say
-    why text in the images was not checked.
+    Attributes:
+        values: The values of each pair, by the name of the check; NaN without a positive score on the side.
+        bounds: The least and the largest possible value, by the name of the check, where they depend on the pairs.
+        means: The value of all pairs with its interval, by the name of the check, where it is not the mean.
+        has_masks: Whether masks or boxes of named objects are known.
+        has_names: Whether the words that name objects are known.
+        notes: Why text in the images was not checked.
     """
 
     values: Mapping[str, np.ndarray]
-    place: Interval
+    bounds: Mapping[str, tuple[float, float]]
+    means: Mapping[str, Interval]
+    has_masks: bool
+    has_names: bool
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, model: Model, pairs: Sequence[Pair], images: Sequence[Map], texts: Sequence[Map]) -> "Evidence":
-        grids, words = ([_shares(one.scores) for one in side] for side in (images, texts))
+    def of(
+        cls,
+        model: Model,
+        pairs: Sequence[Pair],
+        images: Sequence[Map],
+        texts: Sequence[Map],
+        donors: Sequence[int] | None = None,
+    ) -> "Evidence":
+        """Compute the evidence of maps.
+
+        Args:
+            model: The model.
+            pairs: The pairs.
+            images: The map of each image.
+            texts: The map of each caption.
+            donors: For each pair, the position of the pair that an exchange takes from; None exchanges nothing.
+        """
+        grids = [_shares(image.scores) for image in images]
+        words = [_shares(text.scores) for text in texts]
         truths = list(_truths(model, pairs, images))
-        places, place = fixed_place(grids, _labels(pairs))
         text = list(_text_masks(pairs, images))
         beside = [mask if truth.mask is None else mask & ~truth.mask for mask, truth in zip(text, truths, strict=True)]
+        places, place = fixed_place(grids, _labels(pairs))
+        areas = [_area(truth.mask, grid) for grid, truth in zip(grids, truths, strict=True)]
+
         values = {
-            "inside": [_inside(grid, truth.mask) for grid, truth in zip(grids, truths, strict=True)],
+            "inside": [_inside(grid, area) for grid, area in zip(grids, areas, strict=True)],
             "typography": _on_text(grids, beside),
             "border": [_at_border(grid) for grid in grids],
             "fixed_place": places,
             "words": [_on_other_words(*each) for each in zip(words, texts, truths, strict=True)],
         }
-        arrays = {name: np.asarray(numbers, float) for name, numbers in values.items()}
-        return cls(arrays, place, tuple(_text_notes(text, beside)))
+        means = {"fixed_place": place}
+        if donors is not None:
+            of_places = exchange_of_places(model, pairs, donors, images, truths)
+            of_words = exchange_of_words(model, pairs, donors)
+            values |= {"exchange": of_places.values, "exchange_words": of_words.values}
+            means |= {"exchange": of_places.mean, "exchange_words": of_words.mean}
+
+        largest = max((float(area.mean()) for area in areas if area is not None and area.mean() < 1), default=0.0)
+        rings = [float(_ring(grid).mean()) for grid in grids if not _ring(grid).all()]
+        return cls(
+            values={name: np.asarray(numbers, float) for name, numbers in values.items()},
+            bounds={
+                "inside": (-largest / (1 - largest), 1.0),
+                "border": (0.0, 1 / min(rings, default=1.0)),
+            },
+            means=means,
+            has_masks=any(truth.mask is not None for truth in truths),
+            has_names=any(truth.named is not None for truth in truths),
+            notes=tuple(_text_notes(text, beside)),
+        )
 
     def checks(self, method: str) -> Iterator[Check]:
+        """Yield the checks of question 9, those whose value may have another cause with what this cause is."""
+        checks: dict[str, Check] = {}
         for name, numbers in self.values.items():
-            if name != "fixed_place":
-                yield from checks_of(name, method, SIDE_OF[name], numbers)
-            elif self.place.has_ends:
-                yield BOUNDS[name].check(name, method, SIDE_OF[name], self.place, known_count(numbers))
+            least, most = self.bounds.get(name, (None, None))
+            values = CheckValues(
+                name=name,
+                method=method,
+                side=SIDE_OF[name],
+                values=numbers,
+                least=least,
+                most=most,
+                mean=self.means.get(name),
+            )
+            check = values.check()
+            if check is not None:
+                checks[name] = check
+
+        for check in checks.values():
+            yield replace(check, unclear=self._other_cause(check, checks)) if check.reaches_failing else check
+
+    def _other_cause(self, check: Check, checks: Mapping[str, Check]) -> str:
+        """Return why the value of a check may have another cause than a shortcut; empty if an exchange rules it out."""
+        if check.name.startswith("exchange"):
+            return ""
+
+        known, exchange = (
+            (self.has_masks, checks.get("exchange"))
+            if check.side == "image"
+            else (self.has_names, checks.get("exchange_words"))
+        )
+        if not known:
+            return UNKNOWN_OBJECTS[check.side]
+        if exchange is None:
+            return "the exchange that would tell was not measured"
+        if exchange.reaches_failing and exchange.count >= FEWEST_PAIRS:
+            return ""
+        return f"exchanging what is there changes the similarity little ({exchange.value:.2f} of a whole exchange)"
 
     def worst(self, name: str) -> list[int]:
         """Return the positions of all pairs, from the worst value of a check on; unknown ones last."""
         sign = 1 if BOUNDS[name].better == "higher" else -1
         return np.argsort(sign * self.values[name], kind="stable").tolist()
+
+
+UNKNOWN_OBJECTS = {
+    "image": "without masks or boxes, a named object at the same place has the same value",
+    "text": "without the words that name objects, a word that the model rightly reads has the same value",
+}
 
 
 def _truths(model: Model, pairs: Sequence[Pair], images: Sequence[Map]) -> Iterator[GroundTruth]:
@@ -89,11 +176,15 @@ def _shares(scores: np.ndarray) -> np.ndarray:
     return positive / (positive.sum() or math.nan)
 
 
-def _inside(grid: np.ndarray, mask: PixelMask | None) -> float:
-    """Return the share in a mask, from 0 for that of a uniform map to 1; NaN without one, or if it is empty."""
-    if mask is None:
+def _area(mask: PixelMask | None, grid: np.ndarray) -> np.ndarray | None:
+    """Return the share of each cell of a map that a mask covers; None without a mask."""
+    return None if mask is None else F.adaptive_avg_pool2d(mask[None].double(), grid.shape)[0].numpy()
+
+
+def _inside(grid: np.ndarray, area: np.ndarray | None) -> float:
+    """Return the share in an area, from 0 for that of a uniform map to 1; NaN without one, or if it is empty."""
+    if area is None:
         return math.nan
-    area = F.adaptive_avg_pool2d(mask[None].double(), grid.shape)[0].numpy()
     most = 1 - area.mean()
     return float(((grid * area).sum() - area.mean()) / most) if 0 < most < 1 else math.nan
 
@@ -123,16 +214,38 @@ def _text_notes(text: Sequence[PixelMask], beside: Sequence[PixelMask]) -> Itera
 
 def _on_text(grids: Sequence[np.ndarray], masks: Sequence[PixelMask]) -> list[float]:
     """Return the share of each map on text, as ``_inside``; NaN for all if few images have text."""
-    values = [_inside(*each) for each in zip(grids, masks, strict=True)]
+    values = [_inside(grid, _area(mask, grid)) for grid, mask in zip(grids, masks, strict=True)]
     return values if known_count(values) >= LEAST_PAIRS else [math.nan] * len(values)
 
 
 def _at_border(grid: np.ndarray) -> float:
     """Return the share in the outermost cells, relative to a uniform map; NaN if these are all cells."""
-    inner = np.zeros(grid.shape, bool)
+    ring = _ring(grid)
+    return math.nan if ring.all() else float(grid[ring].sum() / ring.mean())
+
+
+def _ring(grid: np.ndarray) -> np.ndarray:
+    """Return whether each cell is one of the outermost."""
     down, across = (max(1, round(_RING * side)) for side in grid.shape)
-    inner[down:-down, across:-across] = True
-    return float(grid[~inner].sum() / (~inner).mean()) if inner.any() else math.nan
+    ring = np.ones(grid.shape, bool)
+    ring[down:-down, across:-across] = False
+    return ring
+
+
+def in_corners(scores: np.ndarray) -> float:
+    """Return the share of the absolute score in the corners, relative to a uniform map; NaN if no score is there."""
+    sizes, corners = np.abs(scores), corner_cells(scores.shape)
+    return float(sizes[corners].sum() / sizes.sum() / corners.mean()) if sizes.any() else math.nan
+
+
+def corner_cells(shape: tuple[int, ...]) -> np.ndarray:
+    """Return whether each cell of a map is in a corner: an eighth of each side, one cell at least."""
+    down, across = (max(1, round(_RING * side)) for side in shape)
+    corners = np.zeros(shape, bool)
+    for rows in (slice(down), slice(-down, None)):
+        corners[rows, :across] = True
+        corners[rows, -across:] = True
+    return corners
 
 
 def _labels(pairs: Sequence[Pair]) -> list[str]:
@@ -154,25 +267,57 @@ def fixed_place(grids: Sequence[np.ndarray], labels: Sequence[str]) -> tuple[np.
         if np.isfinite(grid).all():
             groups.setdefault((label, grid.shape), []).append(item)
     compared = [items for items in groups.values() if len(items) > 1]
+    values, count = np.full(len(grids), math.nan), sum(map(len, compared))
+    if count < 3:
+        return values, NOTHING
+
     stacks = [np.stack([grids[item] for item in items]) for items in compared]
     mirrored = [(one + one[:, ::-1] + one[:, :, ::-1] + one[:, ::-1, ::-1]) / 4 for one in stacks]
-    ends = np.cumsum([len(one) for one in stacks])[:-1]
+    overlaps = _Overlaps([one.reshape(len(one), -1) for one in stacks], [one.reshape(len(one), -1) for one in mirrored])
 
-    def ratio(_: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        same, other = np.zeros(len(weights)), np.zeros(len(weights))
-        for first, second, own in zip(stacks, mirrored, np.split(weights, ends, axis=1), strict=True):
-            rows, turned = first.reshape(len(first), -1), second.reshape(len(second), -1)
-            total = own @ rows
-            same += (total * total).sum(1) - own @ (rows * rows).sum(1)
-            other += (total * (own @ turned)).sum(1) - own @ (rows * turned).sum(1)
-        with np.errstate(invalid="ignore"):
-            return np.where(other > 1e-12, same / other, math.nan)
+    overall, _ = overlaps.ratio(np.ones((1, count)))
+    left_out, _ = overlaps.ratio(1 - np.eye(count))
+    values[np.concatenate(compared)] = count * overall - (count - 1) * left_out
+    return values, bootstrap_t(count, overlaps.ratio, (0.0, 4.0))
 
-    values, count = np.full(len(grids), math.nan), sum(map(len, stacks))
-    if count > 2:
-        overall, left_out = ratio(values, np.ones((1, count))), ratio(values, 1 - np.eye(count))
-        values[np.concatenate(compared)] = count * overall - (count - 1) * left_out
-    return values, jackknife(np.empty((count, 0)), ratio, (0.0, 4.0))
+
+@dataclass(frozen=True, eq=False)
+class _Overlaps:
+    """The overlaps of maps with each other, and with mirrored maps.
+
+    Attributes:
+        rows: The maps of each group, (map, cell).
+        mirrored: The mean of the four mirror images of each map, likewise.
+    """
+
+    rows: Sequence[np.ndarray]
+    mirrored: Sequence[np.ndarray]
+
+    def ratio(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ratio of both overlaps for weights (sample, map), and its standard error.
+
+        The error is that of the infinitesimal jackknife, from the derivative of the ratio by each weight.
+        """
+        same = np.zeros(len(weights))
+        other = np.zeros(len(weights))
+        by_weight_same: list[np.ndarray] = []
+        by_weight_other: list[np.ndarray] = []
+        ends = np.cumsum([len(one) for one in self.rows])[:-1]
+        for rows, mirrored, own in zip(self.rows, self.mirrored, np.split(weights, ends, axis=1), strict=True):
+            total, turned = own @ rows, own @ mirrored
+            squares, products = (rows * rows).sum(1), (rows * mirrored).sum(1)  # of a map with itself: left out
+            same += (total * total).sum(1) - own**2 @ squares
+            other += (total * turned).sum(1) - own**2 @ products
+            by_weight_same.append(2 * (total @ rows.T - own * squares))
+            by_weight_other.append(turned @ rows.T + total @ mirrored.T - 2 * own * products)
+
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = np.where(other > 1e-12, same / other, math.nan)
+            slopes = np.concatenate(by_weight_same, axis=1) - ratio[:, None] * np.concatenate(by_weight_other, axis=1)
+            slopes /= other[:, None]
+            count = weights.sum(1)
+            errors = np.sqrt((weights * slopes**2).sum(1) * count / (count - 1))
+        return ratio, np.nan_to_num(errors)
 
 
 def _on_other_words(words: np.ndarray, text: Map, truth: GroundTruth) -> float:

@@ -21,7 +21,6 @@ from nibt.engine.spec import resolve
 from nibt.evaluation.audit.checks import BOUNDS
 from nibt.evaluation.audit.randomization import randomized
 from nibt.evaluation.maps import maps, spearman, without_mean_states
-from nibt.evaluation.statistics import Interval
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
@@ -140,4 +139,18 @@ def _region(model: Model, pair: Pair, method: MethodSpec, seed: int | None, comp
 
 
 def _check(name: str, method: MethodSpec, value: float) -> Check:
-    return BOUNDS[name].check(name, str(method), "image", Interval(value, value, value), 1)
+    bound = BOUNDS[name]
+    return Check(
+        name=name,
+        question=bound.question,
+        method=str(method),
+        side="image",
+        value=value,
+        low=value,
+        high=value,
+        count=1,
+        better=bound.better,
+        passes=bound.passes,
+        fails=bound.fails,
+        about=bound.about,
+    )

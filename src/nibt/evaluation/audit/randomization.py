@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from nibt.data.pair import Pair
+from nibt.evaluation.audit.finished import NOTHING_FINISHED, FinishedWork
 from nibt.evaluation.maps import Map, maps, without_mean_states
 from nibt.models.base import Inputs, Model, Tower
 from nibt.registry import MethodSpec
@@ -66,6 +68,7 @@ def cascade(
     most_groups: int,
     batch_size: int,
     unchanged: Mapping[str, list[Map]] | None = None,
+    finished: FinishedWork = NOTHING_FINISHED,
 ) -> Iterator[tuple[str, dict[str, list[Map]]]]:
     """Yield each stage, "nothing" first, with the maps after all stages so far; mean states become ``blank``."""
     model = copied(model)
@@ -78,13 +81,12 @@ def cascade(
     for stage in [Stage("nothing", ()), *stages(tower, tower.prepare([item]), most_groups)]:
         _randomize(model, stage, shuffled, generator)
         reused = {} if shuffled else original
-        yield (
-            stage.name,
-            {
-                name: reused[name] if name in reused else maps(model, pairs, method, side, seed, batch_size)
-                for name, method in adapted.items()
-            },
-        )
+        by_method: dict[str, list[Map]] = {}
+        for name, method in adapted.items():
+            compute = partial(maps, model, pairs, method, side, seed, batch_size)
+            stage_name = f"{name} {side} random down to {stage.name}"
+            by_method[name] = reused[name] if name in reused else finished.maps(stage_name, compute)
+        yield stage.name, by_method
 
 
 def randomized(model: Model, pair: Pair, seed: int) -> Model:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 from nibt.data.pair import Pair
 from nibt.engine.batches import BatchCache
 from nibt.errors import BadInput
-from nibt.evaluation.audit.checks import checks_of
-from nibt.evaluation.audit.evidence import SIDE_OF, Evidence
+from nibt.evaluation.audit.checks import CheckValues
+from nibt.evaluation.audit.evidence import SIDE_OF, Evidence, corner_cells, in_corners
+from nibt.evaluation.audit.finished import NOTHING_FINISHED, FinishedWork
 from nibt.evaluation.audit.randomization import cascade
 from nibt.evaluation.maps import Map, maps, spearman, ssim
 from nibt.evaluation.statistics import interval
@@ -29,12 +31,25 @@ _CODAS = "b ck ft lp mb nt rk rv sp x".split()
 
 def other_captions(pairs: Sequence[Pair]) -> list[Pair]:
     """Return each image with the caption of a following pair that, if possible, names none of its objects."""
-    return _mixed(pairs, "captions", lambda pair: pair.caption, lambda pair, later: (pair, later))
+    later = _following(
+        pairs, "captions", lambda pair: pair.caption, lambda pair, other: _depicted(pair) & _named(other)
+    )
+    return [Pair(pair.image, pairs[place].caption) for pair, place in zip(pairs, later, strict=True)]
 
 
 def other_images(pairs: Sequence[Pair]) -> list[Pair]:
     """Return each caption with the image of a following pair that, if possible, shows none of its objects."""
-    return _mixed(pairs, "images", lambda pair: pair.image.pil_image.tobytes(), lambda pair, later: (later, pair))
+    return [Pair(pairs[place].image, pair.caption) for pair, place in zip(pairs, donors(pairs), strict=True)]
+
+
+def donors(pairs: Sequence[Pair]) -> list[int]:
+    """Return for each pair the position of the next one with another image that, if possible, lacks its objects."""
+    return _following(
+        pairs,
+        "images",
+        lambda pair: pair.image.pil_image.tobytes(),
+        lambda pair, other: _named(pair) & _depicted(other),
+    )
 
 
 def nonsense_captions(pairs: Sequence[Pair], seed: int) -> list[Pair]:
@@ -66,21 +81,20 @@ def caption_words(template: str, reworded: Map, plain: Map) -> Map | None:
     return Map(reworded.scores[skipped:end], plain.words)
 
 
-def _mixed(
-    pairs: Sequence[Pair], noun: str, item: Callable[[Pair], Any], order: Callable[[Pair, Pair], tuple[Pair, Pair]]
-) -> list[Pair]:
-    """Mix each pair with the next one (cyclic) whose item differs; ``order`` is that of the image and the caption."""
-    mixed = []
+def _following(
+    pairs: Sequence[Pair], noun: str, item: Callable[[Pair], Any], shared: Callable[[Pair, Pair], set[str]]
+) -> list[int]:
+    """Return for each pair the next one (cyclic) whose item differs and, if possible, that shares no object with it."""
+    positions = []
     for index, pair in enumerate(pairs):
-        following = [*pairs[index + 1 :], *pairs[:index]]
+        following = [*range(index + 1, len(pairs)), *range(index)]
         current = item(pair)
-        candidates = [order(pair, candidate) for candidate in following if item(candidate) != current]
+        candidates = [place for place in following if item(pairs[place]) != current]
         if not candidates:
             raise BadInput(f"all {len(pairs)} {noun} are the same: an audit needs at least two different {noun}")
-        best = (two for two in candidates if not _named(two[1]) & _depicted(two[0]))
-        of_image, of_caption = next(best, candidates[0])
-        mixed.append(Pair(of_image.image, of_caption.caption))
-    return mixed
+        best = (place for place in candidates if not shared(pair, pairs[place]))
+        positions.append(next(best, candidates[0]))
+    return positions
 
 
 def _depicted(pair: Pair) -> set[str]:
@@ -100,20 +114,36 @@ class AuditRunner:
     """The checks of questions 1 to 4, which compare the maps of pairs with those of changed pairs or weights."""
 
     def __init__(
-        self, model: Model, pairs: Sequence[Pair], methods: Sequence[MethodSpec], seed: int, batch_size: int
+        self,
+        model: Model,
+        pairs: Sequence[Pair],
+        methods: Sequence[MethodSpec],
+        seed: int,
+        batch_size: int,
+        finished: FinishedWork = NOTHING_FINISHED,
     ) -> None:
-        self.model, self.pairs, self.methods, self.seed, self.batch_size = model, pairs, methods, seed, batch_size
+        self.model = model
+        self.pairs = pairs
+        self.methods = methods
+        self.seed = seed
+        self.batch_size = batch_size
+        self.finished = finished
         # the traces of more than a batch would need too much memory
         self.cache = BatchCache(model) if len(pairs) <= batch_size else None
         self.notes: list[str] = []
         self.kept: Kept = {}
         self.explained: list[tuple[MethodSpec, Modality]] = [(method, side) for method in methods for side in SIDES]
         self.unchanged = {
-            (str(method), side): maps(model, pairs, method, side, seed, batch_size, self.cache)
-            for method, side in self.explained
+            (str(method), side): self._maps("the pair itself", pairs, method, side) for method, side in self.explained
         }
         self.evidence = {
-            str(method): Evidence.of(model, pairs, *(self.unchanged[str(method), side] for side in SIDES))
+            str(method): Evidence.of(
+                model,
+                pairs,
+                images=self.unchanged[str(method), "image"],
+                texts=self.unchanged[str(method), "text"],
+                donors=donors(pairs),
+            )
             for method in methods
         }
         self.notes += next(iter(self.evidence.values())).notes
@@ -128,8 +158,20 @@ class AuditRunner:
                 f"{short} of {len(pairs)} captions have fewer than three words, too few for a rank correlation"
             )
 
-    def other_side(self) -> Iterator[Check]:
-        """Yield the checks of the similarity to the maps of another caption, made-up words, and another image."""
+    def checked(self, measured: Iterable[CheckValues]) -> Iterator[Check]:
+        """Yield the checks of values; a note names those without a check."""
+        for values in measured:
+            check = values.check()
+            if check is not None:
+                yield check
+            else:
+                self.notes.append(
+                    f"{values.name} was not measured on the {values.side} side of {values.method}: fewer than two maps "
+                    "have enough units"
+                )
+
+    def other_side(self) -> Iterator[CheckValues]:
+        """Yield the similarity to the maps of another caption, made-up words, and another image."""
         changes: list[tuple[str, Modality, str, list[Pair]]] = [
             ("mismatch_image", "image", "another caption", other_captions(self.pairs)),
             ("nonsense", "image", "made-up words", nonsense_captions(self.pairs, self.seed)),
@@ -137,40 +179,54 @@ class AuditRunner:
         ]
         for method in self.methods:
             for name, side, change, pairs in changes:
-                changed = self._maps(pairs, method, side)
+                changed = self._maps(change, pairs, method, side)
                 self._keep(str(method), side, change, changed)
-                yield from self._check(name, method, side, self._similarities(method, side, changed))
+                yield _values(name, method, side, self._similarities(method, side, changed))
 
-    def wording(self, most_templates: int) -> Iterator[Check]:
-        """Yield the checks of the similarity to the maps of reworded captions, on the caption's own words."""
+    def wording(self, most_templates: int) -> Iterator[CheckValues]:
+        """Yield the similarity to the maps of reworded captions, on the caption's own words."""
         for method, side in self.explained:
             similarities = []
             for template, pairs in wordings(self.pairs)[:most_templates]:
-                changed: Sequence[Map | None] = self._maps(pairs, method, side)
+                changed: Sequence[Map | None] = self._maps(template, pairs, method, side)
                 if side == "text":
                     plain = self.unchanged[str(method), side]
                     changed = [caption_words(template, *two) for two in zip(changed, plain, strict=True) if two[0]]
                 similarities.append(self._similarities(method, side, changed))
             self.reworded[str(method), side] = np.mean(similarities, axis=0)
-            yield from self._check("wording", method, side, self.reworded[str(method), side])
+            yield _values("wording", method, side, self.reworded[str(method), side])
 
-    def seeds(self) -> Iterator[Check]:
-        """Yield the checks of 1 minus the correlation between seeds; deterministic methods are run twice."""
+    def corners(self, method: MethodSpec) -> CheckValues:
+        """Return the share of the score in the corners of each map of an image."""
+        grids = [image_map.scores for image_map in self.unchanged[str(method), "image"]]
+        return CheckValues(
+            name="corners",
+            method=str(method),
+            side="image",
+            values=np.array([in_corners(grid) for grid in grids]),
+            most=max(1 / float(corner_cells(grid.shape).mean()) for grid in grids),
+        )
+
+    def seeds(self) -> Iterator[CheckValues]:
+        """Yield 1 minus the correlation between seeds; deterministic methods are run twice."""
         for method, side in self.explained:
             steps = range(1, SEEDS if method.is_random else 2)
-            others = [self._maps(self.pairs, method, side, self.seed + step * method.is_random) for step in steps]
+            others = [
+                self._maps(f"run {step}", self.pairs, method, side, self.seed + step * method.is_random)
+                for step in steps
+            ]
             runs = [self.unchanged[str(method), side], *others]
             spread = [
                 [1 - _similarity(first, second) for first, second in zip(*two, strict=True)]
                 for two in combinations(runs, 2)
             ]
-            yield from self._check("seed", method, side, np.mean(spread, axis=0))
+            yield _values("seed", method, side, np.mean(spread, axis=0))
 
     def weights(
         self, most_groups: int, on_stage: Callable[[str], None]
-    ) -> tuple[list[Check], list[RandomizationCurve]]:
-        """Return the checks of the similarity to the maps of the fully random tower, and the curves over the stages."""
-        checks, curves = [], []
+    ) -> tuple[list[CheckValues], list[RandomizationCurve]]:
+        """Return the similarity to the maps of the fully random tower, and the curves over the stages."""
+        measured, curves = [], []
         for side in SIDES:
             measures = [(spearman, "spearman", "weights")] + (
                 [(ssim, "ssim", "weights_ssim")] if side == "image" else []
@@ -179,9 +235,18 @@ class AuditRunner:
             points: dict[tuple[str, str], list[list[float]]] = {}
             stages = []
             unchanged = {str(method): self.unchanged[str(method), side] for method in self.methods}
-            for stage, by_method in cascade(
-                self.model, self.pairs, self.methods, side, self.seed, most_groups, self.batch_size, unchanged
-            ):
+            cascaded = cascade(
+                self.model,
+                self.pairs,
+                self.methods,
+                side,
+                self.seed,
+                most_groups,
+                self.batch_size,
+                unchanged,
+                self.finished,
+            )
+            for stage, by_method in cascaded:
                 on_stage(f"the weights of the {side} tower: random down to {stage}")
                 first = first or by_method
                 stages.append(stage)
@@ -198,13 +263,13 @@ class AuditRunner:
             for method_spec in self.methods:
                 for _, measure, name in measures:
                     values = points[str(method_spec), measure]
-                    means = [interval(value) for value in values]
+                    means = [interval(value, (-1.0, 1.0)) for value in values]
                     if all(mean.has_ends for mean in means):
                         centers, lows, highs = zip(*means, strict=True)
                         of_method = str(method_spec), side, measure, tuple(stages)
                         curves.append(RandomizationCurve(*of_method, centers, lows, highs))
-                    checks += self._check(name, method_spec, side, values[-1])
-        return checks, curves
+                    measured.append(_values(name, method_spec, side, values[-1]))
+        return measured, curves
 
     def examples(self) -> Iterator[Example]:
         """Yield pairs with their maps, as examples for the page: those with the least evidence on the objects first."""
@@ -216,9 +281,9 @@ class AuditRunner:
                 yield example(str(method), self.pairs[index], image_maps, text_maps)
 
     def finds(self, checks: Iterable[Check]) -> Iterator[Example]:
-        """Yield up to ten pairs for each check of question 9 that does not pass, the worst first."""
+        """Yield up to ten pairs for each check of question 9 that has a verdict and does not pass, the worst first."""
         for check in checks:
-            if check.name in SIDE_OF and check.verdict != "pass":
+            if check.name in SIDE_OF and check.verdict not in ("pass", "no verdict"):
                 evidence = self.evidence[check.method]
                 values = evidence.values[check.name]
                 for index in evidence.worst(check.name)[:FINDS]:
@@ -227,9 +292,14 @@ class AuditRunner:
                         find = example(check.method, self.pairs[index], images, texts)
                         yield replace(find, check=check.name, value=float(values[index]))
 
-    def _maps(self, pairs: Sequence[Pair], method: MethodSpec, side: Modality, seed: int | None = None) -> list[Map]:
+    def _maps(
+        self, name: str, pairs: Sequence[Pair], method: MethodSpec, side: Modality, seed: int | None = None
+    ) -> list[Map]:
+        """Return the maps of pairs, which have a name among the finished work."""
+        seed = self.seed if seed is None else seed
         cache = self.cache if pairs is self.pairs else None
-        return maps(self.model, pairs, method, side, self.seed if seed is None else seed, self.batch_size, cache)
+        compute = partial(maps, self.model, pairs, method, side, seed, self.batch_size, cache)
+        return self.finished.maps(f"{method} {side} {name}", compute)
 
     def _similarities(self, method: MethodSpec, side: Modality, changed: Sequence[Map | None]) -> list[float]:
         unchanged = self.unchanged[str(method), side]
@@ -237,16 +307,6 @@ class AuditRunner:
             float("nan") if after is None else _similarity(before, after)
             for before, after in zip(unchanged, changed, strict=True)
         ]
-
-    def _check(
-        self, name: str, method: MethodSpec, side: Modality, values: Sequence[float] | np.ndarray
-    ) -> Iterator[Check]:
-        checks = checks_of(name, str(method), side, values)
-        yield from checks
-        if not checks:
-            self.notes.append(
-                f"{name} was not measured on the {side} side of {method}: fewer than two maps have enough units"
-            )
 
     def _keep(self, method: str, side: Modality, name: str, changed: Sequence[Map]) -> None:
         self.kept.setdefault((method, side), {})[name] = [changed[index] for index in self.shown[method]]
@@ -265,6 +325,10 @@ def example(method: str, pair: Pair, images: Mapping[str, Map], texts: Mapping[s
         {name: image_map.scores.tolist() for name, image_map in images.items()},
         {name: list(zip(text_map.words, text_map.scores.tolist(), strict=True)) for name, text_map in texts.items()},
     )
+
+
+def _values(name: str, method: MethodSpec, side: Modality, values: Sequence[float] | np.ndarray) -> CheckValues:
+    return CheckValues(name, str(method), side, np.asarray(values, float))
 
 
 def _similarity(first: Map, second: Map) -> float:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from nibt.data.images import Region
-from nibt.report.certificate import ADVICE, QUESTIONS, certificate, moved_by, span, threshold
+from nibt.report.certificate import CHECKS, QUESTIONS, certificate, moved_by, span, threshold
 from nibt.report.colors import FAINT, INK, PALETTES, RGB, ink_on, on_paper, strength
 from nibt.report.html.document import document, macros, rendered
 from nibt.report.image.heatmap import GridMap, overlay
@@ -20,7 +20,13 @@ from nibt.report.image.layout import uri
 from nibt.results.audit import VERDICTS, Audit, Check, Example, MetricMean, RandomizationCurve
 
 FOR, AGAINST = PALETTES["red_blue"].positive, PALETTES["red_blue"].negative
-VERDICT_COLORS: dict[str, RGB] = {"pass": AGAINST, "warn": FAINT, "fail": FOR}
+VERDICT_COLORS: dict[str, RGB] = {
+    "pass": AGAINST,
+    "no verdict": FAINT,
+    "warn": FAINT,
+    "cannot tell": FAINT,
+    "fail": FOR,
+}
 _GAUGE = 220  # the width of a gauge, and the places of the axes of curves: as in audit_plots.html
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 460, 12, 166
 
@@ -103,7 +109,7 @@ def page(audit: Audit, sign: bool = False) -> str:
         plots=[(*place, curves(group, by_question[1][0].passes, by_question[1][0].fails)) for place, group in plots],
         tables=list(_tables(audit.scores)),
         gauge=gauge,
-        advice=ADVICE,
+        texts=CHECKS,
         span=span,
         moved_by=moved_by,
         threshold=threshold,

@@ -1,0 +1,97 @@
+"""The finished work of an audit in a folder, so that an audit that was stopped goes on."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from nibt.data.images import Region
+from nibt.evaluation.maps import Map
+from nibt.folder import MANIFEST, ChunkFile, Manifest, RunFolder, is_unchanged, require_unchanged
+from nibt.io import load_json, remove
+from nibt.records import JsonObject
+
+_DIGITS = 16  # of the digest of a name
+
+
+class AuditManifest(Manifest):
+    """The manifest of the folder of an audit."""
+
+    kind: str = "audit work"
+    request: JsonObject
+
+
+class AuditFolder(RunFolder[AuditManifest]):
+    """The folder of the finished work of an audit."""
+
+    manifest_class = AuditManifest
+    chunk_pattern = rf"[0-9a-f]{{{_DIGITS}}}"
+
+    def discard(self) -> None:
+        """Remove the files that nibt wrote and that nobody changed, and the folder if it is then empty."""
+        files = [path for paths in self.files().values() for path in paths]
+        remove(path for path in files if is_unchanged(path))
+        if not self.files():
+            remove([self.folder / "parts", self.folder / MANIFEST, self.folder / ".nibt.lock", self.folder])
+
+
+@dataclass(frozen=True)
+class FinishedWork:
+    """Maps and measurements that are computed once per folder; without a folder, they are just computed.
+
+    Attributes:
+        folder: The folder, or None.
+        model: What distinguishes the work on several models.
+    """
+
+    folder: AuditFolder | None = None
+    model: str = ""
+
+    def of_model(self, model: str) -> "FinishedWork":
+        """Return the finished work on a model."""
+        return replace(self, model=model)
+
+    def maps(self, name: str, compute: Callable[[], list[Map]]) -> list[Map]:
+        """Return maps that have a name."""
+        if self.folder is None:
+            return compute()
+
+        return [_map_of(entry) for entry in self._kept(name, lambda: [_entry(each) for each in compute()])]
+
+    def values(self, name: str, compute: Callable[[], Sequence[Sequence[Any]]]) -> Sequence[Sequence[Any]]:
+        """Return rows of numbers and strings that have a name."""
+        return compute() if self.folder is None else self._kept(name, compute)
+
+    def _kept(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Return the data of a name from its file, or compute and write it."""
+        assert self.folder is not None
+        digest = sha256(f"{self.model} {name}".encode()).hexdigest()[:_DIGITS]
+        files = self.folder.files().get(digest)
+        if files:
+            return load_json(require_unchanged(files[0]))["data"]
+
+        data = compute()
+        text = json.dumps({"name": name, "model": self.model, "data": data})
+        self.folder.add(ChunkFile(digest, text.encode(), suffix=".json"))
+        return data
+
+
+NOTHING_FINISHED = FinishedWork()
+"""Without a folder."""
+
+
+def _entry(one: Map) -> JsonObject:
+    """Return a map as plain data, from which the same numbers are read."""
+    return {
+        "scores": one.scores.tolist(),
+        "words": list(one.words),
+        "region": None if one.region is None else list(one.region),
+    }
+
+
+def _map_of(entry: JsonObject) -> Map:
+    region = entry["region"]
+    return Map(np.array(entry["scores"]), tuple(entry["words"]), None if region is None else Region(*region))
