@@ -30,13 +30,15 @@ from nibt.data.objects import Object
 from nibt.data.pair import Pair
 from nibt.datasets.scenes import Scenes
 from nibt.evaluation.audit.checks import BOUNDS, CheckValues, MetricScores, discrimination
+from nibt.evaluation.audit.evidence import fixed_place
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.measure import measure
-from nibt.evaluation.statistics import gaffke, interval, student
+from nibt.evaluation.statistics import bootstrap_t, gaffke, interval, student
 from nibt.registry import MethodSpec, find
 
 COUNTS = (12, 24, 64, 200)
 SAMPLES, DRAWS = 2000, 10_000
+FEW = 400  # samples for rules that resample each of them
 PAIRS, SEED = 240, 20_261_130
 METHODS = ("nib:fast", "gae", "grad_cam", "random")
 METRICS = (
@@ -82,7 +84,8 @@ def audited(model, pairs, method, few):
     evidence = runner.evidence[str(spec)]
     for name, values in evidence.values.items():
         least, most = evidence.bounds.get(name, (None, None))
-        measured.append(CheckValues(name, method, "", values, least=least, most=most))
+        if name != "fixed_place":  # it is no mean over pairs
+            measured.append(CheckValues(name, method, "", values, least=least, most=most))
     if not few:
         measured += runner.other_side()
         measured += runner.wording(2)
@@ -92,7 +95,10 @@ def audited(model, pairs, method, few):
         scores.add(spec)
         counts = {side: np.full(len(pairs), 9) for side in ("image", "text")}
         measured += [*scores.faithfulness(spec, counts), *scores.special_tokens(spec)]
-    return [
+    grids = [image_map.scores.clip(0) for image_map in runner.unchanged[str(spec), "image"]]
+    shares = [(grid / grid.sum()).tolist() for grid in grids if grid.shape == grids[0].shape and grid.sum()]
+    places = {"name": "fixed_place", "bound": "fixed_place", "side": "", "grids": shares}
+    return [places] + [
         {
             "name": each.name,
             "bound": each.bound or each.name,
@@ -152,6 +158,8 @@ def ends(samples, rule, bounds, weights):
     means, deviations = samples.mean(1), samples.std(1, ddof=1)
     reach = stats.t.ppf(0.975, count - 1) * deviations / math.sqrt(count)
     low, high = means - reach, means + reach
+    if rule == "bootstrap-t":
+        return np.transpose([bootstrap_t(count, mean_of(sample), bounds)[1:] for sample in samples[:FEW]])
     if rule == "hits":
         hits = np.round((means - bounds[0]) / (bounds[1] - bounds[0]) * count)
         shares = [
@@ -166,6 +174,44 @@ def ends(samples, rule, bounds, weights):
         if math.isfinite(bounds[1]):
             high = np.quantile(of_values + bounds[1] * weights[:, -1], 0.975, axis=1)
     return low, high
+
+
+def mean_of(values):
+    """The mean of values for weights, and its error, as nibt.evaluation.audit.exchange computes it."""
+
+    def statistic(weights):
+        means = weights @ values / weights.sum(1)
+        errors = np.sqrt((weights * (values - means[:, None]) ** 2).sum(1)) / weights.sum(1)
+        return means, errors
+
+    return statistic
+
+
+def place_rows(source, method, one):
+    """The rows of the check of a fixed place: samples of maps in place of samples of values."""
+    grids = np.array(one["grids"])
+    total = grids.sum(0)
+    mirrored = sum(total[::down, ::across] for down in (1, -1) for across in (1, -1)) / 4
+    # of a population with so many copies of each map that pairs of equal maps count
+    truth = (total * total).sum() / (total * mirrored).sum()
+    for count in COUNTS:
+        draws = np.random.default_rng((zlib.crc32(f"{source} {method}".encode()), count))
+        samples = [
+            fixed_place(list(grids[draws.integers(len(grids), size=count)]), [""] * count)[1] for _ in range(FEW)
+        ]
+        lows, highs = (np.array([getattr(sample, end) for sample in samples]) for end in ("low", "high"))
+        yield {
+            "kind": "audit",
+            "value": "fixed_place",
+            "method": method,
+            "source": source,
+            "pairs": count,
+            "rule": "bootstrap-t (used)",
+            "coverage": round(float(((lows <= truth) & (truth <= highs)).mean()), 4),
+            "misses_passing": round(float((highs < truth).mean()), 4),
+            "width_to_student": "",
+            "false_passes": "",
+        }
 
 
 def drawn_weights(count):
@@ -190,6 +236,8 @@ def check_rules():
 def rule_of(kind, one, values):
     """The rule that nibt uses for a population, the bounds, and the thresholds of its check."""
     if kind == "audit":
+        if one["name"].startswith("exchange"):
+            return "bootstrap-t", (-1.0, 2.0), BOUNDS[one["name"]]
         bound = BOUNDS[one["bound"]]
         bounds = tuple(getattr(bound, end) if one[end] is None else one[end] for end in ("least", "most"))
         return bound.interval, bounds, bound
@@ -222,7 +270,7 @@ def rows(kind, source, method, one, values, truth, failing_at=None):
             passing_misses = (high < truth) if passes_below else (low > truth)
             passes = ""
             if failing_at is not None and count >= bound.least_pairs(*bounds):
-                means = samples.mean(1)
+                means = samples.mean(1)[: len(high)]
                 better = (means <= bound.passes) & (high < bound.fails)
                 if not passes_below:
                     better = (means >= bound.passes) & (low > bound.fails)
@@ -248,6 +296,9 @@ def report(options):
         data = json.loads(path.read_text())
         kind, source, method = data["name"].split("|")
         for one in data["populations"]:
+            if "grids" in one:
+                table += place_rows(source, method, one)
+                continue
             values = np.array([math.nan if value is None else value for value in one["values"]], float)
             values = values[~np.isnan(values)]
             if len(values) < 40 or not np.ptp(values):
@@ -280,6 +331,7 @@ def summarize(table):
         groups[row["kind"], row["value"].split(" ")[0], row["pairs"], row["rule"]].append(row)
     for (_, value, pairs, rule), of_group in sorted(groups.items()):
         coverage = [row["coverage"] for row in of_group]
+        widths = [row["width_to_student"] for row in of_group if row["width_to_student"] != ""]
         passes = [row["false_passes"] for row in of_group if row["false_passes"] != ""]
         cells = [
             value,
@@ -288,7 +340,7 @@ def summarize(table):
             rule,
             f"{min(coverage):.3f}, {np.mean(coverage):.3f}",
             f"{max(row['misses_passing'] for row in of_group):.3f}",
-            f"{np.mean([row['width_to_student'] for row in of_group]):.2f}",
+            f"{np.median(widths):.2f}" if widths else "",
             f"{max(passes):.3f}" if passes else "",
         ]
         print(f"| {' | '.join(cells)} |")

@@ -34,18 +34,6 @@ NOT_YET_RENAMED: set[str] = {
 """Files that still have names with vague words. A file that has no more is removed from here; none is added."""
 
 
-PUBLIC_VERBS = {
-    "engine/answers.py": {"explain_answer"},
-    "engine/explain.py": {"compare", "explain"},
-    "evaluation/audit/__init__.py": {"audit"},
-    "evaluation/measure.py": {"measure"},
-    "evaluation/roar/__init__.py": {"roar"},
-    "jobs/run.py": {"batch"},
-    "models/_loading.py": {"load_model"},
-}
-"""Functions for users, who name the arguments that they need."""
-
-
 COMPARED_BY_CLASS_NAME = {"models/_compiled.py"}
 """To import the class of compiled modules would import the compiler."""
 
@@ -207,25 +195,6 @@ def test_names_that_contain_a_vague_word_are_allowed() -> None:
     tree = ast.parse("foundation, awesome, nothing = asked(1), things.made, dict(given=1)")
     names = _identifiers(ast.walk(tree))
     assert not any(VAGUE & set(name.split("_")) for name in names)
-
-
-def _parameter_counts(tree: ast.AST, owner: str = "") -> Iterator[tuple[str, int]]:
-    """The functions of a file with the number of their named parameters; ``self`` is none."""
-    for node in ast.iter_child_nodes(tree):
-        match node:
-            case ast.FunctionDef(name=name, args=rest) | ast.AsyncFunctionDef(name=name, args=rest):
-                parameters = {argument.arg for argument in (*rest.posonlyargs, *rest.args, *rest.kwonlyargs)}
-                yield owner + name, len(parameters - {"self", "cls"})
-                yield from _parameter_counts(node, f"{owner}{name}.")
-            case ast.ClassDef(name=name):
-                yield from _parameter_counts(node, f"{owner}{name}.")
-            case _:
-                yield from _parameter_counts(node, owner)
-
-
-def test_functions_have_at_most_eight_parameters() -> None:
-    long = {(file, name) for file, tree in _sources().items() for name, count in _parameter_counts(tree) if count > 8}
-    assert long == {(file, name) for file, names in PUBLIC_VERBS.items() for name in names}
 
 
 def _compares_class_name(node: ast.AST) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from nibt.results.audit import Audit
 from tests.helpers import Run, noise_pairs
 
-MANY = 8
+MANY = 24
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_audit_against_a_copy_of_the_model_finds_no_difference(run: Run, folder:
     audit = Audit.load(file)
     assert {row.difference for row in audit.differences} == {0.0}
     assert audit.checks == audit.against_checks
-    assert f"{shlex.quote(str(clip_folder))} --count 8 --method ones --quick --against before" in " ".join(out.split())
+    assert f"{shlex.quote(str(clip_folder))} --count 24 --method ones --quick --against before" in " ".join(out.split())
 
 
 @pytest.mark.parametrize(

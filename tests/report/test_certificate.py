@@ -1,5 +1,6 @@
 """The certificate of an audit: plain words, and a command that repeats it."""
 
+import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import nibt
-from nibt.report.certificate import certificate
+from nibt.evaluation.audit.checks import BOUNDS
+from nibt.report.certificate import CHECKS, certificate
 from nibt.results.audit import Audit
 from tests import tiny
 from tests.helpers import Run, noise_pairs
@@ -21,20 +23,47 @@ def audited(run: Run, *arguments: object) -> Audit:
 
 @pytest.mark.slow
 def test_certificate_says_what_passed_and_what_did_not() -> None:
-    audit = nibt.audit(tiny.model("clip"), noise_pairs(8), ["ones", "random"], quick=True)
+    audit = nibt.audit(tiny.model("clip"), noise_pairs(40), ["ones", "random"], quick=True)
     actual = certificate(audit)
     assert f"{len(audit.checks)} checks of ones, random" in actual.checked
     assert actual.command == "", "the pairs were given in Python"
+    first, *_ = actual.sections
+    assert first == "What was not checked"
+    missing = actual.sections[first]
+    assert any(text.startswith("inside: Without masks or boxes") for text in missing)
     doubt = actual.sections["What not to trust"]
     assert any(text.startswith("ones: Another caption gives much the same map") for text in doubt)
-    assert all("(fail: " in text for text in doubt)
-    passing = tuple(replace(check, value=check.passes, low=check.passes, high=check.passes) for check in audit.checks)
+
+    passing = tuple(
+        replace(check, value=check.passes, low=check.passes, high=check.passes, count=99) for check in audit.checks
+    )
     assert {check.verdict for check in passing} == {"pass"}
-    assert list(certificate(replace(audit, checks=passing)).sections) == ["What to trust"]
+    assert list(certificate(replace(audit, checks=passing)).sections) == [first, "What held"]
+    few = tuple(replace(check, count=5, least_pairs=24) for check in audit.checks)
+    assert list(certificate(replace(audit, checks=few)).sections) == [first, "Too few pairs for a verdict"]
     doubtful = tuple(replace(check, low=-1e9, high=1e9) for check in passing)
     assert {check.verdict for check in doubtful} == {"warn"}
     unproven = certificate(replace(audit, checks=doubtful)).sections["What the checks do not show"]
-    assert all("Not shown: " in text and "(warn: " in text for text in unproven)
+    assert all("Not shown: " in text for text in unproven)
+
+
+@pytest.mark.slow
+def test_each_sentence_of_a_certificate_names_its_check_and_the_pairs() -> None:
+    audit = nibt.audit(tiny.model("clip"), noise_pairs(40), "gae", quick=True)
+    sections = certificate(audit).sections
+    names = {check.name for check in audit.checks}
+    for heading, sentences in sections.items():
+        for sentence in sentences:
+            assert any(f"{name}:" in sentence for name in CHECKS), sentence
+            if heading != "What was not checked":
+                assert re.search(r"\d pairs|1000 nouns", sentence), sentence
+    named = {name for name in CHECKS for text in sections["What was not checked"] if text.startswith(f"{name}:")}
+    assert named == set(CHECKS) - names
+
+
+def test_every_check_has_its_texts() -> None:
+    metrics = {"deletion", "insertion", "pointing_game", "average_precision", "word_auc"}
+    assert set(CHECKS) == (set(BOUNDS) - {"faithful", "located", "top_region"}) | metrics
 
 
 @pytest.mark.slow
@@ -56,7 +85,7 @@ def test_card_is_a_section_in_markdown(run: Run, tmp_path: Path) -> None:
     options = ("scenes", "-m", "scenes", "--method", "ones", "--count", "8", "--quick")
     code, out, err = run("audit", *options, "-o", "audit.card.md", "-o", "audit.html")
     assert code == 0, err
-    assert "What not to trust" in out
+    assert "Too few pairs for a verdict" in out
     text = Path("audit.card.md").read_text()
     assert text.startswith("## Explanations of this model")
     assert "nibt audit scenes -m scenes --count 8 --method ones --quick" in text

@@ -32,7 +32,8 @@ def test_check_verdict_depends_on_thresholds_and_interval(
     ("value", "count", "least_pairs", "unclear", "verdict"),
     [
         pytest.param(0.9, 23, 24, "", "no verdict", id="fewer than 24 pairs"),
-        pytest.param(0.1, 30, 34, "", "no verdict", id="too few to pass"),
+        pytest.param(0.5, 30, 34, "", "no verdict", id="too few to pass"),
+        pytest.param(0.1, 30, 34, "", "pass", id="few, but its interval is far from the failing threshold"),
         pytest.param(0.9, 30, 34, "", "fail", id="too few to pass, but it fails"),
         pytest.param(0.1, 34, 34, "", "pass", id="enough to pass"),
         pytest.param(0.9, 34, 34, "an object there", "cannot tell", id="another cause"),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nibt.data.pair import Pair
     from nibt.datasets.base import Dataset
 
-COUNT, QUICK_COUNT = 48, 24
+COUNT, QUICK_COUNT = 48, 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class DataOptions(OptionGroup, panel="Data"):
         ),
     ] = "scenes"
     count: Annotated[
-        Count | None, Option(help="The number of pairs. Default: 48 for audit, 24 with --quick, 400 for roar.")
+        Count | None, Option(help="The number of pairs. Default: 48 for audit, 32 with --quick, 400 for roar.")
     ] = None
     seed: Annotated[Seed, Option(help="The seed of all random draws, and of the choice of pairs.")] = 0
     data_option: Annotated[

@@ -38,7 +38,8 @@ class Check(Serializable):
         passes: The threshold from which a value passes.
         fails: The threshold from which a value fails.
         about: A description of the check.
-        least_pairs: The least number of pairs with which the check can pass; 1 for a check that is not of pairs.
+        least_pairs: The least number of pairs with which a value at the passing threshold can pass; 1 for a check that
+            is not of pairs.
         unclear: Why a value at or beyond the failing threshold may have another cause than the model, which these data
             do not rule out; empty if they do.
     """
@@ -63,10 +64,10 @@ class Check(Serializable):
     def verdict(self) -> Verdict:
         """The verdict.
 
-        ``no verdict``: There are fewer than 24 pairs, or too few for a value that does not fail to pass.
         ``fail``: The value is at or beyond the failing threshold. ``cannot tell``: So it is, but it may have another
         cause (``unclear``). ``pass``: The value is at the passing threshold or better, and its interval does not reach
-        the failing threshold. ``warn``: All other values.
+        the failing threshold. ``no verdict``: There are fewer than 24 pairs, or too few for a value at the passing
+        threshold to pass. ``warn``: All other values.
         """
         if self.count < min(self.least_pairs, FEWEST_PAIRS):
             return "no verdict"
@@ -74,10 +75,10 @@ class Check(Serializable):
         if self.reaches_failing:
             return "cannot tell" if self.unclear else "fail"
 
-        if self.count < self.least_pairs:
-            return "no verdict"
+        if self._is_passing:
+            return "pass"
 
-        return "pass" if self._is_passing else "warn"
+        return "no verdict" if self.count < self.least_pairs else "warn"
 
     @property
     def reaches_failing(self) -> bool:

@@ -40,7 +40,7 @@ def test_equal_values_pass_from_the_least_number_of_pairs_on(name: str) -> None:
         assert abs(end - bound.fails) < 0.02 or (end > bound.fails) == (bound.better == "lower")
 
 
-def test_equal_values_have_an_interval_of_some_width() -> None:
+def test_equal_values_have_an_interval_with_a_width() -> None:
     for name, bound in BOUNDS.items():
         value = (bound.passes + bound.fails) / 2
         equal = check(name, [value] * 30)
@@ -53,7 +53,7 @@ def test_equal_values_have_an_interval_of_some_width() -> None:
 
 def test_intervals_end_where_values_cannot_be() -> None:
     """Student's interval of a few similarities near 1 reaches beyond 1."""
-    similar = check("wording", [1.0, 1.0, 0.9, 1.0])
+    similar = check("mismatch_text", [1.0, 1.0, 0.9, 1.0])
     assert similar is not None
     assert similar.high == 1.0
 

@@ -88,7 +88,9 @@ def test_report_numbers_equal_those_by_hand(tmp_path: Path) -> None:
     assert image.gain_relative_to_m2ib[0] == pytest.approx(((3 - 1.5) / 3 + (50 - 25) / 25) / 2)
     assert image.gain[1] <= image.gain[0] <= image.gain[2]
     increase = lines["confidence_increase", "rise"]
-    assert (increase.low, increase.high) == pytest.approx((0.0, 100 * 0.48989), abs=1e-3), "Wilson's of 0 of 4, in %"
+    assert (increase.low, increase.high) == pytest.approx((0.0, 100 * (1 - 0.025 ** (1 / 4)))), (
+        "the exact one of 0 of 4, in %"
+    )
     assert by_recipe["nib", "speed"].gain == pytest.approx((0.75, 0.75, 0.75))
     assert by_recipe["nib", "speed"].gain_relative_to_m2ib[0] == pytest.approx(3)
     values = summary.values[*summary.groups[0], "image", "confidence_drop"]

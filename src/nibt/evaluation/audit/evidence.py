@@ -13,7 +13,7 @@ from nibt.data.ground_truth import GroundTruth, PixelMask, ground_truth, visible
 from nibt.data.pair import Pair
 from nibt.data.typography import text_mask
 from nibt.evaluation.audit.checks import BOUNDS, LEAST_PAIRS, CheckValues, known_count
-from nibt.evaluation.audit.exchange import exchange_of_places, exchange_of_words
+from nibt.evaluation.audit.exchange import exchange_beside_objects, exchange_of_words
 from nibt.evaluation.maps import Map
 from nibt.evaluation.statistics import NOTHING, Interval, bootstrap_t
 from nibt.models.base import Model
@@ -91,10 +91,10 @@ class Evidence:
         }
         means = {"fixed_place": place}
         if donors is not None:
-            of_places = exchange_of_places(model, pairs, donors, images, truths)
-            of_words = exchange_of_words(model, pairs, donors)
-            values |= {"exchange": of_places.values, "exchange_words": of_words.values}
-            means |= {"exchange": of_places.mean, "exchange_words": of_words.mean}
+            beside_objects = exchange_beside_objects(model, pairs, donors, images, truths)
+            of_words = exchange_of_words(model, pairs)
+            values |= {"exchange": beside_objects.values, "exchange_words": of_words.values}
+            means |= {"exchange": beside_objects.mean, "exchange_words": of_words.mean}
 
         largest = max((float(area.mean()) for area in areas if area is not None and area.mean() < 1), default=0.0)
         rings = [float(_ring(grid).mean()) for grid in grids if not _ring(grid).all()]
@@ -147,7 +147,8 @@ class Evidence:
             return "the exchange that would tell was not measured"
         if exchange.reaches_failing and exchange.count >= FEWEST_PAIRS:
             return ""
-        return f"exchanging what is there changes the similarity little ({exchange.value:.2f} of a whole exchange)"
+        what = "what is beside the objects" if check.side == "image" else "the words that name no object"
+        return f"exchanging {what} lowers the similarity little ({exchange.value:.2f} of what both exchanges lower it)"
 
     def worst(self, name: str) -> list[int]:
         """Return the positions of all pairs, from the worst value of a check on; unknown ones last."""

@@ -1,10 +1,9 @@
-"""Whether a model uses what its maps mark beside the named objects: it is exchanged for that of another pair.
+"""How much what is beside the named objects decides, by exchanging it for that of another pair.
 
-A map shows where the score comes from by the arithmetic of a method. An exchange asks the model itself: the cells
-beside the objects that have most of the positive score there get the pixels of another image, and, for comparison, as
-many other cells beside the objects do. In a caption, all words that name no object are exchanged for those of another
-caption. What the similarity loses is stated as a share of what it loses if the whole image, or the whole caption, is
-exchanged.
+A map shows where the score comes from by the arithmetic of a method. An exchange asks the model itself: once all that
+is beside the named objects gets the pixels of another image, and once the objects do. What the similarity loses by the
+first is stated as a share of what it loses by both. In a caption, the words that name no object are exchanged for
+those of another caption, and the names for its names.
 """
 
 import math
@@ -22,20 +21,20 @@ from nibt.data.objects import Object
 from nibt.data.pair import Pair
 from nibt.engine.encode import encode
 from nibt.evaluation.maps import Map
-from nibt.evaluation.statistics import NOTHING, Interval, jackknife
+from nibt.evaluation.statistics import NOTHING, Interval, bootstrap_t
 from nibt.models.base import Model
 
-_MARKED = 0.6  # the share of the positive score beside the objects that the exchanged cells have
-_BESIDE = 0.05  # a cell is beside the objects if they cover at most this share of it
+_REACH = (-1.0, 2.0)  # of a share: an exchange may also raise the similarity
+_COVERED = 0.05  # a cell is on the objects if they cover more than this share of it
 
 
 @dataclass(frozen=True, eq=False)
 class Exchange:
-    """The similarity that is lost by an exchange, relative to that lost by the exchange of the whole input.
+    """The share of the similarity that is decided by what is beside the named objects.
 
     Attributes:
-        values: The share of each pair, relative to the mean loss of all pairs, so that its mean is ``mean``; NaN for a
-            pair without an exchange.
+        values: What each pair loses by the exchange of what is beside the objects, relative to the mean of what pairs
+            lose by both exchanges, so that the mean is ``mean``; NaN for a pair without an exchange.
         mean: The share of all pairs, with its interval.
     """
 
@@ -43,89 +42,75 @@ class Exchange:
     mean: Interval
 
 
-def exchange_of_places(
+def exchange_beside_objects(
     model: Model, pairs: Sequence[Pair], donors: Sequence[int], images: Sequence[Map], truths: Sequence[GroundTruth]
 ) -> Exchange:
-    """Exchange the marked cells beside the objects for the same cells of the images of other pairs.
+    """Exchange what is beside the objects, and the objects, for the same places of the images of other pairs.
 
     Args:
         model: The model.
         pairs: The pairs.
-        donors: For each pair, the position of the pair whose image replaces its cells.
-        images: The map of each image.
+        donors: For each pair, the position of the pair whose image replaces places.
+        images: The map of each image; its cells are exchanged as a whole.
         truths: What is known of each pair; a pair without a mask has no exchange.
     """
-    items, marked_images, other_images = [], [], []
-    draws = np.random.default_rng(0)
+    items: list[int] = []
+    without_rest: list[ImageInput] = []
+    without_objects: list[ImageInput] = []
     for item, (pair, image_map, truth) in enumerate(zip(pairs, images, truths, strict=True)):
-        marked, others = _cells_beside(image_map, truth, draws)
-        if not len(marked) or not len(others):
+        if truth.mask is None:
+            continue
+        is_object = F.adaptive_avg_pool2d(truth.mask[None].double(), image_map.scores.shape)[0].numpy() > _COVERED
+        if is_object.all() or not is_object.any():
             continue
         items.append(item)
         donor = pairs[donors[item]].image
-        marked_images.append(_with_cells(pair.image, donor, image_map, marked))
-        other_images.append(_with_cells(pair.image, donor, image_map, others))
+        without_rest.append(_with_cells(pair.image, donor, image_map, ~is_object))
+        without_objects.append(_with_cells(pair.image, donor, image_map, is_object))
 
-    whole = [pairs[donors[item]].image for item in items]
     captions = [pairs[item].caption for item in items]
-    with_marked, with_others, with_all, plain = (
-        _similarities(model, changed, captions)
-        for changed in (marked_images, other_images, whole, [pairs[item].image for item in items])
-    )
-    return _share(len(pairs), items, with_others - with_marked, plain - with_all)
+    plain = _similarities(model, [pairs[item].image for item in items], captions)
+    lost_by_rest = plain - _similarities(model, without_rest, captions)
+    lost_by_objects = plain - _similarities(model, without_objects, captions)
+    return _share(len(pairs), items, lost_by_rest, lost_by_objects)
 
 
-def exchange_of_words(model: Model, pairs: Sequence[Pair], donors: Sequence[int]) -> Exchange:
-    """Exchange the words that name no object for those of the captions of other pairs.
+def exchange_of_words(model: Model, pairs: Sequence[Pair]) -> Exchange:
+    """Exchange the words that name no object, and the names of the objects, for those of the captions of other pairs.
 
-    Args:
-        model: The model.
-        pairs: The pairs; a pair without spans of objects has no exchange.
-        donors: For each pair, the position of the pair whose words it gets.
+    The other pair is the next one whose words and whose names are others; a pair without one has no exchange, and
+    neither has one without spans of objects.
     """
-    items, changed = [], []
+    items: list[int] = []
+    without_rest: list[str] = []
+    without_names: list[str] = []
     for item, pair in enumerate(pairs):
-        donor = pairs[donors[item]]
-        caption = _with_names(donor, _names(pair)) if _names(pair) and _names(donor) else pair.caption
-        if caption != pair.caption:
-            items.append(item)
-            changed.append(caption)
+        for donor in [*pairs[item + 1 :], *pairs[:item]]:
+            if not _names(pair) or not _names(donor):
+                continue
+            other_words = _with_names(donor, _names(pair))
+            other_names = _with_names(pair, _names(donor))
+            if pair.caption not in (other_words, other_names):
+                items.append(item)
+                without_rest.append(other_words)
+                without_names.append(other_names)
+                break
 
     images = [pairs[item].image for item in items]
     plain = _similarities(model, images, [pairs[item].caption for item in items])
-    with_words = _similarities(model, images, changed)
-    with_all = _similarities(model, images, [pairs[donors[item]].caption for item in items])
-    return _share(len(pairs), items, plain - with_words, plain - with_all)
+    lost_by_rest = plain - _similarities(model, images, without_rest)
+    lost_by_names = plain - _similarities(model, images, without_names)
+    return _share(len(pairs), items, lost_by_rest, lost_by_names)
 
 
-def _cells_beside(image_map: Map, truth: GroundTruth, draws: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return the marked cells beside the objects, by their positions, and as many others; both may be empty."""
-    none = np.empty(0, int)
-    if truth.mask is None:
-        return none, none
-
-    scores = image_map.scores
-    covered = F.adaptive_avg_pool2d(truth.mask[None].double(), scores.shape)[0].numpy()
-    beside = np.flatnonzero(covered <= _BESIDE)
-    positive = scores.ravel()[beside].clip(0)
-    if not positive.sum():
-        return none, none
-
-    order = np.argsort(-positive, kind="stable")
-    shares = positive[order].cumsum() / positive.sum()
-    count = 1 + int(np.searchsorted(shares, _MARKED))
-    others = draws.permutation(beside[order[count:]])
-    return beside[order[:count]], others[:count]
-
-
-def _with_cells(image: ImageInput, donor: ImageInput, image_map: Map, cells: np.ndarray) -> ImageInput:
+def _with_cells(image: ImageInput, donor: ImageInput, image_map: Map, is_exchanged: np.ndarray) -> ImageInput:
     """Return an image that has cells of another one, which is resized to its size."""
     region = image_map.region
     assert region is not None, "maps of images have a region"
     pixels = np.array(image.pil_image)
     of_donor = np.array(donor.pil_image.resize(image.size, Image.Resampling.BICUBIC))
-    for row, column in zip(*np.unravel_index(cells, image_map.scores.shape), strict=True):
-        place = _place(region, image_map.scores.shape, int(row), int(column))
+    for row, column in np.argwhere(is_exchanged).tolist():
+        place = _place(region, image_map.scores.shape, row, column)
         pixels[place] = of_donor[place]
     return ImageInput(Image.fromarray(pixels), f"{image.source}, changed")
 
@@ -168,15 +153,19 @@ def _similarities(model: Model, images: Sequence[ImageInput], captions: Sequence
     return similarity.double().cpu().numpy()
 
 
-def _share(count: int, items: Sequence[int], losses: np.ndarray, of_whole: np.ndarray) -> Exchange:
-    """Return the sum of the losses relative to the sum of those of the exchange of the whole input."""
+def _share(count: int, items: Sequence[int], by_rest: np.ndarray, by_objects: np.ndarray) -> Exchange:
+    """Return the loss by the exchange of the rest, relative to that by both exchanges."""
     values = np.full(count, math.nan)
-    if len(items) < 2 or of_whole.mean() <= 0:  # a model that prefers other pairs has nothing to share
+    by_both = by_rest + by_objects
+    if len(items) < 2 or by_both.mean() <= 0:  # a model that prefers other pairs has nothing to share
         return Exchange(values, NOTHING)
 
-    def ratio(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        sums = weights @ rows
-        return sums[:, 0] / sums[:, 1]
+    def share(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the share of samples of pairs, and its error by the infinitesimal jackknife."""
+        rest, both = weights @ by_rest, weights @ by_both
+        shares = rest / both
+        slopes = (by_rest - shares[:, None] * by_both) / both[:, None]
+        return shares, np.sqrt((weights * slopes**2).sum(1))
 
-    values[list(items)] = losses / of_whole.mean()
-    return Exchange(values, jackknife(np.stack([losses, of_whole], axis=1), ratio))
+    values[list(items)] = by_rest / by_both.mean()
+    return Exchange(values, bootstrap_t(len(items), share, _REACH))
