@@ -65,7 +65,10 @@ VERBS: dict[str, Callable[[Model, Path], Any]] = {
     "names of heads": lambda model, _: nibt.name_heads(model, IMAGES, CAPTIONS, 2),
     "ablation of heads": lambda model, _: nibt.ablate_heads(model, IMAGES, CAPTIONS[0], heads=[(1, 0)]),
     "attentions": lambda model, _: [model.attentions(item) for item in (IMAGES[0], CAPTIONS[0])],
-    **{f"table of {method}": table(method) for method in ("occlusion", "banzhaf", "fixlip", "rise", "gae", "grad_cam")},
+    **{
+        f"table of {method}": table(method)
+        for method in ("nib", "occlusion", "banzhaf", "fixlip", "rise", "gae", "grad_cam")
+    },
     "embeddings": lambda model, _: nibt.explain_embeddings(
         model, IMAGES[0], torch.linspace(-1, 1, 24, dtype=torch.float32).view(2, 12), steps=2
     ),
@@ -80,7 +83,6 @@ VERBS: dict[str, Callable[[Model, Path], Any]] = {
         repeats=1,
     ),
 }
-"""Those of tables by NIB, whose derivatives in forward mode run inside ``torch.func``, are not checked."""
 
 
 @pytest.mark.parametrize("device", few(DEVICES, ["cuda"]))

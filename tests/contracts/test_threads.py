@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
+import nibt
 from nibt.data.images import ImageInput
 from tests import tiny
 from tests.processes import PROCESSES, scores, sent
@@ -71,6 +73,43 @@ def test_explain_in_threads_gives_the_same_bits(kind: str) -> None:
         ]
         for actual, expected in zip(at_once(works), wanted, strict=True):
             assert same(actual, expected)
+
+
+def table(model: Any) -> torch.Tensor:
+    """Return a table of regions by NIB, which differentiates embeddings along directions."""
+    return nibt.regions(model, tiny.image(), tiny.CAPTIONS[0], steps=2, views=1).scores
+
+
+@pytest.mark.parametrize("kind", few(["clip", "siglip", "bert", "coca"], ["clip"]))
+def test_regions_in_threads_give_the_same_bits(kind: str) -> None:
+    model = tiny.fresh(kind)
+    wanted = at_once([lambda: table(model)])[0]
+    for actual in at_once([lambda: table(model)] * 8):
+        assert torch.equal(actual, wanted)
+
+
+def test_regions_beside_derivatives_of_the_user() -> None:
+    """Levels of the forward mode of PyTorch belong to the process, and there is only one at a time."""
+    model, inside, done = tiny.fresh("clip"), threading.Event(), threading.Event()
+    wanted = at_once([lambda: table(model)])[0]
+
+    def differentiate() -> torch.Tensor:
+        with forward_ad.dual_level():
+            number = forward_ad.make_dual(torch.ones(3), torch.ones(3))
+            inside.set()
+            done.wait(60)
+            return forward_ad.unpack_dual(number.square()).tangent
+
+    def explain() -> torch.Tensor:
+        inside.wait(60)
+        try:
+            return table(model)
+        finally:
+            done.set()
+
+    derivative, actual = at_once([differentiate, explain])
+    assert torch.equal(derivative, torch.full((3,), 2.0))
+    assert torch.equal(actual, wanted)
 
 
 @pytest.mark.parametrize("kind", few(["clip", "siglip", "bert"], ["bert"]))

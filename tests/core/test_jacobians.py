@@ -20,7 +20,7 @@ KINDS = sorted(tiny.KINDS)
 
 @pytest.mark.parametrize("modality", ["image", "text"])
 @pytest.mark.parametrize("kind", few(KINDS, ["clip", "mt5"]))
-def test_forward_and_backward_mode_agree_on_every_family(kind: str, modality: str) -> None:
+def test_derivatives_along_directions_agree_with_gradients_on_every_family(kind: str, modality: str) -> None:
     cut, start = cut_of(tiny.model(kind), modality)
     path = nodes("gauss", 2)
     chosen = slice(0, None, max(1, cut.hidden.shape[1] // 8))  # all rows of a large feature map would take long
@@ -58,7 +58,7 @@ def test_integrals_are_independent_of_the_batch_size(monkeypatch: pytest.MonkeyP
 
 
 def test_rows_agree_in_both_modes() -> None:
-    """More parts than half the size of the embedding use the backward mode, fewer the forward mode."""
+    """More parts than numbers of the embedding take a gradient for each number, fewer a derivative for each part."""
     cut, start = cut_of(tiny.model("clip"), "image")
     path, count = nodes("gauss", 3), cut.hidden.shape[1]
     dim = cut.rest(cut.hidden[None]).shape[-1]

@@ -141,7 +141,7 @@ def test_methods_compute_in_float32_in_mixed_precision(kind: str, precision: str
 @both_dtypes
 @pytest.mark.parametrize("kind", few(["clip", "own vit"], ["clip"]))
 def test_tables_compute_in_float32(kind: str, dtype: torch.dtype) -> None:
-    """Tables take derivatives in forward mode, of many directions at once."""
+    """Tables take second derivatives, along many directions at once."""
     actual, expected = (nibt.regions(model, tiny.image(), tiny.CAPTIONS[0], steps=2) for model in pure(kind, dtype))
     assert_close(actual.table, expected.table, 1e-4)
 

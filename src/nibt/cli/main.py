@@ -8,7 +8,6 @@ one line, without a traceback.
 
 import os
 import sys
-import warnings
 from itertools import takewhile
 from typing import Annotated, Any
 
@@ -123,5 +122,3 @@ def _quiet_libraries() -> None:
     imported = sys.modules.get("transformers.utils.logging")  # it has already read the environment
     if imported is not None:
         imported.disable_progress_bar()
-    # torch's own, when its forward mode is used for the first time
-    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")

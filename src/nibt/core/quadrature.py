@@ -23,9 +23,10 @@ is the vector P[t] = integral of J(z(l)) (h - r)_t over l. The P[t] of all rows 
 NIB's score of the row for a caption (or an image) with the unit embedding v. In place of e there may be any function of
 the state: what ``rest`` of a cut computes is differentiated.
 
-There are two ways to compute the integrand at a node. Forward mode (``jvp_at``) takes a forward pass for each node, and
-about one more for each direction and node. Backward mode (``vjp_at``) takes a forward pass for each node, and a
-backward pass for each vector v and node.
+There are two ways to compute the integrand at a node. For directions (``jvp_at``), each node takes a forward and a
+backward pass, and about one more forward pass for each direction. For vectors v (``vjp_at``), each node takes a forward
+pass, and a backward pass for each v. Neither uses the forward mode of PyTorch, whose levels belong to the process: it
+fails, or loses derivatives, if another thread uses it, too.
 """
 
 import math
@@ -204,28 +205,38 @@ def normalized(cut: Cut) -> Cut:
 
 
 def jvp_at(cut: Cut, start: Hidden, positions: Positions, directions: Directions) -> VectorsAt:
-    """Compute J(z) d at positions of the path for each direction d, in forward mode.
+    """Compute J(z) d at positions of the path for each direction d, by differentiating twice in backward mode.
 
-    The forward pass of the states is shared by all directions, if torch supports that. Attention is computed without
-    fused kernels, which have no forward mode.
+    The gradient J(z)^T u is linear in u, and its derivative with respect to u along d is J(z) d. The forward pass and
+    the gradient are shared by all directions. Attention is computed without fused kernels, which cannot be
+    differentiated twice.
     """
-    most = max(1, BUDGET // 2 // cut.hidden.numel())  # more is slower on a processor
-    count, step, parts = len(positions), max(1, most // len(directions)), []
-    chunk = min(most, AT_ONCE) if cut.hidden.device.type == "cpu" else most
-    chunk = math.ceil(len(directions) / math.ceil(len(directions) / chunk))  # equal parts: a rest costs as much
-    for batch in (slice(first, min(first + step, count)) for first in range(0, count, step)):
-        states = _on_path(cut, start, positions[batch])
+    most = BUDGET // 2 // cut.hidden[0].numel()  # a graph of the gradient takes about twice the memory
+    result = []
 
-        def derivative(direction: Hidden, states: States = states) -> Float[Tensor, "node batch dim"]:
-            return torch.func.jvp(cut.rest, (states,), (direction.expand_as(states),))[1]
+    for chunk in chunks(len(positions), cut.hidden, at_once=min(AT_ONCE, max(1, most))):
+        states = _on_path(cut, start, positions[chunk]).requires_grad_()
+        with torch.enable_grad(), AttentionRecorder(keep=False):
+            embedded = cut.rest(states)
+            vector = torch.zeros_like(embedded, requires_grad=True)
+            (gradient,) = torch.autograd.grad(embedded, states, vector, create_graph=True)
 
-        with torch.no_grad(), AttentionRecorder(keep=False):
-            parts.append(
-                torch.func.vmap(derivative, chunk_size=chunk)(directions)
-                if cut.mapped
-                else torch.stack([derivative(direction) for direction in directions])
-            )
-    return torch.cat(parts, 1).transpose(0, 1)
+        def derivative(
+            direction: Tensor, batched: bool, gradient: States = gradient, vector: Tensor = vector
+        ) -> Float[Tensor, "*direction node batch dim"]:
+            return torch.autograd.grad(gradient, vector, direction, retain_graph=True, is_grads_batched=batched)[0]
+
+        along = directions[:, None].expand(-1, *gradient.shape)
+        together = max(1, most // (len(states) * len(cut.hidden)))
+        if cut.hidden.device.type == "cpu":
+            together = min(together, AT_ONCE)  # more is slower on a processor
+        if cut.mapped:
+            derivatives = torch.cat([derivative(some, True) for some in along.split(together)])
+        else:
+            derivatives = torch.stack([derivative(direction, False) for direction in along])
+        result.append(derivatives.transpose(0, 1))
+
+    return torch.cat(result)
 
 
 def vjp_at(
@@ -259,7 +270,7 @@ def _on_path(cut: Cut, start: Hidden, positions: Positions) -> States:
 def part_vectors_at(
     cut: Cut, start: Hidden, positions: Positions, masks: Float[Tensor, "part token"], dim: int
 ) -> VectorsAt:
-    """Compute the integrand of the sum of P[t] over the rows of each part, in the mode that takes fewer passes."""
+    """Compute the integrand of the sum of P[t] over the rows of each part, in the way that takes fewer passes."""
     difference = cut.hidden - start
     if len(masks) <= dim:  # a forward pass for each part, or a backward pass for each number of the embedding
         return jvp_at(cut, start, positions, masks.to(difference)[:, None, :, None] * difference)
