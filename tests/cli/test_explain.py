@@ -501,7 +501,7 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
         "--draw sets style twice",
     ),
     "an open quote": (["photo.png", "a cat", "--method", "nib baseline='mean:a b"], 2, "must close its quotes"),
-    "control characters alone": (["photo.png", "\x07\x1b"], 1, "has only control characters and blanks"),
+    "control characters alone": (["photo.png", "\x07\x1b"], 1, "has only invisible characters"),
 }
 
 

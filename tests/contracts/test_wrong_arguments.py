@@ -52,7 +52,7 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: explain(variant=[]), "unknown variant []"),
     (
         lambda: explain(target="ensemble", templates=3),
-        "a template must contain {} exactly once, for the caption (got 3)",
+        "a template must be a text that contains {} once, for the caption, and no other brace (got 3)",
     ),
     (lambda: explain(layer="auto", sample=3), "sample takes a list of pairs of an image and a caption (got int)"),
     (

@@ -244,6 +244,7 @@ def test_explain_notes_a_caption_that_names_an_image(tmp_path: Path, monkeypatch
         warning for warning in nibt.explain(model, tiny.IMAGES[3], "cat.png").warnings if "used as a caption" in warning
     ]
     assert "nibt.compare" in note
+    assert any("used as a caption" in warning for warning in nibt.explain(model, tiny.IMAGES[3], "sample:cat").warnings)
     for second in ("dog.png", nibt.Caption("cat.png"), "cat"):
         assert not any(
             "used as a caption" in warning for warning in nibt.explain(model, tiny.IMAGES[3], second).warnings

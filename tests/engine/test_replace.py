@@ -144,6 +144,14 @@ def test_each_word_has_as_many_of_both_ends(most: int) -> None:
     assert [row.caption for row in of_noun] == [row.caption for row in (*every[:most], *every[-most:])]
 
 
+def test_replacements_may_be_captions() -> None:
+    texts = nibt.replace_words("scenes", "sample:scene", "a cat", ["dog", "owl"])
+    for candidates in ([nibt.Caption("dog"), "owl"], {"cat": [nibt.Caption("dog"), nibt.Caption("owl")]}):
+        assert nibt.replace_words("scenes", "sample:scene", nibt.Caption("a cat"), candidates) == texts
+    (one, *_) = nibt.replace_words("scenes", "sample:scene", "a cat", nibt.Caption("dog"))
+    assert one.caption == "a dog"
+
+
 @pytest.mark.parametrize(
     ("caption", "candidates", "text"),
     [

@@ -1,5 +1,6 @@
 """Prompts of several turns: by the chat template and the forward of the model, and what is refused."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -7,9 +8,10 @@ import torch
 
 import nibt
 from nibt.errors import BadInput, Unsupported
+from nibt.models._load_generator import load_generator
 from tests import tiny
 from tests.suites import few
-from tests.tiny_vision_language import generator
+from tests.tiny_vision_language import built, generator
 
 FIRST, SECOND = tiny.image(64, 64, seed=0), tiny.image(64, 64, seed=1)
 ANSWER = "two red cars"
@@ -115,6 +117,8 @@ def test_several_images_have_their_places(kind: str) -> None:
             "give the images or frames themselves in image",
         ),
         ([{"role": "user", "content": [{"type": "image"}, {"type": "image"}]}], "each of 1 images .got 2"),
+        ([{"role": "user", "content": "a", "name": "Ann"}], r"a role and a content only \(got also name\)"),
+        ([{"role": "user", "content": "\u200b"}], "a text of message 0 must not be empty"),
         ([{"role": "user", "content": "a <image> of"}], "must not contain '<image>'"),
     ],
 )
@@ -135,3 +139,50 @@ def test_a_text_that_the_chat_template_leaves_out_is_an_error() -> None:
     messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "what is left of the house ?"}]
     with pytest.raises(Unsupported, match="the model's chat template leaves out 'be brief'"):
         nibt.explain_answer("scenes_generator", "sample:scene", messages, "hamburger")
+
+
+def with_template(template: str) -> Any:
+    """Return a generator whose processor has another chat template."""
+    plain = built("llava")
+    processor = copy.copy(plain.processor)
+    processor.chat_template = template
+    return load_generator(plain.module, processor=processor)
+
+
+USERS_ONLY = (
+    "{% for message in messages if message.role != 'system' %}{{ message.role }}: {% for part in message.content %}"
+    "{{ '<image>' if part.type == 'image' else part.text }}{% endfor %}{{ '\\n' }}{% endfor %}assistant:"
+)
+
+
+@pytest.mark.parametrize("lost", ["user", "s", "a cat", "image"])
+def test_a_lost_text_that_stands_elsewhere_in_the_prompt_is_an_error(lost: str) -> None:
+    prompt = [{"role": "system", "content": lost}, {"role": "user", "content": "a cat"}]
+    with pytest.raises(Unsupported, match=f"the model's chat template leaves out '{lost}'"):
+        nibt.explain_answer(with_template(USERS_ONLY), FIRST, prompt, ANSWER)
+
+
+def test_a_template_that_loses_the_prompt_is_named() -> None:
+    template = "user: {% for part in messages[0].content if part.type == 'image' %}<image>{% endfor %} assistant:"
+    with pytest.raises(Unsupported, match="the model's chat template leaves out"):
+        nibt.explain_answer(with_template(template), FIRST, "user", ANSWER)
+
+
+@pytest.mark.parametrize("text", ["user", "s", "assistant"])
+def test_words_of_messages_have_the_rows_of_the_messages(text: str) -> None:
+    """A text that is also in the template after it."""
+    model = with_template(USERS_ONLY)
+    prompt, starts = model.answers.conversation(
+        [
+            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "a cat"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "yes"}]},
+            {"role": "user", "content": [{"type": "text", "text": text}]},
+        ]
+    )
+    assert [prompt[start:].split("\n")[0] for start in starts] == ["a cat", "yes", text]
+    assert prompt[starts[-1] - 6 :] == f"user: {text}\nassistant:"
+
+
+def test_messages_that_the_template_rejects_are_an_error_in_words() -> None:
+    with pytest.raises(BadInput, match="the model's chat template rejects the messages: roles must alternate"):
+        with_template("{{ raise_exception('roles must alternate') }}")

@@ -387,7 +387,7 @@ def test_words_of_prompts_are_those_of_the_user(name: str, prompt: str) -> None:
     """They may be words of the template, too: changing them changes the tokens of their rows alone."""
     tower = loaded(name).answers
     ids = [tower._prepared(Prompted(IMAGE, text))["input_ids"][0].tolist() for text in (prompt, "zz")]
-    (word,) = tower._prompt_words(prompt, ids[0])
+    (word,) = tower._prompt_words(Prompted(IMAGE, prompt), ids[0])
     first, last = min(word.tokens), max(word.tokens)
     assert ids[0][:first] == ids[1][:first]
     after = len(ids[0]) - last - 1

@@ -95,13 +95,15 @@ def test_centered_takes_a_shipped_mean_as_it_is() -> None:
     torch.testing.assert_close(shipped, EXPECTED["centered"]())
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_ensemble_puts_the_caption_into_each_template() -> None:
     target = Ensemble(("{}", "a photo of {}"))
     assert target.wordings("a cat") == ["a cat", "a photo of a cat"]
     assert find("targets", "cosine")().wordings("a cat") == ["a cat"]
-    for template in ("a photo", "{} and {}", "{0}"):
-        with pytest.raises(BadOption, match=r"must contain {} exactly once.*\(got '"):
+    for template in ("a photo", "{} and {}", "{0}", "{{}}", "{} of {", "a } {}", "{} {x}", "", None):
+        with pytest.raises(BadOption, match=r"contains {} once.*\(got "):
             Ensemble(("{}", template))
+    assert Ensemble(("a {}",)).wordings("{cat}") == ["a {cat}"]
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +186,9 @@ def test_explain_ranking_ranks_and_explains_the_first_against_the_second(model: 
         ({"target": "softmax"}, BadOption, "needs something to compare with"),
         ({"target": "cosine", "against": "a dog"}, BadOption, "compares with nothing"),
         ({"target": "difference", "against": ["a dog", "a car"]}, BadOption, "compares with one other caption"),
-        ({"target": "ensemble", "templates": ["a photo"]}, BadOption, "must contain {} exactly once"),
+        ({"target": "ensemble", "templates": ["a photo"]}, BadOption, "contains {} once"),
+        ({"against": "sample:coffee"}, BadOption, "against takes captions .* give images in against_images"),
+        ({"against": ["a dog", "dog.jpg"]}, BadOption, "against takes captions"),
         ({"target": "cosine", "templates": ["{}"]}, BadOption, "takes no templates"),
         ({"target": "softmax", "against": [" "]}, nibt.NibtError, "blank"),
     ],

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from nibt.data.pair import MOST_CHARACTERS, too_long
+from nibt.data.pair import MOST_CHARACTERS, is_visible, too_long
 from nibt.errors import BadInput
 from nibt.io import unicode_text
 
@@ -59,6 +59,12 @@ def _turn(number: int, message: Any) -> dict[str, Any]:
     """Read a message: its role, and its content as a list."""
     if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
         raise BadInput(f'message {number} must be {{"role": ..., "content": ...}} (got {message!r:.100})')
+    others = sorted(map(str, set(message) - {"role", "content"}))
+    if others:
+        raise BadInput(
+            f"message {number} must have a role and a content only (got also {', '.join(others)}): leave the rest out, "
+            "or write it into the content"
+        )
     role, content = message["role"], message["content"]
     if role not in ("system", "user", "assistant"):
         raise BadInput(f"the role of message {number} must be system, user or assistant (got {role!r:.100})")
@@ -86,6 +92,6 @@ def _part(number: int, part: Any) -> dict[str, str]:
     text = part["text"]
     if len(unicode_text(f"text of message {number}", text)) > MOST_CHARACTERS:
         raise BadInput(too_long("prompt", text))
-    if not text.strip():
+    if not is_visible(text):
         raise BadInput(f"a text of message {number} must not be empty (got {text!r})")
     return {"type": "text", "text": text.strip()}

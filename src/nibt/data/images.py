@@ -162,6 +162,11 @@ def names_image(text: str) -> bool:
     return Path(text).suffix.lower() in _SUFFIXES
 
 
+def looks_like_image(text: str) -> bool:
+    """Return whether a text that is read as a caption is rather an image: a sample, an address or an image file."""
+    return names_image(text) or text.startswith(SAMPLE) or is_url(text)
+
+
 def is_url(text: str) -> bool:
     """Return whether a text is a URL, and not the name of a local file.
 

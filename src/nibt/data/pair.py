@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nibt.data.images import ImageInput, NamedImage, is_batch, is_image_name, names_image, read_image
+from nibt.data.images import ImageInput, NamedImage, is_batch, is_image_name, looks_like_image, names_image, read_image
 from nibt.data.objects import Object, Span, check_labels, check_objects, check_spans
 from nibt.errors import BadInput
 from nibt.io import unicode_text
@@ -100,6 +100,20 @@ def too_long(name: str, text: str) -> str:
     return f"the {name} must have at most {MOST_CHARACTERS:,} characters (got {len(text):,}): shorten it"
 
 
+_FILLERS = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+"""Invisible characters whose category in Unicode is that of letters, marks or symbols."""
+_SELECTORS = {*map(chr, range(0x180B, 0x1810)), *map(chr, range(0xFE00, 0xFE10)), *map(chr, range(0xE0100, 0xE01F0))}
+"""The selectors of variants, which change the character before them."""
+
+
+def is_visible(text: str) -> bool:
+    """Return whether a text has a character that can be seen: no blank, control character or one without a width."""
+    return any(
+        unicodedata.category(character)[0] not in "CZ" and character not in _FILLERS and character not in _SELECTORS
+        for character in text
+    )
+
+
 def read_caption(caption: str | Caption, name: str = "caption") -> str:
     """Return the text of a caption, or of words that are named otherwise, unchanged."""
     caption = caption.text if isinstance(caption, Caption) else caption
@@ -107,8 +121,8 @@ def read_caption(caption: str | Caption, name: str = "caption") -> str:
         caption = unicode_text(name, caption)
     if len(caption) > MOST_CHARACTERS:
         raise BadInput(too_long(name, caption))
-    if not any(unicodedata.category(character)[0] not in "CZ" for character in caption):
-        what = "is blank" if not caption.strip() else "has only control characters and blanks"
+    if not is_visible(caption):
+        what = "is blank" if not caption.strip() else "has only invisible characters"
         raise BadInput(f"the {name} {what} (got {caption!r}): give at least one word")
     return caption
 
@@ -194,9 +208,9 @@ def make_pairs(first: Any, second: Any, caller: str = "") -> tuple[list[Any], bo
         return [SameModalityPair(*items) for items in zip(*read, strict=True)], is_list
     pairs = [Pair(*items) for items in zip(*read, strict=True)]
     for index, text in enumerate(sides[1]):
-        if isinstance(text, str) and os.path.isfile(text) and names_image(text):
+        if isinstance(text, str) and looks_like_image(text) and (os.path.isfile(text) or not names_image(text)):
             note = (
-                f"{text!r} is used as a caption, although an image file has that name: to compare two images, use "
+                f"{text!r} is used as a caption, although it is the name of an image: to compare two images, use "
                 "nibt.compare or --compare"
             )
             named = [index] if len(sides[1]) == count else range(count)

@@ -165,7 +165,7 @@ def compare(
             f"compare takes two images or two captions (got an image and the caption {wrong.caption!r}): use explain"
         )
     others = marked(as_list(against))
-    captions = [item.text for item in others if isinstance(item, Caption)]
+    captions = [item for item in others if isinstance(item, Caption)]
     contrast = Contrast.of(captions, [item for item in others if not isinstance(item, Caption)], ())
     spec = MethodSpec.of(method, variant, options, seed)
     return _explain(model, read, spec, target, contrast, (batch_size, memory_mb), on_progress, seed=seed)

@@ -13,7 +13,7 @@ from torch import Tensor
 from nibt.core.side import Side
 from nibt.data.conversation import Conversation, Prompt
 from nibt.data.images import ImageInput, ImageSource, read_image
-from nibt.data.pair import MOST_CHARACTERS, as_list, too_long
+from nibt.data.pair import MOST_CHARACTERS, as_list, is_visible, too_long
 from nibt.data.units import cells_of
 from nibt.errors import BadInput, BadOption
 from nibt.io import unicode_text
@@ -169,7 +169,8 @@ class AnswerRequest:
         if isinstance(self.prompt, Conversation):
             for text in self.prompt.texts:
                 _check_pieces(text, tower, None)
-            prompted = Prompted(image, tower.conversation(self.prompt.turns), self.prompt.texts)
+            text, starts = tower.conversation(self.prompt.turns)
+            prompted = Prompted(image, text, self.prompt.texts, starts)
         else:
             prompted = Prompted(image, _prompt(self.prompt, tower))
         tokens = tower.write(prompted, self.most) if self.answer is None else tower.read(prompted, self.answer)
@@ -203,7 +204,8 @@ def read_words(name: str, text: Any, empty: bool = False) -> str:
     """Return a text without blanks around it."""
     if len(unicode_text(name, text)) > MOST_CHARACTERS:
         raise BadInput(too_long(name, text))
-    if not text.strip() and not empty:
+    invisible = bool(text.strip()) and not is_visible(text)
+    if invisible or (not text.strip() and not empty):
         raise BadInput(f"the {name} must not be empty (got {text!r})")
     return text.strip()
 

@@ -1,11 +1,10 @@
 """Rankings of labels of an image, or of images for a caption: ``rank`` and ``explain_ranking``."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from nibt.data.images import ImageInput, ImageSource, NamedImage, names_image, read_image
+from nibt.data.images import ImageInput, ImageSource, NamedImage, looks_like_image, read_image
 from nibt.data.pair import Caption, read_caption, repeated
 from nibt.engine.encode import encode
 from nibt.engine.explain import Text, explain, marked
@@ -78,7 +77,7 @@ def read_ranking(query: Any, candidates: Any) -> tuple[ImageInput | Caption, lis
     else:
         query = read_image(query)
         for item in candidates:
-            if isinstance(item, NamedImage) or (isinstance(item, str) and names_image(item) and os.path.isfile(item)):
+            if isinstance(item, NamedImage) or (isinstance(item, str) and looks_like_image(item)):
                 raise BadInput(
                     f"an image is ranked with labels (got the image {item!r:.60}): to rank images, give a caption; to "
                     "compare two, use compare; a label of that name is a Caption"

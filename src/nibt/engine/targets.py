@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from nibt.core.side import mean_states
-from nibt.data.images import ImageInput, read_image
+from nibt.data.images import ImageInput, looks_like_image, read_image
 from nibt.data.pair import as_list, read_caption, repeated
 from nibt.engine.encode import encode
 from nibt.errors import BadOption, UnknownName
@@ -38,6 +38,12 @@ class Contrast:
     @classmethod
     def of(cls, against: Any, against_images: Any, templates: Any) -> "Contrast":
         """Read the arguments of ``explain``, each a single value or a list."""
+        for text in as_list(against):
+            if isinstance(text, str) and looks_like_image(text):
+                raise BadOption(
+                    f"against takes captions (got {text!r:.80}, which names an image): give images in against_images, "
+                    "or a caption of that name as a Caption"
+                )
         captions, images = tuple(map(read_caption, as_list(against))), tuple(map(read_image, as_list(against_images)))
         named = {"against": captions, "against_images": [image.digest for image in images]}
         for name, values in {**named, "templates": as_list(templates)}.items():

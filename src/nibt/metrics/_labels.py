@@ -13,12 +13,12 @@ from torch import Tensor
 
 from nibt.data.ground_truth import GroundTruth
 from nibt.datasets._captions import openai_templates
-from nibt.errors import BadOption, Unsupported
+from nibt.errors import Unsupported
 from nibt.metrics._numbers import ratio
 from nibt.metrics.base import Metric, MetricInput, PixelMap, PixelMask, PooledMetric, ShareMetric
 from nibt.options import Range
 from nibt.results.pixels import min_max, to_pixels
-from nibt.targets.base import Others
+from nibt.targets.base import Others, check_template, fill_template
 from nibt.types import Embedding
 
 OPENAI = "openai"
@@ -38,8 +38,8 @@ class LabelMetric(Metric, ABC):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.template != OPENAI and self.template.count("{}") != 1:
-            raise BadOption(f"template must be openai, or contain {{}} once, for the label (got {self.template!r})")
+        if self.template != OPENAI:
+            check_template("template, which may be openai,", self.template, "label")
 
     def labels(self, metric_input: MetricInput) -> tuple[str, ...]:
         """Return the labels of the pairs, which all have the same ones; none if no pair has labels."""
@@ -53,7 +53,7 @@ class LabelMetric(Metric, ABC):
             if metric_input.side.model.item_ndim != 1:
                 raise Unsupported(f"{self.name} needs a model with one vector per caption, without late interaction")
             templates = openai_templates() if self.template == OPENAI else (self.template,)
-            captions = [template.replace("{}", name) for name in names for template in templates]
+            captions = [fill_template(template, name) for name in names for template in templates]
             embeddings = F.normalize(metric_input.embed("text", captions).float(), dim=-1)
             return F.normalize(embeddings.unflatten(0, (len(names), -1)).mean(1), dim=-1)
 

@@ -36,11 +36,19 @@ AnyTower = TypeVar("AnyTower", bound="AnswerTower")
 
 @dataclass(frozen=True)
 class Prompted:
-    """An image with the prompt that a generator is given; ``texts`` are those of the turns of a conversation."""
+    """An image with the prompt that a generator is given.
+
+    Attributes:
+        image: The image.
+        prompt: The prompt, or the text of a conversation in the chat template of the model.
+        texts: The texts of the turns of a conversation.
+        starts: Where each of these texts starts in the prompt; empty if the chat template changes them.
+    """
 
     image: ImageInput
     prompt: str
     texts: tuple[str, ...] = ()
+    starts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -167,8 +175,8 @@ class AnswerTower(ImageTower, TextTower):
             return self, images[0]
         raise Unsupported(f"this model takes one image (got {len(images)}): explain each alone")
 
-    def conversation(self, turns: Sequence[Mapping[str, Any]]) -> str:
-        """Return the text of a conversation, with the places of its images."""
+    def conversation(self, turns: Sequence[Mapping[str, Any]]) -> tuple[str, tuple[int, ...]]:
+        """Return the text of a conversation, with the places of its images, and where the texts of its turns start."""
         raise Unsupported("this model reads no conversation: give the prompt as one text")
 
     def empty_embedding(self, table: nn.Module, device: torch.device) -> Tensor:

@@ -13,11 +13,33 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from nibt.errors import BadOption
+from nibt.io import unicode_text
 from nibt.registry import Plugin
 from nibt.types import Embedding, OtherEmbedding, PerExample
 
 Others = Float[Tensor, "other *item"]
 """Embeddings of several items: (other, dim), or (other, vector, dim)."""
+
+
+def check_template(name: str, template: Any, place: str = "caption") -> None:
+    """Check that a text has ``{}`` once, in place of a caption or a label, and no other brace."""
+    rest = template.replace("{}", "", 1) if isinstance(template, str) else "{"
+    if "{}" not in str(template) or "{" in rest or "}" in rest:
+        raise BadOption(
+            f"{name} must be a text that contains {{}} once, for the {place}, and no other brace "
+            f"(got {template!r:.100})"
+        )
+    unicode_text(name, template)
+
+
+def fill_template(template: str, text: str) -> str:
+    """Put a caption or a label, which may have braces itself, into a template.
+
+    >>> fill_template("a photo of {}", "a {cat}")
+    'a photo of a {cat}'
+    """
+    return template.replace("{}", text)
 
 
 class Similarity(ABC):

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 
 import torch.nn.functional as F
 
-from nibt.errors import BadOption
-from nibt.io import unicode_text
-from nibt.targets.base import Score, Target
+from nibt.targets.base import Score, Target, check_template, fill_template
 from nibt.types import Embedding, PerExample
 
 
@@ -87,12 +85,10 @@ class Ensemble(Target, name="ensemble"):
 
     def __post_init__(self) -> None:
         for template in self.templates:
-            if not isinstance(template, str) or template.count("{}") != 1:
-                raise BadOption(f"a template must contain {{}} exactly once, for the caption (got {template!r:.100})")
-            unicode_text("template", template)
+            check_template("a template", template)
 
     def __call__(self, embedding: Embedding, score: Score) -> PerExample:
         return score.similarity(embedding, score.other)
 
     def wordings(self, caption: str) -> list[str]:
-        return [template.format(caption) for template in self.templates]
+        return [fill_template(template, caption) for template in self.templates]

@@ -22,6 +22,7 @@ from nibt.models.base import Model
 from nibt.registry import MethodSpec, find
 from nibt.report.image.layout import uri
 from nibt.results.audit import Check, Example, RandomizationCurve
+from nibt.targets.base import fill_template
 from nibt.types import Modality
 
 _ONSETS = "bl br cl dr fl gl gr kr pl sk sn sp st tr vl zw".split()
@@ -66,10 +67,11 @@ def nonsense_captions(pairs: Sequence[Pair], seed: int) -> list[Pair]:
 def wordings(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair]]]:
     """Return each template of the target ``ensemble``, except ``{}``, with the pairs that are reworded by it."""
     templates = [template for template in find("targets", "ensemble")().templates if template != "{}"]
-    return [
-        (template, [replace(pair, caption=template.format(pair.caption), objects=(), absent=()) for pair in pairs])
-        for template in templates
-    ]
+
+    def worded(pair: Pair, template: str) -> Pair:
+        return replace(pair, caption=fill_template(template, pair.caption), objects=(), absent=())
+
+    return [(template, [worded(pair, template) for pair in pairs]) for template in templates]
 
 
 def caption_words(template: str, reworded: Map, plain: Map) -> Map | None:

@@ -1,9 +1,11 @@
 """The tower of a generator whose decoder reads the image, the prompt and the answer (LLaVA, Qwen-VL)."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ from nibt.models._answers import AnswerTokens, AnswerTower, ForcedWord, Prompted
 from nibt.models._request import Request
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.pixels import Layout
-from nibt.models._vision_language.prompts import own_special_tokens
+from nibt.models._vision_language.prompts import own_special_tokens, render_chat
 from nibt.models._vision_language.several import SeveralLayout, VideoLayout
 from nibt.models._vision_language.tiles import encoded, layout_of, layout_of_frames
 from nibt.models._vision_language.towers import DecoderPixels, Network, apart, decoder_of, image_token_id, preparing
@@ -123,12 +125,28 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         if not getattr(self.processor, "chat_template", None):
             return f"{self.token * count}{prompt}"
         content = [{"type": self.layout.medium}] * count + [{"type": "text", "text": prompt}]
-        return self.conversation([{"role": "user", "content": content}])
+        return self.conversation([{"role": "user", "content": content}])[0]
 
-    def conversation(self, turns: Sequence[Mapping[str, Any]]) -> str:
+    def conversation(self, turns: Sequence[Mapping[str, Any]]) -> tuple[str, tuple[int, ...]]:
         if not getattr(self.processor, "chat_template", None):
             return super().conversation(turns)
-        return self.processor.apply_chat_template([*turns], add_generation_prompt=True, tokenize=False)
+        text = render_chat(self.processor, turns)
+        texts = [part["text"] for turn in turns for part in turn["content"] if part["type"] == "text"]
+
+        # the words of a message may be those of the template, too, so each text is replaced by a mark of its own
+        marks = iter(f"{_MARK}{number}{_MARK}" for number in range(len(texts)))
+        marked = render_chat(self.processor, [_with_marks(turn, marks) for turn in turns])
+        around = re.split(f"{_MARK}([0-9]+){_MARK}", marked)
+        for number, lost in enumerate(texts):
+            if str(number) not in around[1::2] and lost:
+                raise Unsupported(
+                    f"the model's chat template leaves out {lost[:100]!r}, a text of the messages: leave that message "
+                    "out"
+                )
+        pieces = [texts[int(piece)] if place % 2 else piece for place, piece in enumerate(around)]
+        if "".join(pieces) != text or around[1::2] != [str(number) for number in range(len(texts))]:
+            return text, ()
+        return text, tuple(accumulate(map(len, pieces)))[:-1:2]
 
     def _prepared(self, prompted: Prompted) -> Mapping[str, Tensor]:
         """Return what the model's processor makes of an image with its prompt."""
@@ -174,28 +192,39 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         self.check_length(len(ids))  # before its words are found, which takes long
         return self.spelled(ids)
 
-    def _prompt_words(self, prompt: str, ids: Sequence[int], texts: Sequence[str] = ()) -> tuple[Word, ...]:
+    def _placed(self, prompted: Prompted, text: str) -> list[tuple[int, str]]:
+        """Return the parts of the user's prompt with their places in the text that the processor is given."""
+        prompt, placed = prompted.prompt, []
+        if prompted.starts:
+            return [*zip(prompted.starts, prompted.texts, strict=True)]
+        start = self.chat(_MARK).find(_MARK)  # since the words of the prompt may be those of the template, too
+        start = start if start >= 0 and text.startswith(prompt, start) else text.rfind(prompt)
+        after = start + len(prompt)
+        around = prompted.texts or (prompt.split(self.token) if self.token else [prompt])
+        for part in reversed([part for part in around if part.strip()]):
+            start = text.rfind(part, 0, after)
+            if start < 0:
+                raise Unsupported(
+                    f"the model's chat template changes {part[:100]!r}, a text of the prompt, so its words cannot be "
+                    "found: write it as the template does"
+                )
+            placed.append((start, part))
+            after = start
+        return placed[::-1]
+
+    def _prompt_words(self, prompted: Prompted, ids: Sequence[int]) -> tuple[Word, ...]:
         """Return the words of the user's prompt, or of the texts in it, with their rows in the sequence."""
+        prompt = prompted.prompt
         if not prompt:
             return ()
         text, words, end = self.chat(prompt), [], len(ids)
         with TOKENIZER_LOCK:
             output = self.tokenizer(text, return_offsets_mapping=True, **own_special_tokens(self.tokenizer, text))
-        start = self.chat(_MARK).find(_MARK)  # since the words of the prompt may be those of the template, too
-        start = start if start >= 0 and text.startswith(prompt, start) else text.rfind(prompt)
-        after = start + len(prompt)
-        around = texts or (prompt.split(self.token) if self.token else [prompt])
-        for part in reversed([part for part in around if part.strip()]):
-            if part not in text:
-                raise Unsupported(
-                    f"the model's chat template leaves out {part[:100]!r}, a text of the messages: leave that message "
-                    "out"
-                )
-            start = text.rfind(part, 0, after)
+        for start, part in reversed(self._placed(prompted, text)):
             rows = [
                 row
                 for row, (first, last) in enumerate(output["offset_mapping"])
-                if start >= 0 and first < start + len(part) and last > max(start, first)
+                if first < start + len(part) and last > max(start, first)
             ]
             inside = slice(rows[0], rows[-1] + 1) if rows else slice(0)  # with blanks, which may have no offsets
             wanted = output["input_ids"][inside]
@@ -216,7 +245,6 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
                 *(Word(word.text, tuple(self.offset + end + row for row in word.tokens)) for word in spelled),
                 *words,
             ]
-            after = start
         return tuple(words)
 
     def prepare(self, items: Sequence[ForcedWord]) -> Inputs:
@@ -227,7 +255,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         prompt_ids = values["input_ids"][0].tolist()
         start, ids = self.offset + len(prompt_ids), [*prompt_ids, *first.answer.ids]
         self.check_length(len(ids))
-        prompt_words = self._prompt_words(first.prompted.prompt, prompt_ids, first.prompted.texts)
+        prompt_words = self._prompt_words(first.prompted, prompt_ids)
         inputs = self._inputs_of(values, first.prompted, len(ids), first.answer.ids).take([0] * len(items))
         rows = [row for word in prompt_words for row in word.tokens]
         words, context = [], torch.zeros(len(items), self.offset + len(ids), dtype=torch.bool, device="cpu")
@@ -325,6 +353,12 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         return self._blank_state(
             key, nothing, layer, partial(self.blend_to_padding, (~explained[:, self.offset :]).float())
         )
+
+
+def _with_marks(turn: Mapping[str, Any], marks: Iterator[str]) -> dict[str, Any]:
+    """Return a message with the next marks in place of its texts."""
+    content = [{**part, "text": next(marks)} if part["type"] == "text" else part for part in turn["content"]]
+    return {**turn, "content": content}
 
 
 def decoder_answer_tower(module: Any, request: Request) -> DecoderAnswerTower:

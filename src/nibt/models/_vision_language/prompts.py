@@ -4,14 +4,16 @@ A vision-language model embeds only if it was trained to, and the same architect
 states are pooled, and in which prompt, is no part of its configuration.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from jinja2 import TemplateError
 
 from nibt.errors import BadInput, BadOption, CannotLoad
 from nibt.io import load_json
 from nibt.models._checkpoint import TEXT_SETTINGS
-from nibt.models._failures import WritesText
+from nibt.models._failures import WritesText, line
 from nibt.models._request import LoadOptions, Request
 from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokens, special_notes, unknown_notes, words_by_offsets
 from nibt.preprocessing.hugging_face import special_tokens
@@ -118,10 +120,20 @@ def prompts_of(processor: Any, settings: Mapping[str, Any]) -> dict[str, str]:
     instruction = settings.get("instruction")
     if image is None:
         image = _chat(processor, instruction, {"type": "image"}, template or {})
+        if processor.image_token not in image:
+            raise CannotLoad(
+                "the processor's chat template leaves out the image of a message: pass image_prompt=... with "
+                f"{processor.image_token!r}, as the model was trained"
+            )
     elif processor.image_token not in image:
         raise BadOption(f"image_prompt must contain the model's image token {processor.image_token!r}")
     if text is None:
         text = _chat(processor, instruction, {"type": "text", "text": TEXT}, template or {})
+        if text.count(TEXT) != 1:
+            raise CannotLoad(
+                f"the processor's chat template writes the text of a message {text.count(TEXT)} times: pass "
+                f"text_prompt=... with {TEXT} once, as the model was trained"
+            )
     if text.count(TEXT) != 1:
         raise BadOption(f"text_prompt must contain {TEXT} exactly once (got {text!r})")
     return {"image_prompt": image, "text_prompt": text}
@@ -131,7 +143,23 @@ def _chat(processor: Any, instruction: str | None, content: Mapping[str, str], o
     """Return the prompt of the chat template for one message, with the generation prompt if no option removes it."""
     system = [{"role": "system", "content": [{"type": "text", "text": instruction}]}] if instruction else []
     messages = [*system, {"role": "user", "content": [dict(content)]}]
-    return processor.apply_chat_template(messages, **{"add_generation_prompt": True, **options, "tokenize": False})
+    prompt = render_chat(processor, messages, options)
+    if instruction and instruction.strip() not in prompt:
+        raise CannotLoad(
+            f"the processor's chat template leaves out the instruction {instruction[:100]!r}: pass "
+            "image_prompt=... and text_prompt=... with it, as the model was trained"
+        )
+    return prompt
+
+
+def render_chat(processor: Any, messages: Sequence[Mapping[str, Any]], options: JsonObject | None = None) -> str:
+    """Return the text of messages in the chat template of a processor, with the generation prompt by default."""
+    try:
+        return processor.apply_chat_template(
+            [*messages], **{"add_generation_prompt": True, **(options or {}), "tokenize": False}
+        )
+    except TemplateError as error:
+        raise BadInput(f"the model's chat template rejects the messages: {line(error)}") from None
 
 
 def own_special_tokens(tokenizer: Any, text: str) -> Mapping[str, bool]:
