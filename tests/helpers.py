@@ -280,7 +280,8 @@ def stretch(scores: Tensor) -> np.ndarray:
 def count_hooks(module: nn.Module) -> int:
     """Return the number of hooks on a module and its parts."""
     parts = list(module.modules())
-    return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) + len(part._backward_hooks) for part in parts)
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(part, kind)) for part in parts for kind in kinds)
 
 
 def file_digests(folder: Path) -> dict[str, str]:

@@ -198,7 +198,7 @@ class MethodSpec:
             raise UnknownName("variants", variant, ("default", "paper"))
         if isinstance(method, Plugin) and hasattr(method, "attribute"):  # a Method, whose file imports PyTorch
             beside = [*(options or ()), *([] if variant is None else [f"variant={variant}"])]
-            beside += ["seed"] if seed is not None and hasattr(method, "seed") else []
+            beside += ["seed"] if seed is not None else []
             if beside:
                 raise BadOption(f"a Method has its options already (got {', '.join(beside)}): leave them out")
             return cls(method.name, instance=method)
@@ -210,7 +210,10 @@ class MethodSpec:
             name = twice[0] if twice else "variant"
             raise BadOption(f"{name} is set twice, in the text of the method and beside it: set it once")
         variant = spec.variant if variant is None else variant
-        return replace(spec, variant=variant, options={**spec.options, **(options or {})})
+        result = replace(spec, variant=variant, options={**spec.options, **(options or {})})
+        if seed is not None and not result.is_random:
+            raise BadOption(f"seed has no effect, since {result} draws nothing at random: leave it out")
+        return result
 
     @classmethod
     def parse(cls, text: Any) -> "MethodSpec":

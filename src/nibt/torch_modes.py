@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as global_hooks
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 from torch.utils._device import DeviceContext
 from torch.utils.hooks import RemovableHandle
@@ -104,6 +105,22 @@ def has_hooks(block: nn.Module) -> bool:
         or "forward" in vars(module)
         for module in (block, *block.children())
     )
+
+
+def backward_hooks_note(module: nn.Module) -> list[str]:
+    """Return a note on backward hooks of the user on parts of a model, which act whenever nibt takes gradients."""
+    names = [
+        name or "the model" for name, part in module.named_modules() if part._backward_hooks or part._backward_pre_hooks
+    ]
+    if global_hooks._global_backward_hooks or global_hooks._global_backward_pre_hooks:
+        names.append("all modules")
+    if not names:
+        return []
+    listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return [
+        f"there are backward hooks on {listed}: they may change gradients, and the scores that are computed from them; "
+        "to explain the model alone, remove them"
+    ]
 
 
 def foreign_hooks(module: nn.Module) -> dict[int, Any]:

@@ -337,6 +337,18 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "loading of no mapping": (lambda: nibt.batch("scenes", "x.csv", "job", loading=5), "loading must be a mapping"),
     "two seeds": (lambda: explained("rise masks=8 seed=3", seed=5), "seed is set twice"),
+    "a seed without draws": (lambda: explained("nib", seed=5), "seed has no effect, since nib draws nothing"),
+    "a seed in the text": (lambda: explained("nib seed=5"), "seed"),
+    "a seed of two images": (
+        lambda: nibt.compare(MODEL, tiny.image(), tiny.image(seed=1), seed=1),
+        "seed has no effect",
+    ),
+    "a seed of measured maps": (
+        lambda: nibt.measure(MODEL, [(tiny.image(), "a cat")], ["deletion"], seed=1),
+        "seed has no effect",
+    ),
+    "a seed of a job": (lambda: nibt.batch("scenes", "x.csv", "job", seed=1), "seed has no effect"),
+    "a seed beside a deterministic object": (lambda: explained(find("methods", "gae")(), seed=5), "seed"),
     "the seed of an object": (
         lambda: explained(find("methods", "rise")(masks=8), seed=5),
         "has its options already .got seed",
@@ -496,7 +508,7 @@ def test_options_without_effect_are_refused(method: str) -> None:
         allowed = RULES if other == "quadrature" else declared.__metadata__[0]
         assert set(values) <= set(allowed)
         changed = {option: defaults[option], other: next(value for value in allowed if value not in values)}
-        with pytest.raises(BadOption, match=rf"{option} has no effect with {other}="):
+        with pytest.raises(BadOption, match=rf"{option} has no effect(, since .*| with ){other}="):
             explain(MODEL, "sample:scene", "a cat", method, **changed)
 
 

@@ -188,7 +188,10 @@ def test_a_strange_value_of_any_argument_is_used_or_refused_in_one_short_line(na
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), 3.0, "3"])
 def test_whole_numbers_of_other_types_are_seeds_that_can_be_saved(seed: Any) -> None:
-    for explanation in (explain(method="rise", masks=8, seed=seed), explain(method="nib", steps=2, views=1, seed=seed)):
+    for explanation in (
+        explain(method="rise", masks=8, seed=seed),
+        explain(method="nib", steps=2, views=1, noise="unit", seed=seed),
+    ):
         stored = explanation.to_json()["method"]
         assert type(stored["seed"]) is int
         assert stored["seed"] == 3

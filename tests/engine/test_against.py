@@ -220,6 +220,6 @@ def test_ranking_refuses_what_it_cannot_rank() -> None:
 @pytest.mark.parametrize("label", ["sample:coffee", "dog.jpg", "https://example.org/dog.png"])
 def test_label_that_names_an_image_is_an_error(label: str) -> None:
     model = tiny.model("clip")
-    with pytest.raises(BadInput, match="an image is ranked with labels .* a label of that name is a Caption"):
+    with pytest.raises(BadInput, match=r"an image is ranked with labels .* a label of that name is a Caption"):
         nibt.rank(model, A, ["a cat", label])
     assert {ranked.label for ranked in nibt.rank(model, A, ["a cat", nibt.Caption(label)])} == {"a cat", label}

@@ -130,3 +130,32 @@ def test_offset_of_positions_is_not_changed_meanwhile(kind: str) -> None:
     handle.remove()
     assert [one is mark for one in seen] == [True]
     assert base.rope_deltas is mark
+
+
+@pytest.mark.parametrize("register", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_backward_hooks_are_noted(register: str) -> None:
+    """They change scores, since nibt takes gradients of the model as it is."""
+    model = tiny.fresh("clip")
+    plain = explained(model, "gae")
+    block = dict(model.module.named_modules())["vision_model.encoder.layers.1"]
+
+    def flipped(_: Any, gradients: Any, *more: Any) -> Any:
+        return tuple(gradient if gradient is None else -gradient for gradient in gradients)
+
+    with getattr(block, register)(flipped):
+        hooked = explained(model, "gae")
+        regions = nibt.regions(model, tiny.image(), tiny.CAPTIONS[0], steps=2)
+        assert count_hooks(model.module) == 1
+    note = "there are backward hooks on vision_model.encoder.layers.1: they may change gradients"
+    assert not torch.equal(hooked.image.scores, plain.image.scores)
+    assert [warning.startswith(note) for warning in hooked.warnings].count(True) == 1
+    assert any(warning.startswith(note) for warning in regions.warnings)
+    assert_same_bits(explained(model, "gae"), plain)
+    assert not any("backward hooks" in warning for warning in plain.warnings)
+
+
+def test_global_backward_hooks_are_noted() -> None:
+    model = tiny.fresh("clip")
+    with torch.nn.modules.module.register_module_full_backward_hook(lambda *_: None):
+        assert any("backward hooks on all modules" in note for note in model.notes)
+    assert not model.notes

@@ -181,7 +181,7 @@ _FAILURES = (NibtError, RuntimeError, MemoryError)  # torch raises RuntimeError 
 def _explain(
     request: ExplainRequest, model: Model | Generator, method: str
 ) -> Sequence[Explanation | AnswerExplanation]:
-    options: Keywords = {"method": method, "variant": variant_of(method, request.variant), "seed": 0}
+    options: Keywords = {"method": method, "variant": variant_of(method, request.variant)}
     first, *rest = request.captions
     if isinstance(model, Generator):
         return [explain_answer(model, request.image, first, *rest, **options)]

@@ -185,7 +185,7 @@ class _AnswerExplainer:
             method=record,
             model=generator.record(),
             versions=versions(),
-            warnings=(*generator.request.notes, *forced.notes, *_reading(request.answer, tokens, generator)),
+            warnings=(*generator.notes, *forced.notes, *_reading(request.answer, tokens, generator)),
         )
         return result, resolved, itself
 

@@ -202,7 +202,7 @@ def attentions(
         rollout.cpu(),
         forced.prompted.image,
         inputs.regions[0],
-        (*generator.request.notes, *forced.notes, *sinks),
+        (*generator.notes, *forced.notes, *sinks),
         grid,
         places,
     )

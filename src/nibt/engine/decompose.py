@@ -106,7 +106,7 @@ def _decompose(model: Model, pair: Pair, side: Modality) -> Decomposition:
         similarity=float(model.seen_from(side)(trace.embedding, partner_embedding)),
         model=model.record(),
         versions=dict(versions()),
-        warnings=(*model.request.notes, *pair.notes, *inputs["image"].notes[0], *inputs["text"].notes[0]),
+        warnings=(*model.notes, *pair.notes, *inputs["image"].notes[0], *inputs["text"].notes[0]),
         maps=maps,
         rest=rest,
         perceptrons=parts.perceptrons[0].float().cpu(),

@@ -122,7 +122,7 @@ def resolve(
         methods,
         scores,
         {"method": method_record(method, seed, methods, extra), "target": {"name": target, "options": compared}},
-        (*model.request.notes, *target_warnings.values(), *notes),
+        (*model.notes, *target_warnings.values(), *notes),
         modalities,
         memory,
         ("first", "second") if modalities[0] == modalities[1] else (*modalities, *["against"] * (against is not None)),
@@ -189,7 +189,7 @@ def class_and_options(method: MethodSpec, seed: int | None) -> tuple[type[Method
     method_class, extra = find("methods", method.name), {}
     if along:
         method_class, extra = along_path(method.name), {"along_path": True}
-    if seed is not None and "seed" in {field.name for field in fields(method_class)}:
+    if seed is not None and method_class.draws(others):
         others["seed"] = seed
     return method_class, others, extra
 

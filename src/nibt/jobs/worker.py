@@ -279,7 +279,7 @@ class AnswerWorker(RowWorker):
             "model": self._generator.record(),
             "versions": versions(),
             "batch_size": self.size,
-            "warnings": list(self._generator.request.notes),
+            "warnings": list(self._generator.notes),
         }
 
     def read(self, record: Record) -> Any:

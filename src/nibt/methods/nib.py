@@ -86,7 +86,7 @@ class NIB(PathMethod, LayerMethod):
     task_defaults: ClassVar = {"answer": {"tolerance": 0.05, "views": 5}, "images": {"image_views": 5}}
     conditions: ClassVar = {
         **PathMethod.conditions,
-        **dict.fromkeys(("deviation", "samples"), ("noise", ("unit", "features"))),
+        **dict.fromkeys(("deviation", "samples", "seed"), ("noise", ("unit", "features"))),
     }
     variants: ClassVar = {
         "default": {

@@ -163,10 +163,6 @@ def json_object(path: Path) -> JsonObject:
 
 EMBEDDED = Path(str(files("nibt") / "models" / "embedded"))
 """The folder of the models that ship with the package."""
-_ADVICE = (
-    "Without a hub, use an embedded model ({embedded}; for answers {generators}), or the path of a local folder with a "
-    "saved Hugging Face or OpenCLIP model"
-)
 
 
 def embedded() -> list[str]:
@@ -195,11 +191,17 @@ def loading(name: str, folder: Path | None = None) -> Iterator[None]:
             raise CannotLoad(f"cannot load the model {name!r}: {broken}") from error
         if isinstance(error, NibtError):
             raise
-        answer = refusal(error)
-        reason = answer or f"{no_connection(error) or line(error)}. {_advice()}"
+        broken_connection = no_connection(error)
+        reason = refusal(error) or broken_connection or line(error)
+        if broken_connection and reason == broken_connection:
+            reason += f". Without a hub, use {alternatives()}"
         raise CannotLoad(f"cannot load the model {name!r}: {reason}") from error
 
 
-def _advice() -> str:
+def alternatives() -> str:
+    """Return the models that need no hub."""
     models, generators = (", ".join(names) or "none installed" for names in (embedded(), embedded_generators()))
-    return _ADVICE.format(embedded=models, generators=generators)
+    return (
+        f"an embedded model ({models}; for answers {generators}), or the path of a local folder with a saved Hugging "
+        "Face or OpenCLIP model"
+    )

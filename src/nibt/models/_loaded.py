@@ -22,7 +22,7 @@ from nibt.models._request import Request
 from nibt.models._tower import Tower
 from nibt.records import JsonObject
 from nibt.registry import available, find
-from nibt.torch_modes import foreign_hooks
+from nibt.torch_modes import backward_hooks_note, foreign_hooks
 from nibt.types import ModelRecord
 
 _VOLATILE = ("_name_or_path", "_attn_implementation", "transformers_version", "torch_dtype", "dtype", "processor_class")
@@ -196,6 +196,11 @@ class LoadedModel(ABC):
     @abstractmethod
     def _towers_anew(self, family: Any) -> Sequence[Tower]:
         """Return the towers of the model as it is now, in which modules may have been replaced."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Warnings about the model, for all of its results."""
+        return (*self.request.notes, *backward_hooks_note(self.module))
 
     @property
     def weights_hash(self) -> str:

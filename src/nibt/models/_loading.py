@@ -16,7 +16,7 @@ from nibt.errors import CannotLoad
 from nibt.models._answers import Generator
 from nibt.models._checkpoint import FILE_NAME, adapted, after_encoder, attached, base_model, check_class
 from nibt.models._checks import check_finite, checked
-from nibt.models._failures import EMBEDDED, _advice, embedded, embedded_generators, json_object, loading
+from nibt.models._failures import EMBEDDED, alternatives, embedded, embedded_generators, json_object, loading
 from nibt.models._family import check_no_generator, families, family_of_type
 from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_processor, check_scores, check_source, find_module, is_library
@@ -131,7 +131,10 @@ def check_name(name: str) -> None:
     if not name.strip() or not (Path(name).is_dir() or open_clip_name(name) or hub_name(name)):
         near = get_close_matches(name.lower(), embedded(), n=1, cutoff=0.75)
         instead = hint(name) or "".join(f" Did you mean {model!r}?" for model in near)
-        raise CannotLoad(f"there is no model {name!r}, and no folder of that name.{instead} {_advice()}")
+        raise CannotLoad(
+            f"there is no model {name!r}, and no folder of that name.{instead} Use "
+            f"{alternatives()}, or a name on the hub (org/name)"
+        )
 
 
 def _from_memory(source: Any, request: Request) -> Model:

@@ -229,7 +229,7 @@ class MetricScores:
     def add(self, method: MethodSpec, control: bool = False) -> None:
         """Measure a method or a control. Controls use another seed than audited methods."""
         values = self.by_method.setdefault(f"{method} (control)" if control else str(method), {})
-        seed = self.seed + _CONTROL_SEED_OFFSET * control
+        seed = self.seed + _CONTROL_SEED_OFFSET * control if method.is_random else None
 
         def measured() -> list[tuple[str, str, int, float]]:
             records = measure(
