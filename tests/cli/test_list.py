@@ -41,3 +41,26 @@ def test_list_describes_data_sets(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in text] == available("datasets")
     assert all(line.endswith(f"   {summary('datasets', line.split()[0])}") for line in text)
+
+
+def test_list_describes_a_variant(run: Run) -> None:
+    code, out, _ = run("list", "methods", "nib:paper")
+    _, plain, _ = run("list", "methods", "nib")
+    assert code == 0
+    assert out != plain
+    assert "quadrature, default riemann" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("methods", "nib:papper"), "unknown variant 'papper'. Did you mean 'paper'"),
+        (("metrics", "deletion:x"), "metrics have no variants (got deletion:x): write nibt list metrics deletion"),
+        (("targets", "softmax:x"), "targets have no variants"),
+        (("models", "lite"), "lite is a model that ships with nibt, and no family of models: see nibt check lite"),
+    ],
+)
+def test_list_says_what_to_write(words: tuple[str, str], message: str, run: Run) -> None:
+    code, _, err = run("list", *words)
+    assert code == 2
+    assert message in err

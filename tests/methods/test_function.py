@@ -62,6 +62,8 @@ method: Any = nibt.method
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: method(lambda d: d), r"must take two arguments, .* \(got <lambda>\(d\)\)"),
+        (lambda: method(lambda *, hidden, gradient: hidden), "must take two arguments"),
         (lambda: method(3), "takes a function of a hidden state and its gradient"),
         (lambda: method(product), "takes a function of a hidden state and its gradient"),
         (lambda: method(dict), "takes a function of a hidden state and its gradient"),

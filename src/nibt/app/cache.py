@@ -17,7 +17,7 @@ from nibt.app.methods import ForwardTimes, MethodFacts, generator_facts, measure
 from nibt.errors import BadInput, check_names
 from nibt.models._failures import embedded, embedded_generators
 from nibt.models._load_generator import is_generator, load_generator
-from nibt.models._loading import load_model
+from nibt.models._loading import check_name, load_model
 from nibt.registry import format_of
 from nibt.report.html.view import Panel
 
@@ -117,6 +117,9 @@ class ModelCache:
     def of_names(cls, kept: Sequence[str], names: Sequence[str]) -> "ModelCache":
         """Return the embedded models and generators, and those of the names; generators in folders come first."""
         folders = [name for name in names if Path(name).is_dir() and is_generator(Path(name))]
+        for name in names:
+            if name not in embedded_generators():
+                check_name(name)
         remote = [name for name in names if not Path(name).is_dir() and name not in embedded()]
         generators = cls(
             [],

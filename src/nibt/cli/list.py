@@ -9,7 +9,7 @@ import typer
 
 from nibt.cli.options import THE_PAPERS
 from nibt.cli.terminal import say
-from nibt.errors import BadOption
+from nibt.errors import BadOption, check_names
 from nibt.registry import KINDS, available, documentation, find, section, summary
 
 Kind = StrEnum("Kind", [*KINDS, "samples", "plans"])
@@ -52,19 +52,29 @@ _FACTS = {"Forward passes of each view": "cost", "Source": "paper"}
 
 def _page(kind: Kind, name: str) -> str:
     """Return the description of a plugin with its options, and of a method also its variants, cost and source."""
+    from nibt.models._failures import embedded, embedded_generators
+
+    if kind == "models" and name in (*embedded(), *embedded_generators()):
+        raise BadOption(f"{name} is a model that ships with nibt, and no family of models: see nibt check {name}")
     if kind not in KINDS:
         raise BadOption(f"{kind} have one line each (got {name!r}): see nibt list {kind}")
+    name, colon, variant = name.partition(":")  # as in nib:paper
     about: str = documentation(kind, name)
     plugin: Any = find(kind, name)
     # without formulas, which a terminal cannot show, and options, which follow
     lines = [re.sub(r"\$\$[^$]*\$\$\n\n|\n\n(Args|Attributes):(\n    .*)*", "", about)]
     texts, variants = section(plugin, "Attributes") | section(plugin, "Args"), getattr(plugin, "variants", {})
+    if colon and not variants:
+        raise BadOption(f"{kind} have no variants (got {name}:{variant}): write nibt list {kind} {name}")
+    if colon:
+        check_names("variants", [variant], variants)
     options = [field for field in fields(plugin) if field.init] if is_dataclass(plugin) else []
     sided = ", of both sides, or with image_ or text_ before the name of one" if kind == "methods" else ""
     lines += ["", f"Options{sided}:"] if options else []
     for field in options:
         usual = field.default if field.default_factory is MISSING else field.default_factory()
-        sides = [variants.get("default", {}).get(side, {}).get(field.name, usual) for side in ("image", "text")]
+        of_sides = variants.get(variant or "default", {})
+        sides = [of_sides.get(side, {}).get(field.name, usual) for side in ("image", "text")]
         default = " (image), ".join(dict.fromkeys(map(str, sides)))
         default += "" if sides[0] == sides[1] else " (text)"
         value = "required" if MISSING in sides else f"default {default}"

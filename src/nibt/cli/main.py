@@ -64,12 +64,15 @@ class _StrictCommand(TyperCommand):
 
 _EXAMPLES = {
     explain: (
-        'nibt explain photo.jpg "a cat" -m ./my-clip',
-        'nibt explain photo.jpg "a cat" --against "a dog" -o why.html',
+        'nibt explain sample:chelsea "a cat"',
+        'nibt explain sample:chelsea "a cat" --against "a dog" -o why.html',
         'nibt explain sample:scene "a cat" -m scenes --method "nib tolerance=0.01" --check -o maps/{stem}.png',
     ),
-    answer: ('nibt answer photo.jpg "What is on the table?" -m ./my-llava',),
-    batch: ("nibt batch pairs.csv -m ./my-clip -o JOB",),
+    answer: ('nibt answer sample:scene "what is left of the house ?" -m scenes_generator',),
+    batch: (
+        '(echo image,caption; echo "sample:scene,a cat") > pairs.csv',
+        "nibt batch pairs.csv -m scenes -o JOB",
+    ),
 }
 
 for _command in (explain, regions, answer, check, batch, show, audit, bench, roar, calibrate):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -87,4 +88,20 @@ def method(function: Function, *, layer: Any = 0.65) -> Method:
     """
     if not callable(function) or isinstance(function, type | Method):
         raise BadOption(f"method takes a function of a hidden state and its gradient (got {function!r:.100})")
+    if not _takes_two(function):
+        raise BadOption(
+            "the function of a method must take two arguments, a hidden state and its gradient (got "
+            f"{getattr(function, '__name__', type(function).__name__)}{signature(function)})"
+        )
     return FunctionMethod(layer, function)
+
+
+def _takes_two(function: Any) -> bool:
+    """Return whether a function can be called with two arguments; functions without a signature are not known to."""
+    try:
+        signature(function).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # a builtin
+        return True
+    return True

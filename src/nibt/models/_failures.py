@@ -161,6 +161,34 @@ def json_object(path: Path) -> JsonObject:
     return data
 
 
+_MOST_LAYERS = 10_000
+_MOST = 100_000_000  # of any other size, such as that of a vocabulary
+_LAYERS = ("layer", "depth", "blocks")
+_SIZES = (*_LAYERS, "size", "dim", "width", "heads", "channels", "positions", "context_length", "experts")
+
+
+def check_sizes(name: str, folder: Path) -> None:
+    """Check that no size in the configurations of a folder is beyond any model, before memory or time is spent."""
+    for file in ("config.json", "open_clip_config.json"):
+        for key, value in _numbers(json_object(folder / file)):
+            most = _MOST_LAYERS if any(part in key for part in _LAYERS) else _MOST
+            if any(part in key for part in _SIZES) and abs(value) > most:
+                raise CannotLoad(
+                    f"cannot load the model {name!r}: {key} in its {file} must be at most {most:,} (got {value:,}): "
+                    "correct the file, or save the model again"
+                )
+
+
+def _numbers(data: Any, key: str = "") -> Iterator[tuple[str, int]]:
+    """Yield the whole numbers in the values of a configuration, with their keys."""
+    if isinstance(data, int):
+        yield key, data
+    for name, value in data.items() if isinstance(data, dict) else ():
+        yield from _numbers(value, str(name))
+    for value in data if isinstance(data, list) else ():
+        yield from _numbers(value, key)
+
+
 EMBEDDED = Path(str(files("nibt") / "models" / "embedded"))
 """The folder of the models that ship with the package."""
 
@@ -196,6 +224,15 @@ def loading(name: str, folder: Path | None = None) -> Iterator[None]:
         if broken_connection and reason == broken_connection:
             reason += f". Without a hub, use {alternatives()}"
         raise CannotLoad(f"cannot load the model {name!r}: {reason}") from error
+
+
+def embedded_hint(name: str) -> str:
+    """Return what to write instead of an embedded model with a suffix, such as ``lite:256``, or nothing."""
+    model, colon, suffix = name.partition(":")
+    if not colon or model not in (*embedded(), *embedded_generators()):
+        return ""
+    size = f" For images of another size: image_size={suffix} (--load image_size={suffix})." if suffix.isdigit() else ""
+    return f" The embedded model {model} takes nothing after a colon: write {model}.{size}"
 
 
 def alternatives() -> str:

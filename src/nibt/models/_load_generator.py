@@ -15,7 +15,15 @@ from nibt.models._answers import AnswerTower, ForcedWord, Generator, Prompted
 from nibt.models._checkpoint import FILE_NAME, adapted, base_model, check_class, within_layers
 from nibt.models._checks import check_finite, seeded_noise
 from nibt.models._compiled import uncompiled
-from nibt.models._failures import EMBEDDED, embedded, embedded_generators, json_object, loading
+from nibt.models._failures import (
+    EMBEDDED,
+    check_sizes,
+    embedded,
+    embedded_generators,
+    embedded_hint,
+    json_object,
+    loading,
+)
 from nibt.models._family import class_names, families, family_of_generator
 from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_part, check_processor, check_source, check_usable
@@ -93,7 +101,9 @@ def load_generator(
             return _checked(_load(name, "open_clip", weights, request, device))
         place = hub_name(name if weights is None else weights)
         if place is None:
-            raise CannotLoad(f"there is no model {name!r}, and no folder of that name")
+            raise CannotLoad(
+                f"there is no model {name!r}, and no folder of that name.{embedded_hint(name)}".rstrip(".")
+            )
         with loading(name):
             wants = Wants(lambda config: _family_of(name, config), open_clip=weights is not None)
             folder, commit = model_folder(place, request, wants)
@@ -105,6 +115,7 @@ def load_generator(
     if (folder / "open_clip_config.json").exists():
         return _checked(_load(name, "open_clip", f"local-dir:{folder}", request, device))
     config = json_object(folder / "config.json")
+    check_sizes(name, folder)
     if not config:
         raise CannotLoad(f"{name!r} is not the folder of a model of Transformers: it has no config.json")
     return _checked(_load(name, _family_of(name, config), str(folder), request, device))

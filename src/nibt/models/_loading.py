@@ -16,7 +16,16 @@ from nibt.errors import CannotLoad
 from nibt.models._answers import Generator
 from nibt.models._checkpoint import FILE_NAME, adapted, after_encoder, attached, base_model, check_class
 from nibt.models._checks import check_finite, checked
-from nibt.models._failures import EMBEDDED, alternatives, embedded, embedded_generators, json_object, loading
+from nibt.models._failures import (
+    EMBEDDED,
+    alternatives,
+    check_sizes,
+    embedded,
+    embedded_generators,
+    embedded_hint,
+    json_object,
+    loading,
+)
 from nibt.models._family import check_no_generator, families, family_of_type
 from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_processor, check_scores, check_source, find_module, is_library
@@ -130,7 +139,7 @@ def check_name(name: str) -> None:
         raise CannotLoad(f"a model must be a folder ({name!r} is a file): give the folder of a saved model")
     if not name.strip() or not (Path(name).is_dir() or open_clip_name(name) or hub_name(name)):
         near = get_close_matches(name.lower(), embedded(), n=1, cutoff=0.75)
-        instead = hint(name) or "".join(f" Did you mean {model!r}?" for model in near)
+        instead = embedded_hint(name) or hint(name) or "".join(f" Did you mean {model!r}?" for model in near)
         raise CannotLoad(
             f"there is no model {name!r}, and no folder of that name.{instead} Use "
             f"{alternatives()}, or a name on the hub (org/name)"
@@ -156,6 +165,7 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: 
     after = after_encoder(name, folder, request.dtype, bool(embedding)) or request.after
     request = replace(request, after=after, folder=folder, defaults=settings)
     config = json_object(folder / "config.json")
+    check_sizes(name, folder)
     if (folder / "open_clip_config.json").exists() and (wants is None or wants.prefers_open_clip(config, True)):
         return _load(name, "open_clip", f"local-dir:{folder}", request, device)
     if (folder / FILE_NAME).exists():
