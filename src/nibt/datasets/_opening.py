@@ -40,6 +40,8 @@ def open_pairs(
             raise BadInput(f"pairs must be {_EXPECTED} (got {pairs!r:.60})")
         columns = {"image": image, "caption": caption, "key": key}
         name = os.fspath(names[0]).partition(":")[0]
+        if len(names) == 1 and os.fspath(names[0]).isidentifier() and not os.path.exists(names[0]):
+            check_names("datasets", [name], available("datasets"))
         if len(names) > 1 or name not in available("datasets") or os.path.exists(names[0]):
             data = _open(names, columns, split)
         else:  # whose unreadable records are reported with their pairs

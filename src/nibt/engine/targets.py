@@ -8,7 +8,7 @@ from nibt.core.side import mean_states
 from nibt.data.images import ImageInput, looks_like_image, read_image
 from nibt.data.pair import as_list, read_caption, repeated
 from nibt.engine.encode import encode
-from nibt.errors import BadOption, UnknownName
+from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.models._mean_states import FILE_NAME, MeanStates
 from nibt.models._tower import Tower
 from nibt.models.base import Model
@@ -49,7 +49,7 @@ class Contrast:
         for name, values in {**named, "templates": as_list(templates)}.items():
             if values and (double := repeated(values)) is not None:
                 text = images[double].source if name == "against_images" else values[double]
-                raise BadOption(f"{name} has {text!r} {values.count(values[double])} times: give each one once")
+                raise BadInput(f"{name} has {text!r} {values.count(values[double])} times: give each one once")
         return cls(captions, images, tuple(as_list(templates)))
 
     def record(self) -> JsonObject:
