@@ -113,3 +113,13 @@ def test_examples_in_the_help_can_be_parsed(command: Any) -> None:
         program, name, *arguments = shlex.split(example)
         assert (program, name) == ("nibt", command.__name__)
         assert group.commands[name].make_context(name, arguments).params
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", _EXAMPLES)
+def test_examples_in_the_help_run_in_an_empty_folder(command: Any, tmp_path: Path) -> None:
+    for example in _EXAMPLES[command]:
+        line = f'nibt() {{ {shlex.quote(sys.executable)} -m nibt "$@"; }}; {example}'
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir())

@@ -66,7 +66,7 @@ _EXAMPLES = {
     explain: (
         'nibt explain sample:chelsea "a cat"',
         'nibt explain sample:chelsea "a cat" --against "a dog" -o why.html',
-        'nibt explain sample:scene "a cat" -m scenes --method "nib tolerance=0.01" --check -o maps/{stem}.png',
+        'nibt explain sample:scene "a cat" -m scenes --method "nib tolerance=0.01" --check -o {stem}.png',
     ),
     answer: ('nibt answer sample:scene "what is left of the house ?" -m scenes_generator',),
     batch: (
