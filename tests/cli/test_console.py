@@ -13,6 +13,7 @@ from nibt.cli.console import ranking, show, summary, words
 from nibt.registry import available
 from nibt.report.colors import DEFAULT
 from nibt.results.explanation import MISMATCH
+from nibt.results.notes import NO_MATCH, Note, note_fields
 from tests import tiny
 
 CONTRASTS: dict[str, dict[str, Any]] = {
@@ -105,7 +106,7 @@ def test_no_line_parts_a_word_from_its_score(width: int, capsys: Any, monkeypatc
 
 def test_show_prints_a_mismatch_before_the_words(capsys: pytest.CaptureFixture[str]) -> None:
     answer = explained("difference")
-    warned = replace(answer, warnings=(f"{MISMATCH} [bold]", "another note"))
+    warned = replace(answer, **note_fields([Note(NO_MATCH, f"{MISMATCH} [bold]"), "another note"]))
     show([warned], DEFAULT)
     out = " ".join(capsys.readouterr().out.split())
     assert out.count("does not rate these as a match") == 1

@@ -23,7 +23,8 @@ from nibt.preprocessing.captions import NOUNS
 from nibt.report.colors import DEFAULT
 from nibt.report.html.view import fragment
 from nibt.report.html.view_data import Panel
-from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK, is_noise, mismatch, other_warnings
+from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK
+from nibt.results.notes import NO_MATCH, NOISE, WEAK_MATCH, Note, WithNotes, note_fields
 from tests import tiny, tiny_vision_language
 from tests.suites import few
 
@@ -54,8 +55,8 @@ def expected(model: Model, image: ImageInput, caption: str) -> list[str]:
     return [name for name, blank in zip(names, blanks, strict=True) if pair < blank - MARGIN]
 
 
-def named(warnings: tuple[str, ...]) -> list[str]:
-    return [name for name in ("blank caption", "blank image") if name in mismatch(warnings)]
+def named(result: WithNotes) -> list[str]:
+    return [name for name in ("blank caption", "blank image") if name in result.mismatch]
 
 
 @pytest.mark.parametrize("kind", few(KINDS, ["clip", "convnext"]))
@@ -65,9 +66,9 @@ def test_mismatch_follows_its_rule_alone_and_in_batches(kind: str) -> None:
     captions = list(tiny.CAPTIONS) * 3
     together = nibt.explain(model, images, captions, "center")
     for image, caption, answer in zip(images, captions, together, strict=True):
-        assert named(answer.warnings) == expected(model, image, caption)
-        assert named(nibt.explain(model, image, caption, "center").warnings) == named(answer.warnings)
-    assert {bool(mismatch(answer.warnings)) for answer in together} == {True, False}
+        assert named(answer) == expected(model, image, caption)
+        assert named(nibt.explain(model, image, caption, "center")) == named(answer)
+    assert {bool(answer.mismatch) for answer in together} == {True, False}
 
 
 def test_mismatch_warning_comes_first_and_gives_the_similarity(scenes: Model) -> None:
@@ -76,10 +77,10 @@ def test_mismatch_warning_comes_first_and_gives_the_similarity(scenes: Model) ->
     absent = next(noun for noun in ("drum", "snail", "bus") if noun not in {one.name for one in pair.objects})
     match = nibt.explain(scenes, pair.image, pair.caption, "center")
     no_match = nibt.explain(scenes, pair.image, f"a {absent}", "center")
-    assert mismatch(match.warnings) == ""
+    assert match.mismatch == ""
     assert no_match.warnings[0].startswith(MISMATCH)
     assert f"similarity {no_match.similarity:.3f}" in no_match.warnings[0]
-    assert other_warnings(no_match.warnings) == no_match.warnings[1:]
+    assert no_match.other_warnings == no_match.warnings[1:]
 
 
 @pytest.mark.parametrize(
@@ -100,8 +101,8 @@ def test_mismatch_is_independent_of_method_and_target(target: str, options: dict
     wanted = expected(model, tiny.image(seed=1), "two cars")
     for method in ("nib", "grad_cam"):
         answer = nibt.explain(model, tiny.image(seed=1), "two cars", method, target, **options)
-        assert named(answer.warnings) == wanted
-    assert named(nibt.regions(model, tiny.image(seed=1), "two cars").warnings) == wanted
+        assert named(answer) == wanted
+    assert named(nibt.regions(model, tiny.image(seed=1), "two cars")) == wanted
 
 
 @pytest.mark.parametrize("baseline", ["blank", "zero"])
@@ -110,7 +111,7 @@ def test_notes_on_a_blank_image_name_another_baseline_of_the_scores(baseline: st
     model, seen = replace(tiny.model("clip"), scale=20.0, defaults={"usual_change": 0.9}), set()
     for caption in tiny.CAPTIONS:
         for answer in nibt.explain(model, tiny.IMAGES, caption, baseline=baseline):
-            note = mismatch(tuple(line for line in answer.warnings if line.startswith((MISMATCH, WEAK))))
+            note = " ".join(line for line in answer.warnings if line.startswith((MISMATCH, WEAK)))
             path = answer.image.path
             assert path is not None
             named = note.endswith(f"; the scores of the image start from another baseline, {baseline}")
@@ -123,16 +124,14 @@ def test_mismatch_is_not_reported_for_two_of_a_kind() -> None:
     model = tiny.model("clip")
     two = [nibt.compare(model, tiny.image(), tiny.image(seed=seed), "center") for seed in range(1, 5)]
     two += [nibt.compare(model, nibt.Caption("two cars"), caption, "center") for caption in tiny.CAPTIONS]
-    assert [mismatch(answer.warnings) for answer in two] == [""] * len(two)
+    assert [answer.mismatch for answer in two] == [""] * len(two)
 
 
 def test_mismatch_is_recomputed_for_other_weights() -> None:
     model = tiny.fresh("clip")
     for _ in range(2):
         answers = [nibt.explain(model, tiny.image(), caption, "center") for caption in tiny.CAPTIONS]
-        assert [named(one.warnings) for one in answers] == [
-            expected(model, tiny.image(), caption) for caption in tiny.CAPTIONS
-        ]
+        assert [named(one) for one in answers] == [expected(model, tiny.image(), caption) for caption in tiny.CAPTIONS]
         with torch.no_grad():
             for parameter in model.image.root.parameters():
                 parameter.mul_(-1.3)
@@ -148,13 +147,13 @@ KNOWN = ("a cat", "a camera on a tripod", "a red car", "dogs")
 def test_captions_that_the_model_does_not_react_to_are_named() -> None:
     """Random towers tell every caption from a blank one; ``lite`` only those with a word of its vocabulary."""
     known, unknown = (nibt.explain("lite", "sample:chelsea", list(captions), "center") for captions in (KNOWN, UNKNOWN))
-    assert not [answer for answer in known if mismatch(answer.warnings).startswith(NO_REACTION)]
+    assert not [answer for answer in known if answer.mismatch.startswith(NO_REACTION)]
     for answer, caption in zip(unknown, UNKNOWN, strict=True):
-        assert mismatch(answer.warnings).startswith(f"{NO_REACTION} (similarity {answer.similarity:.4f}; with a blank")
-        assert all(repr(word) in str(other_warnings(answer.warnings)) for word in caption.split())
+        assert answer.mismatch.startswith(f"{NO_REACTION} (similarity {answer.similarity:.4f}; with a blank")
+        assert all(repr(word) in str(answer.other_warnings) for word in caption.split())
     for kind in KINDS:
         answers = nibt.explain(tiny.model(kind), tiny.image(), list(tiny.CAPTIONS), "center")
-        assert not [answer for answer in answers if mismatch(answer.warnings).startswith(NO_REACTION)]
+        assert not [answer for answer in answers if answer.mismatch.startswith(NO_REACTION)]
 
 
 @pytest.mark.slow
@@ -220,8 +219,8 @@ def test_negligible_scores_are_noted_and_pale(target: str) -> None:
     text = f"the absolute scores of the image side add up to {amount}"
     for answer in (answers[0], nibt.explain(model, images[0], "two cars", target=target)):
         assert f"{NEGLIGIBLE} {text}" in answer.warnings
-        assert is_noise(answer.warnings)
-    assert not is_noise(answers[1].warnings)
+        assert answer.is_noise("image")
+    assert not answers[1].is_noise("image")
 
 
 @pytest.mark.slow
@@ -246,17 +245,26 @@ def test_matches_far_below_the_usual_change_are_weak(usual: float) -> None:
     assert verdicts == {usual == 0.9} or verdicts == {True, False}
 
 
-@pytest.mark.parametrize(
-    ("method", "target", "options"),
-    [
-        ("grad_cam", "cosine", {}),
-        ("nib", "softmax", {"against": ["a cat"]}),
-        ("nib", "difference", {"against": "a cat"}),
-    ],
-)
-def test_scores_without_the_unit_of_the_score_are_not_judged(method: str, target: str, options: dict[str, Any]) -> None:
+def test_scores_without_the_unit_of_the_score_are_not_judged() -> None:
     model = tiny.model("clip")
-    assert not is_noise(nibt.explain(model, mean_color(model), "two cars", method, target, **options).warnings)
+    assert not nibt.explain(model, mean_color(model), "two cars", "grad_cam").is_noise("image")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["nib", "grad_cam"])
+def test_a_difference_of_captions_that_the_model_hardly_distinguishes_is_noise(method: str) -> None:
+    """Only the map of the image compares with the other caption: the words of the caption keep their colors."""
+    lite = nibt.load_model("lite")
+    captions = "a tabby cat", "the tabby cat", "a cup of coffee"
+    first, near, far = F.normalize(encode(lite.text, captions).float(), dim=-1)
+    assert (first - near).norm() < NOISE_SHARE * usual_change(lite) < (first - far).norm()
+    clear = nibt.explain(lite, "sample:chelsea", captions[0], method, against=captions[2])
+    noise = nibt.explain(lite, "sample:chelsea", captions[0], method, against=captions[1])
+    assert not clear.is_noise("image")
+    assert noise.is_noise("image")
+    assert not noise.is_noise("text")
+    assert "noise:image" in noise.codes
+    assert "hardly distinguishes the two captions" in noise.mismatch
 
 
 def test_usual_change_is_measured_once_per_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,34 +282,34 @@ def test_usual_change_is_measured_once_per_model(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("kind", few(KINDS, ("siglip",)))
 def test_scores_of_matches_are_not_negligible(kind: str) -> None:
     answers = nibt.explain(tiny.model(kind), tiny.IMAGES, list(tiny.CAPTIONS), "occlusion")
-    assert not [answer for answer in answers if is_noise(answer.warnings)]
+    assert not [answer for answer in answers if answer.is_noise("image")]
 
 
 @pytest.mark.slow
 def test_no_scene_with_its_caption_is_noise() -> None:
     pairs = list(Scenes(60, seed=21))
     answers = nibt.explain("scenes", [pair.image for pair in pairs], [pair.caption for pair in pairs])
-    assert not [answer for answer in answers if is_noise(answer.warnings)]
+    assert not [answer for answer in answers if answer.is_noise("image")]
 
 
 def test_late_interaction_is_judged_with_its_similarity() -> None:
     model = tiny_vision_language.model("colpali")
     answer = nibt.explain(model, tiny.image(seed=1), "two cars", "occlusion")
-    assert not is_noise(answer.warnings)
+    assert not answer.is_noise("image")
 
 
-def test_the_gravest_warning_stands_above_the_map() -> None:
-    warnings = (f"{WEAK} a", "other", f"{NEGLIGIBLE} b")
-    assert mismatch(warnings) == f"{NEGLIGIBLE} b"
-    assert other_warnings(warnings) == (f"{WEAK} a", "other")
-    assert mismatch((f"{NEGLIGIBLE} b", f"{MISMATCH} c")) == f"{MISMATCH} c"
-    assert mismatch(("other",)) == ""
-
-
-def test_a_model_that_has_broken_since_it_was_loaded_is_named() -> None:
-    model = tiny.fresh("clip")
-    with torch.no_grad():
-        next(model.module.parameters()).fill_(float("nan"))
-        model.module.visual_projection.weight.fill_(float("nan"))
-    with pytest.raises(CannotLoad, match=r"an embedding of the length nan, which has no direction: check its weights"):
-        nibt.explain(model, tiny.image(), "a cat")
+def test_the_gravest_note_stands_above_the_map(scenes: Model) -> None:
+    explanation = nibt.explain(scenes, "sample:scene", "a cat", "center")
+    weak, noise, no_match = Note(WEAK_MATCH, "a"), Note(NOISE, "b", "image"), Note(NO_MATCH, "c")
+    noted = replace(explanation, **note_fields([weak, "other", noise]))
+    assert noted.gravest == noise
+    assert noted.other_warnings == ("a", "other")
+    assert noted.codes == ("weak_match", "note", "noise:image")
+    assert noted.notes == (weak, Note("note", "other"), noise)
+    assert replace(explanation, **note_fields([noise, no_match])).mismatch == "c"
+    assert replace(explanation, **note_fields(["other"])).gravest is None
+    assert noted.is_noise("image")
+    assert not noted.is_noise("text")
+    assert not noted.is_noise()
+    read = nibt.Explanation.from_json(noted.to_json())
+    assert read.notes == noted.notes

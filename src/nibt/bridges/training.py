@@ -38,7 +38,7 @@ from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, below, centered, resized, stacked, text_rows, tile
 from nibt.report.request import legend, method_line
 from nibt.results.base import as_text
-from nibt.results.explanation import Explanation, is_noise
+from nibt.results.explanation import Explanation
 from nibt.results.pixels import to_pixels
 
 _SIDE, _MOST_STEPS, _MOST_PAIRS = 150, 12, 16
@@ -148,7 +148,7 @@ class Watch:
             tiles = [tile(photograph, "image")]
             for step in (steps[place] for place in places):
                 explanation = self.explanations[step][number]
-                drawn = overlay(explanation, photograph, DEFAULT.pale if is_noise(explanation.warnings) else DEFAULT)
+                drawn = overlay(explanation, photograph, DEFAULT.pale if explanation.is_noise("image") else DEFAULT)
                 tiles.append(tile(drawn, f"step {step}", f"{explanation.similarity:z.2f}"))
             rows.append((pair.caption, tiles))
         width = max(640, *(sum(each.width + MARGIN for each in tiles) + MARGIN for _, tiles in rows))

@@ -19,7 +19,7 @@ from nibt.report.request import Shown, Worded, ranked_noun, runs, sentence, side
 from nibt.results.answer import AnswerExplanation, is_change
 from nibt.results.attribution import SideAttribution, TextAttribution
 from nibt.results.audit import VERDICTS, Audit
-from nibt.results.explanation import Explanation, mismatch, other_warnings, shortened
+from nibt.results.explanation import Explanation, shortened
 from nibt.results.regions import Regions
 
 
@@ -121,7 +121,7 @@ def show(answers: Sequence[Explanation], look: Appearance) -> None:
             console.print(verdict.append(sentence(check.about), "not bold default"), soft_wrap=True)
         if answer.decisive:
             console.print(sentence(answer.decisive.about), soft_wrap=True)
-        for warning in other_warnings(answer.warnings):
+        for warning in answer.other_warnings:
             console.print(f"note: {warning}", style="yellow")
 
 
@@ -132,7 +132,7 @@ def _print_title(console: Console, source: str, text: str) -> None:
 
 def _before(console: Console, answer: Shown) -> None:
     """Print what a reader must know before the scores: the mismatch warning, and a target other than the similarity."""
-    no_match = mismatch(answer.warnings)
+    no_match = answer.mismatch
     if no_match:
         console.print(sentence(no_match), style="bold yellow")
     if target_line(answer) != f"target {similarity_name(answer)}":
@@ -156,7 +156,7 @@ def show_regions(results: Sequence[Regions]) -> None:
         console.print(table)
         sums = f"{regions.sum:+.4f}, gap {regions.gap:+.4f}"
         console.print(f"sum of all entries, with special tokens: {sums}", style="dim")
-        for warning in other_warnings(regions.warnings):
+        for warning in regions.other_warnings:
             console.print(f"note: {warning}", style="yellow")
 
 

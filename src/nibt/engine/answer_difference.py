@@ -13,6 +13,7 @@ from nibt.progress import OnProgress, Progress
 from nibt.results.answer import AnswerExplanation, AnswerImage
 from nibt.results.answer_word import AnswerWord
 from nibt.results.attribution import image_fields
+from nibt.results.notes import note_fields
 
 
 def check_second(request: AnswerRequest, second: ImageInput, against: str | None, other_images: Any) -> None:
@@ -54,7 +55,7 @@ def difference(first: AnswerExplanation, second: AnswerExplanation, images: Sequ
         images=AnswerImage.parts_of(picture),
         frames=0,
         target={"name": "difference", "options": options},
-        warnings=tuple(dict.fromkeys((*first.warnings, *second.warnings))),
+        **note_fields(dict.fromkeys((*first.notes, *second.notes))),
     )
 
 

@@ -27,6 +27,7 @@ from nibt.results.answer import AnswerExplanation, AnswerImage
 from nibt.results.answer_word import AnswerWord
 from nibt.results.attribution import image_fields
 from nibt.results.explanation import shortened
+from nibt.results.notes import HARDLY, Note, note_fields
 from nibt.results.records import MethodRecord
 from nibt.torch_modes import plain_torch
 from nibt.types import SOURCES, Source
@@ -127,7 +128,7 @@ def explain_answer(
         first, resolved, itself = explain(generator, request, compared, half(report, 0))
         again = replace(request, images=(second,), answer=first.answer)
         result = difference(first, explain(generator, again, [], half(report, 1))[0], (*request.images, second))
-    return replace(result, warnings=(*result.warnings, *_warnings(result, resolved, itself)))
+    return replace(result, **note_fields([*result.notes, *_warnings(result, resolved, itself)]))
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class _AnswerExplainer:
             method=record,
             model=generator.record(),
             versions=versions(),
-            warnings=(*generator.notes, *forced.notes, *_reading(request.answer, tokens, generator)),
+            **note_fields([*generator.notes, *forced.notes, *_reading(request.answer, tokens, generator)]),
         )
         return result, resolved, itself
 
@@ -251,19 +252,21 @@ def _reading(answer: str | None, tokens: AnswerTokens, generator: Generator) -> 
     return [f"the model reads the answer {answer[:80]!r} as {tokens.text[:80]!r}"]
 
 
-def _warnings(result: AnswerExplanation, method: Method, itself: Sequence[str]) -> list[str]:
+def _warnings(result: AnswerExplanation, method: Method, itself: Sequence[str]) -> list[Note | str]:
     """Return warnings about words that are compared with themselves, that the image hardly affects, or with gaps."""
     words = result.words
     guessed = list(dict.fromkeys(repr(word.text) for word in words if word.image_hardly_matters))
     contradicted = dict.fromkeys(repr(word.text) for word in words if word.image_contradicts)
-    warnings, alone = [], words[0].with_other_images is None
+    alone = words[0].with_other_images is None
+    warnings: list[Note | str] = []
     if itself:
         warnings.append(f"{shortened(itself)} has scores of 0, since its first token is compared with itself")
     if guessed:
-        warnings.append(
+        text = (
             f"the image hardly matters for {', '.join(guessed)}: {'it is' if len(guessed) == 1 else 'they are'} about "
             f"as likely with {'a blank image' if alone else 'other images (scores compare with a blank one)'}"
         )
+        warnings.append(Note(HARDLY, text))
     if contradicted:
         compared = f"less likely with this image than with {'a blank image' if alone else 'other images'}"
         warnings.append(f"{', '.join(contradicted)} {'is' if len(contradicted) == 1 else 'are'} {compared}")

@@ -18,6 +18,7 @@ from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.results.attribution import image_fields
 from nibt.results.decomposition import Decomposition
+from nibt.results.notes import note_fields
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, Modality
 
@@ -106,7 +107,7 @@ def _decompose(model: Model, pair: Pair, side: Modality) -> Decomposition:
         similarity=float(model.seen_from(side)(trace.embedding, partner_embedding)),
         model=model.record(),
         versions=dict(versions()),
-        warnings=(*model.notes, *pair.notes, *inputs["image"].notes[0], *inputs["text"].notes[0]),
+        **note_fields([*model.notes, *pair.notes, *inputs["image"].notes[0], *inputs["text"].notes[0]]),
         maps=maps,
         rest=rest,
         perceptrons=parts.perceptrons[0].float().cpu(),

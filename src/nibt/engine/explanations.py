@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 
 from nibt.core.side import Side
 from nibt.data.images import ImageInput, read_image, sample_captions
@@ -18,9 +19,12 @@ from nibt.engine.spec import ExplanationSpec, versions
 from nibt.engine.targets import IMAGE_AND_TEXT
 from nibt.errors import Unsupported
 from nibt.models.base import Model
+from nibt.results import notes as codes
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution, image_fields
 from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK, Explanation
+from nibt.results.notes import NO_MATCH, NOISE, WEAK_MATCH, Note, note_fields, prefixed
 from nibt.results.records import ExplainedTargetRecord
+from nibt.targets.base import Score
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding
 
@@ -33,18 +37,22 @@ NOISE_SHARE = 0.1
 """The share of the model's usual change of the score below which the scores of a map are noise."""
 WEAK_SHARE = 0.25
 """The share of the model's usual change of the similarity below which a match is weak."""
+_UNITS = {"one": 1.0, "some": 0.5}
+"""By how much a score that compares with others changes at most if a similarity changes by 1: a difference of two
+similarities by 1; a probability or a centered similarity, which have a smaller range, by about half.
+"""
 CLEAR = 10.0
 """The difference of logits to a blank image from which a match is never weak, so that nothing has to be measured."""
 
 
-def mismatches(image: Side, text: Side) -> Iterator[str]:
-    """Yield a warning for each pair that the model rates as a weak or no match or cannot rate; else an empty string.
+def mismatches(image: Side, text: Side) -> Iterator[Note | None]:
+    """Yield a note for each pair that the model rates as a weak or no match or cannot rate; None for the others.
 
     The rules compare logits and embeddings of whole captions, so models without them get no warnings.
     """
     model: Model = image.model  # pyright: ignore
     if not model.has_logits:
-        yield from ("" for _ in image.trace.inputs.values)
+        yield from (None for _ in image.trace.inputs.values)
         return
     seen, caption, compare = image.trace.embedding.float(), text.trace.embedding.float(), model.similarity
     pairs = compare(seen, caption)
@@ -53,27 +61,30 @@ def mismatches(image: Side, text: Side) -> Iterator[str]:
     values = (each.tolist() for each in (reactions(text), pairs, with_blank_caption, of_blank_image))
     for reaction, pair, *blanks in zip(*values, strict=True):
         if reaction < NEAR_BLANK:
-            yield f"{NO_REACTION} (similarity {pair:z.4f}; with a blank caption {blanks[0]:z.4f}): the map is noise"
+            with_blank = f"(similarity {pair:z.4f}; with a blank caption {blanks[0]:z.4f})"
+            yield Note(codes.NO_REACTION, f"{NO_REACTION} {with_blank}: the map is noise")
             continue
         named = zip(("the blank caption", "the blank image"), blanks, strict=True)
         lower = [f"with {name} {value:z.3f}" for name, value in named if pair < value - MARGIN / model.scale]
-        no_match = f"{MISMATCH} (similarity {pair:z.3f}; {', '.join(lower)})"
+        if lower:
+            yield Note(NO_MATCH, f"{MISMATCH} (similarity {pair:z.3f}; {', '.join(lower)})")
+            continue
         change = pair - blanks[1]
-        yield no_match if lower else "" if model.scale * change >= CLEAR else _weak(model, change)
+        yield None if model.scale * change >= CLEAR else _weak(model, change)
 
 
-def _weak(model: Model, change: float) -> str:
-    """Return the warning for a similarity that is little above that of a blank image; empty for others.
+def _weak(model: Model, change: float) -> Note | None:
+    """Return the note on a similarity that is little above that of a blank image; None for others.
 
     A model that does not rate the samples of the package as matches, as one for X-rays may not, has no usual change.
     """
     usual = usual_change(model)
     if model.scale * usual < 2 * MARGIN or change >= WEAK_SHARE * usual:
-        return ""
+        return None
     if change <= 0:
-        return f"{WEAK} the similarity is not above that with a blank image"
+        return Note(WEAK_MATCH, f"{WEAK} the similarity is not above that with a blank image")
     share = f"{100 * change / usual:.2g} % of what a match usually adds with this model"
-    return f"{WEAK} the similarity is {change:.3g} above that with a blank image, {share}"
+    return Note(WEAK_MATCH, f"{WEAK} the similarity is {change:.3g} above that with a blank image, {share}")
 
 
 def usual_change(model: Model) -> float:
@@ -88,29 +99,56 @@ def usual_change(model: Model) -> float:
     return float((compare(image, text) - compare.swapped()(text, blank)).quantile(0.5))
 
 
-def negligible(spec: ExplanationSpec, embedding: Embedding, sides: Sequence[SideAttribution]) -> Iterator[str]:
-    """Yield a note for each side whose scores are negligible.
+def negligible(
+    spec: ExplanationSpec, embeddings: Sequence[Embedding], sides: Sequence[SideAttribution]
+) -> Iterator[Note]:
+    """Yield a note for each side whose map is noise: it explains a negligible change of the score.
 
-    They are if their absolute values sum to less than ``NOISE_SHARE`` of the model's usual change of the score. It is
-    measured only if a sum is below that share of the largest change that is possible. Scores in units of the score are
-    needed, and a target that compares with nothing else.
+    It is negligible if it is less than ``NOISE_SHARE`` of the model's usual change of the score, which is measured only
+    if the change is below that share of the largest one that is possible. Scores in units of the score explain a change
+    of the sum of their absolute values. Of the other scores, only a bound is known, for the difference of two inputs:
+    the distance of their embeddings. ``embeddings`` are those of the two sides of the pair.
     """
-    caption, model = embedding.detach().float(), spec.model
-    for side in sides:
-        # from the image, on both sides
-        score = replace(spec.scores[side.modality], similarity=model.similarity, other=caption)
+    for place, (name, side) in enumerate(zip(spec.side_names, sides, strict=True)):
+        score = spec.scores[side.modality]
+        compares = score.target.others if place < 2 else "none"
         in_units = side.path is not None or type(spec.methods[side.modality]).linear
-        if score.target.others != "none" or not in_units:
+        if in_units:
+            total = float((side.scores if isinstance(side, TextAttribution) else side.grid).abs().sum())
+        elif compares == "one" and spec.model.similarity.item_ndim == 1:
+            assert score.others is not None
+            partner = F.normalize(embeddings[1 - place].float(), dim=-1)
+            total = float((partner - F.normalize(score.others.float(), dim=-1)).norm())
+        else:
             continue
-        ends = [(score(end), model.similarity(end, caption)) for end in (caption, -caption)]
-        scores, similarities = (float(high - low) for high, low in zip(*ends, strict=True))
-        total = float((side.scores if isinstance(side, TextAttribution) else side.grid).abs().sum())
-        if total >= NOISE_SHARE * abs(scores) / 2:
+        unit = _UNITS.get(compares)
+        largest = unit
+        if unit is None or largest is None:
+            unit, largest = _changes(spec.model, score, embeddings[1])
+        if total >= NOISE_SHARE * largest:
             continue
-        usual = abs(usual_change(model) * scores / similarities)
-        if total < NOISE_SHARE * usual:
-            share = f"{100 * total / usual:.2g} % of what this model usually gives to a match"
-            yield f"{NEGLIGIBLE} the absolute scores of the {side.modality} side add up to {share}"
+        usual = abs(usual_change(spec.model) * unit)
+        if total >= NOISE_SHARE * usual:
+            continue
+        share = f"{100 * total / usual:.2g} % of what this model usually gives to a match"
+        text = f"{NEGLIGIBLE} the absolute scores of the {name} side add up to {share}"
+        if not in_units:
+            text = f"{NEGLIGIBLE} the difference is nowhere more than {share}"
+        if compares == "one":
+            other = NOUNS["text" if side.modality == "image" else "image"]
+            if len(set(spec.modalities)) == 1:
+                other = NOUNS[side.modality]
+            text += f"; the model hardly distinguishes the two {other}s"
+        yield Note(NOISE, text, name)
+
+
+def _changes(model: Model, score: Score, caption: Embedding) -> tuple[float, float]:
+    """Return by how much a score changes if the similarity changes by 1, and half of its largest possible change."""
+    caption = caption.detach().float()
+    score = replace(score, similarity=model.similarity, other=caption)  # from the image, on both sides
+    ends = [(score(end), model.similarity(end, caption)) for end in (caption, -caption)]
+    scores, similarities = (float(high - low) for high, low in zip(*ends, strict=True))
+    return abs(scores / similarities), abs(scores) / 2
 
 
 def _kept(model: Model, name: str) -> Embedding:
@@ -147,44 +185,34 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
     prefixes = ["" if name in IMAGE_AND_TEXT else f"{name}: " for name in spec.side_names]  # two images are told apart
     if spec.against is not None:
         prefixes[-1] = f"other {NOUNS[modality(spec.against)]}: "
-    mismatch = list(mismatches(*batch.sides[:2])) if mixed else [""] * len(similarities)
+    mismatch = list(mismatches(*batch.sides[:2])) if mixed else [None] * len(similarities)
     one_target = len({score.target.name for score in spec.scores.values()}) == 1
     explained = [score.target.name == spec.record["target"]["name"] for score in spec.scores.values()].index(True)
     explanations = []
     for index, pair in enumerate(batch.pairs):
         items = (*pair.items, *compared)
         sides = [_side(item, batch, position, index) for position, item in enumerate(items)]
-        path = sides[0].path if "blank image" in mismatch[index] else None
-        if path is not None and path.baseline != "blank":
-            mismatch[index] += f"; the scores of the image start from another baseline, {path.baseline}"
-        warnings = (
-            *filter(None, [mismatch[index]]),
-            *spec.warnings,
-            *pair.notes,
-            *(
-                prefix + note
-                for prefix, side in zip(prefixes, batch.sides, strict=True)
-                for note in side.trace.inputs.notes[index]
-            ),
-            *_gaps(spec, sides),
-            *_flat_maps(spec, sides),
-            *(
-                prefix + note
-                for prefix, scores in zip(prefixes, batch.attributions, strict=True)
-                if scores is not None and scores.notes
-                for note in scores.notes[index]
-            ),
-        )
-        if not mismatch[index].startswith(NO_REACTION):
-            noise = tuple(negligible(spec, batch.sides[1].trace.embedding[[index]], sides[:2])) if mixed else ()
-            warnings += noise
+        path, match = sides[0].path, mismatch[index]
+        if match and "blank image" in match.text and path is not None and path.baseline != "blank":
+            text = f"{match.text}; the scores of the image start from another baseline, {path.baseline}"
+            match = replace(match, text=text)
+        notes: list[Note | str] = [*filter(None, [match]), *spec.warnings, *pair.notes]
+        for prefix, side in zip(prefixes, batch.sides, strict=True):
+            notes += prefixed(prefix, side.trace.inputs.notes[index])
+        notes += [*_gaps(spec, sides), *_flat_maps(spec, sides)]
+        for prefix, scores in zip(prefixes, batch.attributions, strict=True):
+            if scores is not None and scores.notes:
+                notes += prefixed(prefix, scores.notes[index])
+        if match is None or match.code != codes.NO_REACTION:
+            embeddings = [side.trace.embedding[[index]].detach() for side in batch.sides[:2]]
+            noise = list(negligible(spec, embeddings, sides))
+            notes += noise
             for prefix, side, scores in zip(prefixes, batch.sides, sides, strict=True):
                 if isinstance(scores, TextAttribution):
                     method = type(spec.methods["text"])
                     in_units = scores.path is not None or method.linear
                     signs = mixed and one_target and not noise and method.signed
-                    notes = word_notes(side, index, scores.words, in_units, signs)
-                    warnings += tuple(prefix + note for note in notes)
+                    notes += prefixed(prefix, word_notes(side, index, scores.words, in_units, signs))
         by_side = {
             name: {"name": spec.scores[side.modality].target.name, "value": value[index]}
             for name, side, value in zip(spec.side_names, sides, values, strict=True)
@@ -199,7 +227,7 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
                 method=spec.record["method"],
                 model=spec.model.record(),
                 versions=dict(versions()),
-                warnings=warnings,
+                **note_fields(notes),
             )
         )
     return explanations

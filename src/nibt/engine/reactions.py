@@ -14,6 +14,7 @@ from nibt.core.side import Side
 from nibt.data.units import Word, WordScore
 from nibt.preprocessing.captions import FUNCTION_WORDS
 from nibt.progress import listening, no_progress
+from nibt.results.notes import Note
 from nibt.types import PerExample
 
 NEAR_BLANK = 0.05
@@ -42,7 +43,7 @@ def reactions(text: Side) -> PerExample:
 
 def word_notes(
     side: Side, item: int, words: Sequence[WordScore], in_units: bool = False, signs: bool = False
-) -> Iterator[str]:
+) -> Iterator[Note]:
     """Yield notes that name content words of a caption: spelled, without a reaction and, with ``signs``, negative ones.
 
     A tokenizer spells only words that were rare in its training: none of ``NOUNS`` with CLIP's or ``lite``'s.
@@ -59,18 +60,21 @@ def word_notes(
     spelled = dict.fromkeys(word.text for word in words if 2 * len(word.tokens) > len(word.text) >= SPELLED)
     if spelled:
         names, noun = ", ".join(map(repr, spelled)), "this word" if len(spelled) == 1 else "these words"
-        yield f"the tokenizer splits {names} into pieces of one or two letters: the model has hardly learned {noun}"
+        text = f"the tokenizer splits {names} into pieces of one or two letters: the model has hardly learned {noun}"
+        yield Note("spelled_words", text)
     limit = SMALL * max(map(abs, (word.score for word in words)), default=0.0)
     small = [Word(text, tokens[text]) for text, score in scores.items() if not in_units or abs(score) <= limit]
     unread = _without_reaction(side, item, small) if small and side.model.item_ndim == 1 else []
     if unread:
         noun = "it" if len(unread) == 1 else "any one of them"
-        yield f"{NO_REACTION_TO} {', '.join(map(repr, unread))}: without {noun}, the caption's embedding hardly changes"
+        named = ", ".join(map(repr, unread))
+        text = f"{NO_REACTION_TO} {named}: without {noun}, the caption's embedding hardly changes"
+        yield Note("unread_words", text)
     lowering = [text for text, score in scores.items() if score < -limit and text not in unread] if signs else []
     if lowering:
         names = ", ".join(f"{text!r} ({scores[text]:+.4f})" for text in lowering)
         verb, noun = ("lowers", "this word names") if len(lowering) == 1 else ("lower", "these words name")
-        yield f"{names} {verb} the score: red regions do not show what {noun}"
+        yield Note("lowering_words", f"{names} {verb} the score: red regions do not show what {noun}")
 
 
 def _without_reaction(text: Side, item: int, words: Sequence[Word]) -> list[str]:

@@ -4,7 +4,7 @@ The table of a pair is that of ``Method.table`` or, for models with late interac
 the tokens of a query, so the row of a word is the map of an image for the terms of that word's tokens, by any method.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from nibt.data.images import ImageSource
 from nibt.data.pair import Caption, Pair, as_list, make_pairs
 from nibt.data.units import Words, WordScore, cells_of
 from nibt.engine.batches import check_words, trace_sides
-from nibt.engine.explanations import LARGE_GAP, mismatches
+from nibt.engine.explanations import LARGE_GAP, NOISE_SHARE, mismatches, usual_change
 from nibt.engine.reactions import word_notes
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.errors import Unsupported
@@ -27,7 +27,8 @@ from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.attribution import image_fields
-from nibt.results.explanation import NO_REACTION
+from nibt.results.explanation import NEGLIGIBLE
+from nibt.results.notes import NO_REACTION, NOISE, Note, note_fields
 from nibt.results.records import MethodRecord
 from nibt.results.regions import Regions, word_indices
 from nibt.torch_modes import plain_torch
@@ -131,6 +132,10 @@ def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int])
     steps = {} if table.steps is None else {"steps": dict(table.steps)}
     no_match = next(mismatches(image, text))
     rows = [WordScore(word.text, 0.0, word.tokens) for word in words.words[0]]
+    notes: list[Note | str] = [*filter(None, [no_match]), *spec.warnings, *pair.notes]
+    notes += [*image.inputs.notes[0], *text.inputs.notes[0], *table.notes]
+    if no_match is None or no_match.code != NO_REACTION:
+        notes += [*_negligible_table(spec, table), *word_notes(text, 0, rows)]
     regions = Regions.of(
         table.scores,
         table.grid,
@@ -142,17 +147,22 @@ def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int])
         product=table.product,
         method=cast(MethodRecord, {**spec.record["method"], **steps}),
         **spec.provenance,
-        warnings=(
-            *filter(None, [no_match]),
-            *spec.warnings,
-            *pair.notes,
-            *image.inputs.notes[0],
-            *text.inputs.notes[0],
-            *table.notes,
-            *([] if no_match.startswith(NO_REACTION) else word_notes(text, 0, rows)),
-        ),
+        **note_fields(notes),
     )
     return regions, image, text
+
+
+def _negligible_table(spec: ExplanationSpec, table: TableScores) -> Iterator[Note]:
+    """Yield a note if the map of all words is noise, as ``negligible`` does for explanations."""
+    path = spec.methods["image"].category == "path" or type(spec.methods["image"]).linear
+    total = float(table.scores[:-1, :-1].sum(0).abs().sum())
+    is_cosine = spec.model.similarity.item_ndim == 1
+    if not path or (is_cosine and total >= NOISE_SHARE):  # of the cosine, no usual change is larger than 1
+        return
+    usual = usual_change(spec.model)
+    if total < NOISE_SHARE * usual:
+        share = f"{100 * total / usual:.2g} % of what this model usually gives to a match"
+        yield Note(NOISE, f"{NEGLIGIBLE} the absolute scores of all words add up to {share}")
 
 
 def _table_words(text: Side, wanted: Sequence[str | int]) -> Words:

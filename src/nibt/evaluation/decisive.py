@@ -20,6 +20,7 @@ from nibt.report.request import ranked_noun
 from nibt.results.base import require_result
 from nibt.results.decisive import REGIONS, DecisiveRegion
 from nibt.results.explanation import Explanation
+from nibt.results.notes import note_fields
 from nibt.torch_modes import plain_torch
 
 Region = Annotated[str, OneOf(REGIONS)]
@@ -121,7 +122,7 @@ def decisive_region(
     if everything <= nothing:
         remedy = "; explain it without the comparison to see what keeps the similarity" if names else ""
         warning = f"no region is decisive: the image adds nothing to the {subject}{remedy}"
-        return replace(explanation, warnings=(*explanation.warnings, warning))
+        return replace(explanation, **note_fields([*explanation.notes, warning]))
 
     def bisected(orders: Float[Tensor, "order cell"], most: int) -> tuple[Float[Tensor, "order cell"], list[int]]:
         """Return the rank of each cell in each order, and how many of the first ``most`` are enough."""

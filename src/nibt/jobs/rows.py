@@ -39,6 +39,7 @@ _FIELDS: dict[str, tuple[str, str]] = {
 }
 """The columns of the fields of both attributions."""
 _ANSWER_FIELDS = ("source", "image_hash", "size", "region", "prompt", "answer", "prompt_words", "words")
+_NOTES = ("warnings", "codes")
 _MAPPINGS = ("without", "shares")  # of a word of an answer; Arrow has them as pairs
 _VARYING = ("other_images", "other_images_hash", "tokens")
 """The options of the target of an answer that differ between rows: lists, empty where the target lacks them."""
@@ -60,7 +61,7 @@ def explained_row(record: Record, explanation: Explanation) -> JsonObject:
         "similarity": data["similarity"],
         "image_score": data["target"]["image"]["value"],
         "text_score": data["target"]["text"]["value"],
-        "warnings": data["warnings"],
+        **{name: data[name] for name in _NOTES},
         "error": None,
     }
 
@@ -97,7 +98,7 @@ def answer_row(record: Record, explanation: AnswerExplanation) -> JsonObject:
     data = explanation.to_json()
     options = data["target"]["options"]
     return {
-        **{name: data[name] for name in (*_ANSWER_FIELDS, "warnings")},
+        **{name: data[name] for name in (*_ANSWER_FIELDS, *_NOTES)},
         **{name: options.get(name, []) for name in _VARYING},
         "row": record.row,
         "key": as_utf8(record.key),
@@ -140,7 +141,8 @@ def _result(result: Any, row: Mapping[str, Any], shared: Mapping[str, Any], **fi
     if row["error"] is not None:
         raise BadInput(f"row {row['row']} failed: {row['error']}")
     fields |= {name: shared[name] for name in ("method", "model", "versions")}
-    return result.from_json({"schema": result.schema, "kind": result.kind, **fields, "warnings": row["warnings"]})
+    fields |= {name: row[name] for name in _NOTES}
+    return result.from_json({"schema": result.schema, "kind": result.kind, **fields})
 
 
 def encode_rows(rows: Sequence[Mapping[str, Any]], shared: Mapping[str, Any], of_answers: bool = False) -> bytes:
@@ -178,8 +180,9 @@ def schema(arrow: Any) -> Any:
 
 def _schema(arrow: Any, fields: Sequence[tuple[str, Any]]) -> Any:
     """Return the schema of these columns and those that all rows have."""
-    text, warnings = arrow.string(), arrow.list_(arrow.string())
-    return arrow.schema([("row", arrow.int64()), ("key", text), *fields, ("warnings", warnings), ("error", text)])
+    text = arrow.string()
+    notes = [(name, arrow.list_(text)) for name in _NOTES]
+    return arrow.schema([("row", arrow.int64()), ("key", text), *fields, *notes, ("error", text)])
 
 
 @lru_cache

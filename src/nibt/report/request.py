@@ -99,6 +99,25 @@ def is_signed(result: Shown) -> bool:
     return isinstance(result, Regions) or bool(result.method.get("signed", True))
 
 
+def side_look(result: Shown, name: str, look: Appearance) -> Appearance:
+    """Return how the map of a side is drawn: pale if it is noise."""
+    return look.pale if result.is_noise(name) else look
+
+
+def words_matter(result: WordMaps) -> list[bool]:
+    """Return whether each word's map is evidence: not if the image hardly matters for a word of an answer."""
+    if isinstance(result, AnswerExplanation):
+        return [not word.image_hardly_matters for word in result.words]
+    return [True] * len(result.words)
+
+
+def largest_score(result: WordMaps) -> float:
+    """Return the largest absolute score of the maps of words that matter, or of all if none does."""
+    matters = words_matter(result)
+    table = result.table[matters] if any(matters) else result.table
+    return float(table.abs().max())
+
+
 def method_line(result: Shown) -> str:
     """Return the method with its variant, and the model: ``method nib (default), model lite``."""
     table = "word-region table of " if isinstance(result, Regions) else ""

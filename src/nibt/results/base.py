@@ -21,6 +21,7 @@ from nibt.errors import BadInput, reason
 from nibt.io import load_json
 from nibt.records import JsonObject, place_of, plain_data, read_record
 from nibt.registry import format_of
+from nibt.results.notes import WithNotes
 from nibt.results.records import Size
 from nibt.types import ByValue, ModelRecord
 
@@ -263,15 +264,17 @@ class OfImage(Serializable):
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class ResultOfImage(OfImage, Result):
+class ResultOfImage(WithNotes, OfImage, Result):
     """Base class of results about one image, with the attributes of ``OfImage``.
 
     Attributes:
         model: The model and its hashes.
         versions: The versions of packages.
         warnings: Warnings for the reader.
+        codes: The code of each warning.
     """
 
     model: ModelRecord
     versions: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from nibt.results.audit import Check
 from nibt.results.base import Result
 from nibt.results.decisive import DecisiveRegion
 from nibt.results.map_regions import MapRegion
+from nibt.results.notes import WithNotes
 from nibt.results.records import SCHEMA, ExplainedTargetRecord, MethodRecord, Probability
 from nibt.types import ModelRecord
 
@@ -50,7 +51,7 @@ class Ranked:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Explanation(Result):
+class Explanation(WithNotes, Result):
     """An explanation of two inputs: the scores of the patches of images and of the words of captions.
 
     The sides of an image with a caption are ``image`` and ``text``; those of two images, or of two captions, are
@@ -67,6 +68,7 @@ class Explanation(Result):
         model: The model: id, hash of the weights, device, dtype.
         versions: The versions of the packages that computed it.
         warnings: Warnings for the reader; a mismatch of the pair comes first.
+        codes: The code of each warning, such as ``noise:image`` for a map of the image that is noise.
         ranking: The ranked labels or images, if there are any.
         checks: The checks of the map of the image, if ``nibt.check`` computed it.
         decisive: A small part of the map that keeps the decision of the model, or whose removal changes it, if
@@ -83,6 +85,7 @@ class Explanation(Result):
     model: ModelRecord
     versions: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
     ranking: tuple[Ranked, ...] = ()
     checks: tuple[Check, ...] = ()
     decisive: DecisiveRegion | None = None
@@ -249,19 +252,3 @@ def shortened(texts: Sequence[str], most: int = 8) -> str:
     """
     more = [f"and {len(texts) - most} more"] if len(texts) > most else []
     return ", ".join([*texts[:most], *more])
-
-
-def mismatch(warnings: Sequence[str]) -> str:
-    """Return the gravest warning: that the model does not react, no match, noise, a weak match; empty without one."""
-    starts = (NO_REACTION, MISMATCH, NEGLIGIBLE, WEAK)
-    return next((warning for start in starts for warning in warnings if warning.startswith(start)), "")
-
-
-def is_noise(warnings: Sequence[str]) -> bool:
-    """Return whether the map is noise, since the model does not react to the caption or the scores are negligible."""
-    return any(warning.startswith((NO_REACTION, NEGLIGIBLE)) for warning in warnings)
-
-
-def other_warnings(warnings: Sequence[str]) -> tuple[str, ...]:
-    """Return all warnings except the one that ``mismatch`` returns."""
-    return tuple(warning for warning in warnings if warning != mismatch(warnings))

@@ -8,7 +8,7 @@ from nibt.records import JsonObject
 from nibt.results.answer import AnswerExplanation
 from nibt.results.answer_word import AnswerWord
 from nibt.results.base import require_result
-from nibt.results.explanation import Explanation, mismatch
+from nibt.results.explanation import Explanation
 
 DataFrame: TypeAlias = Any
 """A ``pandas.DataFrame``; the types of its columns are not known to a type checker."""
@@ -93,7 +93,7 @@ def _word_values(word: AnswerWord) -> JsonObject:
 
 
 def _values(explanation: Explanation) -> JsonObject:
-    values: JsonObject = {"similarity": explanation.similarity, "mismatch": bool(mismatch(explanation.warnings))}
+    values: JsonObject = {"similarity": explanation.similarity, "mismatch": bool(explanation.mismatch)}
     for name, side in explanation.sides.items():
         target = explanation.target[name]
         values |= {

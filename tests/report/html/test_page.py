@@ -19,6 +19,7 @@ from nibt.report.html.view_data import coarse
 from nibt.results.answer import change_image
 from nibt.results.attribution import PathSummary
 from nibt.results.explanation import MISMATCH, Explanation, Ranked
+from nibt.results.notes import NO_MATCH, Note, note_fields
 from tests import tiny
 from tests.answers import PEAK, WHOLE, answer, two_captions, with_scores
 from tests.helpers import check_page, explain_with_table, page_data
@@ -160,7 +161,7 @@ def test_page_says_why_words_cannot_be_selected() -> None:
 
 def test_page_shows_a_mismatch_before_the_map() -> None:
     explained = answer(PEAK, (90, 90), WHOLE)
-    warned = replace(explained, warnings=(f"{MISMATCH} (similarity <0.1>)", "another note"))
+    warned = replace(explained, **note_fields([Note(NO_MATCH, f"{MISMATCH} (similarity <0.1>)"), "another note"]))
     text = page(warned)
     assert text.count("does not rate these as a match") == 1
     assert text.index('<p class="nibt-mismatch"') < text.index('<div class="nibt-places">')

@@ -15,6 +15,7 @@ from nibt.report.colors import ALERT_EDGE
 from nibt.report.image.draw import draw
 from nibt.report.image.layout import font_for
 from nibt.results.explanation import MISMATCH, Ranked
+from nibt.results.notes import NO_MATCH, Note, note_fields
 from tests.answers import PEAK, UNSIGNED, WHOLE, answer
 from tests.suites import few
 
@@ -43,7 +44,7 @@ def test_formats_are_known_by_their_suffix(tmp_path: Path) -> None:
             assert image.size == draw(explained).size
 
 
-NO_MATCH = (f"{MISMATCH} (similarity 0.100; with the blank caption 0.200)", "another note")
+NOTES = (Note(NO_MATCH, f"{MISMATCH} (similarity 0.100; with the blank caption 0.200)"), "another note")
 
 
 def test_draw_has_a_bar_for_the_image_and_one_for_the_words(texts: Any) -> None:
@@ -77,7 +78,7 @@ def test_draw_says_what_is_explained(texts: Any) -> None:
 @pytest.mark.parametrize(("width", "height"), few([(20, 20), (1200, 300), (300, 1200)], [(20, 20)]))
 def test_draw_shows_a_mismatch_before_the_map(texts: Any, width: int, height: int) -> None:
     region = Region(0.0, 0.0, float(width), float(height))
-    explained = replace(answer(PEAK, (width, height), region), warnings=NO_MATCH)
+    explained = replace(answer(PEAK, (width, height), region), **note_fields(NOTES))
     for page in (draw(explained), draw(replace(explained, method=UNSIGNED))):
         pixels = np.asarray(page.convert("RGB"))
         edge = (pixels == ALERT_EDGE).all(-1).any(1).nonzero()[0]
@@ -87,4 +88,6 @@ def test_draw_shows_a_mismatch_before_the_map(texts: Any, width: int, height: in
     lines = " ".join(texts(lambda: draw(explained)))
     assert lines.count("does not rate these as a match") == 1
     assert "note: another note" in lines
-    assert not (np.asarray(draw(replace(explained, warnings=NO_MATCH[1:])).convert("RGB")) == ALERT_EDGE).all(-1).any()
+    assert (
+        not (np.asarray(draw(replace(explained, **note_fields(NOTES[1:]))).convert("RGB")) == ALERT_EDGE).all(-1).any()
+    )

@@ -17,6 +17,7 @@ class View {
   constructor(root) {
     this.root = root;
     this.data = JSON.parse(root.querySelector(".nibt-data").textContent);
+    this.paleColors = { ...this.data.colors, ...this.data.pale };
     this.controls = { opacity: this.data.colors.cover, positiveOnly: this.data.positive_only, threshold: 0 };
     this.pinned = new Map(); // from a caption to the indices of its pinned words
     this.hover = null; // { caption, word } or { image, point }
@@ -222,9 +223,14 @@ class View {
     this.clearButton.disabled = !(this.box || this.corner || [...this.pinned.values()].some((words) => words.size));
   }
 
+  /** The colors of a side, which are pale if its map is noise. */
+  colorsOf(side) { return side.pale ? this.paleColors : this.data.colors; }
+
   drawImage(panel, stage) {
     if (!stage.photo) return;
-    const { colors } = this.data, { opacity, positiveOnly, threshold } = this.controls;
+    const selected = stage === panel.image ? this.selectedWords(panel) : [];
+    const hardly = selected.length && selected.every((word) => panel.text.words[word].pale);
+    const colors = hardly ? this.paleColors : this.colorsOf(stage), { opacity, positiveOnly, threshold } = this.controls;
     const paintKey = JSON.stringify([this.selectedWords(panel), opacity, positiveOnly, threshold]);
     if (stage.paintKey !== paintKey) { // painting is slow: only when the picture changes
       const map = this.mapOf(panel, stage);
@@ -241,11 +247,13 @@ class View {
   }
 
   drawWords(panel, text) {
-    const scores = this.wordScores(panel, text), largest = maxAbs(scores), { colors } = this.data;
+    const scores = this.wordScores(panel, text), colors = this.colorsOf(text);
+    const evidence = scores.filter((_, word) => !text.words[word].pale), largest = maxAbs(evidence.length ? evidence : scores);
     const pinned = this.pinned.get(text.caption), texts = formatRow(scores);
     drawScale(text, scores, largest, colors, colors.cover, this.controls.positiveOnly, panel.signed);
     text.chips.forEach((chip, word) => {
-      const background = blendColor(colors.paper, strength(scores[word], largest, this.controls), colors, colors.cover);
+      const ofWord = text.words[word].pale ? this.paleColors : colors;
+      const background = blendColor(colors.paper, strength(scores[word], largest, this.controls), ofWord, colors.cover);
       chip.style.backgroundColor = cssColor(background);
       chip.style.color = inkOn(background);
       chip.lastElementChild.textContent = texts[word];

@@ -19,7 +19,7 @@ from nibt.report.html.view_text import fixed, heading, panel_text, scored_words
 from nibt.report.image.heatmap import STRIPED, STRIPES
 from nibt.report.request import WordMaps, question, sentence
 from nibt.results.attribution import TextAttribution
-from nibt.results.explanation import Explanation, is_noise
+from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 from nibt.torch_modes import plain_torch
 
@@ -67,7 +67,6 @@ def fragment(outcomes: Sequence[Panel | Failure], look: Appearance = DEFAULT, he
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
     if not panels:
         raise BadInput("give at least one panel to show (got none)")
-    look = look.pale if all(is_noise(panel.answer.warnings) for panel in panels) else look
     images: EncodedImages = {}
     drawn = set[int]()
     panel_records = [panel_data(panel, images) for panel in panels]
@@ -95,6 +94,13 @@ def fragment(outcomes: Sequence[Panel | Failure], look: Appearance = DEFAULT, he
             "kept": KEPT,
             "stripes": STRIPES,
             "striped": STRIPED,
+        },
+        # for maps that are noise
+        "pale": {
+            "for": look.pale.palette.positive,
+            "against": look.pale.palette.negative,
+            "style": look.pale.style,
+            "outlined": None,
         },
         "panels": panel_records,
         "positive_only": look.positive_only,

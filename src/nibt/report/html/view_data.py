@@ -13,7 +13,7 @@ from nibt.errors import BadInput
 from nibt.records import JsonObject
 from nibt.report.image.layout import resized, uri
 from nibt.report.image.parts import photograph
-from nibt.report.request import WordMaps, is_signed
+from nibt.report.request import WordMaps, is_signed, words_matter
 from nibt.results.answer import AnswerExplanation
 from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.base import require_result
@@ -81,7 +81,10 @@ EncodedImages: TypeAlias = dict[str, tuple[int, int]]
 def panel_data(panel: Panel, images: EncodedImages) -> JsonObject:
     """Return the data of a panel."""
     table = panel.words_have_maps
-    sides = [_side(attribution, name, table, images) for name, attribution in panel.sides.items()]
+    sides = [
+        _side(attribution, name, table, images) | {"pale": panel.answer.is_noise(name)}
+        for name, attribution in panel.sides.items()
+    ]
     stages = [side for side in sides if side["kind"] == "image"]
     if isinstance(panel.answer, Explanation) and panel.answer.decisive:
         part = coarse(panel.answer.decisive.cells.float())
@@ -122,9 +125,12 @@ def _side(attribution: SideAttribution, name: str, table: WordMaps | None, image
             "scores": rounded(coarse(attribution.grid)),
         }
     scores = rounded(torch.tensor([word.score for word in attribution.words], dtype=torch.float32, device="cpu"))
+    unsure = set[tuple[int, ...]]()
+    if table is not None:
+        unsure = {entry.tokens for entry, matters in zip(table.words, words_matter(table), strict=True) if not matters}
     rows = {} if table is None else {entry.tokens: row for row, entry in reversed([*enumerate(table.words)])}
     words = [
-        {"text": word.text, "score": score, "row": rows.get(word.tokens)}
+        {"text": word.text, "score": score, "row": rows.get(word.tokens), "pale": word.tokens in unsure}
         for word, score in zip(attribution.words, scores, strict=True)
     ]
     return {"kind": "text", "name": name, "caption": attribution.source, "words": words}

@@ -30,12 +30,12 @@ function blendColor(background, share, colors, opacity) {
 
 const LEVELS = 256; // of a color's strength, in each direction
 
-let lastTints = {}; // computing a table takes longer than painting with it, and both the colors and the opacity rarely change
+const lastTints = new WeakMap(); // computing a table takes longer than painting with it, and the opacity rarely changes
 
 /** The table of `tints`, which is computed when the colors or the opacity change. */
 function cachedTints(colors, opacity) {
-  if (lastTints.colors !== colors || lastTints.opacity !== opacity) lastTints = { colors, opacity, table: tints(colors, opacity) };
-  return lastTints.table;
+  if (lastTints.get(colors)?.opacity !== opacity) lastTints.set(colors, { opacity, table: tints(colors, opacity) });
+  return lastTints.get(colors).table;
 }
 
 /** The color of each gray under each strength, as red, green and blue at 3 * (gray * (2 LEVELS + 1) + strength + LEVELS). */

@@ -9,8 +9,11 @@ from nibt.report.request import legend, method_line, question, ranked_noun, runs
 from nibt.results.answer import AnswerExplanation, is_change
 from nibt.results.answer_word import AnswerWord
 from nibt.results.attribution import ImageAttribution, TextAttribution
-from nibt.results.explanation import MISMATCH, WEAK, Explanation, mismatch, other_warnings
+from nibt.results.explanation import MISMATCH, Explanation
+from nibt.results.notes import NO_MATCH, NO_REACTION, NOISE, WEAK_MATCH, Note
 from nibt.results.regions import Regions
+
+_LABELS = {NO_MATCH: "No match", WEAK_MATCH: "Weak match", NOISE: "Noise", NO_REACTION: "Noise"}
 
 
 def heading(panel: Panel) -> str:
@@ -28,14 +31,13 @@ def panel_text(panel: Panel) -> dict[str, Any]:
     """Return the text of a panel: what ``view.html`` shows of it beside the images and captions."""
     result = panel.answer
     results = (result, panel.table) if panel.table else (result,)
-    warnings = (warning for item in results for warning in other_warnings(item.warnings))
+    warnings = (warning for item in results for warning in item.other_warnings)
     no_match: tuple[str, str] | None = None  # which is shown above the map
-    warning = mismatch(result.warnings)
-    if not warning and isinstance(result, Explanation) and not result.is_comparison and result.similarity < 0:
-        warning = f"{MISMATCH} (similarity {result.similarity:z.3f}, which is negative)"
-    if warning:
-        label = "No match" if warning.startswith(MISMATCH) else "Weak match" if warning.startswith(WEAK) else "Noise"
-        no_match = label, warning
+    gravest = result.gravest
+    if gravest is None and isinstance(result, Explanation) and not result.is_comparison and result.similarity < 0:
+        gravest = Note(NO_MATCH, f"{MISMATCH} (similarity {result.similarity:z.3f}, which is negative)")
+    if gravest is not None:
+        no_match = _LABELS[gravest.code], gravest.text
     contrasts = not isinstance(result, Explanation) or result.is_comparison or result.target["name"] in _CONTRASTS
     if isinstance(result, AnswerExplanation):
         strong = f"log-probability {fixed(sum(word.log_probability for word in result.words))}"

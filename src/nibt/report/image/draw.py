@@ -28,16 +28,19 @@ from nibt.report.request import (
     ANSWER_TARGETS,
     WordMaps,
     is_signed,
+    largest_score,
     method_line,
     ranked_noun,
+    side_look,
     similarity_name,
     target_line,
+    words_matter,
 )
 from nibt.results.answer import AnswerExplanation
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.base import require_result
 from nibt.results.decomposition import Decomposition
-from nibt.results.explanation import Explanation, is_noise, other_warnings
+from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 from nibt.torch_modes import plain_torch
 
@@ -47,10 +50,12 @@ _CELL, _LABELS, _STRONGEST, _HEADS_ACROSS = 22, 24, 6, 3
 
 def draw_table(result: WordMaps, look: Appearance) -> Image.Image:
     """Draw the photograph once per word, under that word's map."""
-    original, most = resized(photograph(result.input, result.source), TILE), float(result.table.abs().max())
+    look = look.pale if result.is_noise() else look
+    original, most = resized(photograph(result.input, result.source), TILE), largest_score(result)
     tiles = []
-    for word, grid in zip(result.words, result.table, strict=True):
-        laid = overlay(GridMap(grid, result.region, result.size), original, look, most)
+    for word, grid, matters in zip(result.words, result.table, words_matter(result), strict=True):
+        mapped = look if matters else look.pale
+        laid = overlay(GridMap(grid, result.region, result.size), original, mapped, most)
         tiles.append(tile(laid, word.text, f"{float(grid.sum()):+z.3f}" if _adds_up(result) else ""))
     across = min(_WORDS_ACROSS, len(tiles))
     width = max(across * (max(tile.width for tile in tiles) + MARGIN) + MARGIN, 640)
@@ -79,7 +84,7 @@ def _word_notes(result: WordMaps) -> list[str]:
         sums,
         f"{method_line(result)}    {target_line(result)}"
         + ("    the number beside a word is the sum of its map" if _adds_up(result) else ""),
-        *(f"note: {warning}" for warning in other_warnings(result.warnings)),
+        *(f"note: {warning}" for warning in result.other_warnings),
     ]
 
 
@@ -173,27 +178,28 @@ def draw(
 
 def _page(explanation: Explanation, look: Appearance) -> Image.Image:
     """Draw an image with its map and a caption; the image or caption that they are compared with has a map, too."""
-    look = look.pale if is_noise(explanation.warnings) else look
     images = {name: side for name, side in explanation.sides.items() if isinstance(side, ImageAttribution)}
     strongest = max(images.values(), key=lambda side: float(side.grid.abs().max()))
     if len(images) > 1:
         panels = [_compared(explanation, *side, float(strongest.grid.abs().max()), look) for side in images.items()]
     else:
         original = resized(photograph(explanation.image.input, explanation.source))
-        panels = [original, overlay(explanation, original, look)]
+        panels = [original, overlay(explanation, original, side_look(explanation, "image", look))]
     beside = sum(panel.width for panel in panels) <= 1.6 * sum(panel.height for panel in panels)
     panel_width = sum(panel.width for panel in panels) + MARGIN if beside else max(panel.width for panel in panels)
     width = max(panel_width, SIDE) + 2 * MARGIN
     signed = is_signed(explanation)
+    image_look = look.pale if all(explanation.is_noise(name) for name in images) else look
     rows = [
         *header(explanation, width, look),
         *([centered(panels, width)] if beside else (centered([panel], width) for panel in panels)),
-        part_scale(strongest, width, look, signed, "images" if len(images) > 1 else "image"),
+        part_scale(strongest, width, image_look, signed, "images" if len(images) > 1 else "image"),
     ]
     for name, side in explanation.sides.items():
         if isinstance(side, TextAttribution):
             label = "other words" if name == "against" else "words"
-            rows += [caption(side, width, look), part_scale(side, width, look, signed, label)]
+            words_look = side_look(explanation, name, look)
+            rows += [caption(side, width, words_look), part_scale(side, width, words_look, signed, label)]
     if explanation.ranking:
         rows.append(ranking(explanation.ranking, width, ranked_noun(explanation)))
     return stacked([*rows, notes(explanation, width)], width)
@@ -204,27 +210,35 @@ def _compared(
 ) -> Image.Image:
     """Draw one of two images that are compared for a caption, with its name and its similarity above it."""
     mapped = explanation if name == "image" else side  # of which the explanation knows what decides
-    laid = overlay(mapped, resized(photograph(side.input, side.source), _PANEL), look, most)
+    laid = overlay(
+        mapped, resized(photograph(side.input, side.source), _PANEL), side_look(explanation, name, look), most
+    )
     return tile(laid, side.source, f"{explanation.target[name]['value']:z.3f}")
 
 
 def _comparison(explanation: Explanation, look: Appearance) -> Image.Image:
     """Draw both inputs, each with its color bar, and the notes."""
-    sides = list(explanation.sides.values())
+    looks = {name: side_look(explanation, name, look) for name in explanation.sides}
     panels = []
-    for side in sides:
+    for name, side in explanation.sides.items():
         if isinstance(side, ImageAttribution):
             original = resized(photograph(side.input, side.source), _PANEL)
-            panels.append((original, overlay(side, original, look)))
+            panels.append((original, overlay(side, original, looks[name])))
     column = max((original.width for original, _ in panels), default=0)
     width = (max(2 * column + MARGIN, SIDE) if panels else _LINE) + 2 * MARGIN
-    rows = [caption(side, width, look) for side in sides if isinstance(side, TextAttribution)]
+    rows = [
+        caption(side, width, looks[name])
+        for name, side in explanation.sides.items()
+        if isinstance(side, TextAttribution)
+    ]
     for pair in panels:  # a photograph and its map, centered in columns that all rows share
         row = Image.new("RGB", (width, pair[0].height), PAPER)
         left = (width - 2 * column - MARGIN) // 2
         for place, panel in enumerate(pair):
             row.paste(panel, (left + place * (column + MARGIN) + (column - panel.width) // 2, 0))
         rows.append(row)
-    bars = [part_scale(side, width, look, is_signed(explanation), name) for name, side in explanation.sides.items()]
+    bars = [
+        part_scale(side, width, looks[name], is_signed(explanation), name) for name, side in explanation.sides.items()
+    ]
     rows = [below(row, bar, _NEAR) for row, bar in zip(rows, bars, strict=True)]
     return stacked([*header(explanation, width, look), *rows, notes(explanation, width)], width)

@@ -24,7 +24,7 @@ from nibt.report.request import (
     target_line,
 )
 from nibt.results.attribution import ImageAttribution, SideAttribution
-from nibt.results.explanation import Explanation, Ranked, mismatch, other_warnings
+from nibt.results.explanation import Explanation, Ranked
 
 _LARGE, _TITLE = 24, 20
 _NAME, _WORDED = 70, 240  # space for the name on each side of a bar; the width from which a bar has words at its ends
@@ -125,7 +125,7 @@ def part_scale(attribution: SideAttribution, width: int, look: Appearance, signe
 def header(result: Shown, width: int, look: Appearance) -> Iterator[Image.Image]:
     """Yield what is read before a map: the question, the legend, and a banner if the pair does not match."""
     yield below(text_rows([question(result)], width, _TITLE, INK), text_rows([legend(result, look)], width))
-    no_match = mismatch(result.warnings)
+    no_match = result.mismatch
     if no_match:
         yield banner(sentence(no_match), width)
 
@@ -167,7 +167,7 @@ def notes(explanation: Explanation, width: int) -> Image.Image:
         [
             f"{method_line(explanation)}    {target_line(explanation)}",
             f"similarity ({name}) {explanation.similarity:z.3f}    {not_shown}",
-            *(f"note: {warning}" for warning in other_warnings(explanation.warnings)),
+            *(f"note: {warning}" for warning in explanation.other_warnings),
         ],
         width,
     )

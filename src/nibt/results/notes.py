@@ -1,0 +1,86 @@
+"""Notes of results: each has a text for readers and a code for programs, by which pictures, pages and terminals act."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Any
+
+NO_REACTION = "no_reaction"
+"""The model does not react to the caption: every map of the result is noise."""
+NO_MATCH = "no_match"
+"""The model does not rate the pair as a match."""
+NOISE = "noise"
+"""The scores of a map are negligible. With a side, only the map of that side is noise."""
+WEAK_MATCH = "weak_match"
+"""The similarity is far below what the model gives to a match."""
+UNSURE = "unsure_map"
+"""The map is likely to be wrong, since it disagrees with a second look at the image."""
+HARDLY = "image_hardly_matters"
+"""The image hardly matters for some words of an answer."""
+OTHER = "note"
+"""All other notes, such as those on an image that was cropped."""
+_GRAVEST = (NO_REACTION, NO_MATCH, NOISE, WEAK_MATCH)
+
+
+@dataclass(frozen=True)
+class Note:
+    """A note for the reader of a result.
+
+    Attributes:
+        code: What the note is about, for programs.
+        text: The text, without a capital at the start or a period at the end.
+        side: The side whose map the note is about; empty for all.
+    """
+
+    code: str
+    text: str
+    side: str = ""
+
+    @property
+    def label(self) -> str:
+        """The code, with the side after a colon if there is one, as the JSON form has it."""
+        return f"{self.code}:{self.side}" if self.side else self.code
+
+
+def note_fields(notes: Iterable[Note | str]) -> dict[str, Any]:
+    """Return the fields of a result that has these notes; a text without a code has the code ``note``."""
+    coded = [note if isinstance(note, Note) else Note(OTHER, note) for note in notes]
+    return {"warnings": tuple(note.text for note in coded), "codes": tuple(note.label for note in coded)}
+
+
+def prefixed(prefix: str, notes: Iterable[Note | str]) -> list[Note | str]:
+    """Return notes whose texts begin with the name of what they are about."""
+    return [replace(note, text=prefix + note.text) if isinstance(note, Note) else prefix + note for note in notes]
+
+
+class WithNotes:
+    """What results with notes share: ``warnings`` has the texts, and ``codes`` the code of each of them."""
+
+    warnings: tuple[str, ...]
+    codes: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """The notes, each with its code."""
+        pairs = zip_longest(self.codes[: len(self.warnings)], self.warnings, fillvalue=OTHER)
+        return tuple(Note(code.partition(":")[0], text, code.partition(":")[2]) for code, text in pairs)
+
+    @property
+    def gravest(self) -> Note | None:
+        """The note that stands before the map: no reaction, no match, noise, or a weak match; None without one."""
+        return next((note for code in _GRAVEST for note in self.notes if note.code == code), None)
+
+    @property
+    def mismatch(self) -> str:
+        """The text of the gravest note; empty without one."""
+        return "" if self.gravest is None else self.gravest.text
+
+    @property
+    def other_warnings(self) -> tuple[str, ...]:
+        """The texts of all notes except the gravest."""
+        return tuple(warning for warning in self.warnings if warning != self.mismatch)
+
+    def is_noise(self, side: str = "") -> bool:
+        """Return whether the map of a side is noise; without a side, whether all maps of the result are."""
+        of_all = any(note.code == NO_REACTION or (note.code == NOISE and not note.side) for note in self.notes)
+        return of_all or (bool(side) and any(note.code == NOISE and note.side == side for note in self.notes))
