@@ -16,7 +16,6 @@ from nibt.datasets.scenes import Scenes
 from nibt.engine.encode import encode
 from nibt.engine.explanations import CLEAR, MARGIN, NOISE_SHARE, WEAK_SHARE, usual_change
 from nibt.engine.reactions import SPELLED
-from nibt.errors import CannotLoad
 from nibt.models._text_tower import TextTower
 from nibt.models.base import Model
 from nibt.preprocessing.captions import NOUNS

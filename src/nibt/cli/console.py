@@ -15,7 +15,17 @@ from nibt.cli.terminal import Terminal
 from nibt.registry import available, find
 from nibt.report.certificate import CHECKS, QUESTIONS, certificate, moved_by, span, threshold
 from nibt.report.colors import DEFAULT, Appearance, ink_on
-from nibt.report.request import Shown, Worded, ranked_noun, runs, sentence, side_title, similarity_name, target_line
+from nibt.report.request import (
+    Shown,
+    Worded,
+    ranked_noun,
+    ranked_subjects,
+    runs,
+    sentence,
+    side_title,
+    similarity_name,
+    target_line,
+)
 from nibt.results.answer import AnswerExplanation, is_change
 from nibt.results.attribution import SideAttribution, TextAttribution
 from nibt.results.audit import VERDICTS, Audit
@@ -72,8 +82,10 @@ def balance(score: float, side: SideAttribution) -> tuple[str, str, str, str]:
 def ranking(explanation: Explanation) -> Table:
     """Return the table of ranked labels, the best first."""
     table = _table((ranked_noun(explanation), "cosine", "probability"))
+    subjects = ranked_subjects(explanation)
     for label in explanation.ranking:
-        table.add_row(label.label, f"{label.cosine:.4f}", f"{label.probability:.1%}")
+        name = Text(label.label, "bold" if label.position in subjects else "")
+        table.add_row(name, f"{label.cosine:.4f}", f"{label.probability:.1%}")
     return table
 
 

@@ -44,7 +44,8 @@ class ExplainMethodOptions(MethodOptions):
         Option(
             "--check",
             help="Check the map of the image: it must differ with random weights and for another caption, and removal "
-            "of its top region must lower the similarity more than removal of other regions.",
+            "of its top region must lower the similarity more than removal of other regions; and parts of the image "
+            "that match the caption on their own must have high scores.",
         ),
     ] = False
     decisive: Annotated[
@@ -160,10 +161,12 @@ def _panels(
     """Return the results with the word-region tables of nib with the cosine, at their layers."""
     from nibt.engine.regions import regions
     from nibt.report.html.view_data import Panel
+    from nibt.report.request import names_of
 
     options = {name: value for name, value in method.options.items() if name not in _FROM_ANSWER}
     tabled = [_has_table(answer) for answer in answers]
-    several = len({answer.source for answer in answers if not answer.is_comparison}) > 1
+    sources = list(dict.fromkeys(answer.source for answer in answers if not answer.is_comparison))
+    several, names = len(sources) > 1, dict(zip(sources, names_of(sources), strict=True))
     result, done = [], 0
     with show_progress("words and regions", quiet or not any(tabled), sum(tabled)) as on_progress:
         for index, answer in enumerate(answers):
@@ -174,7 +177,7 @@ def _panels(
                 table = regions(model, answer.image.input, answer.caption, variant=method.variant, **layers, **options)
                 done += 1
                 on_progress(Progress(done))
-            title = f"{answer.caption} ({answer.source})" if several else ""
+            title = f"{answer.caption} ({names[answer.source]})" if several else ""
             result.append(Panel(answer, table, title))
     return result
 

@@ -20,7 +20,7 @@ from nibt.engine.targets import IMAGE_AND_TEXT
 from nibt.errors import Unsupported
 from nibt.models.base import Model
 from nibt.results import notes as codes
-from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution, image_fields
+from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution, image_fields, percent
 from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK, Explanation
 from nibt.results.notes import NO_MATCH, NOISE, WEAK_MATCH, Note, note_fields, prefixed
 from nibt.results.records import ExplainedTargetRecord
@@ -166,7 +166,8 @@ def _kept(model: Model, name: str) -> Embedding:
     return model.kept[key]
 
 
-LARGE_GAP = 0.3  # of the change of the score
+LARGE_GAP = 0.15  # of the change of the score
+PADDING_SHARE = 0.05  # of the absolute scores of a map
 _FLAT = 1e-7  # scores within a smaller range differ only by rounding
 
 
@@ -199,7 +200,7 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
         notes: list[Note | str] = [*filter(None, [match]), *spec.warnings, *pair.notes]
         for prefix, side in zip(prefixes, batch.sides, strict=True):
             notes += prefixed(prefix, side.trace.inputs.notes[index])
-        notes += [*_gaps(spec, sides), *_flat_maps(spec, sides)]
+        notes += [*_gaps(spec, sides), *_flat_maps(spec, sides), *_padding(spec, sides)]
         for prefix, scores in zip(prefixes, batch.attributions, strict=True):
             if scores is not None and scores.notes:
                 notes += prefixed(prefix, scores.notes[index])
@@ -212,7 +213,8 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
                     method = type(spec.methods["text"])
                     in_units = scores.path is not None or method.linear
                     signs = mixed and one_target and not noise and method.signed
-                    notes += prefixed(prefix, word_notes(side, index, scores.words, in_units, signs))
+                    of_words = word_notes(side, index, scores.words, in_units, signs)
+                    notes += prefixed(prefix, [note for note in of_words if note not in notes])
         by_side = {
             name: {"name": spec.scores[side.modality].target.name, "value": value[index]}
             for name, side, value in zip(spec.side_names, sides, values, strict=True)
@@ -283,6 +285,17 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[s
                 f"the scores of the {name} side are relative: they add up to {total:+.3g}{factor} of the score "
                 f"({change:+.3g}); compare them with each other{', or set a tolerance' * (path.tolerance is None)}"
             )
+
+
+def _padding(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[Note]:
+    """Yield a note for each image of which a part of the map is on the padding around it."""
+    for name, side in zip(spec.side_names, sides, strict=True):
+        if not isinstance(side, ImageAttribution):
+            continue
+        share = side.outside_share
+        if share >= PADDING_SHARE:
+            text = f"{percent(share)} of the absolute scores of the {name} side are on padding outside of the image"
+            yield Note("padding", f"{text}, which the model sees and the map does not show")
 
 
 def _flat_maps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:

@@ -12,7 +12,9 @@ from torch import Tensor
 from nibt.core.perturbation import embeddings_with_words
 from nibt.core.side import Side
 from nibt.data.units import Word, WordScore
-from nibt.preprocessing.captions import FUNCTION_WORDS
+from nibt.engine.encode import encode
+from nibt.models.base import Model
+from nibt.preprocessing.captions import FUNCTION_WORDS, WORD_CLASSES
 from nibt.progress import listening, no_progress
 from nibt.results.notes import Note
 from nibt.types import PerExample
@@ -62,6 +64,7 @@ def word_notes(
         names, noun = ", ".join(map(repr, spelled)), "this word" if len(spelled) == 1 else "these words"
         text = f"the tokenizer splits {names} into pieces of one or two letters: the model has hardly learned {noun}"
         yield Note("spelled_words", text)
+    yield from _class_notes(side, [word.text for word in words])
     limit = SMALL * max(map(abs, (word.score for word in words)), default=0.0)
     small = [Word(text, tokens[text]) for text, score in scores.items() if not in_units or abs(score) <= limit]
     unread = _without_reaction(side, item, small) if small and side.model.item_ndim == 1 else []
@@ -89,6 +92,61 @@ def _without_reaction(text: Side, item: int, words: Sequence[Word]) -> list[str]
     caption = replace(text, trace=text.trace.take([item]))
     limit = min(NEAR_BLANK, UNMOVED * float(reactions(caption)))
     return [word.text for word, move in zip(words, moves(caption, words).tolist(), strict=True) if move < limit]
+
+
+_REPLACED = {
+    "numbers": (("two {}s", "five {}s"), ("three {}s", "seven {}s")),
+    "negations": (("a {}", "no {}"), ("a room with a {}", "a room without a {}")),
+    "relations": (("a {} on a table", "a {} under a table"), ("a {} left of a box", "a {} right of a box")),
+}
+"""Captions of a noun that differ in a word of each class."""
+_TRIED = ("cat", "dog", "car", "tree", "ball", "cup")
+UNREAD_SHARES = {"numbers": 0.25, "negations": 0.75, "relations": 0.25}
+"""The share of the distance between captions with two nouns below which a model does not read words of a class.
+
+A negated noun says the opposite, so it must change a caption about as much as another noun.
+"""
+
+
+def class_reactions(model: Model) -> dict[str, float]:
+    """Return how much the model reacts to words of each class, relative to nouns; computed once per model.
+
+    It is the mean distance of the unit embeddings of captions that differ in a word of the class, divided by the mean
+    distance of those that differ in the noun.
+    """
+    key = "reactions to word classes"
+    if key not in model.kept:
+        model.kept[key] = {name: _class_reaction(model, pairs) for name, pairs in _REPLACED.items()}
+    return model.kept[key]
+
+
+def _class_reaction(model: Model, pairs: Sequence[tuple[str, str]]) -> float:
+    """Return the reaction to one class of words, relative to that to nouns."""
+    captions = [template.format(noun) for pair in pairs for template in pair for noun in _TRIED]
+    embeddings = F.normalize(encode(model.text, captions).float(), dim=-1).unflatten(0, (len(pairs), 2, len(_TRIED)))
+    of_words = (embeddings[:, 0] - embeddings[:, 1]).norm(dim=-1).mean()
+    of_nouns = (embeddings - embeddings.roll(1, 2)).norm(dim=-1).mean()
+    return float(of_words / of_nouns.clamp_min(1e-12))
+
+
+def _class_notes(side: Side, words: Sequence[str]) -> Iterator[Note]:
+    """Yield a note for each class of function words of a caption that the model does not read."""
+    classes = {
+        name: [
+            *dict.fromkeys(word for word in words if word.lower() in listed or (name == "numbers" and word.isdigit()))
+        ]
+        for name, listed in WORD_CLASSES.items()
+    }
+    if side.model.item_ndim > 1 or not any(classes.values()):
+        return
+    reaction = class_reactions(side.dual_encoder)
+    for name, found in classes.items():
+        if found and reaction[name] < UNREAD_SHARES[name]:
+            named = ", ".join(map(repr, found))
+            share = f"{100 * reaction[name]:.2g} % of what another noun does"
+            other = "one" if name == "negations" else "another one"
+            text = f"the model hardly reads {name} ({named}): {other} changes a caption's embedding by {share}"
+            yield Note(f"unread_{name}", text)
 
 
 def moves(caption: Side, words: Sequence[Word]) -> Float[Tensor, " word"]:

@@ -48,6 +48,14 @@ FUNCTION_WORDS = frozenset(read_text(files("nibt.preprocessing") / "function_wor
 
 All other words with a letter are content words.
 """
+WORD_CLASSES = {
+    "numbers": frozenset("two three four five six seven eight nine ten eleven twelve dozen hundred thousand".split()),
+    "negations": frozenset("no not none never nothing nobody without neither nor isn't aren't".split()),
+    "relations": frozenset(
+        "on under above below over beneath behind beside between left right inside outside before after".split()
+    ),
+}
+"""Function words that change what a caption says, by class. A number in digits is a number, too."""
 NOUNS = tuple(read_text(files("nibt.preprocessing") / "nouns.txt").split())
 """1,000 everyday English nouns, in the singular."""
 TOKENIZER_LOCK = threading.RLock()

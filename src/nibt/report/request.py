@@ -1,7 +1,8 @@
 """What images, pages and the terminal share: the request behind a result in words, and captions with their colors."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,7 +13,7 @@ from nibt.io import one_line
 from nibt.report.colors import DEFAULT, RGB, Appearance, on_paper, strength
 from nibt.results.answer import AnswerExplanation
 from nibt.results.attribution import TextAttribution
-from nibt.results.explanation import Explanation
+from nibt.results.explanation import Explanation, Ranked
 from nibt.results.regions import Regions
 from nibt.types import RUNNER_UP
 
@@ -33,10 +34,11 @@ def question(result: Shown) -> str:
         if result.target["name"] == "difference":
             more = "more" if sum(word.value for word in result.words) >= 0 else "less"
             named = f"{_quoted(result.answer)} a {more} likely answer to {_quoted(result.prompt)}"
-            first, second = (image.source for image in result.images)
+            first, second = names_of([image.source for image in result.images])
             return f"Why is {named} with {first} than with {_other_image(first, second)}?"
         if not result.written:
-            return f"What makes {_quoted(result.answer)} a likely answer to {_quoted(result.prompt)}{_rather(result)}?"
+            answered = f"{_quoted(result.answer)} more or less likely as an answer to {_quoted(result.prompt)}"
+            return f"What makes {answered}{_rather(result)}?"
         return f"Why did the model answer {_quoted(result.answer)} to {_quoted(result.prompt)}{_rather(result)}?"
     if isinstance(result, Regions):
         return f"Which words of {_quoted(result.caption)} go with which parts of the image?"
@@ -45,17 +47,40 @@ def question(result: Shown) -> str:
         return f"Where does the similarity of these two {noun}s come from?"
     target, others = result.target["name"], _contrast(result).get("captions", ())
     images = _contrast(result).get("images", ())
+    value, caption = result.target["value"], _quoted(result.caption)
     if target == "difference" and not others and images:
-        second_name = _other_image(result.source, images[0])
-        better = "better" if result.target["value"] >= 0 else "worse"
-        return f"Why does {result.source} match {_quoted(result.caption)} {better} than {second_name}?"
+        first, second = names_of([result.source, images[0]])
+        if result.is_noise("text"):
+            return f"Does {first} or {_other_image(first, second)} match {caption} better?"
+        better = "better" if value >= 0 else "worse"
+        return f"Why does {first} match {caption} {better} than {_other_image(first, second)}?"
     if target == "difference" and others:
-        return f"Why {_quoted(result.caption)} rather than {_quoted(others[0])}?"
+        if result.is_noise("image"):
+            return f"Does {caption} or {_quoted(others[0])} match better?"
+        if value < 0:
+            return f"Why does {caption} match worse than {_quoted(others[0])}?"
+        return f"Why {caption} rather than {_quoted(others[0])}?"
     if target == "softmax" and others:
-        return f"Why {_quoted(result.caption)} among {len(others) + 1} captions?"
+        if value <= 0.5:  # another caption may be more probable
+            return f"What makes {caption} more or less probable among {len(others) + 1} captions?"
+        return f"Why {caption} among {len(others) + 1} captions?"
     if target == "centered":
-        return f"Why {_quoted(result.caption)} more than the average caption?"
-    return f"Where does the similarity of this image and {_quoted(result.caption)} come from?"
+        return f"Why {caption} {'more' if value >= 0 else 'less'} than the average caption?"
+    return f"Where does the similarity of this image and {caption} come from?"
+
+
+def names_of(sources: Sequence[str]) -> list[str]:
+    """Return the names of images without their folders, as far as they still differ.
+
+    >>> names_of(["photos/cat.jpg", "photos/dog.jpg"]), names_of(["a/1.jpg", "b/1.jpg"])
+    (['cat.jpg', 'dog.jpg'], ['a/1.jpg', 'b/1.jpg'])
+    """
+    parts = [re.split(r"[/\\]", source) for source in sources]
+    for count in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(part[-count:]) or source for part, source in zip(parts, sources, strict=True)]
+        if len(set(names)) == len(set(sources)):
+            return names
+    return list(sources)
 
 
 def _other_image(first: str, second: str) -> str:
@@ -159,6 +184,22 @@ def side_title(result: Explanation, name: str) -> str:
 def ranked_noun(result: Explanation) -> str:
     """Return what is ranked: labels of an image, or images for a caption."""
     return "image" if "against" in result.sides and result.against.modality == "image" else "label"
+
+
+def ranked_labels(result: Explanation) -> list[Ranked]:
+    """Return the ranking, with the names of images without their folders."""
+    if not result.ranking or ranked_noun(result) != "image":
+        return list(result.ranking)
+    names = names_of([ranked.label for ranked in result.ranking])
+    return [replace(ranked, label=name) for ranked, name in zip(result.ranking, names, strict=True)]
+
+
+def ranked_subjects(result: Explanation) -> list[int]:
+    """Return the positions of what is explained in what was ranked: the first and what it is compared with."""
+    side = "image" if ranked_noun(result) == "image" else "text"
+    explained = [attribution.source for name, attribution in result.sides.items() if name in (side, "against")]
+    explained += _contrast(result).get(f"{'caption' if side == 'text' else side}s", ())
+    return [ranked.position for ranked in result.ranking if ranked.label in explained]
 
 
 def sentence(text: str, capital: bool = True) -> str:

@@ -205,6 +205,25 @@ class ImageAttribution(OfImage):
         """The grid of the patches."""
         return Grid(*self.grid.shape)
 
+    @property
+    def outside_share(self) -> float:
+        """The share of the absolute scores that are outside of the image, on the padding of a processor."""
+        total = float(self.grid.abs().sum())
+        inside = self.grid.double().abs().numpy() * self.shares_inside((0, 0, *self.size))
+        return 1 - float(inside.sum()) / total if total else 0.0
+
+    def shares_inside(self, box: tuple[float, float, float, float]) -> np.ndarray:
+        """Return the share of each cell's area that lies inside a box: rows x columns.
+
+        Args:
+            box: Left, top, width and height in pixels of the upright image.
+        """
+        left, top, width, height = box
+        rows, columns = self.grid.shape
+        down = _inside(self.region.top - top, self.region.height, rows, height)
+        across = _inside(self.region.left - left, self.region.width, columns, width)
+        return np.outer(down, across)
+
     def heatmap(self) -> np.ndarray:
         """Return the signed scores in the pixels of the image, as ``Explanation.heatmap`` does."""
         return over_image(self.grid, self.region, self.size, outside=np.nan)
@@ -286,6 +305,13 @@ class TextAttribution(Serializable):
         """The words and the tokens."""
         words = tuple(Word(word.text, word.tokens) for word in self.words)
         return Words((self.tokens,), (words,), ~self.special)
+
+
+def _inside(start: float, length: float, cells: int, size: float) -> np.ndarray:
+    """Return the share of each cell along an axis that lies between 0 and a size, in pixels."""
+    edges = start + length * np.arange(cells + 1) / cells
+    inside = edges[1:].clip(max=size) - edges[:-1].clip(min=0)
+    return inside.clip(min=0) * cells / length
 
 
 def image_fields(image: ImageInput) -> dict[str, Any]:

@@ -19,7 +19,7 @@ HARDLY = "image_hardly_matters"
 """The image hardly matters for some words of an answer."""
 OTHER = "note"
 """All other notes, such as those on an image that was cropped."""
-_GRAVEST = (NO_REACTION, NO_MATCH, NOISE, WEAK_MATCH)
+_GRAVEST = (NO_REACTION, NO_MATCH, NOISE, WEAK_MATCH, UNSURE)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class WithNotes:
 
     @property
     def gravest(self) -> Note | None:
-        """The note that stands before the map: no reaction, no match, noise, or a weak match; None without one."""
+        """The note that stands before the map: no reaction, no match, noise, a weak match, or doubts."""
         return next((note for code in _GRAVEST for note in self.notes if note.code == code), None)
 
     @property

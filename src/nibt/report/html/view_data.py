@@ -13,7 +13,7 @@ from nibt.errors import BadInput
 from nibt.records import JsonObject
 from nibt.report.image.layout import resized, uri
 from nibt.report.image.parts import photograph
-from nibt.report.request import WordMaps, is_signed, words_matter
+from nibt.report.request import WordMaps, is_signed, names_of, words_matter
 from nibt.results.answer import AnswerExplanation
 from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.base import require_result
@@ -89,16 +89,18 @@ def panel_data(panel: Panel, images: EncodedImages) -> JsonObject:
     if isinstance(panel.answer, Explanation) and panel.answer.decisive:
         part = coarse(panel.answer.decisive.cells.float())
         stages[0]["part"] = (part >= part.amax() / 2).flatten().int().tolist()
-    if "against" in panel.sides and len(stages) > 1:  # two images that are compared for a caption share a scale
+    if len(stages) > 1:  # two images that are compared share a scale
         largest = max(max(map(abs, side["scores"])) for side in stages)
-        for name, side in zip(("image", "against"), stages, strict=True):
-            side |= {"largest": largest, "shared": True, "source": panel.sides[name].source}
+        names = names_of([side.source for side in panel.sides.values() if isinstance(side, ImageAttribution)])
+        for name, side in zip(names, stages, strict=True):
+            side |= {"largest": largest, "shared": True, "source": name}
     rows = [] if table is None else [rounded(coarse(grid)) for grid in table.table]
     text = "answer" if isinstance(panel.answer, AnswerExplanation) else "caption"
     return {
         "sides": sides,
         "table": None if table is None else {**_mapped(table.table, table.region, table.size), "rows": rows},
         "signed": is_signed(panel.answer),
+        "separate": panel.table is not None,  # the table of another computation than that of the scores of words
         "text": text,
     }
 

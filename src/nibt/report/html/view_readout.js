@@ -1,12 +1,12 @@
 /* The text of a panel that changes with the selection: the title of a map, the readout, and the sums in the details. */
 
-const MAX_READOUT_WORDS = 3;
+const MAX_READOUT_WORDS = 3, HARDLY = 0.1; // the share of the largest score of a table below which a map is not described
 const HINT = "Click a word to see where the model sees it. Point at the image, or mark a box on it, to see its words.";
 
 /** What the map over an image shows. */
 function mapTitle(view, panel, stage) {
   const words = stage === panel.image ? view.selectedWords(panel) : [];
-  if (words.length) return `Where the model sees ${quotedWords(panel, words)}`;
+  if (words.length) return `Map of ${quotedWords(panel, words)}`;
   if (stage.shared) return stage.source;
   if (!panel.sides.some((side) => side.kind === "text")) return "";
   return `The whole ${panel.textName}`;
@@ -43,8 +43,11 @@ function stageSentence(view, panel, stage, prefix) {
   if (!words.length) return panel.table ? HINT : "";
   const highest = describeRegion(map, map.scores), lowest = describeRegion(map, map.scores.map((score) => -score));
   const quoted = quotedWords(panel, words);
-  const seen = highest.score > 0 ? `The model sees ${quoted} mostly ${highest.place}.` : `The model sees ${quoted} nowhere.`;
-  return lowest.score > Math.max(0, highest.score) ? `${seen} Other parts speak against it more strongly, mostly ${lowest.place}.` : seen;
+  const hardly = stage.pale || words.every((word) => panel.text.words[word].pale);
+  if (hardly || highest.score < HARDLY * maxAbs(panel.table.rows.flat())) return `${prefix}The image hardly matters for ${quoted}.`;
+  if (sum(map.scores) <= 0) return `${prefix}The image lowers the score of ${quoted}, mostly ${lowest.place}.`;
+  const seen = `${prefix}The model sees ${quoted} mostly ${highest.place}.`;
+  return lowest.score > highest.score ? `${seen} Other parts speak against it more strongly, mostly ${lowest.place}.` : seen;
 }
 
 /** The words with the largest scores in the box or patch in focus. */
@@ -63,8 +66,11 @@ function stageSums(view, panel, stage, prefix) {
   if (words.length) {
     const rows = words.map((word) => panel.table.rows[panel.text.words[word].row]);
     const part = sum(rows.flat().map(Math.abs)), all = sum(panel.table.rows.flat().map(Math.abs));
-    sentences.push(`${prefix}Region of ${quotedWords(panel, words)}: total ${formatSigned(sum(map.scores))}, ` +
+    const whole = sum(words.map((word) => panel.text.words[word].score));
+    sentences.push(`${prefix}Map of ${quotedWords(panel, words)}: total ${formatSigned(sum(map.scores))}, ` +
       `${formatPercent(part, all)} of the absolute score of all words.`);
+    if (panel.separate) sentences.push(`The map is from the word-region table: what a word and the image add together. The score ` +
+      `beside the word, ${formatSigned(whole)}, is from the explanation: what the word adds for this image.`);
   } else sentences.push(`${prefix}Whole map: total ${formatSigned(sum(map.scores))}.`);
   const patch = point && patchAt(map, point);
   if (box) {

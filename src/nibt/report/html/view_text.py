@@ -5,15 +5,27 @@ from math import floor, log10
 from typing import Any
 
 from nibt.report.html.view_data import _CONTRASTS, _STRONGEST, MOST_CELLS, Panel
-from nibt.report.request import legend, method_line, question, ranked_noun, runs, sentence, side_title, target_line
+from nibt.report.request import (
+    legend,
+    method_line,
+    names_of,
+    question,
+    ranked_labels,
+    ranked_noun,
+    ranked_subjects,
+    runs,
+    sentence,
+    side_title,
+    target_line,
+)
 from nibt.results.answer import AnswerExplanation, is_change
 from nibt.results.answer_word import AnswerWord
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import MISMATCH, Explanation
-from nibt.results.notes import NO_MATCH, NO_REACTION, NOISE, WEAK_MATCH, Note
+from nibt.results.notes import NO_MATCH, NO_REACTION, NOISE, UNSURE, WEAK_MATCH, Note
 from nibt.results.regions import Regions
 
-_LABELS = {NO_MATCH: "No match", WEAK_MATCH: "Weak match", NOISE: "Noise", NO_REACTION: "Noise"}
+_LABELS = {NO_MATCH: "No match", WEAK_MATCH: "Weak match", NOISE: "Noise", NO_REACTION: "Noise", UNSURE: "Unsure"}
 
 
 def heading(panel: Panel) -> str:
@@ -23,8 +35,14 @@ def heading(panel: Panel) -> str:
     if isinstance(panel.answer, AnswerExplanation):
         return panel.answer.prompt
     if isinstance(panel.answer, Explanation) and panel.answer.is_comparison:
-        return " with ".join(side.source for side in panel.answer.sides.values())
+        return " with ".join(_names(panel.answer))
     return panel.answer.caption
+
+
+def _names(comparison: Explanation) -> list[str]:
+    """Return the names of two images, or two captions."""
+    sources = [side.source for side in comparison.sides.values()]
+    return names_of(sources) if comparison.first.modality == "image" else sources
 
 
 def panel_text(panel: Panel) -> dict[str, Any]:
@@ -56,7 +74,8 @@ def panel_text(panel: Panel) -> dict[str, Any]:
         "unselectable": _unselectable(panel),
         "checks": result.checks if isinstance(result, Explanation) else (),
         "warnings": [*map(sentence, dict.fromkeys((*warnings, *_coarser(panel))))],
-        "ranking": result.ranking if isinstance(result, Explanation) else (),
+        "ranking": ranked_labels(result) if isinstance(result, Explanation) else (),
+        "subjects": ranked_subjects(result) if isinstance(result, Explanation) else (),
         "ranked": ranked_noun(result) if isinstance(result, Explanation) else "",
         "answer": _answer_table(result) if isinstance(result, AnswerExplanation) else None,
         "numbers": "; ".join([target_line(result), *_gaps(panel)]),

@@ -30,7 +30,10 @@ from nibt.report.request import (
     is_signed,
     largest_score,
     method_line,
+    names_of,
+    ranked_labels,
     ranked_noun,
+    ranked_subjects,
     side_look,
     similarity_name,
     target_line,
@@ -201,29 +204,36 @@ def _page(explanation: Explanation, look: Appearance) -> Image.Image:
             words_look = side_look(explanation, name, look)
             rows += [caption(side, width, words_look), part_scale(side, width, words_look, signed, label)]
     if explanation.ranking:
-        rows.append(ranking(explanation.ranking, width, ranked_noun(explanation)))
+        rows.append(ranking(ranked_labels(explanation), width, ranked_noun(explanation), ranked_subjects(explanation)))
     return stacked([*rows, notes(explanation, width)], width)
 
 
 def _compared(
     explanation: Explanation, name: str, side: ImageAttribution, most: float, look: Appearance
 ) -> Image.Image:
-    """Draw one of two images that are compared for a caption, with its name and its similarity above it."""
+    """Draw one of two images that are compared for a caption, with its name and its similarity above it.
+
+    The photograph in its own colors stands above the map, since images may differ in their colors.
+    """
     mapped = explanation if name == "image" else side  # of which the explanation knows what decides
-    laid = overlay(
-        mapped, resized(photograph(side.input, side.source), _PANEL), side_look(explanation, name, look), most
-    )
-    return tile(laid, side.source, f"{explanation.target[name]['value']:z.3f}")
+    original = resized(photograph(side.input, side.source), _PANEL)
+    laid = overlay(mapped, original, side_look(explanation, name, look), most)
+    if look.style != "outline":  # which has the colors of the photograph
+        laid = below(original, laid, _NEAR)
+    names = {key: side.source for key, side in explanation.sides.items() if isinstance(side, ImageAttribution)}
+    title = dict(zip(names, names_of([*names.values()]), strict=True))[name]
+    return tile(laid, title, f"{explanation.target[name]['value']:z.3f}")
 
 
 def _comparison(explanation: Explanation, look: Appearance) -> Image.Image:
     """Draw both inputs, each with its color bar, and the notes."""
     looks = {name: side_look(explanation, name, look) for name in explanation.sides}
+    images = {name: side for name, side in explanation.sides.items() if isinstance(side, ImageAttribution)}
+    most = max((float(side.grid.abs().max()) for side in images.values()), default=None)  # images share one scale
     panels = []
-    for name, side in explanation.sides.items():
-        if isinstance(side, ImageAttribution):
-            original = resized(photograph(side.input, side.source), _PANEL)
-            panels.append((original, overlay(side, original, looks[name])))
+    for name, side in images.items():
+        original = resized(photograph(side.input, side.source), _PANEL)
+        panels.append((original, overlay(side, original, looks[name], most)))
     column = max((original.width for original, _ in panels), default=0)
     width = (max(2 * column + MARGIN, SIDE) if panels else _LINE) + 2 * MARGIN
     rows = [
@@ -238,7 +248,8 @@ def _comparison(explanation: Explanation, look: Appearance) -> Image.Image:
             row.paste(panel, (left + place * (column + MARGIN) + (column - panel.width) // 2, 0))
         rows.append(row)
     bars = [
-        part_scale(side, width, looks[name], is_signed(explanation), name) for name, side in explanation.sides.items()
+        part_scale(side, width, looks[name], is_signed(explanation), name, most)
+        for name, side in explanation.sides.items()
     ]
     rows = [below(row, bar, _NEAR) for row, bar in zip(rows, bars, strict=True)]
     return stacked([*header(explanation, width, look), *rows, notes(explanation, width)], width)

@@ -102,6 +102,16 @@ def shortened(text: str, size: int, width: float | int) -> str:
     return line[: fitting(line, size, width - length(ELLIPSIS, size))] + ELLIPSIS
 
 
+def shortened_inside(text: str, size: int, width: float | int) -> str:
+    """Return a text that fits into a width, with an ellipsis in its middle: names may differ at their ends."""
+    line = one_line(text)
+    if fitting(line, size, width) >= len(line):
+        return line
+    half = (width - length(ELLIPSIS, size)) / 2
+    ending = fitting(line[::-1], size, half)
+    return line[: fitting(line, size, half)].rstrip() + ELLIPSIS + line[-ending:].lstrip()
+
+
 def font_for(text: str, size: int) -> Font:
     """Return the first of the fonts that have the most characters of the text."""
     characters = [character for character in set(text) if not character.isspace()]
@@ -191,7 +201,7 @@ def tile(image: Image.Image, name: str, number: str = "") -> Image.Image:
     put(framed, image, (framed.width - image.width) // 2, _LABEL + 12)
     pen, room = ImageDraw.Draw(framed), framed.width - 6 - length(number, SMALL)
     size = next((size for size in range(_LABEL, _LEAST_LABEL, -1) if length(name, size) <= room), _LEAST_LABEL)
-    write(pen, (2, 4), shortened(name, size, room), INK, size)
+    write(pen, (2, 4), shortened_inside(name, size, room), INK, size)
     write(pen, (framed.width - 2, 8), number, INK, SMALL, anchor="rt")
     return framed
 

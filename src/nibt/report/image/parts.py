@@ -1,6 +1,6 @@
 """The parts of pictures: captions, scales, titles, ranked labels and notes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from nibt.data.images import ImageInput, read_image
 from nibt.errors import BadInput, NibtError
 from nibt.report.colors import FAINT, INK, PAPER, Appearance, ink_on, on_paper
-from nibt.report.image.layout import MARGIN, SMALL, banner, below, length, shortened, text_rows, write
+from nibt.report.image.layout import MARGIN, SMALL, banner, below, length, shortened, shortened_inside, text_rows, write
 from nibt.report.request import (
     ColoredWord,
     Shown,
@@ -112,36 +112,63 @@ def _ends(most: float, left: int, bar: int, one_sided: bool, signed: bool) -> It
         yield left + bar, f"for  {most:.2g}" if worded else f"{most:.2g}", "rt"
 
 
-def part_scale(attribution: SideAttribution, width: int, look: Appearance, signed: bool, name: str = "") -> Image.Image:
-    """Draw the color bar of a map or of a caption, which is one-sided if no negative scores are drawn."""
+def part_scale(
+    attribution: SideAttribution, width: int, look: Appearance, signed: bool, name: str = "", most: float | None = None
+) -> Image.Image:
+    """Draw the color bar of a map or of a caption, which is one-sided if no negative scores are drawn.
+
+    ``most`` is the largest absolute score of a scale that several maps share.
+    """
     if isinstance(attribution, ImageAttribution):
         scores = attribution.grid.flatten().tolist()
     else:
         scores = [word.score for word in attribution.words]
     one_sided = look.positive_only or (not signed and min(scores, default=0.0) >= 0)
-    return scale(max(map(abs, scores), default=0.0), width, look, one_sided, signed, name)
+    most = max(map(abs, scores), default=0.0) if most is None else most
+    return scale(most, width, look, one_sided, signed, name)
 
 
 def header(result: Shown, width: int, look: Appearance) -> Iterator[Image.Image]:
     """Yield what is read before a map: the question, the legend, and a banner if the pair does not match."""
-    yield below(text_rows([question(result)], width, _TITLE, INK), text_rows([legend(result, look)], width))
+    yield below(
+        text_rows([question(result)], width, _TITLE, INK),
+        text_rows([legend(result, _header_look(result, look))], width),
+    )
     no_match = result.mismatch
     if no_match:
         yield banner(sentence(no_match), width)
 
 
-def ranking(labels: Sequence[Ranked], width: int, noun: str) -> Image.Image:
-    """Draw the first labels from best to worst, with cosine, probability and a bar."""
-    listed, column = labels[:_MOST_LABELS], min(width - 2 * MARGIN, 560)
+def _header_look(result: Shown, look: Appearance) -> Appearance:
+    """Return the look that the legend describes: without an outline if all maps of images are noise."""
+    if not isinstance(result, Explanation):
+        return look
+    names = [name for name, side in result.sides.items() if isinstance(side, ImageAttribution)]
+    is_pale = bool(names) and all(result.is_noise(name) for name in names)
+    return replace(look, style="colors") if is_pale and look.outlined else look
+
+
+def ranking(labels: Sequence[Ranked], width: int, noun: str, subjects: Collection[int] = ()) -> Image.Image:
+    """Draw the first labels from best to worst, with cosine, probability and a bar.
+
+    Those at the positions ``subjects``, which are explained, are marked, and drawn also where they are not among the
+    first.
+    """
+    listed = [*labels[:_MOST_LABELS], *(label for label in labels[_MOST_LABELS:] if label.position in subjects)]
+    column = min(width - 2 * MARGIN, 560)
     more = len(labels) - len(listed)
     row = Image.new("RGB", (width, 26 * (len(listed) + 1 + bool(more))), PAPER)
     pen, left = ImageDraw.Draw(row), (width - column) // 2
     name_width = column - 270
-    for across, text in ((0, noun), (name_width, "cosine"), (name_width + 70, "probability")):
+    heading = f"{noun} (marked: explained)" if subjects else noun
+    for across, text in ((0, heading), (name_width, "cosine"), (name_width + 70, "probability")):
         write(pen, (left + across, 4), text, FAINT, SMALL)
     for number, item in enumerate(listed, 1):
         top = 26 * number
-        text = shortened(item.label, SMALL, name_width - 10)
+        is_subject = item.position in subjects
+        if is_subject:
+            pen.rectangle((left - 10, top + 5, left - 6, top + 21), fill=INK)
+        text = shortened_inside(item.label, SMALL, name_width - 10)
         write(pen, (left, top + 4), text, INK, SMALL)
         write(pen, (left + name_width, top + 4), f"{item.cosine:z.3f}", INK, SMALL)
         write(pen, (left + name_width + 70, top + 4), f"{item.probability:.1%}", INK, SMALL)

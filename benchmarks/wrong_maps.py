@@ -1,0 +1,155 @@
+"""How many maps of photographs are wrong, and how many of them have a note. It feeds docs/explanation/reading.md.
+
+    python benchmarks/wrong_maps.py FOLDER            # FOLDER holds annotations.json and photographs
+    python benchmarks/wrong_maps.py FOLDER --images 4
+
+The pairs are each photograph with "a photo of a NAME" for each annotated category; with "a NAME and a NAME" for the two
+largest categories to which the model reacts; and with its first two captions of which a word names a category. A map is
+right if its maximum is inside a box of a named category, at least half of its outline is, and the sum of its scores in
+the boxes of each named category is positive. Boxes are half a cell larger on each side. A note is one on the match, on
+noise, or on content words; with ``--check``, also that on the second look. Photographs at even positions chose the
+threshold of the second look; those at odd positions did not choose anything.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from limit import machine
+
+import nibt
+from nibt.data.images import ImageInput, read_image
+from nibt.data.pair import Pair
+from nibt.datasets._captions import with_article
+from nibt.engine.batches import trace_sides
+from nibt.engine.reactions import NEAR_BLANK, reactions
+from nibt.engine.spec import resolve
+from nibt.evaluation.audit.pair import second_look
+from nibt.models.base import Model
+from nibt.registry import MethodSpec
+from nibt.results.explanation import Explanation
+
+CODES = {"no_reaction", "no_match", "noise", "weak_match", "spelled_words", "unread_words", "lowering_words"}
+METHOD = MethodSpec.parse("nib")
+Boxes = list[tuple[float, float, float, float]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One pair: which notes it has, and whether its map is right."""
+
+    half: str
+    kind: str
+    caption: str
+    noted: bool
+    second_look: str
+    right: bool
+    negative: bool
+
+
+def pairs_of(record: dict, boxes: dict[str, Boxes], model: Model) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield the kind of pair, the caption and the categories that it names."""
+    for name in boxes:
+        yield "category", f"a photo of {with_article(name)}", [name]
+    known = [name for name in boxes if reacts(model, with_article(name))]
+    known.sort(key=lambda name: -sum(width * height for *_, width, height in boxes[name]))
+    if len(known) > 1:
+        yield "two categories", " and ".join(map(with_article, known[:2])), known[:2]
+    found = 0
+    for number, caption in enumerate(record["captions"]):
+        named = {word["category"] for word in record["grounded_words"] if word["caption"] == number}
+        if named & set(boxes) and found < 2:
+            found += 1
+            yield "caption", caption, sorted(named & set(boxes))
+
+
+def reacts(model: Model, caption: str) -> bool:
+    pair = Pair(read_image("sample:chelsea"), caption)
+    _, text = trace_sides(resolve(model, MethodSpec("center")), [pair])
+    return float(reactions(text)) >= NEAR_BLANK
+
+
+def judged(explanation: Explanation, named: dict[str, Boxes]) -> tuple[bool, bool]:
+    """Return whether a map is right, and whether the sum in the boxes of a named category is negative."""
+    width, height = explanation.size
+    heatmap = np.nan_to_num(explanation.heatmap())
+    pad = 0.5 / max(explanation.grid.shape)
+    wide = np.zeros(heatmap.shape, bool)
+    sums = []
+    for boxes in named.values():
+        exact = np.zeros(heatmap.shape, bool)
+        for left, top, across, down in boxes:
+            for mask, extra in ((exact, 0.0), (wide, pad)):
+                rows = slice(max(0, int(top - extra * height)), int(np.ceil(top + down + extra * height)))
+                columns = slice(max(0, int(left - extra * width)), int(np.ceil(left + across + extra * width)))
+                mask[rows, columns] = True
+        sums.append(float(heatmap[exact].sum()))
+    outline = explanation.mask()
+    if not outline.any():
+        return False, min(sums) < 0
+    peak = wide.flat[heatmap.argmax()]
+    share = (outline & wide).sum() / outline.sum()
+    return bool(peak and share >= 0.5 and min(sums) > 0), min(sums) < 0
+
+
+def rows_of(model: Model, image: ImageInput, record: dict, half: str) -> Iterator[Row]:
+    scale = image.size[0] / record["width"]
+    boxes: dict[str, Boxes] = {}
+    for item in record["objects"]:
+        left, top, width, height = (scale * value for value in item["box_xywh"])
+        boxes.setdefault(item["category"], []).append((left, top, width, height))
+    for kind, caption, names in pairs_of(record, boxes, model):
+        explanation = nibt.explain(model, image, caption)
+        right, negative = judged(explanation, {name: boxes[name] for name in names})
+        noted = bool(CODES & {note.code for note in explanation.notes})
+        verdict = "pass"
+        if not noted:
+            look = second_look(model, Pair(image, caption), METHOD, explanation.image)
+            verdict = "pass" if look is None else look.verdict
+        yield Row(half, kind, caption, noted, verdict, right, negative)
+
+
+def line(title: str, rows: list[Row], with_check: bool) -> str:
+    warned = [row.noted or (with_check and row.second_look != "pass") for row in rows]
+    counts = [
+        sum(row.right == right and warning == has for row, warning in zip(rows, warned, strict=True))
+        for has, right in ((True, True), (True, False), (False, False), (False, True))
+    ]
+    share = 100 * counts[2] / max(1, len(rows))
+    passed = sum(row.negative and not warning for row, warning in zip(rows, warned, strict=True))
+    return f"| {title} | {len(rows)} | {' | '.join(map(str, counts))} | {share:.1f} % | {passed} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", default="lite")
+    parser.add_argument("--images", type=int)
+    options = parser.parse_args()
+    print(machine())
+    model = nibt.load_model(options.model)
+    records = json.loads((options.folder / "annotations.json").read_text(encoding="utf-8"))["images"]
+    rows: list[Row] = []
+    for place, record in enumerate(records[: options.images]):
+        half = "odd" if place % 2 else "even"
+        rows += rows_of(model, read_image(options.folder / record["file"]), record, half)
+        print(f"{place + 1} of {len(records[: options.images])} photographs", flush=True)
+    print(
+        "\n| photographs, notes | pairs | noted, right | noted, wrong | not noted, wrong | not noted, right |", end=""
+    )
+    print(" not noted and wrong | not noted, negative sum in a box |")
+    print("|---|---|---|---|---|---|---|---|")
+    for half in ("even", "odd"):
+        listed = [row for row in rows if row.half == half]
+        for kind in ("category", "two categories", "caption"):
+            of_kind = [row for row in listed if row.kind == kind]
+            print(line(f"{half}, {kind}, of `explain`", of_kind, with_check=False))
+        print(line(f"{half}, all, of `explain`", listed, with_check=False))
+        print(line(f"{half}, all, of `explain --check`", listed, with_check=True))
+
+
+if __name__ == "__main__":
+    main()
