@@ -32,7 +32,16 @@ from nibt.models.base import Model
 from nibt.registry import MethodSpec
 from nibt.results.explanation import Explanation
 
-CODES = {"no_reaction", "no_match", "noise", "weak_match", "spelled_words", "unread_words", "lowering_words"}
+CODES = {
+    "no_reaction",
+    "no_match",
+    "noise",
+    "weak_match",
+    "spelled_words",
+    "unread_words",
+    "lowering_words",
+    "minor_words",
+}
 METHOD = MethodSpec.parse("nib")
 Boxes = list[tuple[float, float, float, float]]
 

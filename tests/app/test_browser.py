@@ -233,7 +233,7 @@ def test_page_shows_regions_and_words_and_links_to_them(page: Page, address: str
     word = page.locator("button.nibt-word").nth(1)
     word.click()
     expect(word).to_have_attribute("aria-pressed", "true")
-    expect(page.locator(".nibt-map-title")).to_have_text("Where the model sees “cat”")
+    expect(page.locator(".nibt-map-title")).to_have_text("Map of “cat”")
     link = page.locator(".nibt-link").get_attribute("href") or ""
     assert "words=0.1" in link
     page.locator(".nibt-clear").click()
@@ -416,7 +416,7 @@ def test_page_fits_a_narrow_screen(browser: Browser, address: str) -> None:
     answered(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.locator("button.nibt-word").nth(1).tap()
-    expect(page.locator(".nibt-map-title")).to_have_text("Where the model sees “cat”")
+    expect(page.locator(".nibt-map-title")).to_have_text("Map of “cat”")
     context.close()
 
 

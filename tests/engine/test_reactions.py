@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 
 import nibt
+from nibt.engine import reactions as reacting
+from nibt.engine.encode import encode
 from nibt.engine.reactions import NEAR_BLANK, NO_REACTION_TO, SMALL, UNMOVED
 from nibt.models.base import Model
 from nibt.preprocessing.captions import FUNCTION_WORDS
@@ -160,3 +162,36 @@ def test_words_of_a_difference_are_not_compared_with_maps_of_similarities() -> N
         answer = nibt.explain("lite", image, caption, against_images=other)
         assert min(word.score for word in answer.words) < 0
         assert not [warning for warning in answer.warnings if "the score: do not read" in warning]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "caption", "named"),
+    [
+        ("lite", "no bus", {"negations": "'no'"}),
+        ("lite", "two cats on a table", {"numbers": "'two'", "relations": "'on'"}),
+        ("lite", "2 cats and a dog", {"numbers": "'2'"}),
+        ("lite", "a photo of a bus", {}),
+        ("scenes", "no bus", {"negations": "'no'"}),
+        ("scenes", "a bus and a drum", {}),
+    ],
+)
+def test_words_of_classes_that_a_model_does_not_read_are_named(model: str, caption: str, named: dict[str, str]) -> None:
+    loaded = nibt.load_model(model)
+    explanation = nibt.explain(loaded, "sample:scene", caption)
+    texts = {note.code: note.text for note in explanation.notes}
+    for name in ("numbers", "negations", "relations"):
+        assert (f"unread_{name}" in texts) == (name in named)
+        assert named.get(name, "") in texts.get(f"unread_{name}", "")
+
+
+def test_the_reaction_to_word_classes_is_that_of_the_embeddings_and_is_measured_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, calls = tiny.fresh("clip"), []
+    monkeypatch.setattr(reacting, "encode", lambda *given: calls.append(given) or encode(*given))
+    first = reacting.class_reactions(model)
+    assert reacting.class_reactions(model) == first
+    assert len(calls) == 3
+    assert set(first) == {"numbers", "negations", "relations"}
+    assert all(value > 0 for value in first.values())

@@ -43,3 +43,13 @@ def test_a_region_that_is_far_larger_than_its_image_takes_no_memory() -> None:
     loaded.mask()
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("region", "share"),
+    [((0, 0, 40, 40), 0.0), ((0, 0, 40, 80), 0.5), ((-40, -40, 80, 80), 0.75), ((10, 10, 20, 20), 0.0)],
+)
+def test_the_share_outside_of_the_image_is_that_of_the_padding(region: tuple[float, ...], share: float) -> None:
+    side = answer([[1.0, -1.0], [1.0, 1.0]], (40, 40), Region(*map(float, region))).image
+    assert side.outside_share == pytest.approx(share)
+    assert side.shares_inside((0, 0, *side.size)).mean() == pytest.approx(1 - share)

@@ -25,6 +25,7 @@ from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import resized
 from nibt.results.answer import change_image
 from nibt.results.explanation import Explanation, Ranked
+from nibt.results.notes import NOISE, Note, note_fields
 from nibt.results.regions import Regions
 from tests import tiny
 from tests.answers import PEAK, WHOLE, answer, with_scores
@@ -128,11 +129,14 @@ def test_view_shows_the_region_of_a_word(opened: Opened, pair: tuple[Explanation
     same(opened.state["panels"][0]["maps"][0], table.for_words(4).flatten())
     assert opened.state["words"] == []
     part = float(table.for_words(4).abs().sum() / table.table.abs().sum())
-    assert opened.title == "Where the model sees “cat”"
+    assert opened.title == "Map of “cat”"
     highest, lowest = float(table.for_words(4).max()), float(table.for_words(4).min())
-    assert ("The model sees “cat” mostly " in opened.readout) == (highest > 0)
-    assert ("Other parts speak against it more strongly" in opened.readout) == (-lowest > max(highest, 0))
-    assert "Region of “cat”: total" in opened.sums
+    raises = float(table.for_words(4).sum()) > 0
+    assert ("The model sees “cat” mostly " in opened.readout) == raises
+    assert ("The image lowers the score of “cat”" in opened.readout) == (not raises)
+    assert ("Other parts speak against it more strongly" in opened.readout) == (raises and -lowest > highest)
+    assert "Map of “cat”: total" in opened.sums
+    assert "The map is from the word-region table" in opened.sums
     assert f"{part:.0%}".replace("%", "\xa0%") in opened.sums
     scale = opened.page.locator(".nibt-scale").first.locator("span").all_text_contents()
     assert float(scale[2].split()[1]) == pytest.approx(float(table.for_words(4).abs().max()), rel=0.01), "its own scale"
@@ -166,6 +170,49 @@ def test_view_says_where_most_of_a_region_is(
     opened = Opened(browser.new_context(), tmp_path / "x.html")
     word(opened.page, 4).hover()
     assert opened.readout == f"The model sees “cat” mostly {place}."
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    ("grid", "readout"),
+    [
+        ([[9, 0], [0, -20]], "The image lowers the score of “cat”, mostly at the bottom right."),
+        ([[0.1, 0], [0, 0]], "The image hardly matters for “cat”."),
+    ],
+)
+def test_view_does_not_say_that_the_model_sees_a_word_that_lowers_the_score_or_hardly_matters(
+    browser: Browser, pair: tuple[Explanation, Regions], tmp_path: Path, grid: list[list[float]], readout: str
+) -> None:
+    explanation, table = pair
+    scores = torch.zeros_like(table.scores)
+    scores[0, 0] = 1e-2
+    scores[4, :-1] = 1e-3 * torch.tensor(grid).repeat_interleave(2, 0).repeat_interleave(2, 1).flatten()
+    nibt.save(Panel(explanation, with_scores(table, scores)), tmp_path / "x.html")
+    opened = Opened(browser.new_context(), tmp_path / "x.html")
+    word(opened.page, 4).hover()
+    assert opened.readout == readout
+    opened.close()
+
+
+def test_view_draws_noise_pale_beside_a_panel_that_is_none(browser: Browser, tmp_path: Path) -> None:
+    explained = answer(PEAK, (90, 90), WHOLE)
+    noise = replace(explained, **note_fields([Note(NOISE, "the map is noise", "image")]))
+    nibt.save([explained, noise], tmp_path / "x.html")
+    opened = Opened(browser.new_context(), tmp_path / "x.html")
+    saturation = """canvas => {
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        let most = 0;
+        for (let i = 0; i < data.length; i += 4)
+            most = Math.max(most, Math.max(...data.slice(i, i + 3)) - Math.min(...data.slice(i, i + 3)));
+        return most;
+    }"""
+    strong, pale = (canvas.evaluate(saturation) for canvas in opened.page.locator("canvas").all())
+    assert pale < strong / 2
+    colors = [
+        chip.evaluate("chip => getComputedStyle(chip).backgroundColor")
+        for chip in opened.page.locator(".nibt-word").all()
+    ]
+    assert colors[:3] == colors[3:], "the words of this result are no noise"
     opened.close()
 
 

@@ -1,16 +1,20 @@
 """Tests of pictures of comparisons."""
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import nibt
 from nibt.data.images import ImageInput
 from nibt.errors import BadInput
 from nibt.report.image.heatmap import Mapped, score_map
+from nibt.results.notes import NOISE, Note, note_fields
 from tests import tiny
 from tests.helpers import compare
 from tests.suites import few
@@ -49,3 +53,34 @@ def test_draw_of_two_captions_grows_with_their_length() -> None:
     assert short.width == long.width == 808
     assert short.height < long.height
     assert colourful(short)
+
+
+def test_two_images_share_one_scale_and_have_their_colors(texts: Any) -> None:
+    answer = compare("clip", tiny.IMAGES[0], tiny.IMAGES[1])
+    weak = replace(answer.second, grid=answer.second.grid / 100)
+    scaled = replace(answer, sides={"first": answer.first, "second": weak})
+    largest = f"for  {float(answer.first.grid.abs().max()):.2g}"
+    assert texts(lambda: nibt.draw(scaled)).count(largest) == 2
+
+
+def test_two_images_of_a_caption_are_shown_in_their_colors_too() -> None:
+    red, green = (ImageInput(Image.new("RGB", (64, 64), color), name) for color, name in (("red", "r"), ("lime", "g")))
+    answer = nibt.explain(tiny.model("clip"), red, "a red cat", against_images=green)
+    pixels = np.asarray(nibt.draw(answer).convert("RGB"))
+    for color in ((255, 0, 0), (0, 255, 0)):
+        assert (pixels == color).all(-1).sum() > 10_000
+
+
+@pytest.mark.parametrize("noisy", [(), ("image",), ("image", "against")])
+def test_each_map_that_is_noise_is_pale(noisy: tuple[str, ...]) -> None:
+    gray, other = (ImageInput(Image.new("RGB", (64, 64), (value,) * 3), str(value)) for value in (128, 130))
+    answer = nibt.explain(tiny.model("clip"), gray, "a red cat", against_images=other)
+    grid = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    sides = {name: side if name == "text" else replace(side, grid=grid) for name, side in answer.sides.items()}
+    notes = [Note(NOISE, "noise", name) for name in noisy]
+    pixels = np.asarray(nibt.draw(replace(answer, sides=sides, **note_fields(notes))).convert("RGB")).astype(int)
+    middle = pixels.shape[1] // 2
+    above_words = slice(0, 1050)
+    strong = [np.ptp(half[above_words], axis=-1) > 120 for half in (pixels[:, :middle], pixels[:, middle:])]
+    maps = [part[620:1000].any() for part in strong]
+    assert maps == ["image" not in noisy, "against" not in noisy]

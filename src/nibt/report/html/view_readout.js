@@ -44,7 +44,7 @@ function stageSentence(view, panel, stage, prefix) {
   const highest = describeRegion(map, map.scores), lowest = describeRegion(map, map.scores.map((score) => -score));
   const quoted = quotedWords(panel, words);
   const hardly = stage.pale || words.every((word) => panel.text.words[word].pale);
-  if (hardly || highest.score < HARDLY * maxAbs(panel.table.rows.flat())) return `${prefix}The image hardly matters for ${quoted}.`;
+  if (hardly || maxAbs(map.scores) < HARDLY * maxAbs(panel.table.rows.flat())) return `${prefix}The image hardly matters for ${quoted}.`;
   if (sum(map.scores) <= 0) return `${prefix}The image lowers the score of ${quoted}, mostly ${lowest.place}.`;
   const seen = `${prefix}The model sees ${quoted} mostly ${highest.place}.`;
   return lowest.score > highest.score ? `${seen} Other parts speak against it more strongly, mostly ${lowest.place}.` : seen;
