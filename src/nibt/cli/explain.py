@@ -44,8 +44,7 @@ class ExplainMethodOptions(MethodOptions):
         Option(
             "--check",
             help="Check the map of the image: it must differ with random weights and for another caption, and removal "
-            "of its top region must lower the similarity more than removal of other regions; and parts of the image "
-            "that match the caption on their own must have high scores.",
+            "of its top region must lower the similarity more than removal of other regions.",
         ),
     ] = False
     decisive: Annotated[

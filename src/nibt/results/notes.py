@@ -13,13 +13,11 @@ NOISE = "noise"
 """The scores of a map are negligible. With a side, only the map of that side is noise."""
 WEAK_MATCH = "weak_match"
 """The similarity is far below what the model gives to a match."""
-UNSURE = "unsure_map"
-"""The map is likely to be wrong, since it disagrees with a second look at the image."""
 HARDLY = "image_hardly_matters"
 """The image hardly matters for some words of an answer."""
 OTHER = "note"
 """All other notes, such as those on an image that was cropped."""
-_GRAVEST = (NO_REACTION, NO_MATCH, NOISE, WEAK_MATCH, UNSURE)
+_GRAVEST = (NO_REACTION, NO_MATCH, NOISE, WEAK_MATCH)
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class WithNotes:
 
     @property
     def gravest(self) -> Note | None:
-        """The note that stands before the map: no reaction, no match, noise, a weak match, or doubts."""
+        """The note that stands before the map: no reaction, no match, noise, or a weak match."""
         return next((note for code in _GRAVEST for note in self.notes if note.code == code), None)
 
     @property

@@ -1,4 +1,4 @@
-"""Four checks of the map of one image: other weights, another caption, removal of its top region, and a second look.
+"""Three checks of the map of one image: other weights, another caption, and removal of its top region.
 
 They use what the audit uses, on one pair: a map that fails should not be trusted, and a map that passes may be wrong.
 """
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from nibt.core.perturbation import masker
-from nibt.data.images import ImageSource, read_image, sample_captions
+from nibt.data.images import ImageSource, sample_captions
 from nibt.data.pair import Caption, Pair
 from nibt.data.units import Grid
 from nibt.engine.batches import trace_sides
@@ -25,17 +25,14 @@ from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.registry import MethodSpec
-from nibt.results.attribution import ImageAttribution
 from nibt.results.audit import Check
 from nibt.results.explanation import Explanation
-from nibt.results.notes import UNSURE, Note, note_fields
 from nibt.torch_modes import plain_torch
 
 _SEED, _SHARE, _REGIONS = 0, 0.1, 16
 _TOGETHER = 4  # masks; more hardly save time
 _CHANGES = {"pass": "is different", "warn": "is similar", "fail": "is almost the same"}
 
-_AGREES = {"pass": "have", "warn": "hardly have", "fail": "do not have"}
 _ENOUGH = {"pass": "as expected", "warn": "at least 90 % are expected", "fail": "no more than by chance"}
 
 
@@ -51,14 +48,12 @@ def check(
     seed: int | None = None,
     **options: Any,
 ) -> Explanation | list[Explanation]:
-    """Explain images with captions, and test each map of an image with four checks.
+    """Explain images with captions, and test each map of an image with three checks.
 
     A map must differ from the map of a copy of the model whose weights are shuffled. It must also differ from the map
     for an unrelated caption: the caption of a sample image that is least similar to the image. Removal of the top tenth
-    of the map must lower the similarity more than removal of a region of the same shape elsewhere. Nine overlapping
-    windows, each half as wide and high as the image, are compared with the caption: the sums of the map in them must
-    correlate with their similarities. If they do not, the map is likely to be wrong, and a note says so. The checks
-    need about two further explanations, 26 forward passes and a copy of the model. The model itself is not changed. Use
+    of the map must lower the similarity more than removal of a region of the same shape elsewhere. The checks need
+    about two further explanations, 17 forward passes and a copy of the model. The model itself is not changed. Use
     ``audit`` to test a model.
 
     Args:
@@ -72,7 +67,7 @@ def check(
         **options: Options of the method. The target is the cosine.
 
     Returns:
-        What ``explain`` returns; each explanation has four ``checks``.
+        What ``explain`` returns; each explanation has three ``checks``.
 
     Raises:
         NibtError: As ``explain``.
@@ -80,7 +75,7 @@ def check(
     Examples:
         >>> explanation = check("scenes", "sample:scene", "a cat")
         >>> [(check.name, check.verdict) for check in explanation.checks]
-        [('weights', 'pass'), ('mismatch_image', 'pass'), ('top_region', 'pass'), ('second_look', 'pass')]
+        [('weights', 'pass'), ('mismatch_image', 'pass'), ('top_region', 'pass')]
     """
     model, spec = load_model(model), MethodSpec.of(method, variant, options, seed)
     explained = explain(model, image, caption, spec, batch_size=batch_size, seed=seed)
@@ -111,13 +106,7 @@ def with_checks(model: Model, explanation: Explanation, method: MethodSpec, seed
         _similarity("mismatch_image", f"for “{unrelated}”, the map", method, computed, changed),
         _region(model, pair, method, seed, computed),
     )
-    look = second_look(model, pair, method, explanation.image)
-    if look is None:
-        return replace(explanation, checks=checks)
-    notes: list[Note | str] = [*explanation.notes]
-    if look.verdict != "pass":
-        notes.append(Note(UNSURE, f"the map is likely to be wrong: {look.about}"))
-    return replace(explanation, checks=(*checks, look), **note_fields(notes))
+    return replace(explanation, checks=checks)
 
 
 def _similarity(name: str, subject: str, method: MethodSpec, computed: np.ndarray, changed: np.ndarray) -> Check:
@@ -147,41 +136,6 @@ def _region(model: Model, pair: Pair, method: MethodSpec, seed: int | None, comp
         f"shape by {-np.mean(drops):+.3f} on average; {lower:g} of {len(drops)} lower it less ({enough})"
     )
     return replace(result, about=about)
-
-
-def second_look(model: Model, pair: Pair, method: MethodSpec, image: ImageAttribution) -> Check | None:
-    """Correlate the sums of the map in windows of the image with the similarities of these windows to the caption.
-
-    None if neither differs between the windows, as in an image of one color.
-    """
-    boxes = windows(image)
-    photograph = pair.image.pil_image
-    crops = [read_image(photograph.crop((left, top, left + width, top + height))) for left, top, width, height in boxes]
-    embeddings = torch.cat([encode(model.image, [crop]).float() for crop in crops])
-    caption = encode(model.text, [pair.caption]).float()
-    similarities = model.similarity.swapped().to_each(caption, embeddings)[0].double().cpu().numpy()
-    grid = image.grid.double().numpy()
-    sums = np.array([float((grid * image.shares_inside(box)).sum()) for box in boxes])
-    if np.ptp(sums) == 0 or np.ptp(similarities) == 0:
-        return None
-    value = float(np.corrcoef(sums, similarities)[0, 1])
-    result = _check("second_look", method, value)
-    about = (
-        f"the parts of the image that match the caption best on their own {_AGREES[result.verdict]} high scores "
-        f"(correlation {value:.2f} over {len(boxes)} windows)"
-    )
-    return replace(result, about=about)
-
-
-def windows(image: ImageAttribution) -> list[tuple[int, int, int, int]]:
-    """Return nine overlapping boxes, each half as wide and high as what the map covers of the image, in pixels."""
-    first_column, first_row = (max(0, round(start)) for start in image.region[:2])
-    last_column = min(image.size[0], round(image.region.left + image.region.width))
-    last_row = min(image.size[1], round(image.region.top + image.region.height))
-    width, height = max(1, (last_column - first_column) // 2), max(1, (last_row - first_row) // 2)
-    lefts = [round(place) for place in np.linspace(first_column, max(first_column, last_column - width), 3)]
-    tops = [round(place) for place in np.linspace(first_row, max(first_row, last_row - height), 3)]
-    return [(left, top, width, height) for top in tops for left in lefts]
 
 
 def _check(name: str, method: MethodSpec, value: float) -> Check:

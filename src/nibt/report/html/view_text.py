@@ -22,10 +22,10 @@ from nibt.results.answer import AnswerExplanation, is_change
 from nibt.results.answer_word import AnswerWord
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import MISMATCH, Explanation
-from nibt.results.notes import NO_MATCH, NO_REACTION, NOISE, UNSURE, WEAK_MATCH, Note
+from nibt.results.notes import NO_MATCH, NO_REACTION, NOISE, WEAK_MATCH, Note
 from nibt.results.regions import Regions
 
-_LABELS = {NO_MATCH: "No match", WEAK_MATCH: "Weak match", NOISE: "Noise", NO_REACTION: "Noise", UNSURE: "Unsure"}
+_LABELS = {NO_MATCH: "No match", WEAK_MATCH: "Weak match", NOISE: "Noise", NO_REACTION: "Noise"}
 
 
 def heading(panel: Panel) -> str:
