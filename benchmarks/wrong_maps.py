@@ -6,7 +6,8 @@
 The pairs are each photograph with "a photo of a NAME" for each annotated category; with "a NAME and a NAME" for the two
 largest categories to which the model reacts; and with its first two captions of which a word names a category. A map is
 right if its maximum is inside a box of a named category, at least half of its outline is, and the sum of its scores in
-the boxes of each named category is positive. Boxes are half a cell larger on each side. A note is one on the match, on
+the boxes of each named category is positive. Boxes are half a cell larger on each side. A map for a caption to which
+the model does not react is noise, and wrong. A note is one on the match, on
 noise, or on content words. Nothing was chosen on the photographs at odd positions.
 
 The second look is a rule that nibt does not use: nine overlapping windows, each half as wide and high as the image, are
@@ -25,19 +26,16 @@ import torch
 from limit import machine
 
 import nibt
+from nibt.core.side import Side
 from nibt.data.images import ImageInput, read_image
-from nibt.data.pair import Pair
 from nibt.datasets._captions import with_article
-from nibt.engine.batches import trace_sides
 from nibt.engine.encode import encode
 from nibt.engine.reactions import NEAR_BLANK, reactions
-from nibt.engine.spec import resolve
 from nibt.models.base import Model
-from nibt.registry import MethodSpec
 from nibt.results.explanation import Explanation
+from nibt.targets.base import CosineSimilarity
 
 CODES = {
-    "no_reaction",
     "no_match",
     "noise",
     "weak_match",
@@ -80,9 +78,8 @@ def pairs_of(record: dict, boxes: dict[str, Boxes], model: Model) -> Iterator[tu
 
 
 def reacts(model: Model, caption: str) -> bool:
-    pair = Pair(read_image("sample:chelsea"), caption)
-    _, text = trace_sides(resolve(model, MethodSpec("center")), [pair])
-    return float(reactions(text)) >= NEAR_BLANK
+    trace = model.text.trace(model.text.prepare([caption]), model.text.depth)
+    return float(reactions(Side(model, trace, CosineSimilarity()))) >= NEAR_BLANK
 
 
 def judged(explanation: Explanation, named: dict[str, Boxes]) -> tuple[bool, bool]:
@@ -115,6 +112,9 @@ def rows_of(model: Model, image: ImageInput, record: dict, half: str) -> Iterato
         left, top, width, height = (scale * value for value in item["box_xywh"])
         boxes.setdefault(item["category"], []).append((left, top, width, height))
     for kind, caption, names in pairs_of(record, boxes, model):
+        if not reacts(model, caption):  # every map is noise, and has a note
+            yield Row(half, kind, caption, noted=True, doubted=False, right=False, negative=False)
+            continue
         explanation = nibt.explain(model, image, caption)
         right, negative = judged(explanation, {name: boxes[name] for name in names})
         noted = bool(CODES & {note.code for note in explanation.notes})
