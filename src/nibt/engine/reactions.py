@@ -147,9 +147,9 @@ def _class_notes(side: Side, words: Sequence[str]) -> Iterator[Note]:
     if side.model.item_ndim > 1 or not any(classes.values()):
         return
     reaction = class_reactions(side.dual_encoder)
-    for name, found in classes.items():
-        if found and reaction[name] < UNREAD_SHARES[name]:
-            named = ", ".join(map(repr, found))
+    for name, present in classes.items():
+        if present and reaction[name] < UNREAD_SHARES[name]:
+            named = ", ".join(map(repr, present))
             share = f"{100 * reaction[name]:.2g} % of what another noun does"
             other = "one" if name == "negations" else "another one"
             text = f"the model hardly reads {name} ({named}): {other} changes a caption's embedding by {share}"

@@ -81,8 +81,8 @@ EncodedImages: TypeAlias = dict[str, tuple[int, int]]
 def panel_data(panel: Panel, images: EncodedImages) -> JsonObject:
     """Return the data of a panel."""
     table = panel.words_have_maps
-    sides = [
-        _side(attribution, name, table, images) | {"pale": panel.answer.is_noise(name)}
+    sides: list[JsonObject] = [
+        {**_side(attribution, name, table, images), "pale": panel.answer.is_noise(name)}
         for name, attribution in panel.sides.items()
     ]
     stages = [side for side in sides if side["kind"] == "image"]
