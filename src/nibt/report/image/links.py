@@ -132,6 +132,7 @@ def links_figure(
 ) -> bytes:
     """Return the figure as a file with its signature; negative links are left out if the look hides them."""
     links, table = strongest_links(regions, top, as_list(words), box)
+    look = look.pale if regions.is_noise() else look
     links = [link for link in links if link.score > 0 or not look.positive_only]
     image = photograph(regions.input, regions.source).convert("RGB")
     width, height = regions.size
