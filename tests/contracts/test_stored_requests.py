@@ -69,12 +69,11 @@ JOB_CHANGES: dict[str, dict[str, Any]] = {
     "against_images": {"target": "difference", "against_images": ["0.png"]},
     "templates": {"target": "ensemble", "templates": ["a photo of {}"]},
     "batch_size": {"batch_size": 3},
-    "seed": {"seed": 5},
     "options": {"image_layer": 1},
 }
 
 
-UNASKED = {"model", "pairs", "out", "split", "loading"}  # changed below, one by one
+UNASKED = {"model", "pairs", "out", "split", "loading", "seed"}  # changed below, one by one
 OF_PROMPTS = {"prompt", "answer"}  # tests/jobs/test_answers.py changes them
 
 
@@ -126,6 +125,15 @@ def test_batch_rejects_another_request(model: Model, finished: Path, tmp_path: P
     with pytest.raises(OtherRequest, match=r"(?s)has the results of another request:\n.*\(now .*Choose a new folder"):
         nibt.batch(model, folder / "pairs.csv", folder / "job", **job_options(JOB_CHANGES[name], folder))
     assert file_digests(folder / "job" / "parts") == before
+
+
+def test_batch_rejects_another_seed_of_a_method_that_draws(model: Model, finished: Path) -> None:
+    pairs, job = finished / "pairs.csv", finished / "random"
+    nibt.batch(model, pairs, job, method="random", seed=1)
+    before = file_digests(job / "parts")
+    with pytest.raises(OtherRequest, match="seed"):
+        nibt.batch(model, pairs, job, method="random", seed=5)
+    assert file_digests(job / "parts") == before
 
 
 @pytest.mark.slow

@@ -231,7 +231,7 @@ def jvp_at(cut: Cut, start: Hidden, positions: Positions, directions: Directions
         if cut.hidden.device.type == "cpu":
             together = min(together, AT_ONCE)  # more is slower on a processor
         if cut.mapped:
-            derivatives = torch.cat([derivative(some, True) for some in along.split(together)])
+            derivatives = torch.cat([derivative(batch, True) for batch in along.split(together)])
         else:
             derivatives = torch.stack([derivative(direction, False) for direction in along])
         result.append(derivatives.transpose(0, 1))

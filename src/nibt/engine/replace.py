@@ -108,8 +108,8 @@ def replace_words(
             new = _changed(caption, span, text)
             changed.setdefault(model.text.tokens(new).ids, (place, text, new))
     lists = candidates.values() if isinstance(candidates, Mapping) else [candidates]
-    given = (text for listed in lists if listed is not None for text in _read_texts(listed))
-    unknown = dict.fromkeys(text for text in given if not is_known(text))
+    listed_texts = (text for listed in lists if listed is not None for text in _read_texts(listed))
+    unknown = dict.fromkeys(text for text in listed_texts if not is_known(text))
     if unknown:
         names = shortened([*map(repr, unknown)])
         logging.getLogger("nibt").warning("%s %s: these replacements are left out", UNKNOWN, names)
