@@ -33,7 +33,7 @@ from nibt.evaluation.audit.checks import BOUNDS, CheckValues, MetricScores, disc
 from nibt.evaluation.audit.evidence import fixed_place
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.measure import measure
-from nibt.evaluation.statistics import bootstrap_t, gaffke, interval, student
+from nibt.evaluation.statistics import bootstrap_t, gaffke, interval, student, weighted_mean
 from nibt.registry import MethodSpec, find
 
 COUNTS = (12, 24, 64, 200)
@@ -159,7 +159,7 @@ def ends(samples, rule, bounds, weights):
     reach = stats.t.ppf(0.975, count - 1) * deviations / math.sqrt(count)
     low, high = means - reach, means + reach
     if rule == "bootstrap-t":
-        return np.transpose([bootstrap_t(count, mean_of(sample), bounds)[1:] for sample in samples[:FEW]])
+        return np.transpose([bootstrap_t(count, weighted_mean(sample), bounds)[1:] for sample in samples[:FEW]])
     if rule == "hits":
         hits = np.round((means - bounds[0]) / (bounds[1] - bounds[0]) * count)
         shares = [
@@ -174,17 +174,6 @@ def ends(samples, rule, bounds, weights):
         if math.isfinite(bounds[1]):
             high = np.quantile(of_values + bounds[1] * weights[:, -1], 0.975, axis=1)
     return low, high
-
-
-def mean_of(values):
-    """The mean of values for weights, and its error, as nibt.evaluation.audit.exchange computes it."""
-
-    def statistic(weights):
-        means = weights @ values / weights.sum(1)
-        errors = np.sqrt((weights * (values - means[:, None]) ** 2).sum(1)) / weights.sum(1)
-        return means, errors
-
-    return statistic
 
 
 def place_rows(source, method, one):
@@ -242,8 +231,9 @@ def rule_of(kind, one, values):
         bounds = tuple(getattr(bound, end) if one[end] is None else one[end] for end in ("least", "most"))
         return bound.interval, bounds, bound
     metric = find("metrics", one["name"])
-    is_hits = np.isfinite(metric.bounds).all() and np.isin(values, metric.bounds).all()
-    return "hits" if is_hits else "student", metric.bounds, None
+    if not np.isfinite(metric.bounds).all():
+        return "bootstrap-t", metric.bounds, None
+    return "hits" if np.isin(values, metric.bounds).all() else "gaffke", metric.bounds, None
 
 
 def mixed(passing, failing, bound):

@@ -29,7 +29,7 @@ Inputs and results:
 Measure and audit:
     measure, roar, audit               metrics of maps and of regions, retraining without removed inputs, an audit of a
                                        model
-    check                              explanations with three checks each
+    check                              explanations with four checks each
     decisive_region                    a small part of a map that keeps, or changes, what the model decides
     benchmark, write_report            a benchmark from a plan, and its report
     Measurement, Plan, Roar, Audit     their inputs and results

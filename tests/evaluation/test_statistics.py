@@ -6,13 +6,23 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nibt.evaluation.statistics import bootstrap_t, gaffke, holm, interval, jackknife, paired_test, student
+from nibt.evaluation.statistics import (
+    bootstrap_t,
+    gaffke,
+    holm,
+    interval,
+    jackknife,
+    paired_test,
+    student,
+    weighted_mean,
+)
 
 
 def test_statistics_equal_scipy() -> None:
     values, others = np.random.default_rng(3).normal(size=(2, 40))
     theirs = stats.t.interval(0.95, 39, values.mean(), stats.sem(values))
-    assert interval([*values, np.nan]) == pytest.approx((values.mean(), *theirs))
+    assert student([*values, np.nan]) == pytest.approx((values.mean(), *theirs))
+    assert interval([*values, np.nan]) == pytest.approx((values.mean(), *theirs), abs=0.05)
     hits = [1.0] * 7 + [0.0] * 3
     theirs = stats.binomtest(7, 10).proportion_ci(0.95, "exact")
     assert interval(hits) == pytest.approx((0.7, theirs.low, theirs.high))
@@ -52,14 +62,18 @@ def coverage(draws: np.ndarray, mean: float) -> float:
     return float(np.mean([end.low <= mean <= end.high for end in ends]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [5, 10, 20])
 def test_intervals_of_few_values_contain_the_mean_as_often_as_they_say(count: int) -> None:
-    """To 3 standard errors of 500 samples; the percentiles of a bootstrap are at 0.63 for ten hits of 0.9."""
+    """To 3 standard errors of 500 samples; the percentiles of a bootstrap are at 0.63 for ten hits of 0.9.
+
+    The bootstrap of Student's t of five values is wider than Student's interval.
+    """
     draws = np.random.default_rng(0)
     for chance in (0.5, 0.9):
         assert coverage((draws.random((500, count)) < chance).astype(float), chance) > 0.92 - 0.03
-    assert coverage(draws.normal(size=(500, count)), 0.0) == pytest.approx(0.95, abs=0.03)
-    assert coverage(draws.beta(2, 5, (500, count)), 2 / 7) > 0.92 - 0.03
+    assert coverage(draws.normal(size=(500, count)), 0.0) > 0.92 - 0.03
+    assert coverage(draws.exponential(size=(500, count)), 1.0) > 0.9 - 0.03
 
 
 def test_paired_test_finds_few_losses_without_gains() -> None:
@@ -72,9 +86,10 @@ def test_paired_test_finds_few_losses_without_gains() -> None:
 
 
 def test_interval_is_that_of_hits_only_if_all_values_are_at_finite_bounds() -> None:
-    shares, percent = interval([0.0, 1.0, 1.0]), interval([0.0, 100.0, 100.0], (0.0, 100.0))
+    shares, percent = interval([0.0, 1.0, 1.0], (0.0, 1.0)), interval([0.0, 100.0, 100.0], (0.0, 100.0))
     assert percent == pytest.approx(tuple(100 * number for number in shares))
     assert interval([-1.0, 1.0, 1.0], (-1.0, 1.0)) == pytest.approx(tuple(2 * number - 1 for number in shares))
+    assert interval([0.0, 1.0, 1.0]) == shares
     for bounds in ((0.0, np.inf), (-np.inf, np.inf), (-1.0, 1.0)):
         low, high = interval([0.0] * 6, bounds)[1:]
         assert low < high or np.isnan([low, high]).any(), bounds
@@ -130,10 +145,4 @@ def test_equal_values_have_an_interval_only_with_bounds() -> None:
 def test_bootstrap_t_of_a_mean_is_close_to_student() -> None:
     values = np.random.default_rng(0).normal(size=80)
 
-    def statistic(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        count = weights.sum(1)
-        means = weights @ values / count
-        squares = (weights * (values - means[:, None]) ** 2).sum(1)
-        return means, np.sqrt(squares / (count - 1) / count)
-
-    assert bootstrap_t(80, statistic, (-9.0, 9.0)) == pytest.approx(student(values), abs=0.03)
+    assert bootstrap_t(80, weighted_mean(values), (-9.0, 9.0)) == pytest.approx(student(values), abs=0.03)

@@ -81,7 +81,56 @@ def test_checks_are_saved_and_leave_the_model_and_the_explanation_unchanged() ->
     explanation = nibt.check(model, tiny.image(), CAPTION)
     assert isinstance(explanation, Explanation)
     assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())
-    assert by_name(explanation).keys() == {"weights", "mismatch_image", "top_region"}
+    assert by_name(explanation).keys() == {"weights", "mismatch_image", "top_region", "noun_places"}
     assert by_name(explanation)["weights"].value < 0.99, "the map depends on the weights"
     assert replace(explanation, checks=()).to_json() == nibt.explain(model, tiny.image(), CAPTION).to_json()
     assert Explanation.from_json(explanation.to_json()).checks == explanation.checks
+
+
+@dataclass(frozen=True)
+class OfCaption(Method):
+    """A map whose cells are scored by the caption: those of the first and the second noun, by what it names."""
+
+    def attribute(self, side: Side) -> Attribution:
+        units, count = side.units, len(side.inputs)
+        if not isinstance(units, Grid):
+            return Attribution(torch.zeros(count, units.count), units, torch.zeros(count))
+        scores = torch.zeros(count, units.count)
+        by_caption = {one: cells for cells, one in zip(PLACED, self.embeddings(side), strict=True)}
+        for row, other in enumerate(side.score.other.float()):
+            nearest = max(by_caption, key=lambda key: float(key @ other))
+            scores[row] = by_caption[nearest]
+        return Attribution(scores, units.bare(), torch.zeros(count))
+
+    def embeddings(self, side: Side) -> list[torch.Tensor]:
+        text = tiny.model("clip").text
+        captions = ["a cat in a car", "a photo of a cat", "a photo of a car"]
+        return [text.encode(text.prepare([caption]))[0].float() for caption in captions]
+
+
+def cells(**scores: float) -> torch.Tensor:
+    of_places = torch.zeros(SIDE**2)
+    of_places[:2], of_places[-2:] = scores.get("first", 0.0), scores.get("last", 0.0)
+    return of_places
+
+
+PLACED = [cells(first=1.0, last=-0.1), cells(first=1.0), cells(last=1.0)]
+
+
+def test_a_noun_whose_place_has_no_positive_score_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The map of the caption is that of the cat; the place of the car, if it is named alone, has a negative sum."""
+    explanation = nibt.check(tiny.model("clip"), tiny.image(), "a cat in a car", OfCaption())
+    assert isinstance(explanation, Explanation)
+    check = by_name(explanation)["noun_places"]
+    assert (check.verdict, check.value) == ("fail", pytest.approx(-0.1))
+    assert "“car”" in check.about
+    monkeypatch.setitem(globals(), "PLACED", [cells(first=1.0, last=0.5), *PLACED[1:]])
+    explanation = nibt.check(tiny.model("clip"), tiny.image(), "a cat in a car", OfCaption())
+    assert isinstance(explanation, Explanation)
+    assert by_name(explanation)["noun_places"].verdict == "pass"
+
+
+def test_captions_without_an_everyday_noun_have_no_check_of_nouns() -> None:
+    explanation = nibt.check(tiny.model("clip"), tiny.image(), "red and blue", Fixed(high=(5,)))
+    assert isinstance(explanation, Explanation)
+    assert "noun_places" not in by_name(explanation)

@@ -163,6 +163,9 @@ BOUNDS = {
     "faithful": Bound(5, "higher", 0.05, 0.0, "improvement over a random map", -math.inf, math.inf, interval="student"),
     "located": Bound(5, "higher", 0.05, 0.0, "improvement over a random map", -1.0),
     "top_region": Bound(5, "higher", 0.9, 0.5, "regions whose removal lowers the similarity less than the top region"),
+    "noun_places": Bound(
+        5, "higher", 0.0, 0.0, "positive score where the map of a noun alone is highest", -math.inf, math.inf
+    ),
     "special": Bound(6, "lower", 0.5, 0.9, "share of the score on special tokens"),
     "corners": Bound(
         6, "lower", 2.0, 4.0, "share of the score in the corners, relative to a uniform map", most=_CORNERS
