@@ -262,7 +262,8 @@ def rate(audits):
     if not fails:
         return ""
     low, high = interval(fails)[1:]
-    return f"{sum(fails):.0f} of {len(fails)} [{low:.2f}, {high:.2f}]"
+    ends = f" [{low:.2f}, {high:.2f}]" if len(fails) > 1 else ""
+    return f"{sum(fails):.0f} of {len(fails)}{ends}"
 
 
 def report(options):
