@@ -86,6 +86,7 @@ def audited(model, pairs, method, few):
         least, most = evidence.bounds.get(name, (None, None))
         if name != "fixed_place":  # it is no mean over pairs
             measured.append(CheckValues(name, method, "", values, least=least, most=most))
+    measured += [exchange.check_values(side) for side, exchange in runner.exchanges.items()]
     if not few:
         measured += runner.other_side()
         measured += runner.wording(2)

@@ -31,7 +31,8 @@ from nibt.data.pair import Pair
 from nibt.datasets.scenes import Scenes
 from nibt.datasets.scenes.drawing import NOUNS
 from nibt.evaluation.audit.against import compared
-from nibt.evaluation.audit.evidence import Evidence, _labels, _shares, fixed_place
+from nibt.evaluation.audit.evidence import Evidence, _labels, _shares, fixed_place, truths_of
+from nibt.evaluation.audit.exchange import exchange_beside_objects, exchange_of_words
 from nibt.evaluation.audit.runner import AuditRunner, donors
 from nibt.evaluation.maps import maps
 from nibt.evaluation.statistics import interval, paired_test
@@ -163,8 +164,14 @@ def measure(options):
             for first in range(0, count - size + 1, size):
                 part = slice(first, first + size)
                 images, texts = (side[part] for side in explained)
-                evidence = Evidence.of(model, pairs[part], images, texts, donors(pairs[part]))
-                checks = evidence.checks(options.method)
+                truths = truths_of(model, pairs[part], images)
+                evidence = Evidence.of(model, pairs[part], images, texts, truths)
+                exchanges = {
+                    "image": exchange_beside_objects(model, pairs[part], donors(pairs[part]), images, truths),
+                    "text": exchange_of_words(model, pairs[part]),
+                }
+                of_model = [each.check_values(side).check() for side, each in exchanges.items()]
+                checks = [*evidence.checks(options.method, exchanges), *filter(None, of_model)]
                 one = {check.name: (check.verdict, check.value) for check in checks}
                 values.setdefault(str(size), []).append(one)
         kept(path, {"key": key, "values": values})

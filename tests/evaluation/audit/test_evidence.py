@@ -14,13 +14,15 @@ from nibt.data.pair import Pair
 from nibt.data.typography import text_mask
 from nibt.evaluation.audit.checks import LEAST_PAIRS
 from nibt.evaluation.audit.evidence import LEAST_IMAGES, SIDE_OF, Evidence, corner_cells, fixed_place, in_corners
+from nibt.evaluation.audit.exchange import Exchange
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.maps import Map
-from nibt.evaluation.statistics import Interval
+from nibt.evaluation.statistics import NOTHING, Interval
 from nibt.registry import MethodSpec
 from nibt.report.certificate import CHECKS
 from nibt.report.html.audit import page
 from nibt.results.audit import Audit, Check
+from nibt.types import Modality
 from tests import tiny
 from tests.helpers import check_page, noise_pairs
 
@@ -225,7 +227,7 @@ def test_pairs_of_checks_that_do_not_pass_are_the_worst() -> None:
         runner.finds([replace(check, passes=math.inf, better="higher", least_pairs=1) for check in detected])
     )
     names = {check.name for check in detected}
-    assert names >= set(SIDE_OF) - {"exchange", "exchange_words"}
+    assert names == set(SIDE_OF)
     assert {example.check for example in examples} == names
     for name in names:
         values = [example.value for example in examples if example.check == name]
@@ -270,14 +272,16 @@ def test_what_is_beside_the_objects_fails_only_if_the_model_uses_it() -> None:
     evidence = Evidence.of(model, [pair()] * MANY, images, texts)
 
     def verdicts(used: Interval) -> list[str]:
-        values = {**evidence.values, "exchange": np.full(MANY, used.mean)}
-        exchanged = replace(evidence, values=values, means={**evidence.means, "exchange": used})
-        detected = {check.name: check for check in exchanged.checks("nib")}
+        exchanges: dict[Modality, Exchange] = {
+            "image": Exchange(np.full(MANY, used.mean), used),
+            "text": Exchange(np.full(MANY, np.nan), NOTHING),
+        }
+        detected = {check.name: check for check in evidence.checks("nib", exchanges)}
         assert ("lowers the similarity little" in detected["inside"].unclear) == (used.mean < 0.2)
-        return [detected[name].verdict for name in ("exchange", "inside", "border")]
+        return [detected[name].verdict for name in ("inside", "border")]
 
-    assert verdicts(Interval(0.02, 0.0, 0.05)) == ["pass", "cannot tell", "cannot tell"]
-    assert verdicts(Interval(0.6, 0.5, 0.7)) == ["fail"] * 3
+    assert verdicts(Interval(0.02, 0.0, 0.05)) == ["cannot tell", "cannot tell"]
+    assert verdicts(Interval(0.6, 0.5, 0.7)) == ["fail", "fail"]
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (24, 24), (14, 14), (7, 7), (3, 5)])

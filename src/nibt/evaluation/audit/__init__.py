@@ -158,7 +158,7 @@ def _audited(
 ) -> Audit:
     """Return the audit of one model."""
     model, pairs, specs, seed = runner.model, runner.pairs, list(runner.methods), runner.seed
-    checks: list[Check] = [check for method, each in runner.evidence.items() for check in each.checks(method)]
+    checks = list(runner.evidence_checks())
     steps("the caption, the image")
     checks += runner.checked(runner.other_side())
     steps("the wording")

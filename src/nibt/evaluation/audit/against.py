@@ -13,6 +13,7 @@ from nibt.engine.encode import encode
 from nibt.errors import BadInput
 from nibt.evaluation.audit.checks import BOUNDS
 from nibt.evaluation.audit.evidence import SIDE_OF
+from nibt.evaluation.audit.exchange import NAMES
 from nibt.evaluation.audit.runner import FINDS, AuditRunner, example
 from nibt.evaluation.maps import Map, spearman
 from nibt.evaluation.statistics import gaffke, holm, paired_test, student
@@ -43,11 +44,14 @@ def compared(runners: Sequence[AuditRunner]) -> tuple[list[ModelDifference], lis
     is_cosine = all(runner.model.similarity.name == "cosine" for runner in runners)
     reach = 2.0 if is_cosine else math.inf
     rows = [_difference("similarity", "", "", similarities, "similarity of image and caption", reach)]
+    for side, name in NAMES.items():
+        exchanged = [runner.exchanges[side].values for runner in runners]
+        rows.append(_difference(name, "", side, exchanged, BOUNDS[name].about, BOUNDS[name].most - BOUNDS[name].least))
     for spec, side in runners[0].explained:
         method, correlations = str(spec), _correlations(runners, str(spec), side)
         rows.append(_moved_maps(runners, method, side, correlations))
         for check, side_of in SIDE_OF.items():
-            if side_of == side and all(check in runner.evidence[method].values for runner in runners):
+            if side_of == side:
                 values = [runner.evidence[method].values[check] for runner in runners]
                 bound = BOUNDS[check]
                 rows.append(_difference(check, method, side, values, bound.about, bound.most - bound.least))

@@ -13,7 +13,7 @@ from nibt.data.ground_truth import GroundTruth, PixelMask, ground_truth, visible
 from nibt.data.pair import Pair
 from nibt.data.typography import text_mask
 from nibt.evaluation.audit.checks import BOUNDS, LEAST_PAIRS, CheckValues, known_count
-from nibt.evaluation.audit.exchange import exchange_beside_objects, exchange_of_words
+from nibt.evaluation.audit.exchange import Exchange
 from nibt.evaluation.maps import Map
 from nibt.evaluation.statistics import NOTHING, Interval, bootstrap_t
 from nibt.models.base import Model
@@ -28,17 +28,15 @@ SIDE_OF: dict[str, Modality] = {
     "typography": "image",
     "border": "image",
     "fixed_place": "image",
-    "exchange": "image",
     "words": "text",
-    "exchange_words": "text",
 }
-"""The sides of the checks of question 9, by their names."""
+"""The sides of the checks of maps of question 9, by their names."""
 _RING = 1 / 8  # of each side; one cell at least
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Where the positive scores of the maps of pairs lie, and whether the model uses what is there.
+    """Where the positive scores of the maps of pairs lie.
 
     Attributes:
         values: The values of each pair, by the name of the check; NaN without a positive score on the side.
@@ -63,7 +61,7 @@ class Evidence:
         pairs: Sequence[Pair],
         images: Sequence[Map],
         texts: Sequence[Map],
-        donors: Sequence[int] | None = None,
+        truths: Sequence[GroundTruth] | None = None,
     ) -> "Evidence":
         """Compute the evidence of maps.
 
@@ -72,11 +70,11 @@ class Evidence:
             pairs: The pairs.
             images: The map of each image.
             texts: The map of each caption.
-            donors: For each pair, the position of the pair that an exchange takes from; None exchanges nothing.
+            truths: What is known of each pair; None computes it.
         """
         grids = [_shares(image.scores) for image in images]
         words = [_shares(text.scores) for text in texts]
-        truths = list(_truths(model, pairs, images))
+        truths = truths_of(model, pairs, images) if truths is None else truths
         text = list(_text_masks(pairs, images))
         beside = [mask if truth.mask is None else mask & ~truth.mask for mask, truth in zip(text, truths, strict=True)]
         places, place = fixed_place(grids, _labels(pairs))
@@ -89,13 +87,6 @@ class Evidence:
             "fixed_place": places,
             "words": [_on_other_words(*each) for each in zip(words, texts, truths, strict=True)],
         }
-        means = {"fixed_place": place}
-        if donors is not None:
-            beside_objects = exchange_beside_objects(model, pairs, donors, images, truths)
-            of_words = exchange_of_words(model, pairs)
-            values |= {"exchange": beside_objects.values, "exchange_words": of_words.values}
-            means |= {"exchange": beside_objects.mean, "exchange_words": of_words.mean}
-
         largest = max((float(area.mean()) for area in areas if area is not None and area.mean() < 1), default=0.0)
         rings = [float(_ring(grid).mean()) for grid in grids if not _ring(grid).all()]
         return cls(
@@ -104,50 +95,47 @@ class Evidence:
                 "inside": (-largest / (1 - largest), 1.0),
                 "border": (0.0, 1 / min(rings, default=1.0)),
             },
-            means=means,
+            means={"fixed_place": place},
             has_masks=any(truth.mask is not None for truth in truths),
             has_names=any(truth.named is not None for truth in truths),
             notes=tuple(_text_notes(text, beside)),
         )
 
-    def checks(self, method: str) -> Iterator[Check]:
-        """Yield the checks of question 9, those whose value may have another cause with what this cause is."""
-        checks: dict[str, Check] = {}
+    def checks(self, method: str, exchanges: Mapping[Modality, Exchange] | None = None) -> Iterator[Check]:
+        """Yield the checks of question 9 of a method, and why a value that fails may have another cause.
+
+        Args:
+            method: The method of the maps.
+            exchanges: The exchanges of each side, which rule other causes out.
+        """
         for name, numbers in self.values.items():
+            side = SIDE_OF[name]
             least, most = self.bounds.get(name, (None, None))
             values = CheckValues(
                 name=name,
                 method=method,
-                side=SIDE_OF[name],
+                side=side,
                 values=numbers,
                 least=least,
                 most=most,
                 mean=self.means.get(name),
             )
             check = values.check()
-            if check is not None:
-                checks[name] = check
+            if check is None:
+                continue
+            exchange = None if exchanges is None else exchanges[side].check_values(side).check()
+            yield replace(check, unclear=self._other_cause(side, exchange)) if check.reaches_failing else check
 
-        for check in checks.values():
-            yield replace(check, unclear=self._other_cause(check, checks)) if check.reaches_failing else check
-
-    def _other_cause(self, check: Check, checks: Mapping[str, Check]) -> str:
-        """Return why the value of a check may have another cause than a shortcut; empty if an exchange rules it out."""
-        if check.name.startswith("exchange"):
-            return ""
-
-        known, exchange = (
-            (self.has_masks, checks.get("exchange"))
-            if check.side == "image"
-            else (self.has_names, checks.get("exchange_words"))
-        )
-        if not known:
-            return UNKNOWN_OBJECTS[check.side]
+    def _other_cause(self, side: Modality, exchange: Check | None) -> str:
+        """Return why a value may have another cause than a shortcut; empty if an exchange rules it out."""
+        is_known = self.has_masks if side == "image" else self.has_names
+        if not is_known:
+            return UNKNOWN_OBJECTS[side]
         if exchange is None:
             return "the exchange that would tell was not measured"
         if exchange.reaches_failing and exchange.count >= FEWEST_PAIRS:
             return ""
-        what = "what is beside the objects" if check.side == "image" else "the words that name no object"
+        what = "what is beside the objects" if side == "image" else "the words that name no object"
         return f"exchanging {what} lowers the similarity little ({exchange.value:.2f} of what both exchanges lower it)"
 
     def worst(self, name: str) -> list[int]:
@@ -162,13 +150,15 @@ UNKNOWN_OBJECTS = {
 }
 
 
-def _truths(model: Model, pairs: Sequence[Pair], images: Sequence[Map]) -> Iterator[GroundTruth]:
-    """Yield what is known of each pair."""
+def truths_of(model: Model, pairs: Sequence[Pair], images: Sequence[Map]) -> list[GroundTruth]:
+    """Return what is known of each pair, for the regions of its map."""
+    truths = []
     for pair, image in zip(pairs, images, strict=True):
         inputs = model.text.prepare([pair.caption])
         assert image.region is not None
         assert inputs.words is not None
-        yield ground_truth(pair, image.region, inputs.words[0])
+        truths.append(ground_truth(pair, image.region, inputs.words[0]))
+    return truths
 
 
 def _shares(scores: np.ndarray) -> np.ndarray:

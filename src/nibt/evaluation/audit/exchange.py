@@ -20,9 +20,11 @@ from nibt.data.images import ImageInput, Region
 from nibt.data.objects import Object
 from nibt.data.pair import Pair
 from nibt.engine.encode import encode
+from nibt.evaluation.audit.checks import CheckValues
 from nibt.evaluation.maps import Map
 from nibt.evaluation.statistics import NOTHING, Interval, bootstrap_t
 from nibt.models.base import Model
+from nibt.types import Modality
 
 _REACH = (-1.0, 2.0)  # of a share: an exchange may also raise the similarity
 _COVERED = 0.05  # a cell is on the objects if they cover more than this share of it
@@ -40,6 +42,14 @@ class Exchange:
 
     values: np.ndarray
     mean: Interval
+
+    def check_values(self, side: Modality) -> CheckValues:
+        """Return what the check of this exchange is computed from: it is of the model, whatever the method."""
+        return CheckValues(NAMES[side], "", side, self.values, mean=self.mean)
+
+
+NAMES: dict[Modality, str] = {"image": "exchange", "text": "exchange_words"}
+"""The names of the checks."""
 
 
 def exchange_beside_objects(

@@ -12,7 +12,8 @@ from nibt.data.pair import Pair
 from nibt.engine.batches import BatchCache
 from nibt.errors import BadInput
 from nibt.evaluation.audit.checks import CheckValues
-from nibt.evaluation.audit.evidence import SIDE_OF, Evidence, corner_cells, in_corners
+from nibt.evaluation.audit.evidence import Evidence, corner_cells, in_corners, truths_of
+from nibt.evaluation.audit.exchange import Exchange, exchange_beside_objects, exchange_of_words
 from nibt.evaluation.audit.finished import NOTHING_FINISHED, FinishedWork
 from nibt.evaluation.audit.randomization import cascade
 from nibt.evaluation.maps import Map, maps, spearman, ssim
@@ -138,13 +139,15 @@ class AuditRunner:
         self.unchanged = {
             (str(method), side): self._maps("the pair itself", pairs, method, side) for method, side in self.explained
         }
+        first = str(methods[0])
+        truths = truths_of(model, pairs, self.unchanged[first, "image"])
+        self.exchanges: dict[Modality, Exchange] = {
+            "image": exchange_beside_objects(model, pairs, donors(pairs), self.unchanged[first, "image"], truths),
+            "text": exchange_of_words(model, pairs),
+        }
         self.evidence = {
             str(method): Evidence.of(
-                model,
-                pairs,
-                images=self.unchanged[str(method), "image"],
-                texts=self.unchanged[str(method), "text"],
-                donors=donors(pairs),
+                model, pairs, self.unchanged[str(method), "image"], self.unchanged[str(method), "text"], truths
             )
             for method in methods
         }
@@ -171,6 +174,21 @@ class AuditRunner:
                     f"{values.name} was not measured on the {values.side} side of {values.method}: fewer than two maps "
                     "have enough units"
                 )
+
+    def evidence_checks(self) -> Iterator[Check]:
+        """Yield the checks of question 9, of each method and of the model."""
+        for method, evidence in self.evidence.items():
+            yield from evidence.checks(method, self.exchanges)
+        for side, exchange in self.exchanges.items():
+            check = exchange.check_values(side).check()
+            if check is not None:
+                yield check
+
+    def values_of(self, check: Check) -> np.ndarray:
+        """Return the values of the pairs of a check of question 9."""
+        if not check.method:
+            return self.exchanges["image" if check.side == "image" else "text"].values
+        return self.evidence[check.method].values[check.name]
 
     def other_side(self) -> Iterator[CheckValues]:
         """Yield the similarity to the maps of another caption, made-up words, and another image."""
@@ -285,14 +303,17 @@ class AuditRunner:
     def finds(self, checks: Iterable[Check]) -> Iterator[Example]:
         """Yield up to ten pairs for each check of question 9 that has a verdict and does not pass, the worst first."""
         for check in checks:
-            if check.name in SIDE_OF and check.verdict not in ("pass", "no verdict"):
-                evidence = self.evidence[check.method]
-                values = evidence.values[check.name]
-                for index in evidence.worst(check.name)[:FINDS]:
-                    if np.isfinite(values[index]):
-                        images, texts = ({"evidence": self.unchanged[check.method, side][index]} for side in SIDES)
-                        find = example(check.method, self.pairs[index], images, texts)
-                        yield replace(find, check=check.name, value=float(values[index]))
+            if check.question != 9 or check.verdict in ("pass", "no verdict"):
+                continue
+            method = check.method or str(self.methods[0])
+            values = self.values_of(check)
+            sign = 1 if check.better == "higher" else -1
+            for index in np.argsort(sign * values, kind="stable").tolist()[:FINDS]:
+                if not np.isfinite(values[index]):
+                    continue
+                images, texts = ({"evidence": self.unchanged[method, side][index]} for side in SIDES)
+                find = example(method, self.pairs[index], images, texts)
+                yield replace(find, check=check.name, value=float(values[index]))
 
     def _maps(
         self, name: str, pairs: Sequence[Pair], method: MethodSpec, side: Modality, seed: int | None = None
