@@ -127,7 +127,7 @@ def jobs(options):
                 ),
             )
     if options.photos:
-        for method in METHODS[:2]:
+        for method in ("nib:fast", "grad_cam"):  # lite has no attention
             yield (
                 f"audit|photographs|{method}",
                 lambda method=method: audited(nibt.load_model("lite"), photo_pairs(options.photos), method, True),

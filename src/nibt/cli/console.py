@@ -13,7 +13,7 @@ from rich.text import Text
 
 from nibt.cli.terminal import Terminal
 from nibt.registry import available, find
-from nibt.report.certificate import CHECKS, QUESTIONS, certificate, moved_by, span, threshold
+from nibt.report.certificate import CHECKS, HEADINGS, QUESTIONS, certificate, moved_by, span, threshold
 from nibt.report.colors import DEFAULT, Appearance, ink_on
 from nibt.report.request import (
     Shown,
@@ -242,9 +242,10 @@ def show_audit(audit: Audit) -> None:
     certified = certificate(audit)
     console.print(f"\n{certified.checked}")
     for heading, sentences in certified.sections.items():
-        console.print(Text(heading, style="bold"))
-        console.print("\n".join(f"- {sentence}" for sentence in sentences))
+        if heading != HEADINGS["pass"]:  # which the tables above show
+            console.print(Text(heading, style="bold"))
+            console.print("\n".join(f"- {sentence}" for sentence in sentences))
     if certified.command:
         console.print(Text("Repeat it: ", style="bold").append(certified.command, "not bold"))
-    total = ", ".join(f"{audit.count(name)} {name}" for name in VERDICTS)
+    total = ", ".join(f"{audit.count(name)} {name}" for name in VERDICTS if audit.count(name))
     console.print(Text(f"\n{total}, in {audit.seconds:.0f} s", style=_VERDICT_STYLES[audit.verdict]))

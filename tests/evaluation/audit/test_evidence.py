@@ -223,9 +223,12 @@ def test_pairs_of_checks_that_do_not_pass_are_the_worst() -> None:
     runner = AuditRunner(tiny.model("clip"), pairs, [MethodSpec("random")], 0, 16)
     evidence = runner.evidence["random"]
     detected = list(evidence.checks("random"))
-    examples = list(
-        runner.finds([replace(check, passes=math.inf, better="higher", least_pairs=1) for check in detected])
-    )
+    doubtful = []
+    for check in detected:
+        beyond = math.inf if check.better == "higher" else -math.inf
+        doubtful.append(replace(check, passes=beyond, fails=-beyond, least_pairs=1))
+    assert {check.verdict for check in doubtful} == {"warn"}
+    examples = list(runner.finds(doubtful))
     names = {check.name for check in detected}
     assert names == set(SIDE_OF)
     assert {example.check for example in examples} == names

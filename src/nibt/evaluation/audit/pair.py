@@ -148,8 +148,8 @@ def _noun_places(
     """Yield the check of the places of the caption's nouns; nothing without an everyday noun.
 
     Of two things that a caption names, one may take all of the score: the map of the caption is then not positive where
-    the other one is. On the photographs of ``benchmarks/noun_places.py``, a noun with a sum of at most 0 on its objects
-    fails in about half of the cases, and other nouns in 4 %.
+    the other one is. On 40 photographs, 8 of 19 nouns whose objects have a sum of at most 0 fail, and 3 of 79 other
+    nouns (``benchmarks/noun_places.py``).
     """
     words = dict.fromkeys(word.lower() for word in re.findall(r"\w+", pair.caption))
     nouns = [word if word in NOUNS else word[:-1] for word in words if word in NOUNS or word.removesuffix("s") in NOUNS]
