@@ -37,14 +37,14 @@ from nibt.evaluation.statistics import bootstrap_t, gaffke, interval, student, w
 from nibt.registry import MethodSpec, find
 
 COUNTS = (12, 24, 64, 200)
-SAMPLES, DRAWS = 2000, 10_000
-FEW = 400  # samples for rules that resample each of them
-PAIRS, SEED = 240, 20_261_130
+SAMPLES, DRAWS = 1000, 2000
+FEW = 150  # samples for rules that resample each of them
+PAIRS, SEED, METRIC_SEED = 240, 20_261_130, 424_242
 METHODS = ("nib:fast", "gae", "grad_cam", "random")
 METRICS = (
     "pointing_game average_precision energy intersection_over_union deletion insertion confidence_drop "
     "confidence_increase sparseness special_token_share corner_share word_auc relevance_rank score_contrast "
-    "completeness_gap own_object road"
+    "completeness_gap own_object road decisive_area"
 ).split()
 KINDS = ("mark", "background", "text", "companion", "template", "word", "honest")
 CSV = "kind value method source pairs rule coverage misses_passing width_to_student false_passes".split()
@@ -136,7 +136,9 @@ def jobs(options):
 
         def metrics(method=method):
             by_name = {}
-            for record in measure("scenes", scenes, METRICS, method, seed=0):
+            pairs = list(Scenes(count=PAIRS, seed=METRIC_SEED, named="some"))
+            seed = 0 if method == "random" else None
+            for record in measure("scenes", pairs, METRICS, method, seed=seed):
                 by_name.setdefault((record.metric, record.side), []).append(record.value)
             return [{"name": name, "side": side, "values": values} for (name, side), values in by_name.items()]
 
@@ -215,7 +217,7 @@ def check_rules():
     draws = np.random.default_rng(1)
     values = draws.random(24)
     low, high = ends(values[None], "gaffke", (0.0, 1.0), drawn_weights(24))
-    assert np.allclose([low[0], high[0]], gaffke(values, (0.0, 1.0))[1:])
+    assert np.allclose([low[0], high[0]], gaffke(values, (0.0, 1.0))[1:], atol=0.01)
     low, high = ends(values[None], "student", (0.0, 1.0), None)
     assert np.allclose([low[0], high[0]], student(values)[1:])
     hits = (values > 0.3).astype(float)
