@@ -32,6 +32,15 @@ def test_gradient_times_state_is_the_published_nib_with_one_step(layer: Any) -> 
         assert our.score == pytest.approx(word.score, abs=1e-6)
 
 
+def test_views_add_details_to_the_map_of_the_image_only() -> None:
+    model = tiny.model("clip")
+    plain: Any = nibt.explain(model, IMAGE, CAPTION, product)
+    viewed: Any = nibt.explain(model, IMAGE, CAPTION, nibt.method(scores, views=3))
+    assert viewed.method["image"]["views"] == 3
+    assert viewed.grid.shape[0] > plain.grid.shape[0]
+    assert [word.score for word in viewed.words] == [word.score for word in plain.words]
+
+
 def test_results_name_the_function_and_can_be_stored() -> None:
     explanation: Any = nibt.explain(tiny.model("clip"), IMAGE, CAPTION, product)
     stored = json.loads(json.dumps(explanation.to_json()))

@@ -150,6 +150,14 @@ def show(
     verify: Annotated[
         bool, Option("--verify", help="Check that a job is complete: each row is stored once, no part was changed.")
     ] = False,
+    base: Annotated[
+        str | None,
+        Option(
+            metavar="METHOD",
+            help="The method of a benchmark that stars and win rates compare with, by its name in the tables.",
+            show_default="nib",
+        ),
+    ] = None,
 ) -> None:
     """Draw a row of a job as nibt explain does, or show the report of a run of nibt bench. No model is loaded.
 
@@ -162,6 +170,8 @@ def show(
         raise BadOption(
             f"--out and --draw are for a row of a job: give its position, as in nibt show {folder} 0 -o x.png"
         )
+    if base is not None and (row is not None or verify or kind_of(folder) == "job"):
+        raise BadOption(f"--base is for the report of nibt bench (got {base!r} for a job): leave it out")
     if verify and row is not None:
         raise BadOption(f"--verify checks all rows (got the row {row}): leave the row out")
 
@@ -189,7 +199,7 @@ def show(
             if not (folder / MANIFEST).exists():
                 raise BadInput(f"{str(folder)!r} has no job and no benchmark (no {MANIFEST}): give the folder of one")
 
-            text = write_report(folder, output.overwrite)
+            text = write_report(folder, output.overwrite, base=base)
             written = ", ".join(str(folder / f"report.{ending}") for ending in ("md", "csv", "tex", "html"))
         if not output.quiet:
             say(text)

@@ -134,10 +134,12 @@ def resolve(
 def _checked(method: Method, tower: Tower) -> Method:
     """Return a method that was given as an object, if its options suit a tower."""
     method.check(tower)
-    if method.views > 1 and not tower.shiftable:
+    if method.views > 1 and tower.modality == "text":
+        method = replace(method, views=1)
+    elif method.views > 1 and not tower.shiftable:
         raise BadOption(
-            f"views must be 1 in a Method object that also explains captions (got {method.views}): give the "
-            "text of the method, with image_views"
+            f"views must be 1 for a {type(tower).__name__}, which takes patches instead of an image (got "
+            f"{method.views}): leave views out"
         )
     for layer in method.layers:
         tower.check_layer(layer)

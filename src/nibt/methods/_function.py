@@ -62,10 +62,10 @@ class FunctionMethod(GradientMethod):
         return {name: value for name, value in super().options().items() if name not in ("function", "name")}
 
 
-def method(function: Function, *, layer: Any = 0.65) -> Method:
+def method(function: Function, *, layer: Any = 0.65, views: int = 1) -> Method:
     """Make a method from a function of a hidden state and its gradient.
 
-    Use the result in place of the name of a method. For options, variants, views or other computations, write a class
+    Use the result in place of the name of a method. For options, variants or other computations, write a class
     (``nibt.Method``).
 
     Args:
@@ -73,6 +73,8 @@ def method(function: Function, *, layer: Any = 0.65) -> Method:
             respect to it, tensors of the shape (batch, token, width). It returns the score of each token (batch,
             token).
         layer: A layer, a list of layers whose maps are averaged, or a share of the depth above 0 and below 1.
+        views: The number of views of an image, 1 to 16, which add details to its map; captions have one. ``nib`` has
+            three by default, so compare it with a function of three.
 
     Raises:
         BadOption: It is no function.
@@ -93,7 +95,7 @@ def method(function: Function, *, layer: Any = 0.65) -> Method:
             "the function of a method must take two arguments, a hidden state and its gradient (got "
             f"{getattr(function, '__name__', type(function).__name__)}{signature(function)})"
         )
-    return FunctionMethod(layer, function)
+    return FunctionMethod(layer, function, views=views)
 
 
 def _takes_two(function: Any) -> bool:

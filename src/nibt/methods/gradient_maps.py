@@ -85,8 +85,12 @@ class GradECLIP(AttentionMethod, name="grad_eclip"):
     heads. $l_t$ is the cosine of the query $q_i$ and the key $k_t$, scaled so that it is 0 for the least similar and 1
     for the most similar key among the tokens that row $i$ attends to.
 
-    The variant ``authors`` computes what the authors' program computes: the last attention as if it had one head with
-    all channels. The model has several heads, so these maps explain a computation that the model does not do (Cui and
+    The variant ``authors`` computes what the authors' program computes, with the same formula, but other terms. The
+    last attention is computed as if it had one head with all channels: its weights are the softmax of the products of
+    all channels of $q$ and $k$, divided by the square root of their number. $o$ is the output of this attention, and
+    $S$ and its gradient are those that follow from it. $l_t$ is the cosine of $W q_i + b$ and $W k_t + b$, where $W$
+    and $b$ are those of the output projection, scaled to [0, 1] over the patches (in captions, over all tokens that are
+    no padding). The model has several heads, so these maps explain a computation that the model does not do (Cui and
     Fan, 2026, arXiv 2605.12952).
 
     Shows:

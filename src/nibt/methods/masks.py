@@ -73,7 +73,9 @@ class RISE(PlayerMethod, name="rise"):
 
     The mask $m_n$ of an image is a grid of 8 x 8 cells, each kept with the probability $p$. The grid is upsampled
     bilinearly with a random shift and multiplied with the normalized pixels. The map has at most 32 x 32 units. The
-    mask of a caption keeps or drops each word, or in the variant ``paper`` each token.
+    mask of a caption keeps or drops each word, or in the variant ``paper`` each token: a dropped token has an embedding
+    of zeros, to which its position is added, as in the published method. (``occlusion``, ``shapley``, ``banzhaf`` and
+    the metrics put the embedding of the padding token in its place.)
 
     Shows:
         Which patches or words are often kept in the random masks for which the target is high.

@@ -65,7 +65,8 @@ class NIB(PathMethod, LayerMethod):
         layer: One layer or several, whose maps are averaged. On images, the default is the last one if the embedding is
             computed from special tokens only, as from CLIP's class token, and 0.65 of the depth otherwise. If the
             embedding is computed from patches, as in SigLIP, the defaults are eight steps and one view. With other
-            models, the default for a difference of two images is five views instead of three.
+            models, the default is five views instead of three for a difference of two images. It is also five for the
+            answer of a generator that takes one image of one size.
         tolerance: The largest allowed completeness gap of all tokens, relative to the change of the target; up to 65
             steps are taken. None does not limit it.
         distribute: Whether the scores of special tokens, such as the class token, are distributed among the units whose

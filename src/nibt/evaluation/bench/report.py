@@ -16,24 +16,31 @@ from nibt.metrics.base import PooledMetric
 from nibt.results.frames import DataFrame
 
 _ALPHA = 0.05
+_INTERVALS = (
+    "Means over pairs; in square brackets, their 95 % intervals: those of Clopper and Pearson if all values are at the "
+    "bounds of a metric, as those of hits, Gaffke's if all are equal, and Student's otherwise."
+)
 _MAX_FAILURES = 20
 
 
-def write_report(run: Benchmark | str | Path, overwrite: bool = False) -> str:
+def write_report(run: Benchmark | str | Path, overwrite: bool = False, *, base: str | None = None) -> str:
     """Write report.md, report.csv, report.tex and report.html into the folder of a run, and return the Markdown.
 
     Args:
         run: A run, or its folder.
         overwrite: Whether reports that nibt did not write may be replaced.
+        base: The method that stars and win rates compare with, by its name in the tables. None means NIB with its
+            defaults, or else the first NIB of the plan. Choose one with as many views as those that you compare.
 
     Raises:
         BadInput: The folder or a part of the store cannot be read.
+        BadOption: The plan has no method ``base``.
         WouldOverwrite: A report was edited, or nibt did not write it, and ``overwrite`` is false.
         CannotWrite: A file cannot be written.
         Unsupported: pyarrow or pandas is not installed.
     """
     run = run if isinstance(run, Benchmark) else Benchmark.open(run)
-    summary = run.summary()
+    summary = run.summary(base)
     title, about, tables = run.plan.about or "A benchmark of explanations", list(_about(run)), list(_tables(summary))
     markdown = report_markdown(title, about, tables)
     reports = {
@@ -67,12 +74,7 @@ def _about(run: Benchmark) -> Iterator[str]:
             f"The number of {', '.join(labels)} is not a mean over pairs, but computed from all pairs together; its "
             "interval is that of the jackknife."
         )
-    yield (
-        "Means over pairs with 95 % intervals: Wilson's if all values are at the bounds of a metric, as those of hits, "
-        "and Student's otherwise. A star marks a "
-        f"difference from the base method at {_ALPHA}: paired Wilcoxon test, Holm's correction over the methods of a "
-        "column. ones, random and center do not depend on the model: they are included as negative controls."
-    )
+    yield "ones, random and center do not depend on the model: they are included as negative controls."
 
 
 def _tables(summary: Summary) -> Iterator[ReportTable]:
@@ -124,9 +126,16 @@ def _means(group: Group, side: str, lines: DataFrame, summary: Summary) -> Repor
     better = lines.groupby("metric")["better"].first().map(directions)
     table = table.rename(columns=lambda metric: metric + better[metric])
     table = table.assign(**lines.groupby("method")[["pairs", "failed"]].max())
-    note = " ".join(["In parentheses: which values are better.", *_ahead(lines, summary.controls)])
-    base = f"Base method: {summary.base}. " if summary.base else ""
-    return ReportTable.of(_title_of(group, side), table, base + note)
+    note = [_INTERVALS, "In parentheses: which values are better."]
+    if summary.base is not None:
+        note.append(
+            f"A star marks a difference from the base method, {summary.base}, at {_ALPHA}: paired Wilcoxon test, "
+            "Holm's correction over all methods and metrics of this table."
+        )
+    if side == "image":
+        table.insert(0, "views", [summary.views.get((group.model, method), "-") for method in table.index])
+        note.append("Compare methods with equal views, or with equal cost (the table of cost).")
+    return ReportTable.of(_title_of(group, side), table, " ".join([*note, *_ahead(lines, summary.controls)]))
 
 
 def _ahead(lines: DataFrame, controls: Collection[str]) -> Iterator[str]:

@@ -158,9 +158,13 @@ class Benchmark(RunFolder[BenchmarkManifest]):
         pandas()
         return self.table().to_pandas()
 
-    def summary(self) -> Summary:
-        """Summarize the rows; ``summary().lines`` is a ``pandas.DataFrame`` with a line per method and metric."""
-        return Summary.of(self.plan, self.frame())
+    def summary(self, base: str | None = None) -> Summary:
+        """Summarize the rows; ``summary().lines`` is a ``pandas.DataFrame`` with a line per method and metric.
+
+        Args:
+            base: The method that the others are compared with, as in ``write_report``.
+        """
+        return Summary.of(self.plan, self.frame(), base)
 
     def failures(self) -> tuple[int, int]:
         """Return the number of measurements with an error, and the number of all measurements."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nibt.errors import BadOption
 from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.validation import build_metric
 from nibt.evaluation.statistics import (
@@ -28,13 +29,16 @@ from nibt.evaluation.statistics import (
     win_rate,
     within,
 )
+from nibt.io import load_json
 from nibt.metrics.base import Metric, PooledMetric
 from nibt.records import JsonObject
 from nibt.results.frames import Column, DataFrame, pandas
 
 BASE = "nib"
 GROUP = ["model", "data", "target"]
-FAMILY = [*GROUP, "side", "metric"]
+TABLE = [*GROUP, "side"]
+"""The columns that identify a table of a report, over which p values are corrected."""
+FAMILY = [*TABLE, "metric"]
 """The columns that identify the values that are compared between methods."""
 SERIES = [*FAMILY, "method"]
 """The columns that identify the values of one method."""
@@ -62,10 +66,18 @@ class Summary:
     curves: Mapping[Any, np.ndarray]
     pooled: Mapping[Any, Interval]
     metrics: Mapping[str, Metric]
+    views: Mapping[tuple[str, str], str]
+    """The views of an image, by model and method; methods whose pairs all failed are left out."""
+    base: str | None
+    """The method that the others are compared with."""
 
     @classmethod
-    def of(cls, plan: Plan, rows: DataFrame) -> "Summary":
-        """Summarize the rows of a run, as ``Benchmark.frame`` returns them."""
+    def of(cls, plan: Plan, rows: DataFrame, base: str | None = None) -> "Summary":
+        """Summarize the rows of a run, as ``Benchmark.frame`` returns them.
+
+        Raises:
+            BadOption: The plan has no method ``base``.
+        """
         rows = _in_order(plan, rows)
         values = rows.groupby([*SERIES, "item"], observed=True)["value"].mean()
         pair = [*GROUP, "side", "method", "item"]
@@ -86,13 +98,9 @@ class Summary:
             },
             {series: _pooled(pooling[series[4]], of_pairs) for series, of_pairs in curves if series[4] in pooling},
             metrics,
+            _views(rows),
+            _base_of(plan, base),
         )
-
-    @cached_property
-    def base(self) -> str | None:
-        """The method that the others are compared with: NIB's default or, if the plan lacks it, its first NIB."""
-        labels = [method.label for method in self.plan.methods if method.name == BASE]
-        return BASE if BASE in labels else next(iter(labels), None)
 
     @cached_property
     def controls(self) -> set[str]:
@@ -114,12 +122,18 @@ class Summary:
         ``mean``, ``low`` and ``high``, the mean over pairs, or the number of all pairs together, and its 95 %
         interval;
         ``pairs`` and ``failed``, the number of pairs with a value, and with an error;
-        ``p_holm``, the p value of the difference from the base method, with Holm's correction over the methods of a
-        family; NaN for the base method;
+        ``p_holm``, the p value of the difference from the base method, with Holm's correction over all methods and
+        metrics of a model, data set, target and side, as in a table of the report; NaN for the base method;
         ``win_rate``, the share of pairs on which the method is better than the base method, where a tie is half a win;
         ``seconds``, the mean time to explain this side of a pair.
         """
         lines = [line for family, values in self.values.items() for line in self._lines(family, values)]
+        of_tables: dict[tuple[str, ...], list[JsonObject]] = {}
+        for line in lines:
+            of_tables.setdefault(tuple(line[name] for name in TABLE), []).append(line)
+        for of_table in of_tables.values():
+            for line, p_value in zip(of_table, holm([line["p_holm"] for line in of_table]), strict=True):
+                line["p_holm"] = p_value
         return pandas().DataFrame(lines, columns=LINE)
 
     def lines_of(self, group: Group, side: str) -> DataFrame:
@@ -133,14 +147,13 @@ class Summary:
         return pandas().concat(by_side, axis=1).sum(axis=1, skipna=False).dropna()
 
     def _lines(self, family: tuple[str, ...], values: DataFrame) -> list[JsonObject]:
-        """Return the lines of the methods of a family, compared with the base method."""
+        """Return the lines of the methods of a family, compared with the base method, without Holm's correction."""
         metric = self.metrics.get(family[-1], Metric)  # for a metric that is not there
         better: Better = getattr(metric, "better", "neither")
         bounds = metric.bounds
         failed = self.failures[(self.failures[FAMILY] == list(family)).all(axis=1)].groupby("method", observed=True)
         others = [method for method in values if self.base in values and method != self.base]
-        tests = holm([paired_test(values[method], values[self.base]) for method in others])
-        p_values = dict(zip(others, tests, strict=True))
+        p_values = {method: paired_test(values[method], values[self.base]) for method in others}
         return [
             {
                 **dict(zip(SERIES, (*family, method), strict=True)),
@@ -154,6 +167,25 @@ class Summary:
             }
             for method in values
         ]
+
+
+def _views(rows: DataFrame) -> dict[tuple[str, str], str]:
+    """Return the number of views of each method on images, by model and method."""
+    explained = rows[(rows["side"] == "image") & (rows["resolved"] != "")]
+    resolved = explained.groupby(["model", "method"], observed=True)["resolved"].first()
+    return {key: str(load_json(text).get("views", "-")) for key, text in resolved.items()}
+
+
+def _base_of(plan: Plan, base: str | None) -> str | None:
+    """Return the base method: the given one, or NIB's default or, if the plan lacks it, its first NIB."""
+    if base is not None:
+        labels = [method.label for method in plan.methods]
+        if base not in labels:
+            raise BadOption(f"base must be one of {', '.join(labels)} (got {base!r})")
+        return base
+
+    labels = [method.label for method in plan.methods if method.name == BASE]
+    return BASE if BASE in labels else next(iter(labels), None)
 
 
 def _pooled(metric: PooledMetric, of_pairs: DataFrame) -> Interval:
