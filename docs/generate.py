@@ -312,9 +312,9 @@ def amounts(name: str) -> str:
     for row in filter(None, (row_of(table, name), f"{name} views=3")):
         if row in table:
             removal = table.get(f"{row} amounts=removal")
-            scaled = f", and {removal['r']} with `amounts=removal`" if removal else ""
+            scaled = f", and {removal['r']} with `amounts=removal` (R² {removal['R2']})" if removal else ""
             options = f" with {row.partition(' ')[2]}" if row != name else ""
-            texts.append(f"{table[row]['r']}{options}{scaled} ({table[row]['scenes']} scenes)")
+            texts.append(f"{table[row]['r']} (R² {table[row]['R2']}){options}{scaled} ({table[row]['scenes']} scenes)")
     link = "**[Correlation with removal](../../explanation/study.md#how-much).**"
     return f"{link} {'; '.join(texts)}." if texts else ""
 

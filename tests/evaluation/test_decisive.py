@@ -102,6 +102,18 @@ def test_no_single_cell_can_be_left_out(region: str, others: list[str]) -> None:
         assert (values <= limit + 1e-6 if region == "keep" else values > limit - 1e-6).all()
 
 
+def test_of_large_parts_the_share_is_called_an_upper_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, explanation, _ = deciding([], "keep")[0]
+    assert explanation.decisive
+    count = int(explanation.decisive.cells.sum())
+    monkeypatch.setattr("nibt.evaluation.decisive._MOST_SINGLE", 0)
+    again = nibt.decisive_region(model, replace(explanation, decisive=None), "keep", hide="mean")
+    assert again.decisive
+    assert int(again.decisive.cells.sum()) >= count
+    assert "its share is an upper bound" in again.warnings[-1]
+    assert not any("upper bound" in warning for warning in explanation.warnings)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("region", REGIONS)
 def test_a_part_decides_with_every_draw_of_noise(region: Any) -> None:

@@ -32,6 +32,8 @@ _GROUPS = 8
 """The number of groups of the cells of the part that are left out first, before single cells are."""
 _DRAWS = 5
 """The number of draws of noise with each of which a part decides: with one, few parts decide with another draw."""
+_MOST_SINGLE = 64
+"""The largest number of cells of a part that are tested one by one, since each takes forward passes."""
 Part = Bool[Tensor, " cell"]
 Cells = Bool[Tensor, "mask cell"]
 
@@ -49,7 +51,8 @@ def decisive_region(
     Cells are taken by decreasing score, and their number is found by bisection. For ``keep``, all other cells are
     hidden; for ``change``, the part is hidden. Then cells that are not needed are left out, first groups of them, then
     single ones, until the part needs each of its cells: without any one of them, it does not decide. There may be a
-    smaller part of other cells. A random order of all cells, of which none is left out, is the control. Parts are
+    smaller part of other cells. If more than 64 cells are left after the groups, single ones are not tested, and a
+    warning says that the share is an upper bound. A random order of all cells, of which none is left out, is the control. Parts are
     tested with five draws of noise, and decide with each of them.
 
     The decision depends on what the explained caption or image is compared with. If the target is ``difference`` or
@@ -171,14 +174,19 @@ def decisive_region(
     part = ranks[0] < count
     groups = part & ((ranks[0] * _GROUPS / count).floor() == torch.arange(_GROUPS)[:, None])
     part, _ = _shortened(part, groups, decides, needed)
-    cells = _pruned(part, decides, needed)
+    notes = ()
+    cells = part
+    if part.sum() <= _MOST_SINGLE:
+        cells = _pruned(part, decides, needed)
+    else:
+        notes = (f"the decisive part has {int(part.sum())} cells, too many to test each: its share is an upper bound",)
 
     instead = ""
     if is_first and region == "change":
         without = torch.stack([similarities(~cells[None], draw)[0, 1:] for draw in range(draws)])
         instead = names[int(without.mean(0).argmax())]
     decisive = DecisiveRegion(region, decision, cells.view(grid.shape), at_random / len(scores), instead, filling)
-    return replace(explanation, decisive=decisive)
+    return replace(explanation, decisive=decisive, warnings=(*explanation.warnings, *notes))
 
 
 def _pruned(

@@ -37,7 +37,7 @@ class Occlusion(SegmentMethod, name="occlusion"):
 
     Avoid it when:
         Several patches carry the same evidence: removing one changes little, so all get low scores. For the removal of
-        a region, use ``nib amounts=removal``. Occlusion costs one forward pass per cell: hundreds on convolutional
+        a region, remove it, and compare the scores. Occlusion costs one forward pass per cell: hundreds on convolutional
         towers.
     """
 

@@ -25,7 +25,7 @@ Use it when:
     You want a first explanation. It explains both sides of every dual encoder in a few forward passes.
 
 Avoid it when:
-    You want to know what the removal of a region changes: use ``amounts=removal``, or ``occlusion`` for one patch or
+    You want to know what the removal of a region changes: remove it, or use ``occlusion`` for one patch or
     word. Do not rely on the signs of the variant ``paper``: on 1,000 scenes, only 47 % of its scores of absent nouns
     are negative, as by chance.
 """

@@ -192,7 +192,7 @@ class CellRunner:
                 side=sides[0] if len(sides) == 1 else None,
                 against=self._against(measured),
                 batch_size=self.plan.batch_size,
-                seed=self.cell.seed,
+                seed=self.cell.seed if self.cell.method.draws else None,
                 cache=cache,
             )
             for measurement in measurements:
