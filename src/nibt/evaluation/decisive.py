@@ -52,8 +52,8 @@ def decisive_region(
     hidden; for ``change``, the part is hidden. Then cells that are not needed are left out, first groups of them, then
     single ones, until the part needs each of its cells: without any one of them, it does not decide. There may be a
     smaller part of other cells. If more than 64 cells are left after the groups, single ones are not tested, and a
-    warning says that the share is an upper bound. A random order of all cells, of which none is left out, is the control. Parts are
-    tested with five draws of noise, and decide with each of them.
+    warning says that the share is an upper bound. A random order of all cells, of which none is left out, is the
+    control. Parts are tested with five draws of noise, and decide with each of them.
 
     The decision depends on what the explained caption or image is compared with. If the target is ``difference`` or
     ``softmax``, or the explanation has a ranking, the decision is that the explained caption or image ranks first. In

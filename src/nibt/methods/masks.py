@@ -37,8 +37,8 @@ class Occlusion(SegmentMethod, name="occlusion"):
 
     Avoid it when:
         Several patches carry the same evidence: removing one changes little, so all get low scores. For the removal of
-        a region, remove it, and compare the scores. Occlusion costs one forward pass per cell: hundreds on convolutional
-        towers.
+        a region, remove it, and compare the scores. Occlusion costs one forward pass per cell: hundreds on
+        convolutional towers.
     """
 
     paper = "Zeiler and Fergus, ECCV 2014, arXiv 1311.2901"
