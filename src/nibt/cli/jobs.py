@@ -154,8 +154,9 @@ def show(
         str | None,
         Option(
             metavar="METHOD",
-            help="The method of a benchmark that stars and win rates compare with, by its name in the tables.",
-            show_default="nib",
+            help="The method of a benchmark that stars and win rates compare with, by its name in the tables. Default: "
+            "nib, or the first NIB of the plan.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
