@@ -133,7 +133,7 @@ def clip_tokenizer(ends_highest: bool) -> PreTrainedTokenizerFast:
     return _fast(core, bos_token="<start>", eos_token="<end>", pad_token="<end>", unk_token="<unknown>")
 
 
-def sentence_tokenizer() -> PreTrainedTokenizerFast:
+def sentence_tokenizer(**named: Any) -> PreTrainedTokenizerFast:
     """SentencePiece's pieces; padding and end come first."""
     pieces = [*(f"▁{word}" for word in WORDS), *"abcdefghijklmnopqrstuvwxyz▁"]
     vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
@@ -142,7 +142,7 @@ def sentence_tokenizer() -> PreTrainedTokenizerFast:
     core.normalizer, core.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Metaspace()
     core.decoder = decoders.Metaspace()
     _framed(core, "", "</s>")
-    return _fast(core, eos_token="</s>", pad_token="<pad>", unk_token="<unk>")
+    return _fast(core, eos_token="</s>", pad_token="<pad>", unk_token="<unk>", **named)
 
 
 def wordpiece_tokenizer() -> PreTrainedTokenizerFast:
@@ -208,7 +208,7 @@ def clip(image: int = 32, patch: int = 8, legacy: bool = False, adapted: bool = 
 
 
 def siglip(naflex: bool = False) -> BuiltModel:
-    tokenizer = sentence_tokenizer()
+    tokenizer = sentence_tokenizer(model_input_names=["input_ids"])  # as released: without a mask of padding
     text = {**_TEXT, "vocab_size": len(tokenizer), "max_position_embeddings": CONTEXT, "projection_size": 24}
     if naflex:
         config = Siglip2Config(vision_config={**_VIT, "patch_size": 4, "num_patches": 25}, text_config=text)

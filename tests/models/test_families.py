@@ -279,6 +279,45 @@ def test_saved_dual_encoder_with_siglip_gives_the_same_embeddings(tmp_path: Path
     agree(load_model(tmp_path), load_model(built.module, processor=built.processor))
 
 
+@pytest.mark.parametrize("names", [["input_ids"], ["input_ids", "attention_mask"]])
+@pytest.mark.parametrize("kernel", ["sdpa", "eager"])
+def test_saved_siglip_gives_the_logit_of_its_documented_call(names: list[str], kernel: str, tmp_path: Path) -> None:
+    built = tiny.siglip()
+    built.module.save_pretrained(tmp_path)
+    tokenizer = tiny.sentence_tokenizer(model_input_names=names)
+    transformers.SiglipProcessor(built.processor, tokenizer).save_pretrained(tmp_path)
+
+    processor = transformers.AutoProcessor.from_pretrained(tmp_path)
+    own = transformers.SiglipModel.from_pretrained(tmp_path, attn_implementation=kernel).eval()
+    captions, image = list(tiny.CAPTIONS), tiny.image(30, 30)
+    inputs = processor(text=captions, images=image.pil_image, padding="max_length", return_tensors="pt")
+    assert ("attention_mask" in inputs) == ("attention_mask" in names)
+    with torch.no_grad():
+        expected = own(**inputs).logits_per_text[:, 0]
+
+    model = load_model(tmp_path)
+    for caption, logit in zip(captions, expected.tolist(), strict=True):
+        explanation = nibt.explain(model, image, caption, "nib", steps=2)
+        assert isinstance(explanation, nibt.Explanation)
+        similarity = (logit - model.bias) / model.scale
+        assert explanation.similarity == pytest.approx(similarity, abs=1e-5)
+    together = model.text.encode(model.text.prepare(captions))
+    image_embedding = model.image.encode(model.image.prepare([image]))
+    logits = model.scale * model.similarity.to_each(image_embedding, together)[0] + model.bias
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_mask_of_siglip_changes_its_embeddings() -> None:
+    built = tiny.siglip()
+    masking = tiny.sentence_tokenizer(model_input_names=["input_ids", "attention_mask"])
+    plain, masked = (
+        load_model(built.module, processor=built.processor, tokenizer=tokenizer)
+        for tokenizer in (built.tokenizer, masking)
+    )
+    plain_embedding, masked_embedding = (model.text.encode(model.text.prepare(["cat"])) for model in (plain, masked))
+    assert not torch.allclose(plain_embedding, masked_embedding, atol=1e-2)
+
+
 _SWIN = {"embed_dim": 12, "depths": [1, 2], "num_heads": [2, 2], "window_size": 4}
 
 

@@ -1,7 +1,9 @@
 """SigLIP and SigLIP 2 from Hugging Face Transformers (Zhai et al., 2023; Tschannen et al., 2025).
 
-There is no class token; the image head pools by attention. Captions are padded to the full length without a mask, and
-the head reads the last row, which is usually padding. The NaFlex variants of SigLIP 2 take padded patches of any grid.
+There is no class token; the image head pools by attention. Captions are padded to the full length, and the head reads
+the last row, which is usually padding. The models were trained without a mask of padding, and the tokenizers of released
+ones return none; if a tokenizer returns one, the model's documented call uses it, and so does nibt. The NaFlex variants
+of SigLIP 2 take padded patches of any grid.
 """
 
 from collections.abc import Hashable, Sequence
@@ -123,6 +125,12 @@ class SigLIPTextTower(HuggingFaceTextTower):
 
     def tokens(self, caption: str) -> Tokens:
         return super().tokens(caption.lower() if self.lower else caption)
+
+    def extra(self, tokens: Sequence[Tokens], ids: Tensor) -> dict[str, Tensor]:
+        masks = [row.mask for row in tokens]
+        if not all(masks):  # as released
+            return {}
+        return {"attention_mask": torch.tensor(masks, device=ids.device)}
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.model.head(self.model.final_layer_norm(stream[:, -1]))

@@ -72,6 +72,8 @@ class Tokens:
         explained: Whether each row belongs to a word.
         words: The words, with their rows.
         notes: The warnings of the caption.
+        mask: The attention mask that the tokenizer returns: 1 for tokens, 0 for padding. It is empty if the tokenizer
+            returns none.
     """
 
     ids: tuple[int, ...]
@@ -79,6 +81,7 @@ class Tokens:
     explained: tuple[bool, ...]
     words: tuple[Word, ...]
     notes: tuple[str, ...] = ()
+    mask: tuple[int, ...] = ()
 
 
 def truncation_note(length: int, context: int) -> str:

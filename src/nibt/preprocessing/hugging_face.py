@@ -135,7 +135,9 @@ def tokens(
     if tokenizer.unk_token_id in itertools.compress(ids, explained):
         notes += unknown_notes([word for word in words if word.text not in typed], ids, tokenizer.unk_token_id)
     rows = {row for word in words for row in word.tokens}  # blanks at the end of a caption belong to no word
-    return Tokens(tuple(ids), tuple(texts), tuple(row in rows for row in range(len(ids))), words, tuple(notes))
+    in_words = tuple(row in rows for row in range(len(ids)))
+    mask = tuple(encoded.get("attention_mask", ()))
+    return Tokens(tuple(ids), tuple(texts), in_words, words, tuple(notes), mask)
 
 
 @lru_cache(maxsize=8)
