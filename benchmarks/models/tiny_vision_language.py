@@ -399,19 +399,27 @@ def _llava_text(words: PreTrainedTokenizerFast) -> dict[str, Any]:
     return {**_DECODER, "model_type": "llama", "vocab_size": len(words), "pad_token_id": words.pad_token_id}
 
 
-def llava() -> Making:
+def llava(strategy: str = "default", vision: dict[str, Any] | None = None, special: int = 1) -> Making:
+    """Return LLaVA. The strategy ``full`` keeps the special tokens of the vision encoder."""
     words = tokenizer(_LLAVA)
-    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    vision = vision or _CLIP
+    side = vision["image_size"]
+    images = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
     processor = LlavaProcessor(
         images,
         words,
         patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
+        vision_feature_select_strategy=strategy,
+        num_additional_image_tokens=special,
         chat_template=_CHAT.replace("{IMAGE}", "<image>"),
     )
     image_token = words.convert_tokens_to_ids("<image>")
-    config = LlavaConfig(vision_config=_CLIP, text_config=_llava_text(words), image_token_id=image_token)
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=_llava_text(words),
+        image_token_id=image_token,
+        vision_feature_select_strategy=strategy,
+    )
     return Making(partial(LlavaForConditionalGeneration, config), processor)
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad
 from nibt.models._failures import loading
+from nibt.models._placement import check_placement
 from nibt.models._precision import state_of
 from nibt.models._trace import Inputs, Trace
 from nibt.models.base import ImageTower, Model, Tower
@@ -50,6 +51,7 @@ def checked(model: Model) -> Model:
             hooks.enter_context(set_hook(module.register_forward_pre_hook, lambda module, _: ran.add(module)))
         tower = _small(model.image)
         image_size = _compare(model.id, tower, tower.prepare([image, image]))
+        check_placement(model.id, tower, image.pil_image, lambda picture: tower.prepare([picture]))
         captions = model.text.prepare(["a photo of a cat and a dog", "two red cars"])
         caption_size = _compare(model.id, model.text, captions)
         if image_size != caption_size:

@@ -164,6 +164,7 @@ def json_object(path: Path) -> JsonObject:
 _MOST_LAYERS = 10_000
 _MOST = 100_000_000  # of any other size, such as that of a vocabulary
 _LAYERS = ("layer", "depth", "blocks")
+_OF_LAYERS = ("size", "dim")  # such as vocab_size_per_layer_input
 _SIZES = (*_LAYERS, "size", "dim", "width", "heads", "channels", "positions", "context_length", "experts")
 
 
@@ -171,7 +172,8 @@ def check_sizes(name: str, folder: Path) -> None:
     """Check that no size in the configurations of a folder is beyond any model, before memory or time is spent."""
     for file in ("config.json", "open_clip_config.json"):
         for key, value in _numbers(json_object(folder / file)):
-            most = _MOST_LAYERS if any(part in key for part in _LAYERS) else _MOST
+            counts_layers = any(part in key for part in _LAYERS) and not any(part in key for part in _OF_LAYERS)
+            most = _MOST_LAYERS if counts_layers else _MOST
             if any(part in key for part in _SIZES) and abs(value) > most:
                 raise CannotLoad(
                     f"cannot load the model {name!r}: {key} in its {file} must be at most {most:,} (got {value:,}): "

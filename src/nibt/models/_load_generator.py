@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from nibt.models._failures import (
 from nibt.models._family import class_names, families, family_of_generator
 from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_part, check_processor, check_source, check_usable
+from nibt.models._placement import check_placement
 from nibt.models._precision import check_quantized
 from nibt.models._request import GenerationOptions, Request, check_device, check_unset, hub_name, open_clip_name
 from nibt.models._trace import Inputs
@@ -205,8 +207,7 @@ def _checked(generator: Generator) -> Generator:
     with loading(generator.id):
         tower = generator.answers
         prompt = "" if tower.prompts == "none" else "what is in the image"
-        prompted = Prompted(ImageInput(seeded_noise(), "seeded noise"), prompt)
-        inputs = tower.prepare([ForcedWord(prompted, tower.read(prompted, "a cat and a dog"))])
+        inputs = _prepared(tower, prompt, ImageInput(seeded_noise(), "seeded noise"))
         for layer, error in replay_errors(tower, inputs).items():
             if not error <= _LARGEST_ERROR:  # also for NaN
                 place = "its states" if layer is None else f"layer {layer} of {tower.depth}"
@@ -214,8 +215,15 @@ def _checked(generator: Generator) -> Generator:
                     f"the model {generator.id!r} cannot be cut: computed from {place}, log-probabilities differ from "
                     f"those of the uncut model by {error:.2g} (must be at most {_LARGEST_ERROR})"
                 )
+        check_placement(generator.id, tower, seeded_noise(), partial(_prepared, tower, prompt))
     generator.renewed().kept["checked"] = True
     return generator
+
+
+def _prepared(tower: AnswerTower, prompt: str, image: ImageInput) -> Inputs:
+    """Return the inputs of an image with a prompt and an answer."""
+    prompted = Prompted(image, prompt)
+    return tower.prepare([ForcedWord(prompted, tower.read(prompted, "a cat and a dog"))])
 
 
 def replay_errors(tower: AnswerTower, inputs: Inputs) -> dict[int | None, float]:

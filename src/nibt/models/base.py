@@ -7,6 +7,7 @@ every block are recorded, and the remaining blocks are replayed. The model is ne
 """
 
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from operator import itemgetter
@@ -78,6 +79,10 @@ class ImageTower(Tower):
             return None if tokens is None else (tokens, *args[1:])
 
         return set_hook(self.entry.register_forward_pre_hook, before)
+
+    def unmixed(self) -> AbstractContextManager[None]:
+        """Make each of the first tokens depend only on what its unit shows inside ``with``."""
+        return nullcontext()
 
     def extent(self, inputs: Inputs) -> tuple[int, int]:
         """Return the height and the width of the tower's input in pixels."""

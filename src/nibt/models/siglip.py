@@ -1,9 +1,9 @@
 """SigLIP and SigLIP 2 from Hugging Face Transformers (Zhai et al., 2023; Tschannen et al., 2025).
 
 There is no class token; the image head pools by attention. Captions are padded to the full length, and the head reads
-the last row, which is usually padding. The models were trained without a mask of padding, and the tokenizers of released
-ones return none; if a tokenizer returns one, the model's documented call uses it, and so does nibt. The NaFlex variants
-of SigLIP 2 take padded patches of any grid.
+the last row, which is usually padding. The models were trained without a mask of padding, and the tokenizers of the
+released ones return none; if a tokenizer returns one, the model's documented call uses it, and so does nibt. The NaFlex
+variants of SigLIP 2 take padded patches of any grid.
 """
 
 from collections.abc import Hashable, Sequence

@@ -20,6 +20,8 @@ from nibt.models._trace import Inputs
 from nibt.preprocessing.hugging_face import blank_value, image_preparation, native_size
 from nibt.preprocessing.images import crop_notes
 
+_SPECIAL = 8  # tokens of a vision encoder that are no cells at most, such as a class token and registers
+
 
 class Layout(ABC):
     """The layout of the pixels of one image, or of several."""
@@ -94,8 +96,17 @@ class SquareLayout(Layout):
         return [self.preparation.resized_strip(image.pil_image)]
 
     def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
-        side = round(len(places) ** 0.5)
-        return ordered(Grid(side, len(places) // side, places=places))
+        """Return the grid of the cells. The first tokens may be special ones of the vision encoder."""
+        height, width = self.extent(inputs)
+        side = (height * width / len(places)) ** 0.5
+        rows, columns = (int(length / side + 1e-6) for length in (height, width))
+        special = len(places) - rows * columns
+        if not 0 <= special <= _SPECIAL:
+            raise Unsupported(
+                f"the model reads {len(places)} tokens of an image of {width} x {height} pixels, which are not one for "
+                "each cell of a grid: nibt cannot place them on the image"
+            )
+        return ordered(Grid(rows, columns, places=places[special:]))
 
 
 class RowsLayout(Layout):

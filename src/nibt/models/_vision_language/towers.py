@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from operator import methodcaller
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ from nibt.errors import BadInput, Unsupported
 from nibt.models._failures import line
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import Tower, first_of, part
-from nibt.models._trace import Cut, Inputs
+from nibt.models._trace import Cut, Inputs, first
 from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.prompts import tokens
 from nibt.models.base import ImageTower
@@ -162,6 +163,15 @@ Encode = Callable[[ImageInput], Mapping[str, Tensor]]
 _PROMPT = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 
 
+def _skip(_: nn.Module, args: tuple, kwargs: Keywords, out: Any) -> Any:
+    """Return the input of a block in place of its output; other modules, whose shape differs, are not skipped."""
+    state = first(out)
+    given = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
+    if given is None or not isinstance(state, Tensor) or given.shape != state.shape:
+        return None
+    return (given, *out[1:]) if isinstance(out, tuple) else given
+
+
 @contextmanager
 def preparing(image: ImageInput, frames: int = 0) -> Iterator[None]:
     """Convert what a processor raises for an image that it cannot prepare, such as one with an aspect ratio of 200."""
@@ -213,6 +223,18 @@ class DecoderPixels(_DecoderTower, ImageTower):
     @property
     def shiftable(self) -> bool:  # pyright: ignore
         return self.layout.shiftable and self.images == 1
+
+    @contextmanager
+    def unmixed(self) -> Iterator[None]:
+        """Skip the blocks of the vision encoder inside ``with``."""
+        decoder = set(self.network.decoder.modules())
+        lists = [part for part in self.root.modules() if isinstance(part, nn.ModuleList | nn.Sequential)]
+        with ExitStack() as hooks:
+            for module in (child for part in lists if part not in decoder for child in part):
+                # before the hooks with which Transformers records hidden states
+                register = partial(module.register_forward_hook, prepend=True)
+                hooks.enter_context(set_hook(register, _skip, with_kwargs=True))
+            yield
 
     def stem(self, inputs: Inputs) -> Cut:
         return self.trace(inputs).cut(0)  # the features of the image in its prompt, with those that are added later
