@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.models import released
+from nibt.engine.reading import describe
+from tests import tiny_vision_language
 from tests.helpers import Run
 
 TOPICS = ["model", "class", "weights", "image", "layers", "cut", "ignored", "versions"]
@@ -44,6 +46,21 @@ def test_check_shows_what_is_special_in_a_released_model(
     assert [topic for topic in shown if topic in TOPICS] == TOPICS
     for topic, part in topics.items():
         assert part in shown[topic]
+
+
+@pytest.mark.parametrize(
+    ("kind", "tokens"),
+    [
+        ("llava", "23 tokens: <|im_start|> user <image> x 16 a cat <|im_end|> <|im_start|> assistant"),
+        ("git", "3 tokens: <bos> a cat"),
+        ("florence_2", "21 tokens: <image> x 17 <bos> a cat <eos>"),
+        ("blip_2_t5", "9 tokens: <image> x 5 <bos> a cat <eos>; 1 token: <pad>"),
+    ],
+)
+def test_tokens_of_a_prompt_are_not_those_of_the_answer(kind: str, tokens: str) -> None:
+    shown = describe(tiny_vision_language.generator(kind), "a cat")
+    assert shown["prompt"].endswith(f" becomes {tokens}")
+    assert shown["answer"] == "'a cat' becomes 2 tokens: a cat"
 
 
 def test_check_of_no_model_is_one_error(run: Run) -> None:

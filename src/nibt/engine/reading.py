@@ -88,7 +88,10 @@ def _of_generator(model: Generator, image: ImageInput, text: str | None) -> dict
     answer = tower.read(prompted, _ANSWER)
     inputs = tower.prepare([ForcedWord(prompted, answer)])
     names = [name for name in ("question", "qformer_input_ids", "input_ids", "ids") if name in inputs.extra]
-    read = [_token_line(_texts(tokenizer, inputs.extra[name][0].tolist())) for name in names]
+    ids = [inputs.extra[name][0].tolist() for name in names]
+    if ids and ids[-1][-len(answer.ids) :] == list(answer.ids):  # after the prompt
+        del ids[-1][-len(answer.ids) :]
+    read = [_token_line(_texts(tokenizer, row)) for row in ids]
     settings = ", ".join(f"{name}={value}" for name, value in changed_settings(model.module).items())
     used = "used" if model.request.generation == "model" else "not used: generation=model uses them"
     ends = getattr(getattr(model.module, "generation_config", None), "eos_token_id", None)
@@ -122,7 +125,7 @@ def _token_line(texts: Sequence[str]) -> str:
     listed = [text if count == 1 else f"{text} x {count}" for text, count in runs]
     if len(listed) > _TOKENS:
         listed = [*listed[: _TOKENS // 3], "...", *listed[-2 * _TOKENS // 3 :]]
-    return f"{len(texts)} tokens: {' '.join(listed)}"
+    return f"{len(texts)} {'token' if len(texts) == 1 else 'tokens'}: {' '.join(listed)}"
 
 
 def _image_line(tower: Any, inputs: Inputs, image: ImageInput, processor: Any) -> str:
