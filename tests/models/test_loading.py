@@ -165,10 +165,10 @@ class TestHuggingFace:
 
     def test_unknown_model_type_is_reported(self, tmp_path: Path) -> None:
         save("clip", tmp_path)
-        edit(tmp_path / "config.json", model_type="bert")
+        edit(tmp_path / "config.json", model_type="vit", architectures=["ViTModel"])
         with pytest.raises(
             CannotLoad,
-            match=r"model_type 'bert', which is not supported; the most similar ones that are: ",
+            match="model_type 'vit', which is not supported: it reads images only; if you have an image model and",
         ):
             load_model(tmp_path)
 

@@ -13,6 +13,7 @@ import torch
 
 from nibt.errors import CannotLoad, NibtError, reason
 from nibt.io import load_json
+from nibt.models._kinds import problem_of_files
 from nibt.records import JsonObject
 
 _LOG_IN = "log in with 'hf auth login'"
@@ -179,6 +180,13 @@ def check_sizes(name: str, folder: Path) -> None:
                     f"cannot load the model {name!r}: {key} in its {file} must be at most {most:,} (got {value:,}): "
                     "correct the file, or save the model again"
                 )
+
+
+def check_files(name: str, folder: Path, config: JsonObject) -> None:
+    """Check that the files of a folder are not those of another program, such as llama.cpp or MLX."""
+    problem = problem_of_files((path.name for path in folder.iterdir()), config)
+    if problem is not None:
+        raise CannotLoad(f"cannot load the model {name!r}: {problem}")
 
 
 def _numbers(data: Any, key: str = "") -> Iterator[tuple[str, int]]:

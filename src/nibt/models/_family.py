@@ -1,8 +1,7 @@
 """The contract of a family of checkpoints, and the family of a checkpoint or of a model in memory."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from difflib import get_close_matches
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from torch import nn
@@ -11,6 +10,7 @@ from nibt.errors import BadOption, CannotLoad
 from nibt.models._answers import AnswerTower
 from nibt.models._failures import WritesText
 from nibt.models._hugging_face import load_generator_class, with_joint_processor
+from nibt.models._kinds import REFERENCE, WRITES, declared_class, kind_of
 from nibt.models._request import Request
 from nibt.models._text_tower import TextTower
 from nibt.models.base import ImageTower
@@ -127,18 +127,32 @@ def check_no_generator(name: str, classes: Iterable[str]) -> None:
         )
 
 
-def family_of_type(name: str, model_type: Any) -> str:
-    """Return the name of the family of a ``model_type``."""
+def family_of_type(name: str, model_type: Any, classes: Sequence[str] = ()) -> str:
+    """Return the name of the family of a ``model_type``; ``classes`` say what a model without a family is."""
     supported = {key: family for family, family_class in families() for key in family_class.model_types}
     if model_type in supported:
         return supported[model_type]
     problem = f"{name!r} has the model_type {model_type!r}, which is not supported"
     if model_type in _REFUSED:
         raise CannotLoad(f"{problem}: {_REFUSED[model_type][1]}")
-    near = get_close_matches(str(model_type), supported, n=3, cutoff=0)
-    raise CannotLoad(
-        f"{problem}; the most similar ones that are: {', '.join(near)} (all are in the reference of models)"
-    )
+    kind = kind_of(classes, model_type)
+    if kind is None:
+        raise CannotLoad(f"{problem}: {REFERENCE}")
+    if kind == WRITES:  # of a class that no family takes
+        raise WritesText(f"{problem}: {writes(classes, model_type)}")
+    raise CannotLoad(f"{problem}: it {kind.does}; {kind.instead}")
+
+
+def writes(classes: Sequence[str], model_type: Any) -> str:
+    """Return what to do with a model of a class that writes text about images, and is not supported."""
+    supported = [name for _, family in families() for name in family.generator_classes]
+    declared = declared_class(model_type, supported)
+    if declared is not None and declared not in classes:
+        return (
+            f"it has no head that writes text: save the model as a {declared}, which Transformers declares for its "
+            "model_type, and use nibt answer"
+        )
+    return f"it {WRITES.does}, and nibt does not explain its answers yet; {WRITES.instead}"
 
 
 def family_of_module(module: nn.Module) -> str | None:

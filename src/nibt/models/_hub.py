@@ -14,6 +14,7 @@ from typing import Any
 from nibt.errors import CannotLoad
 from nibt.io import load_json, read_text
 from nibt.models._checkpoint import DENSE_WEIGHTS, dense_folders
+from nibt.models._kinds import problem_of_files
 from nibt.models._request import HubName, Request
 from nibt.progress import Progress, listener, no_progress
 from nibt.records import JsonObject
@@ -213,6 +214,9 @@ def _model_parts(listing: Listing, request: Request, wants: Wants) -> list[str]:
     config = listing.json("config.json")
     if wants.prefers_open_clip(config, listing.has("open_clip_config.json")):
         return small + _weights(listing, _OPEN_CLIP)
+    problem = problem_of_files(listing.below(), config)
+    if problem is not None:
+        raise CannotLoad(f"cannot load the model {str(listing.name)!r}: {problem}")
     if not listing.has("config.json"):
         raise CannotLoad(f"{str(listing.name)!r} on the hub is not a model: it has none of {', '.join(_CONFIGS)}")
     if config:  # a broken file in the cache is reported when the folder is loaded

@@ -28,6 +28,7 @@ from nibt.models._checkpoint import (
 from nibt.models._checks import seeded_noise
 from nibt.models._compiled import uncompiled
 from nibt.models._family import Family, check_no_generator, class_names, family_of_module, known_classes, refusal
+from nibt.models._kinds import kind_of
 from nibt.models._loaded import check_usable
 from nibt.models._request import Request
 from nibt.models._vision_language.prompts import POOLINGS, message_settings
@@ -127,7 +128,9 @@ def _unwrapped(module: nn.Module, request: Request) -> tuple[nn.Module, Request]
         raise CannotLoad(f"{message}, but this one holds {held}: pass that part to load_model")
     if any(name.endswith(_PAIR) for name in names):
         raise CannotLoad(f"{message} alone: pass the pair (image model, text model)")
-    raise CannotLoad(f"{message}; use one of {known_classes()}")
+    kind = kind_of([*names], getattr(getattr(module, "config", None), "model_type", None))
+    does = "" if kind is None else f": it {kind.does}"
+    raise CannotLoad(f"{message}{does}; use one of {known_classes()}")
 
 
 def _supported_parts(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:

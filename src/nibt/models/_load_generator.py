@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from nibt.models._checks import check_finite, seeded_noise
 from nibt.models._compiled import uncompiled
 from nibt.models._failures import (
     EMBEDDED,
+    check_files,
     check_sizes,
     embedded,
     embedded_generators,
@@ -25,9 +25,10 @@ from nibt.models._failures import (
     json_object,
     loading,
 )
-from nibt.models._family import class_names, families, family_of_generator
+from nibt.models._family import class_names, families, family_of_generator, writes
 from nibt.models._hub import Wants, model_folder
 from nibt.models._in_memory import check_part, check_processor, check_source, check_usable
+from nibt.models._kinds import WRITES, kind_of
 from nibt.models._placement import check_placement
 from nibt.models._precision import check_quantized
 from nibt.models._request import GenerationOptions, Request, check_device, check_unset, hub_name, open_clip_name
@@ -118,6 +119,7 @@ def load_generator(
         return _checked(_load(name, "open_clip", f"local-dir:{folder}", request, device))
     config = json_object(folder / "config.json")
     check_sizes(name, folder)
+    check_files(name, folder, config)
     if not config:
         raise CannotLoad(f"{name!r} is not the folder of a model of Transformers: it has no config.json")
     return _checked(_load(name, _family_of(name, config), str(folder), request, device))
@@ -164,13 +166,16 @@ def _from_memory(module: nn.Module, request: Request) -> Generator:
 def _family_of(name: str, config: JsonObject) -> str:
     """Return the name of the family of a generator by the classes that its configuration names."""
     check_class(name, config, is_known(name))
-    return _family(name, list(map(str, config.get("architectures") or [])))
+    classes = config.get("architectures")
+    if not isinstance(classes, list) or not classes:
+        raise CannotLoad(f"the config.json of {name!r} names no class in architectures: save the model again")
+    return _family(name, list(map(str, classes)), config.get("model_type"))
 
 
-def _family(name: str, classes: Sequence[str]) -> str:
+def _family(name: str, classes: Sequence[str], model_type: Any = None) -> str:
     """Return the name of the family of a generator by the name of its class, and those of its base classes."""
     if (family := family_of_generator(classes)) is None:
-        raise CannotLoad(_no_generator(name, classes))
+        raise CannotLoad(_no_generator(name, classes, model_type))
     return family
 
 
@@ -179,19 +184,19 @@ def is_generator(folder: Path) -> bool:
     return family_of_generator(json_object(folder / "config.json").get("architectures") or []) is not None
 
 
-def _no_generator(name: str, classes: Sequence[str] = ()) -> str:
-    """Return why a model is no generator: it compares images with captions, or its class is not supported yet."""
+def _no_generator(name: str, classes: Sequence[str] = (), model_type: Any = None) -> str:
+    """Return why a model is no generator: it compares images with captions, or its class is not supported."""
     all_families = [family for _, family in families()]
     if not classes or any(not {*classes}.isdisjoint(family.class_names) for family in all_families):
         return f"{name!r} writes no text about images, so it has no answer to explain: use explain"
     stems = [each.removesuffix("ForConditionalGeneration") for each in classes]
     if reason := next((_REFUSED[stem] for stem in stems if stem in _REFUSED), ""):
         return f"{name!r} is of the class {classes[0]}, whose answers nibt cannot explain: {reason}"
-    supported = [supported for family in all_families for supported in family.generator_classes]
-    near = get_close_matches(classes[0], supported, n=1, cutoff=0)
+    kind = kind_of(classes, model_type)
+    if kind is None or kind == WRITES:
+        return f"{name!r} is of the class {classes[0]}, which is not supported: {writes(classes, model_type)}"
     return (
-        f"{name!r} is of the class {classes[0]}, whose answers nibt does not explain yet; the supported class with "
-        f"the most similar name is {near[0]} (all are in the reference of models)"
+        f"{name!r} is of the class {classes[0]}, which {kind.does}, and writes no text about images; {WRITES.instead}"
     )
 
 

@@ -19,6 +19,7 @@ from nibt.models._checks import check_finite, checked
 from nibt.models._failures import (
     EMBEDDED,
     alternatives,
+    check_files,
     check_sizes,
     embedded,
     embedded_generators,
@@ -172,6 +173,7 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: 
         return _with_adapters(name, folder, request, device)
     if not config and (folder / "0_CLIPModel" / "config.json").exists():  # of sentence-transformers
         return _from_folder(name, folder / "0_CLIPModel", request, device)
+    check_files(name, folder, config)
     if not config:
         if (folder / "config.json").exists():
             raise CannotLoad(f"{name!r} is not the folder of a model: its config.json is empty, and names no class")
@@ -232,11 +234,11 @@ def _load(name: str, family: str, source: str, request: Request, device: Any) ->
 
 def _family(name: str, config: JsonObject) -> str:
     check_class(name, config, is_known(name))
-    model_type, classes = config.get("model_type"), config.get("architectures") or []
-    classes = {*map(str, classes)} if isinstance(classes, list) else set()
-    if classes.isdisjoint(class_name for _, family in families() for class_name in family.class_names):
+    model_type, named = config.get("model_type"), config.get("architectures") or []
+    classes = [*map(str, named)] if isinstance(named, list) else []
+    if {*classes}.isdisjoint(class_name for _, family in families() for class_name in family.class_names):
         check_no_generator(name, classes)
-    return family_of_type(name, model_type if isinstance(model_type, str | None) else repr(model_type)[:100])
+    return family_of_type(name, model_type if isinstance(model_type, str | None) else repr(model_type)[:100], classes)
 
 
 def _model(name: str, family: str, module: nn.Module, request: Request) -> Model:

@@ -1,0 +1,125 @@
+"""What a model is that nibt cannot explain, and the nearest way out.
+
+The kind comes from what Transformers declares of a class: the tasks in whose mappings it is, and what it reads and
+writes. It never comes from how a name is spelled.
+"""
+
+from collections.abc import Iterable, Sequence
+from inspect import signature
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+from nibt.records import JsonObject
+
+REFERENCE = "the reference of models lists the supported classes"
+_PAIR = (
+    "if you have an image model and a text model with projections to one space, load both with Transformers, and pass "
+    "load_model((image_model, text_model), processor=...)"
+)
+_DUAL = f"use a model that embeds images and captions ({REFERENCE})"
+_SOURCE = "use the repository from which it was converted, which has weights for Transformers"
+
+
+class Kind(NamedTuple):
+    """What models of a kind do, as a sentence after "it", and what to do instead."""
+
+    does: str
+    instead: str
+
+
+WRITES = Kind("writes text about images", f"use a model whose answers are supported ({REFERENCE})")
+_AUDIO = Kind("reads audio", _DUAL)
+_VIDEO = Kind("reads videos", "use a model of images, and explain single frames")
+_DETECTS = Kind("detects or segments objects", _DUAL)
+_CLASSIFIES = Kind("classifies images, without captions", _DUAL)
+_FUSES = Kind(
+    "reads an image and a text together in one network, so there are no two embeddings to compare",
+    _DUAL,
+)
+_IMAGES = Kind("reads images only", _PAIR)
+_TEXT = Kind("reads text only", _PAIR)
+_TASKS = {  # of Transformers, the first that has a class counts
+    "IMAGE_TEXT_TO_TEXT": WRITES,
+    **dict.fromkeys(("ZERO_SHOT_OBJECT_DETECTION", "OBJECT_DETECTION", "MASK_GENERATION"), _DETECTS),
+    **dict.fromkeys(
+        ("IMAGE_SEGMENTATION", "INSTANCE_SEGMENTATION", "SEMANTIC_SEGMENTATION", "UNIVERSAL_SEGMENTATION"), _DETECTS
+    ),
+    **dict.fromkeys(("AUDIO_CLASSIFICATION", "AUDIO_FRAME_CLASSIFICATION", "AUDIO_XVECTOR", "CTC"), _AUDIO),
+    **dict.fromkeys(("SPEECH_SEQ_2_SEQ", "TEXT_TO_SPECTROGRAM", "TEXT_TO_WAVEFORM"), _AUDIO),
+    "VIDEO_CLASSIFICATION": _VIDEO,
+    "IMAGE_CLASSIFICATION": _CLASSIFIES,
+}
+_AUDIO_INPUTS = {"input_features", "input_values", "audio_values", "audio_input_ids"}
+_IMAGE_INPUTS = {"pixel_values", "visual_embeds", "visual_feats", "flattened_patches", "image_patches"}
+
+
+def kind_of(classes: Sequence[str], model_type: Any) -> Kind | None:
+    """Return the kind of a model by the classes that its configuration names, or by its ``model_type``."""
+    for task, kind in _TASKS.items():
+        if {*classes} & _classes_of(_mapping(f"FOR_{task}")):
+            return kind
+    model_type = model_type if isinstance(model_type, str) else ""
+    if model_type in _mapping("FOR_IMAGE_TEXT_TO_TEXT"):
+        return WRITES
+    from_type = _mapping("").get(model_type)
+    for name in (*classes, *_as_names(from_type)):
+        if (kind := _kind_of_class(name)) is not None:
+            return kind
+    return None
+
+
+def declared_class(model_type: Any, supported: Iterable[str]) -> str | None:
+    """Return the supported class that writes text and that Transformers declares for a ``model_type``, or None."""
+    declared = _mapping("FOR_IMAGE_TEXT_TO_TEXT").get(model_type) if isinstance(model_type, str) else None
+    names = {*supported}
+    return next((name for name in _as_names(declared) if name in names), None)
+
+
+def problem_of_files(files: Iterable[str], config: JsonObject) -> str | None:
+    """Return why no model can be loaded from these files, and what to do; None if they may be those of Transformers."""
+    names = sorted(PurePosixPath(file).name for file in files)
+    weights = any(name.endswith((".safetensors", ".bin", ".safetensors.index.json")) for name in names)
+    gguf = next((name for name in names if name.endswith(".gguf")), None)
+    if gguf is not None and not weights:
+        return f"its weights are in GGUF, the format of llama.cpp ({gguf}): {_SOURCE}"
+    quantization = config.get("quantization")
+    of_mlx = isinstance(quantization, dict) and "group_size" in quantization
+    if of_mlx or "weights.npz" in names:
+        return f"it was converted for MLX, whose weights Transformers does not read: {_SOURCE}"
+    if "model_index.json" in names:
+        return f"it is a pipeline of diffusers, which draws images: {_DUAL}"
+    return None
+
+
+def _mapping(task: str) -> Any:
+    """Return the mapping of a task from ``model_type`` to the names of classes; empty if Transformers has none."""
+    from transformers.models.auto import modeling_auto
+
+    return getattr(modeling_auto, f"MODEL_{task}_MAPPING_NAMES" if task else "MODEL_MAPPING_NAMES", {})
+
+
+def _classes_of(mapping: Any) -> set[str]:
+    return {name for value in mapping.values() for name in _as_names(value)}
+
+
+def _as_names(value: Any) -> tuple[str, ...]:
+    return () if value is None else (value,) if isinstance(value, str) else tuple(value)
+
+
+def _kind_of_class(name: str) -> Kind | None:
+    """Return the kind of a class of Transformers by what its forward pass takes, and whether it writes."""
+    import transformers
+
+    model_class: Any = getattr(transformers, name, None)
+    if model_class is None or not hasattr(model_class, "main_input_name"):
+        return None
+    takes = {*signature(model_class.forward).parameters, model_class.main_input_name}
+    if takes & _AUDIO_INPUTS:
+        return _AUDIO
+    if "pixel_values_videos" in takes and "pixel_values" not in takes:
+        return _VIDEO
+    if not takes & _IMAGE_INPUTS:
+        return _TEXT if "input_ids" in takes else None
+    if "input_ids" not in takes:
+        return _IMAGES
+    return WRITES if model_class.can_generate() else _FUSES
