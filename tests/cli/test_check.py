@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.models import released
 from nibt.engine.reading import describe
+from nibt.models._loading import load_model
 from tests import tiny_vision_language
 from tests.helpers import Run
 
@@ -61,6 +62,12 @@ def test_tokens_of_a_prompt_are_not_those_of_the_answer(kind: str, tokens: str) 
     shown = describe(tiny_vision_language.generator(kind), "a cat")
     assert shown["prompt"].endswith(f" becomes {tokens}")
     assert shown["answer"] == "'a cat' becomes 2 tokens: a cat"
+
+
+def test_processor_of_another_model_is_an_option_of_loading(run: Run, tmp_path: Path) -> None:
+    load_model("scenes").module.save_pretrained(tmp_path)
+    shown = lines(run, str(tmp_path), "--load", "processor=scenes")
+    assert shown["processor"] == lines(run, "scenes")["processor"]
 
 
 def test_check_of_no_model_is_one_error(run: Run) -> None:

@@ -432,6 +432,23 @@ def test_folder_gives_the_same_words(kind: str, tmp_path: Path) -> None:
             nibt.load_model(tmp_path)
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("kind", few(["llava", "vit_gpt_2", "instructblip", "qwen2_vl"], ["llava"]))
+def test_folder_with_weights_only_takes_the_processor_of_another_model(kind: str, tmp_path: Path) -> None:
+    plain = built(kind)
+    plain.module.save_pretrained(tmp_path / "weights")
+    plain.processor.save_pretrained(tmp_path / "processor")
+    with pytest.raises(CannotLoad, match="that Transformers can load") as error:
+        load_generator(tmp_path / "weights")
+    call = f'load_generator({str(tmp_path / "weights")!r}, processor="org/name") or --load processor=org/name'
+    assert kind == "vit_gpt_2" or call in str(error.value)
+
+    loaded, (tower, answer) = load_generator(tmp_path / "weights", processor=tmp_path / "processor"), answer_of(kind)
+    inputs = loaded.answers.prepare([ForcedWord(PROMPTED, loaded.answers.read(PROMPTED, ANSWER))])
+    expected = tower.encode(tower.prepare([ForcedWord(PROMPTED, answer)]))
+    torch.testing.assert_close(loaded.answers.encode(inputs), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_coca_is_loaded_from_the_folder_of_open_clip(tmp_path: Path) -> None:
     module, config = built("coca").module, tiny.coca_configuration()
     save_file(module.state_dict(), tmp_path / "open_clip_model.safetensors")

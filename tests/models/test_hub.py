@@ -125,6 +125,13 @@ class TestNames:
         files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
         assert files >= {"modules.json", "0_CLIPModel/config.json", "0_CLIPModel/model.safetensors"}
 
+    def test_processor_of_another_repository_is_used_without_its_weights(
+        self, hub: Hub, clip: Path, tmp_path: Path
+    ) -> None:
+        tiny.KINDS["clip"]().module.save_pretrained(tmp_path / "weights")
+        agree(load_model(tmp_path / "weights", processor="org/clip"), tiny.model("clip"))
+        assert not any(file.endswith(".safetensors") for file in hub.downloads())
+
     def test_sharded_weights_load(self, hub: Hub, tmp_path: Path) -> None:
         built = tiny.KINDS["clip"]()
         built.module.save_pretrained(tmp_path / "it", max_shard_size="20KB")
@@ -365,7 +372,7 @@ class TestRefusals:
                 ("processor_config.json", "preprocessor_config.json"),
                 r"no image processor \(preprocessor_config\.json\)",
             ),
-            (("tokenizer.json",), r"no tokenizer \(tokenizer\.json\): pass processor="),
+            (("tokenizer.json",), r"no tokenizer \(tokenizer\.json\): name the model .*--load processor=org/name"),
         ],
     )
     def test_missing_processor_is_noticed_before_the_download(

@@ -155,13 +155,29 @@ class TestHuggingFace:
         save(kind, tmp_path)
         for name in gone:
             (tmp_path / name).unlink(missing_ok=True)
-        with pytest.raises(CannotLoad, match=r"no image processor or no tokenizer.*processor=\.\.\."):
+        with pytest.raises(CannotLoad, match="no image processor or no tokenizer") as error:
             load_model(tmp_path)
+        assert f'load_model({str(tmp_path)!r}, processor="org/name") or --load processor=org/name' in str(error.value)
 
     def test_processor_argument_is_used(self, tmp_path: Path) -> None:
         built = tiny.KINDS["clip"]()
         built.module.save_pretrained(tmp_path)
         agree(load_model(tmp_path, processor=built.processor), tiny.model("clip"))
+
+    @pytest.mark.parametrize("kind", ["clip", "siglip"])
+    def test_processor_of_another_model_is_used(self, kind: str, tmp_path: Path) -> None:
+        """A checkpoint of a Trainer has weights only."""
+        folder = save(kind, tmp_path / "with processor")
+        tiny.KINDS[kind]().module.save_pretrained(tmp_path / "weights")
+        for processor in (folder, str(folder)):
+            agree(load_model(tmp_path / "weights", processor=processor), load_model(folder))
+
+    def test_name_of_no_processor_is_reported(self, tmp_path: Path) -> None:
+        tiny.KINDS["clip"]().module.save_pretrained(tmp_path)
+        with pytest.raises(CannotLoad, match=r"processor must be a processor, or the folder or the name .*got 'none'"):
+            load_model(tmp_path, processor="none")
+        with pytest.raises(CannotLoad, match="has no processor that Transformers can load"):
+            load_model(tmp_path, processor=tmp_path)
 
     def test_unknown_model_type_is_reported(self, tmp_path: Path) -> None:
         save("clip", tmp_path)

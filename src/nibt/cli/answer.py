@@ -66,7 +66,8 @@ class GeneratorOptions(ModelOptions):
         Option(
             "--load",
             metavar="NAME=VALUE",
-            help="An option of loading: generation=greedy, or generation=model to write with the model's settings.",
+            help="An option of loading: generation=greedy, or generation=model to write with the model's settings; "
+            "processor=NAME, the model whose processor is used.",
         ),
     ] = None
 

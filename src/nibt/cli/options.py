@@ -53,8 +53,8 @@ class ModelOptions(PlacementOptions):
         Option(
             "--load",
             metavar="NAME=VALUE",
-            help="An option of loading: resize (model or whole), image_size, or for vision-language models pooling, "
-            "instruction, image_prompt, text_prompt; repeatable.",
+            help="An option of loading: resize (model or whole), image_size, processor (the model whose processor is "
+            "used), or for vision-language models pooling, instruction, image_prompt, text_prompt; repeatable.",
         ),
     ] = None
 

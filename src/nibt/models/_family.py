@@ -56,7 +56,7 @@ class Family(Plugin, ABC):
     def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
         """Load a generator and its processor from a folder."""
         if cls.joint_processor:
-            request = with_joint_processor(source, request)
+            request = with_joint_processor(source, request, "load_generator")
         return load_generator_class(cls.generator_classes, source, request, cls.unread)
 
     unread: ClassVar[str] = ""

@@ -112,6 +112,11 @@ def tokenizer_folder(repository: str) -> Path:
     return _folder(HubName(repository), _tokenizer_parts)[0]
 
 
+def processor_folder(name: HubName) -> Path:
+    """Return the folder of the processors of a model on the hub, without its weights."""
+    return _folder(name, lambda listing: [file for file in listing.below() if file.endswith(_TEXTS)])[0]
+
+
 def config_folder(repository: str) -> Path:
     """Return the folder of a configuration on the hub."""
     return _folder(HubName(repository), lambda listing: [listing.top + "config.json"])[0]
@@ -255,8 +260,8 @@ def _check_processor(listing: Listing, request: Request) -> None:
         lacks.append(f"tokenizer ({_VOCABULARIES[0]})")
     if lacks:
         raise CannotLoad(
-            f"{str(listing.name)!r} on the hub has no {' and no '.join(lacks)}: pass processor=... with that of the "
-            "model from which it was made, or give its name"
+            f"{str(listing.name)!r} on the hub has no {' and no '.join(lacks)}: name the model from which it was "
+            'made, as in load_model(name, processor="org/name") or --load processor=org/name'
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -18,9 +19,10 @@ from torch import Tensor, nn
 from nibt.data.units import Grid, Units
 from nibt.errors import CannotLoad, Unsupported
 from nibt.models._checkpoint import CONVERTED
-from nibt.models._failures import line
+from nibt.models._failures import EMBEDDED, embedded, embedded_generators, line
+from nibt.models._hub import processor_folder
 from nibt.models._precision import check_quantization, of_one_dtype
-from nibt.models._request import Request
+from nibt.models._request import Request, hub_name
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import first_of, part
 from nibt.models.base import ImageTower, Inputs
@@ -113,22 +115,48 @@ def _no_progress_bars() -> Iterator[None]:
 
 
 @contextmanager
-def _needed(noun: str, source: str) -> Iterator[None]:
+def _needed(noun: str, source: str, call: str) -> Iterator[None]:
     """Convert what Transformers raises for a missing or broken processor to ``CannotLoad``."""
     try:
         yield
     except (OSError, TypeError, ValueError) as error:  # a TypeError comes from a file name that is None
         raise CannotLoad(
-            f"{source!r} has no {noun} that Transformers can load ({line(error)}): save the processor with the model, "
-            "or pass processor=..."
+            f"{source!r} has no {noun} that Transformers can load ({line(error)}): name the model from which it was "
+            f'made, as in {call}({source!r}, processor="org/name") or --load processor=org/name, or save the processor '
+            "with it"
         ) from error
+
+
+def named_processor(name: str) -> tuple[Any, Any]:
+    """Return the processor and the tokenizer of a model by its name or folder, without its weights."""
+    from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
+
+    place = hub_name(name)
+    folder = EMBEDDED / name if name in (*embedded(), *embedded_generators()) else Path(name)
+    if not folder.is_dir():
+        if place is None:
+            raise CannotLoad(
+                "processor must be a processor, or the folder or the name (org/name) of a model that has one (got "
+                f"{name!r})"
+            )
+        folder = processor_folder(place)
+    source = str(folder)
+    with _needed("processor", name, "load_model"):
+        processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
+        tokenizer = getattr(processor, "tokenizer", None)
+        if not hasattr(processor, "image_processor") or tokenizer is None:  # a folder of two parts
+            processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        if len(tokenizer) <= len(tokenizer.all_special_ids):  # what Transformers creates without a file
+            raise ValueError("the tokenizer has no vocabulary")
+    return processor, tokenizer
 
 
 def with_processor(source: str, request: Request) -> Request:
     """Return the request with the image processor and the tokenizer of a checkpoint."""
     from transformers import AutoImageProcessor, AutoTokenizer
 
-    with _needed("image processor or no tokenizer", source):
+    with _needed("image processor or no tokenizer", source, "load_model"):
         processor = request.processor or AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
         tokenizer = request.text_tokenizer or AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         if len(tokenizer) <= len(tokenizer.all_special_ids):  # what Transformers creates without a file
@@ -136,11 +164,11 @@ def with_processor(source: str, request: Request) -> Request:
     return replace(request, processor=processor, tokenizer=tokenizer)
 
 
-def with_joint_processor(source: str, request: Request) -> Request:
+def with_joint_processor(source: str, request: Request, call: str = "load_model") -> Request:
     """Return the request with the processor of a checkpoint whose model reads images and texts together."""
     import transformers
 
-    with _needed("processor", source):
+    with _needed("processor", source, call):
         processor = request.processor or transformers.AutoProcessor.from_pretrained(source, trust_remote_code=False)
         name = type(processor).__name__
         if "Video" in name and not hasattr(processor, "image_processor"):  # as released with an InstructBLIP of images

@@ -27,6 +27,7 @@ from nibt.models._failures import (
 )
 from nibt.models._family import class_names, families, family_of_generator, writes
 from nibt.models._hub import Wants, model_folder
+from nibt.models._hugging_face import named_processor
 from nibt.models._in_memory import check_part, check_processor, check_source, check_usable
 from nibt.models._kinds import WRITES, kind_of
 from nibt.models._placement import check_placement
@@ -68,7 +69,8 @@ def load_generator(
             or PEFT adapters, its name on a hub, or a model in memory.
         device: The device of a loaded model.
         dtype: The dtype of the weights of a loaded model: float32, float16 or bfloat16. nibt computes in float32.
-        processor: The processor of a model in memory.
+        processor: The processor of a model in memory. For a folder without one, such as a checkpoint of a Trainer, also
+            the name or the folder of the model whose processor is used.
         generation: How the model writes. ``greedy`` takes the most probable token at each position, and ends at the end
             tokens of the model's ``generation_config.json``. ``model`` writes as the model's
             ``generate(do_sample=False)`` does, with all settings of that file, such as ``num_beams`` and
@@ -85,9 +87,14 @@ def load_generator(
     if isinstance(id, Model):
         raise CannotLoad(_no_generator(id.id))
     check_source(id)
+    tokenizer = None
+    if isinstance(processor, str | Path):
+        with loading(str(processor)):
+            processor, tokenizer = named_processor(str(processor))
     options = GenerationOptions(str(device), str(dtype).removeprefix("torch."), generation)
     check_device(options.device)
-    request = Request(getattr(torch, options.dtype), processor=processor, generation=generation)
+    number_type = getattr(torch, options.dtype)
+    request = Request(number_type, processor=processor, tokenizer=tokenizer, generation=generation)
     if isinstance(id, nn.Module):
         check_unset("a model in memory", device=device, dtype=dtype)
         return _checked(_from_memory(id, request))
@@ -141,7 +148,7 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Ge
         if any((folder / file).exists() for file in ("processor_config.json", "preprocessor_config.json")):
             from nibt.models._hugging_face import with_joint_processor
 
-            request = with_joint_processor(str(folder), request)
+            request = with_joint_processor(str(folder), request, "load_generator")
         plain = load_generator(base, dtype=request.dtype, processor=request.processor, generation=request.generation)
     with loading(name):
         module = adapted(name, folder, plain.module).to(device)

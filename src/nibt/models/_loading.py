@@ -29,6 +29,7 @@ from nibt.models._failures import (
 )
 from nibt.models._family import check_no_generator, families, family_of_type
 from nibt.models._hub import Wants, model_folder
+from nibt.models._hugging_face import named_processor
 from nibt.models._in_memory import check_processor, check_scores, check_source, find_module, is_library
 from nibt.models._precision import check_quantized
 from nibt.models._request import (
@@ -86,7 +87,8 @@ def load_model(
             its aspect ratio, for towers that take any size.
         image_size: The side of the input in pixels, from 16 to 4,096, and at most 128 patches. With ``resize="whole"``,
             the square root of the input's area.
-        processor: The processor of a model in memory.
+        processor: The processor of a model in memory. For a folder without one, such as a checkpoint of a Trainer, also
+            the name or the folder of the model whose processor is used.
         tokenizer: The tokenizer of a model in memory, if the processor has none.
         pooling: How a vision-language model embeds a prompt: by the last hidden state of its ``"last"`` token, or by
             the ``"mean"`` of the last hidden states of all tokens. It is known for GME, VLM2Vec, Qwen3-VL-Embedding,
@@ -109,6 +111,10 @@ def load_model(
     if isinstance(id, Generator):
         check_no_generator(id.id, [type(id.module).__name__])
     check_source(id)
+    if isinstance(processor, str | Path):
+        with loading(str(processor)):
+            processor, its_tokenizer = named_processor(str(processor))
+        tokenizer = tokenizer or its_tokenizer
     dtype = str(dtype).removeprefix("torch.")
     options = LoadOptions(str(device), dtype, resize, image_size, pooling, instruction, image_prompt, text_prompt)
     check_device(options.device)

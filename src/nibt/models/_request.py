@@ -177,6 +177,7 @@ class GenerationOptions(_Placement):
     """The options of ``load_generator`` that are texts."""
 
     generation: Annotated[str, OneOf(("greedy", "model"))] = "greedy"
+    processor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,7 @@ class LoadOptions(_Placement):
     instruction: str | None = None
     image_prompt: str | None = None
     text_prompt: str | None = None
+    processor: str | None = None
 
 
 def check_unset(kind: str, **options: Any) -> None:

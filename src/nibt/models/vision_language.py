@@ -53,7 +53,7 @@ class VisionLanguage(Family, name="vision_language"):
     def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
         import transformers
 
-        request = with_joint_processor(source, request)
+        request = with_joint_processor(source, request, "load_model" if request.embedding else "load_generator")
         names = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or ["AutoModel"]
         # the class that was saved, since adapters name its parts; a class of the checkpoint's own code is not run
         model_class = getattr(transformers, names[0] if names[0] in cls.class_names else "AutoModel")
