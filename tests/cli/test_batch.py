@@ -48,6 +48,7 @@ def test_batch_show_and_verify_work_together(run: Run, clip_folder: Path, job_ta
             "there is no row 5 in 'job': 6 of its 10 rows are stored; check it with nibt show job --verify",
         ),
         (("show", "nowhere", 5), 1, "there is no folder"),
+        (("show", __file__), 1, "takes the folder of a job or of a benchmark (got the file"),
         (("batch", job_table), 2, "--out DIR"),
         (("batch", "--out", "x"), 2, "the pairs are missing"),
         (("batch", job_table, "--out", "x", "--ray", "worker=2"), 2, "Did you mean 'workers'"),

@@ -22,6 +22,10 @@ def scores(hidden: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
 product = nibt.method(scores)
 
 
+def test_lambda_has_a_name_for_files() -> None:
+    assert nibt.method(lambda hidden, gradient: (hidden * gradient).sum(-1)).name == "function"
+
+
 @pytest.mark.parametrize("layer", [2, [1, 3], 0.5])
 def test_gradient_times_state_is_the_published_nib_with_one_step(layer: Any) -> None:
     model = tiny.model("clip")

@@ -165,6 +165,10 @@ def show(
     The report is also written into the folder of the run: report.md, .csv, .tex, and .html with plots. Without a row,
     a finished job gets a README.md, with which its folder can be shared as a data set.
     """
+    if folder.is_file():
+        raise BadInput(
+            f"nibt show takes the folder of a job or of a benchmark (got the file {str(folder)!r}): give its folder"
+        )
     if not folder.is_dir():
         raise BadInput(f"there is no folder {str(folder)!r}: give the folder of a job or of a benchmark")
     if (output.out or output.draw) and (row is None or verify):

@@ -37,7 +37,9 @@ class FunctionMethod(GradientMethod):
 
     def __post_init__(self) -> None:
         complete(self)
-        object.__setattr__(self, "name", getattr(self.function, "__name__", type(self.function).__name__))
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        # a lambda has the name <lambda>, which is no name for files and plans
+        object.__setattr__(self, "name", name if name.isidentifier() else "function")
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -59,10 +59,10 @@ def check_placement(name: str, tower: ImageTower, picture: Image.Image, prepare:
 
     most = int(change.argmax())
     tokens = seen.grid.tokens
-    found = "a special token" if most not in tokens else "row {} and column {}".format(*_place(seen.grid, most))
+    changed = "a special token" if most not in tokens else "row {} and column {}".format(*_place(seen.grid, most))
     raise CannotLoad(
         f"the maps of the model {name!r} would be drawn at wrong places: a change of the image at row {row + 1} and "
-        f"column {column + 1} of its {seen.grid.rows} x {seen.grid.columns} cells changes the state of {found} most. "
+        f"column {column + 1} of its {seen.grid.rows} x {seen.grid.columns} cells changes the state of {changed} most. "
         "Use the processor that was saved with the model, or report the name of the model"
     )
 

@@ -166,10 +166,10 @@ _PROMPT = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 def _skip(_: nn.Module, args: tuple, kwargs: Keywords, out: Any) -> Any:
     """Return the input of a block in place of its output; other modules, whose shape differs, are not skipped."""
     state = first(out)
-    given = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
-    if given is None or not isinstance(state, Tensor) or given.shape != state.shape:
+    block_input = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
+    if block_input is None or not isinstance(state, Tensor) or block_input.shape != state.shape:
         return None
-    return (given, *out[1:]) if isinstance(out, tuple) else given
+    return (block_input, *out[1:]) if isinstance(out, tuple) else block_input
 
 
 @contextmanager
