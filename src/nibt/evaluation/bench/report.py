@@ -18,7 +18,8 @@ from nibt.results.frames import DataFrame
 _ALPHA = 0.05
 _INTERVALS = (
     "Means over pairs; in square brackets, their 95 % intervals: those of Clopper and Pearson if all values are at the "
-    "bounds of a metric, as those of hits, Gaffke's if all are equal, and Student's otherwise."
+    "bounds of a metric, as those of hits, Gaffke's for other values between two bounds, and that of the bootstrap of "
+    "Student's t for values without bounds."
 )
 _MAX_FAILURES = 20
 
