@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import nibt
-from nibt.errors import BadInput, BadOption
+from nibt.errors import BadInput
 from nibt.registry import available, find
 from tests import tiny
 from tests.helpers import is_rough
@@ -35,7 +35,7 @@ def test_arguments_of_functions_are_no_options_of_methods() -> None:
 
 def test_explain_warns_about_ambiguous_input(photo_file: str) -> None:
     model = tiny.model("clip")
-    with pytest.raises(BadOption, match="2 times"):
+    with pytest.raises(BadInput, match="2 times"):
         nibt.explain(model, photo_file, "a cat", target="softmax", against=["a dog", "a dog"])
     with pytest.raises(BadInput, match="'a cat' is compared with itself"):
         nibt.explain(model, photo_file, "a cat", target="difference", against="a cat")

@@ -26,6 +26,7 @@ from nibt.results.records import Size
 from nibt.types import ByValue, ModelRecord
 
 _INPUTS = ("kind", "source", "image_hash", "caption", "method", "model")  # the keys that describe the request
+_SHOWN_WARNINGS = 3
 _ResultType = TypeVar("_ResultType", bound="Result")
 
 
@@ -123,8 +124,12 @@ class Result(Serializable):
         """Yield the lines that an interpreter shows, without warnings."""
 
     def __repr__(self) -> str:
-        warnings = (f"  warning: {warning}" for warning in getattr(self, "warnings", ()))
-        return "\n".join([*self._lines(), *warnings])
+        warnings = getattr(self, "warnings", ())
+        lines = [*self._lines(), *(f"  warning: {warning}" for warning in warnings[:_SHOWN_WARNINGS])]
+        more = len(warnings) - _SHOWN_WARNINGS
+        if more > 0:
+            lines.append(f"  {more} more in its attribute warnings")
+        return "\n".join(lines)
 
     @classmethod
     def from_json(cls: type[_ResultType], data: Mapping[str, Any]) -> _ResultType:

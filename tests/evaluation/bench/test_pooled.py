@@ -8,7 +8,7 @@ import pytest
 
 import nibt
 from nibt.evaluation.bench.report import write_report
-from nibt.evaluation.statistics import interval, jackknife
+from nibt.evaluation.statistics import interval, jackknife, student
 from nibt.metrics.base import PooledMetric
 from nibt.metrics.segmentation import LabelPrecision, MeanIoU, PixelAccuracy
 from tests.evaluation.bench.plans import BASE
@@ -57,7 +57,7 @@ def test_the_interval_of_a_mean_is_students() -> None:
     """The jackknife of a mean has its standard error, and without bounds its interval."""
     rows = np.random.default_rng(0).random((50, 1))
     estimate = jackknife(rows, lambda rows, weights: (weights @ rows)[:, 0] / weights.sum(1))
-    assert tuple(estimate) == pytest.approx(tuple(interval(rows[:, 0])))
+    assert tuple(estimate) == pytest.approx(tuple(student(rows[:, 0])))
 
 
 def test_intervals_end_within_bounds_and_need_two_values() -> None:

@@ -176,7 +176,7 @@ def _speed(group: Group, summary: Summary) -> ReportTable:
 
 def per_second(seconds: Any) -> Interval:
     """Return the pairs per second with their interval, from the seconds of each pair."""
-    mean, low, high = interval(seconds)
+    mean, low, high = interval(seconds, (0.0, math.inf))
     if mean <= 0:
         return NOTHING
     return Interval(1 / mean, 1 / high, 1 / low if low > 0 else math.inf)
