@@ -61,7 +61,9 @@ def interval(values: Any, bounds: tuple[float, float] | None = None) -> Interval
     if bounds is None:
         bounds = (0.0, 1.0) if np.isin(values, (0.0, 1.0)).all() else (-math.inf, math.inf)
     if not np.isfinite(bounds).all():
-        return bootstrap_t(len(values), weighted_mean(values), bounds)
+        mean = bootstrap_t(len(values), weighted_mean(values), bounds)
+        # most resamples of two values are twice the same one
+        return mean if mean.has_ends else within(student(values), bounds)
     if np.isin(values, bounds).all():
         return _clopper_pearson(values, bounds)
     return gaffke(values, bounds)
