@@ -200,7 +200,7 @@ def test_check_says_in_the_terminal_the_json_and_the_page_whether_the_map_can_be
     code, out, err = run(*inputs, "-o", "x.json", "-o", "x.html")
     assert code == 0, err
     checks = json.loads(Path("x.json").read_text())["checks"]
-    assert [check["name"] for check in checks] == ["weights", "mismatch_image", "top_region", "noun_places"]
+    assert [check["name"] for check in checks] == ["weights", "mismatch_image", "top_region"]
     assert checks[0]["verdict"] == "fail"
     page = Path("x.html").read_text(encoding="utf-8")
     for text in ("ith random weights, the map is almost the same (rank correlation 1.00)", checks[2]["about"][1:]):

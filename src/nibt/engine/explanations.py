@@ -200,7 +200,7 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
         notes: list[Note | str] = [*filter(None, [match]), *spec.warnings, *pair.notes]
         for prefix, side in zip(prefixes, batch.sides, strict=True):
             notes += prefixed(prefix, side.trace.inputs.notes[index])
-        notes += [*_gaps(spec, sides), *_flat_maps(spec, sides), *_padding(spec, sides)]
+        notes += [*_gaps(spec, sides), *_flat_maps(spec, sides), *_padding(spec, sides), *_opposite(spec, sides)]
         for prefix, scores in zip(prefixes, batch.attributions, strict=True):
             if scores is not None and scores.notes:
                 notes += prefixed(prefix, scores.notes[index])
@@ -284,6 +284,23 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[s
             yield (
                 f"the scores of the {name} side are relative: they add up to {total:+.3g}{factor} of the score "
                 f"({change:+.3g}); compare them with each other{', or set a tolerance' * (path.tolerance is None)}"
+            )
+
+
+def _opposite(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[Note]:
+    """Yield a note for each map of a difference that has another sign than the difference, which the baseline has."""
+    for name, side in zip(spec.side_names, sides, strict=True):
+        path = side.path
+        if path is None or spec.scores[side.modality].target.name != "difference":
+            continue
+        score, baseline = float(path.at_input), float(path.at_baseline)
+        change = score - baseline
+        if score * change < 0 and abs(change) > abs(score):
+            yield Note(
+                "baseline_decides",
+                f"the difference of the {name} side ({score:+.4f}) comes from the baseline ({baseline:+.4f}): the "
+                f"scores show what changes it by {change:+.4f}, the other way",
+                name,
             )
 
 

@@ -77,8 +77,8 @@ def word_notes(
     minor = [word.text for word in small if word.text not in unread and repr(word.text)[:40] not in known]
     if signs and in_units and minor:
         names = ", ".join(f"{text!r} ({scores[text]:+.4f})" for text in minor)
-        verb, noun = ("adds", "it") if len(minor) == 1 else ("add", "them")
-        text = f"{names} {verb} less than a quarter of the largest score: the map mostly shows other words than {noun}"
+        verb = "adds" if len(minor) == 1 else "add"
+        text = f"{names} {verb} less than a quarter of the largest score: other words decide most of the similarity"
         yield Note("minor_words", text)
     lowering = [text for text, score in scores.items() if score < -limit and text not in unread] if signs else []
     if lowering:

@@ -123,10 +123,12 @@ def _sentence(name: str, verdict: Verdict, checks: Sequence[Check]) -> str:
         needed = max(check.least_pairs for check in checks)
         return f"{name}: {values}; {_counted(checks)}, of at least {needed} that are needed"
     if verdict == "warn":
-        return f"Not shown: {texts.good[0].lower()}{texts.good[1:]} ({named})"
+        if any(check.is_passing_value for check in checks):
+            return f"Not shown, since an interval is too wide: {texts.good[0].lower()}{texts.good[1:]} ({named})"
+        return f"Between the thresholds: {checks[0].about} ({named}) {texts.advice}".rstrip()
     if verdict == "cannot tell":
         return f"{texts.bad} ({named}) But {reasons}. {texts.advice}".rstrip()
-    return f"{texts.bad} ({named}) {texts.other}"
+    return f"{texts.bad} ({named}) {texts.other} {texts.advice}".rstrip()
 
 
 def _counted(checks: Sequence[Check]) -> str:

@@ -86,10 +86,14 @@ class Check(Serializable):
         return self.value <= self.fails if self.better == "higher" else self.value >= self.fails
 
     @property
+    def is_passing_value(self) -> bool:
+        """Whether the value is at the passing threshold or better, whatever its interval."""
+        return self.value >= self.passes if self.better == "higher" else self.value <= self.passes
+
+    @property
     def _is_passing(self) -> bool:
-        if self.better == "higher":
-            return self.value >= self.passes and self.low > self.fails
-        return self.value <= self.passes and self.high < self.fails
+        is_clear = self.low > self.fails if self.better == "higher" else self.high < self.fails
+        return self.is_passing_value and is_clear
 
 
 @dataclass(frozen=True)

@@ -280,7 +280,7 @@ def test_what_is_beside_the_objects_fails_only_if_the_model_uses_it() -> None:
             "text": Exchange(np.full(MANY, np.nan), NOTHING),
         }
         detected = {check.name: check for check in evidence.checks("nib", exchanges)}
-        assert ("lowers the similarity little" in detected["inside"].unclear) == (used.mean < 0.2)
+        assert ("lowers the similarity too little" in detected["inside"].unclear) == (used.mean < 0.2)
         return [detected[name].verdict for name in ("inside", "border")]
 
     assert verdicts(Interval(0.02, 0.0, 0.05)) == ["cannot tell", "cannot tell"]

@@ -133,10 +133,16 @@ class Evidence:
             return UNKNOWN_OBJECTS[side]
         if exchange is None:
             return "the exchange that would tell was not measured"
-        if exchange.reaches_failing and exchange.count >= FEWEST_PAIRS:
+        if exchange.count < FEWEST_PAIRS:
+            return f"only {exchange.count} pairs have an exchange, which would tell with at least {FEWEST_PAIRS}"
+        if exchange.reaches_failing:
             return ""
         what = "what is beside the objects" if side == "image" else "the words that name no object"
-        return f"exchanging {what} lowers the similarity little ({exchange.value:.2f} of what both exchanges lower it)"
+        limit = exchange.fails
+        return (
+            f"exchanging {what} lowers the similarity too little to confirm it ({exchange.value:.2f} of what both "
+            f"exchanges lower it; from {limit:g} on, it would be confirmed)"
+        )
 
     def worst(self, name: str) -> list[int]:
         """Return the positions of all pairs, from the worst value of a check on; unknown ones last."""
