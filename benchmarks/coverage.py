@@ -265,9 +265,9 @@ def rows(kind, source, method, one, values, truth, failing_at=None):
             passes = ""
             if failing_at is not None and count >= bound.least_pairs(*bounds):
                 means = samples.mean(1)[: len(high)]
-                better = (means <= bound.passes) & (high < bound.fails)
+                better = (means <= bound.passes) & (high < truth)
                 if not passes_below:
-                    better = (means >= bound.passes) & (low > bound.fails)
+                    better = (means >= bound.passes) & (low > truth)
                 passes = round(float(better.mean()), 4)
             yield {
                 "kind": kind,

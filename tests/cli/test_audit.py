@@ -81,6 +81,7 @@ def test_audit_against_a_copy_of_the_model_finds_no_difference(run: Run, folder:
         (["scenes", "-o", "nowhere/x.html"], 1, "does not exist"),
         (["scenes", "--against", "nowhere"], 1, "there is no model 'nowhere'"),
         (["scenes", "--against", ""], 2, "must not be empty"),
+        (["scenes", "-o", "w.html", "--work", "w.html"], 2, "--work must be a folder of its own"),
     ],
 )
 def test_audit_rejects_bad_arguments(

@@ -126,6 +126,9 @@ def audit(
     name, _, folder = data.data.partition(":")
     short = slug(f"{name}-{Path(folder).resolve().name}" if folder else name)
     targets = files.check([f"audit-{model_name(model.model) or model.name}-{short}"], "audit")
+    work = extent.work or (Path(f"{targets[0].path}.work") if targets else None)
+    if work is not None and (work.is_file() or work in [target.path for target in targets]):
+        raise BadOption(f"--work must be a folder of its own (got {work}): choose another one")
     quiet, usual = files.silent, QUICK_COUNT if extent.quick else COUNT
     count = usual if data.count is None else data.count
     if count < LEAST_PAIRS:
@@ -142,7 +145,6 @@ def audit(
         request = audit_request(loaded.record(), record, methods.texts, data.seed, extent.quick, compared)
         for path in paths:
             require_same_file(path, request)
-    work = extent.work or (Path(f"{targets[0].path}.work") if targets else None)
 
     def kept() -> str:
         if work is None or not work.exists():

@@ -12,6 +12,7 @@ Better: TypeAlias = Literal["higher", "lower", "neither"]
 RESAMPLES = 2000
 """The number of bootstrap resamples."""
 _DIRICHLET_DRAWS = 10_000
+_ROUNDING = 1e-12  # errors up to this, relative to the value, are rounding errors of equal values
 _MOST_WEIGHTS = 10_000_000  # of all draws
 _MOST_SUMS = 20_000_000
 
@@ -211,7 +212,7 @@ def jackknife(
     if valued < 2 or math.isnan(value):
         return Interval(value, math.nan, math.nan)
     error = math.sqrt((valued - 1) * float(values.var()))
-    if not error:  # no pair changes the value: nothing is known of pairs that would
+    if error <= _ROUNDING * max(1.0, abs(value)):  # no pair changes the value: nothing is known of pairs that would
         return gaffke([value] * valued, bounds)
     reach = float(scipy_stats().t.ppf(0.975, valued - 1)) * error
     center, half = sum(bounds) / 2, (bounds[1] - bounds[0]) / 2
@@ -239,7 +240,7 @@ def bootstrap_t(
     weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(float)
     values, errors = statistic(weights)
     has_error = errors > 0
-    if not error > 0 or has_error.sum() < RESAMPLES / 2:
+    if not error > _ROUNDING * max(1.0, abs(value)) or has_error.sum() < RESAMPLES / 2:
         return gaffke([value] * count, bounds)
 
     ratios = (values[has_error] - value) / errors[has_error]

@@ -153,8 +153,8 @@ class AnswerTower(ImageTower, TextTower):
         try:
             with torch.no_grad(), self.computing():
                 return writer(self.root, with_settings, inner).generate(*inputs, **options)[0].tolist()
-        except (IndexError, TypeError, ValueError) as error:
-            if not with_settings:
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            if not with_settings or isinstance(error, torch.OutOfMemoryError):
                 raise
             raise BadInput(
                 f"the model's own generate fails with the settings of its folder ({line(error)}): load it "

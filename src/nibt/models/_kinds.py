@@ -122,4 +122,6 @@ def _kind_of_class(name: str) -> Kind | None:
         return _TEXT if "input_ids" in takes else None
     if "input_ids" not in takes:
         return _IMAGES
+    if hasattr(model_class, "get_text_features") and hasattr(model_class, "get_image_features"):
+        return None  # a dual encoder: what is wrong is another entry of the configuration
     return WRITES if model_class.can_generate() else _FUSES

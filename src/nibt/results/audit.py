@@ -244,7 +244,7 @@ class Audit(Result):
 
     def _lines(self) -> Iterator[str]:
         yield f"Audit of {self.model.get('id')}: {self.verdict}"
-        yield f"  {', '.join(self.methods)} on {self.data.get('pairs')} pairs, data set {self.data.get('dataset')}"
+        yield f"  {', '.join(self.methods)} on {self.data.get('pairs')} pairs of {self.data.get('dataset', 'your own')}"
         yield f"  {', '.join(f'{self.count(verdict)} {verdict}' for verdict in VERDICTS if self.count(verdict))}"
         for check in self.checks:
             if check.verdict == "fail":

@@ -197,3 +197,13 @@ def test_work_of_another_audit_is_refused_and_kept(tmp_path: Path) -> None:
     (folder / "mine.txt").write_text("a note")
     AuditFolder(folder).discard()
     assert [path.name for path in folder.rglob("*")] == ["mine.txt"]
+
+
+def test_data_of_the_user_are_checked_and_keep_the_number_of_pairs() -> None:
+    model, pairs = tiny.model("clip"), noise_pairs(8)
+    for value in (object(), float("nan")):
+        with pytest.raises(BadOption, match="plain values"):
+            nibt.audit(model, pairs, "ones", data={"x": value})
+    audit = nibt.audit(model, pairs, "ones", quick=True, data={"dataset": "mine"})
+    assert (audit.data["dataset"], audit.data["pairs"]) == ("mine", 8)
+    assert "on 8 pairs of mine" in repr(audit)

@@ -4,6 +4,7 @@
 ``checks`` answers questions 5 to 8, ``evidence`` question 9, and ``against`` compares two models.
 """
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -89,6 +90,10 @@ def audit(
     """
     report, specs = reporter(on_progress), named_methods(methods, "an audit")
     check_mapping("data", data)
+    try:
+        json.dumps(data, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise BadOption(f"data must have plain values, as JSON has them ({error}): leave the others out") from error
     if not specs:
         raise BadOption("methods is empty: name at least one method to audit")
     seed, batch_size = parsed("seed", seed, Seed), parsed("batch_size", batch_size, BatchSize)
@@ -113,7 +118,7 @@ def audit(
 
     # a model that lacks what a method needs is an error before the other one is audited
     hashes = [each.renewed(anew=True).weights_hash for each in models]
-    data = data or {"pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
+    data = {**(data or {}), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
     records = [each.record() for each in models]
     request = {
         **audit_request(records[0], data, list(map(str, specs)), seed, quick, *records[1:]),
