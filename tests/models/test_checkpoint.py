@@ -87,10 +87,10 @@ def test_a_missing_pooler_is_zero_and_draws_nothing(tmp_path: Path) -> None:
     assert one.weights_hash == other.weights_hash
 
 
-def test_class_of_another_generator_is_named_with_the_nearest(tmp_path: Path) -> None:
+def test_class_of_another_generator_is_named_with_what_it_does(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(
         json.dumps({"architectures": ["VideoLlavaForConditionalGeneration"], "model_type": "video_llava"})
     )
-    message = "is of the class VideoLlavaForConditionalGeneration, .* name is [A-Za-z]*LlavaForConditionalGeneration"
+    message = "is of the class VideoLlavaForConditionalGeneration, which is not supported: it writes text about images"
     with pytest.raises(CannotLoad, match=message):
         load_generator(tmp_path)

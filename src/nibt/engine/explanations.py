@@ -26,7 +26,7 @@ from nibt.results.notes import NO_MATCH, NOISE, WEAK_MATCH, Note, note_fields, p
 from nibt.results.records import ExplainedTargetRecord
 from nibt.targets.base import Score
 from nibt.torch_modes import plain_torch
-from nibt.types import Embedding
+from nibt.types import Embedding, OtherEmbedding
 
 MARGIN = 0.5
 """The least difference between two logits (cosines times the model's scale), chosen by ``benchmarks/mismatch.py``.
@@ -100,7 +100,7 @@ def usual_change(model: Model) -> float:
 
 
 def negligible(
-    spec: ExplanationSpec, embeddings: Sequence[Embedding], sides: Sequence[SideAttribution]
+    spec: ExplanationSpec, embeddings: Sequence[OtherEmbedding], sides: Sequence[SideAttribution]
 ) -> Iterator[Note]:
     """Yield a note for each side whose map is noise: it explains a negligible change of the score.
 

@@ -207,7 +207,7 @@ def _shortened(
     groups: Cells,
     decides: Callable[[Cells], Bool[Tensor, " mask"]],
     needed: Callable[[Cells], Float[Tensor, " mask"]],
-) -> tuple[Part, Cells]:
+) -> tuple[Part, Bool[Tensor, "left cell"]]:
     """Leave out of a part as many groups of its cells as can be left out together, those that are needed least first.
 
     Returns:

@@ -209,7 +209,8 @@ class ImageAttribution(OfImage):
     def outside_share(self) -> float:
         """The share of the absolute scores that are outside of the image, on the padding of a processor."""
         total = float(self.grid.abs().sum())
-        inside = self.grid.double().abs().numpy() * self.shares_inside((0, 0, *self.size))
+        width, height = map(float, self.size)
+        inside = self.grid.double().abs().numpy() * self.shares_inside((0.0, 0.0, width, height))
         return 1 - float(inside.sum()) / total if total else 0.0
 
     def shares_inside(self, box: tuple[float, float, float, float]) -> np.ndarray:

@@ -26,7 +26,6 @@ from nibt.results.records import Size
 from nibt.types import ByValue, ModelRecord
 
 _INPUTS = ("kind", "source", "image_hash", "caption", "method", "model")  # the keys that describe the request
-_SHOWN_WARNINGS = 3
 _ResultType = TypeVar("_ResultType", bound="Result")
 
 
@@ -124,12 +123,8 @@ class Result(Serializable):
         """Yield the lines that an interpreter shows, without warnings."""
 
     def __repr__(self) -> str:
-        warnings = getattr(self, "warnings", ())
-        lines = [*self._lines(), *(f"  warning: {warning}" for warning in warnings[:_SHOWN_WARNINGS])]
-        more = len(warnings) - _SHOWN_WARNINGS
-        if more > 0:
-            lines.append(f"  {more} more in its attribute warnings")
-        return "\n".join(lines)
+        warnings = (f"  warning: {warning}" for warning in getattr(self, "warnings", ()))
+        return "\n".join([*self._lines(), *warnings])
 
     @classmethod
     def from_json(cls: type[_ResultType], data: Mapping[str, Any]) -> _ResultType:
