@@ -32,6 +32,7 @@ from nibt.datasets.scenes import Scenes
 from nibt.evaluation import statistics
 from nibt.evaluation.audit.checks import BOUNDS, CheckValues, MetricScores, discrimination
 from nibt.evaluation.audit.evidence import fixed_place
+from nibt.evaluation.audit.exchange import NAMES, Exchange
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.measure import measure
 from nibt.evaluation.statistics import bootstrap_t, gaffke, interval, student, weighted_mean
@@ -39,7 +40,7 @@ from nibt.registry import MethodSpec, find
 
 COUNTS = (12, 24, 64, 200)
 SAMPLES, DRAWS, FEWER_RESAMPLES = 1000, 2000, 400
-FEW = 150  # samples for rules that resample each of them
+FEW = 1000  # samples for rules that resample each of them
 PAIRS, SEED, METRIC_SEED = 240, 20_261_130, 424_242
 METHODS = ("nib:fast", "gae", "grad_cam", "random")
 METRICS = (
@@ -87,7 +88,6 @@ def audited(model, pairs, method, few):
         least, most = evidence.bounds.get(name, (None, None))
         if name != "fixed_place":  # it is no mean over pairs
             measured.append(CheckValues(name, method, "", values, least=least, most=most))
-    measured += [exchange.check_values(side) for side, exchange in runner.exchanges.items()]
     if not few:
         measured += runner.other_side()
         measured += runner.wording(2)
@@ -97,10 +97,22 @@ def audited(model, pairs, method, few):
         scores.add(spec)
         counts = {side: np.full(len(pairs), 9) for side in ("image", "text")}
         measured += [*scores.faithfulness(spec, counts), *scores.special_tokens(spec)]
+        measured += runner.weights(3, lambda stage: None)[0]
     grids = [image_map.scores.clip(0) for image_map in runner.unchanged[str(spec), "image"]]
     shares = [(grid / grid.sum()).tolist() for grid in grids if grid.shape == grids[0].shape and grid.sum()]
     places = {"name": "fixed_place", "bound": "fixed_place", "side": "", "grids": shares}
-    return [places] + [
+    exchanges = [
+        {
+            "name": NAMES[side],
+            "bound": NAMES[side],
+            "side": side,
+            "least": None,
+            "most": None,
+            "losses": [exchange.by_rest.tolist(), exchange.by_objects.tolist()],
+        }
+        for side, exchange in runner.exchanges.items()
+    ]
+    return [places, *exchanges] + [
         {
             "name": each.name,
             "bound": each.bound or each.name,
@@ -207,6 +219,40 @@ def place_rows(source, method, one):
         }
 
 
+def exchange_rows(source, method, one, losses, failing_at=None):
+    """The rows of the check of an exchange: samples of losses (pair, exchange) of which the share is computed."""
+    bound = BOUNDS[one["name"]]
+    truth = losses[:, 0].sum() / losses.sum()
+    seed = zlib.crc32(f"{source} {method} {one['name']}".encode())
+    for count in COUNTS:
+        draws = np.random.default_rng((seed, count))
+        samples = [Exchange(*draws.choice(losses, count).T).share() for _ in range(FEW)]
+        means, lows, highs = np.transpose(samples)
+        false_passes = ""
+        if failing_at is not None and count >= bound.least_pairs(-1.0, 2.0):
+            false_passes = round(float(((means <= bound.passes) & (highs < failing_at)).mean()), 4)
+        yield {
+            "kind": "audit",
+            "value": f"{one['name']} {one['side']}",
+            "method": method,
+            "source": source,
+            "pairs": count,
+            "rule": "bootstrap-t (used)",
+            "coverage": round(float(((lows <= truth) & (truth <= highs)).mean()), 4),
+            "misses_passing": round(float((highs < truth).mean()), 4),
+            "width_to_student": "",
+            "false_passes": false_passes,
+        }
+
+
+def mixed_losses(passing, failing, fails):
+    """Losses of pairs whose share is at the failing threshold: those of a model that passes, and one that fails."""
+    first, second = ((losses[:, 0] - fails * losses.sum(1)).mean() for losses in (passing, failing))
+    count = round(1000 * first / (first - second))
+    draws = np.random.default_rng(0)
+    return np.concatenate([draws.choice(passing, 1000 - count), draws.choice(failing, count)])
+
+
 def drawn_weights(count):
     """The weights of Gaffke's interval."""
     weights = np.random.default_rng(0).standard_exponential((DRAWS, count + 1))
@@ -229,8 +275,6 @@ def check_rules():
 def rule_of(kind, one, values):
     """The rule that nibt uses for a population, the bounds, and the thresholds of its check."""
     if kind == "audit":
-        if one["name"].startswith("exchange"):
-            return "bootstrap-t", (-1.0, 2.0), BOUNDS[one["name"]]
         bound = BOUNDS[one["bound"]]
         bounds = tuple(getattr(bound, end) if one[end] is None else one[end] for end in ("least", "most"))
         return bound.interval, bounds, bound
@@ -286,13 +330,19 @@ def rows(kind, source, method, one, values, truth, failing_at=None):
 def report(options):
     check_rules()
     statistics.RESAMPLES = FEWER_RESAMPLES  # of this process alone: samples count more than their resamples
-    table, by_check = [], defaultdict(dict)
+    table, by_check, exchanges = [], defaultdict(dict), defaultdict(dict)
     for path in sorted(options.out.glob("*.json")):
         data = json.loads(path.read_text())
         kind, source, method = data["name"].split("|")
         for one in data["populations"]:
             if "grids" in one:
                 table += place_rows(source, method, one)
+                continue
+            if "losses" in one:
+                losses = np.array(one["losses"], float).T
+                losses = losses[~np.isnan(losses[:, 0])]
+                if len(losses) >= 40:
+                    exchanges[one["name"]][source, method] = one, losses
                 continue
             values = np.array([math.nan if value is None else value for value in one["values"]], float)
             values = values[~np.isnan(values)]
@@ -310,6 +360,16 @@ def report(options):
                     both = mixed(values, others, bound)
                     source = f"{passing[0]} with {failing[0]}"
                     table += rows("audit", source, failing[1], one, both, both.mean(), bound.fails)
+    for populations in exchanges.values():
+        # the exchange is of the model: another method only has other cells
+        of_sources = {source: each for (source, _), each in populations.items()}
+        for passing, (one, losses) in of_sources.items():
+            fails = BOUNDS[one["name"]].fails
+            table += exchange_rows(passing, "", one, losses)
+            for failing, (_, others) in of_sources.items():
+                if losses[:, 0].sum() / losses.sum() < fails < others[:, 0].sum() / others.sum():
+                    both = mixed_losses(losses, others, fails)
+                    table += exchange_rows(f"{passing} with {failing}", "", one, both, fails)
     with options.csv.open("w", newline="") as file:
         writer = csv.DictWriter(file, CSV)
         writer.writeheader()

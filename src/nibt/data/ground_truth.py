@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+import torch.nn.functional as F
+from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from nibt.data.images import ImageInput, Region
@@ -76,6 +77,12 @@ def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
         else torch.from_numpy(visible_pixels(pair.label_map.astype(np.int64), region, -1)),
         tuple(_present(pair)),
     )
+
+
+def covered_share(mask: PixelMask, shape: tuple[int, ...]) -> Float64[Tensor, "row column"]:
+    """Return the share of each cell of a grid, of a shape (rows, columns), that a mask covers."""
+    rows, columns = shape
+    return F.adaptive_avg_pool2d(mask[None].double(), (rows, columns))[0]
 
 
 def _present(pair: Pair) -> list[int]:

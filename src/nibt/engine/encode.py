@@ -6,11 +6,13 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from nibt.data.images import ImageInput
 from nibt.errors import Unsupported, reason
-from nibt.models.base import Tower
+from nibt.models.base import Model, Tower
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding
 
@@ -38,6 +40,17 @@ def encode(tower: Tower, items: Sequence[Any], batch_size: int = 32) -> Embeddin
     ):
         embeddings |= dict(zip(indices, batch, strict=True))
     return pad_sequence([embeddings[index] for index in range(len(items))], batch_first=True)
+
+
+@torch.no_grad()
+def similarities(model: Model, images: Sequence[ImageInput], captions: Sequence[str]) -> np.ndarray:
+    """Compute the similarity of each image with its caption: (pair)."""
+    if not images:
+        return np.empty(0)
+
+    of_images = encode(model.image, images).float()
+    of_captions = encode(model.text, captions).float()
+    return model.similarity(of_images, of_captions).double().cpu().numpy()
 
 
 _Result = TypeVar("_Result")

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from nibt.data.ground_truth import covered_share
 from nibt.data.units import Grid
 from nibt.metrics._labels import scaled
 from nibt.metrics._numbers import on_masks_or_points
@@ -213,7 +213,7 @@ def _recognition(metric_input: RegionsInput) -> float:
 
 def _patches_inside(mask: PixelMask, grid: Grid) -> Bool[Tensor, " patch"]:
     """Return whether all pixels that a patch touches are on a mask."""
-    return F.adaptive_avg_pool2d(mask[None].double(), (grid.rows, grid.columns)).flatten() == 1
+    return covered_share(mask, (grid.rows, grid.columns)).flatten() == 1
 
 
 @dataclass(frozen=True)

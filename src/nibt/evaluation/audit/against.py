@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nibt.data.images import Region
-from nibt.engine.encode import encode
+from nibt.engine.encode import similarities
 from nibt.errors import BadInput
 from nibt.evaluation.audit.checks import BOUNDS
 from nibt.evaluation.audit.evidence import SIDE_OF
@@ -39,13 +39,15 @@ def check_against(model: Model, against: Model) -> None:
 
 def compared(runners: Sequence[AuditRunner]) -> tuple[list[ModelDifference], list[Example]]:
     """Return the differences of two models, and the pairs whose image maps moved most."""
-    similarities = [_similarities(runner) for runner in runners]
+    images = [pair.image for pair in runners[0].pairs]
+    captions = [pair.caption for pair in runners[0].pairs]
+    of_models = [similarities(runner.model, images, captions) for runner in runners]
     examples: list[Example] = []
     is_cosine = all(runner.model.similarity.name == "cosine" for runner in runners)
     reach = 2.0 if is_cosine else math.inf
-    rows = [_difference("similarity", "", "", similarities, "similarity of image and caption", reach)]
+    rows = [_difference("similarity", "", "", of_models, "similarity of image and caption", reach)]
     for side, name in NAMES.items():
-        exchanged = [runner.exchanges[side].values for runner in runners]
+        exchanged = [runner.exchanges[side].values() for runner in runners]
         rows.append(_difference(name, "", side, exchanged, BOUNDS[name].about, BOUNDS[name].most - BOUNDS[name].least))
     for spec, side in runners[0].explained:
         method, correlations = str(spec), _correlations(runners, str(spec), side)
@@ -125,13 +127,6 @@ def _moved_maps(
     about = f"similarity of the maps of both models (for other wordings: {of_wordings})"
     row = _difference("maps", method, side, [correlations, np.ones(len(correlations))], about, 2.0, p)
     return row and replace(row, high=min(row.high, 0.0))
-
-
-def _similarities(runner: AuditRunner) -> np.ndarray:
-    """Return the similarity of each pair."""
-    model, images, captions = runner.model, *zip(*[(pair.image, pair.caption) for pair in runner.pairs], strict=True)
-    embeddings = encode(model.image, images).float(), encode(model.text, captions).float()
-    return model.similarity(*embeddings).double().cpu().numpy()
 
 
 def _correlations(runners: Sequence[AuditRunner], method: str, side: Modality) -> np.ndarray:

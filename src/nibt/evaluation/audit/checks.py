@@ -138,6 +138,12 @@ class CheckValues:
         return gaffke(self.values, (least, most))
 
 
+def worst_first(values: np.ndarray, better: Literal["higher", "lower"]) -> list[int]:
+    """Return the positions of values, the worst first and unknown ones last."""
+    sign = 1 if better == "higher" else -1
+    return np.argsort(sign * values, kind="stable").tolist()
+
+
 def known_count(values: Any) -> int:
     """Return the number of values that are not NaN."""
     return int((~np.isnan(np.asarray(values, float))).sum())
@@ -197,7 +203,6 @@ BOUNDS = {
 _GROUND_TRUTH_METRICS = ("pointing_game", "average_precision", "word_auc")
 _CURVE_METRICS = ("deletion", "insertion")
 _PERTURBATION_METRICS = (*_CURVE_METRICS, "confidence_drop", "confidence_increase")
-_SHARE_METRICS = ("special_token_share", "corner_share")
 # docs/guides/audit.md explains why confidence is not checked
 _CHECKED_METRICS = (*_CURVE_METRICS, *_GROUND_TRUTH_METRICS)
 _CONTROL_SEED_OFFSET = 104729  # so that a random control differs from an audited random map
@@ -225,7 +230,7 @@ class MetricScores:
         self.cache = cache
         self.finished = finished
         has_objects = any(object_.spans for pair in pairs for object_ in pair.objects)
-        names = (*_PERTURBATION_METRICS, *(_GROUND_TRUTH_METRICS if has_objects else ()), *_SHARE_METRICS)
+        names = (*_PERTURBATION_METRICS, *(_GROUND_TRUTH_METRICS if has_objects else ()), "special_token_share")
         self.metrics = [find("metrics", name)(**{"levels": levels} if name in _CURVE_METRICS else {}) for name in names]
         self.by_method: dict[str, Values] = {}
 

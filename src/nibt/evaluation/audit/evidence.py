@@ -7,15 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from nibt.data.ground_truth import GroundTruth, PixelMask, ground_truth, visible_pixels
+from nibt.data.ground_truth import GroundTruth, PixelMask, covered_share, ground_truth, visible_pixels
 from nibt.data.pair import Pair
 from nibt.data.typography import text_mask
-from nibt.evaluation.audit.checks import BOUNDS, LEAST_PAIRS, CheckValues, known_count
+from nibt.evaluation.audit.checks import BOUNDS, LEAST_PAIRS, CheckValues, known_count, worst_first
 from nibt.evaluation.audit.exchange import Exchange
 from nibt.evaluation.maps import Map
-from nibt.evaluation.statistics import NOTHING, Interval, bootstrap_t
+from nibt.evaluation.statistics import NOTHING, Interval, bootstrap_t, ratio
 from nibt.models.base import Model
 from nibt.preprocessing.captions import FUNCTION_WORDS
 from nibt.results.audit import FEWEST_PAIRS, Check
@@ -62,6 +61,7 @@ class Evidence:
         images: Sequence[Map],
         texts: Sequence[Map],
         truths: Sequence[GroundTruth] | None = None,
+        text: Sequence[PixelMask] | None = None,
     ) -> "Evidence":
         """Compute the evidence of maps.
 
@@ -71,11 +71,12 @@ class Evidence:
             images: The map of each image.
             texts: The map of each caption.
             truths: What is known of each pair; None computes it.
+            text: The text in each image; None looks for it.
         """
         grids = [_shares(image.scores) for image in images]
         words = [_shares(text.scores) for text in texts]
         truths = truths_of(model, pairs, images) if truths is None else truths
-        text = list(_text_masks(pairs, images))
+        text = text_masks(pairs, images) if text is None else text
         beside = [mask if truth.mask is None else mask & ~truth.mask for mask, truth in zip(text, truths, strict=True)]
         places, place = fixed_place(grids, _labels(pairs))
         areas = [_area(truth.mask, grid) for grid, truth in zip(grids, truths, strict=True)]
@@ -146,8 +147,7 @@ class Evidence:
 
     def worst(self, name: str) -> list[int]:
         """Return the positions of all pairs, from the worst value of a check on; unknown ones last."""
-        sign = 1 if BOUNDS[name].better == "higher" else -1
-        return np.argsort(sign * self.values[name], kind="stable").tolist()
+        return worst_first(self.values[name], BOUNDS[name].better)
 
 
 UNKNOWN_OBJECTS = {
@@ -167,6 +167,15 @@ def truths_of(model: Model, pairs: Sequence[Pair], images: Sequence[Map]) -> lis
     return truths
 
 
+def text_masks(pairs: Sequence[Pair], images: Sequence[Map]) -> list[PixelMask]:
+    """Return the text in each image, for the region of its map."""
+    masks = []
+    for pair, image in zip(pairs, images, strict=True):
+        assert image.region is not None
+        masks.append(torch.from_numpy(visible_pixels(text_mask(pair.image.pil_image), image.region, False)))
+    return masks
+
+
 def _shares(scores: np.ndarray) -> np.ndarray:
     """Return the share of the positive score on each unit; NaN if no score is positive."""
     positive = scores.clip(0)
@@ -175,7 +184,7 @@ def _shares(scores: np.ndarray) -> np.ndarray:
 
 def _area(mask: PixelMask | None, grid: np.ndarray) -> np.ndarray | None:
     """Return the share of each cell of a map that a mask covers; None without a mask."""
-    return None if mask is None else F.adaptive_avg_pool2d(mask[None].double(), grid.shape)[0].numpy()
+    return None if mask is None else covered_share(mask, grid.shape).numpy()
 
 
 def _inside(grid: np.ndarray, area: np.ndarray | None) -> float:
@@ -184,13 +193,6 @@ def _inside(grid: np.ndarray, area: np.ndarray | None) -> float:
         return math.nan
     most = 1 - area.mean()
     return float(((grid * area).sum() - area.mean()) / most) if 0 < most < 1 else math.nan
-
-
-def _text_masks(pairs: Sequence[Pair], images: Sequence[Map]) -> Iterator[PixelMask]:
-    """Yield the text in each image."""
-    for pair, image in zip(pairs, images, strict=True):
-        assert image.region is not None
-        yield torch.from_numpy(visible_pixels(text_mask(pair.image.pil_image), image.region, False))
 
 
 def _text_notes(text: Sequence[PixelMask], beside: Sequence[PixelMask]) -> Iterator[str]:
@@ -291,10 +293,7 @@ class _Overlaps:
     mirrored: Sequence[np.ndarray]
 
     def ratio(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ratio of both overlaps for weights (sample, map), and its standard error.
-
-        The error is that of the infinitesimal jackknife, from the derivative of the ratio by each weight.
-        """
+        """Return the ratio of both overlaps for weights (sample, map), and its standard error."""
         same = np.zeros(len(weights))
         other = np.zeros(len(weights))
         by_weight_same: list[np.ndarray] = []
@@ -308,13 +307,8 @@ class _Overlaps:
             by_weight_same.append(2 * (total @ rows.T - own * squares))
             by_weight_other.append(turned @ rows.T + total @ mirrored.T - 2 * own * products)
 
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ratio = np.where(other > 1e-12, same / other, math.nan)
-            slopes = np.concatenate(by_weight_same, axis=1) - ratio[:, None] * np.concatenate(by_weight_other, axis=1)
-            slopes /= other[:, None]
-            count = weights.sum(1)
-            errors = np.sqrt((weights * slopes**2).sum(1) * count / (count - 1))
-        return ratio, np.nan_to_num(errors)
+        slopes = np.concatenate(by_weight_same, axis=1), np.concatenate(by_weight_other, axis=1)
+        return ratio(weights, same, other, *slopes)
 
 
 def _on_other_words(words: np.ndarray, text: Map, truth: GroundTruth) -> float:

@@ -11,18 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image
 
-from nibt.data.ground_truth import GroundTruth
+from nibt.data.ground_truth import GroundTruth, covered_share
 from nibt.data.images import ImageInput, Region
 from nibt.data.objects import Object
 from nibt.data.pair import Pair
-from nibt.engine.encode import encode
+from nibt.engine.encode import similarities
 from nibt.evaluation.audit.checks import CheckValues
 from nibt.evaluation.maps import Map
-from nibt.evaluation.statistics import NOTHING, Interval, bootstrap_t
+from nibt.evaluation.statistics import NOTHING, Interval, bootstrap_t, ratio
 from nibt.models.base import Model
 from nibt.types import Modality
 
@@ -32,20 +30,44 @@ _COVERED = 0.05  # a cell is on the objects if they cover more than this share o
 
 @dataclass(frozen=True, eq=False)
 class Exchange:
-    """The share of the similarity that is decided by what is beside the named objects.
+    """What the similarity of each pair loses by both exchanges.
 
     Attributes:
-        values: What each pair loses by the exchange of what is beside the objects, relative to the mean of what pairs
-            lose by both exchanges, so that the mean is ``mean``; NaN for a pair without an exchange.
-        mean: The share of all pairs, with its interval.
+        by_rest: What it loses by the exchange of what is beside the objects; NaN for a pair without an exchange.
+        by_objects: What it loses by the exchange of the objects, likewise.
     """
 
-    values: np.ndarray
-    mean: Interval
+    by_rest: np.ndarray
+    by_objects: np.ndarray
+
+    def values(self) -> np.ndarray:
+        """Return what each pair loses by the first exchange, relative to the mean of what pairs lose by both.
+
+        Their mean is the share of all pairs. They are NaN for a model that does not prefer the unchanged pairs.
+        """
+        known = ~np.isnan(self.by_rest)
+        lost_by_both = (self.by_rest + self.by_objects)[known]
+        if len(lost_by_both) < 2 or lost_by_both.mean() <= 0:
+            return np.full(len(known), math.nan)
+        return self.by_rest / lost_by_both.mean()
+
+    def share(self) -> Interval:
+        """Return the share of all pairs with its interval."""
+        known = ~np.isnan(self.values())
+        if not known.any():
+            return NOTHING
+
+        by_rest = self.by_rest[known]
+        by_both = by_rest + self.by_objects[known]
+
+        def share(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return ratio(weights, weights @ by_rest, weights @ by_both, by_rest, by_both)
+
+        return bootstrap_t(len(by_rest), share, _REACH)
 
     def check_values(self, side: Modality) -> CheckValues:
         """Return what the check of this exchange is computed from: it is of the model, whatever the method."""
-        return CheckValues(NAMES[side], "", side, self.values, mean=self.mean)
+        return CheckValues(NAMES[side], "", side, self.values(), mean=self.share())
 
 
 NAMES: dict[Modality, str] = {"image": "exchange", "text": "exchange_words"}
@@ -70,7 +92,7 @@ def exchange_beside_objects(
     for item, (pair, image_map, truth) in enumerate(zip(pairs, images, truths, strict=True)):
         if truth.mask is None:
             continue
-        is_object = F.adaptive_avg_pool2d(truth.mask[None].double(), image_map.scores.shape)[0].numpy() > _COVERED
+        is_object = covered_share(truth.mask, image_map.scores.shape).numpy() > _COVERED
         if is_object.all() or not is_object.any():
             continue
         items.append(item)
@@ -79,10 +101,10 @@ def exchange_beside_objects(
         without_objects.append(_with_cells(pair.image, donor, image_map, is_object))
 
     captions = [pairs[item].caption for item in items]
-    plain = _similarities(model, [pairs[item].image for item in items], captions)
-    lost_by_rest = plain - _similarities(model, without_rest, captions)
-    lost_by_objects = plain - _similarities(model, without_objects, captions)
-    return _share(len(pairs), items, lost_by_rest, lost_by_objects)
+    plain = similarities(model, [pairs[item].image for item in items], captions)
+    by_rest = plain - similarities(model, without_rest, captions)
+    by_objects = plain - similarities(model, without_objects, captions)
+    return _exchange(len(pairs), items, by_rest, by_objects)
 
 
 def exchange_of_words(model: Model, pairs: Sequence[Pair]) -> Exchange:
@@ -107,10 +129,10 @@ def exchange_of_words(model: Model, pairs: Sequence[Pair]) -> Exchange:
                 break
 
     images = [pairs[item].image for item in items]
-    plain = _similarities(model, images, [pairs[item].caption for item in items])
-    lost_by_rest = plain - _similarities(model, images, without_rest)
-    lost_by_names = plain - _similarities(model, images, without_names)
-    return _share(len(pairs), items, lost_by_rest, lost_by_names)
+    plain = similarities(model, images, [pairs[item].caption for item in items])
+    by_rest = plain - similarities(model, images, without_rest)
+    by_names = plain - similarities(model, images, without_names)
+    return _exchange(len(pairs), items, by_rest, by_names)
 
 
 def _with_cells(image: ImageInput, donor: ImageInput, image_map: Map, is_exchanged: np.ndarray) -> ImageInput:
@@ -154,28 +176,8 @@ def _with_names(pair: Pair, names: Sequence[str]) -> str:
     return caption
 
 
-@torch.no_grad()
-def _similarities(model: Model, images: Sequence[ImageInput], captions: Sequence[str]) -> np.ndarray:
-    """Return the similarity of each image with its caption."""
-    if not images:
-        return np.empty(0)
-    similarity = model.similarity(encode(model.image, images).float(), encode(model.text, captions).float())
-    return similarity.double().cpu().numpy()
-
-
-def _share(count: int, items: Sequence[int], by_rest: np.ndarray, by_objects: np.ndarray) -> Exchange:
-    """Return the loss by the exchange of the rest, relative to that by both exchanges."""
-    values = np.full(count, math.nan)
-    by_both = by_rest + by_objects
-    if len(items) < 2 or by_both.mean() <= 0:  # a model that prefers other pairs has nothing to share
-        return Exchange(values, NOTHING)
-
-    def share(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the share of samples of pairs, and its error by the infinitesimal jackknife."""
-        rest, both = weights @ by_rest, weights @ by_both
-        shares = rest / both
-        slopes = (by_rest - shares[:, None] * by_both) / both[:, None]
-        return shares, np.sqrt((weights * slopes**2).sum(1))
-
-    values[list(items)] = by_rest / by_both.mean()
-    return Exchange(values, bootstrap_t(len(items), share, _REACH))
+def _exchange(count: int, items: Sequence[int], by_rest: np.ndarray, by_objects: np.ndarray) -> Exchange:
+    """Return the exchange of all pairs, of which those at ``items`` have one."""
+    losses = np.full((2, count), math.nan)
+    losses[:, list(items)] = by_rest, by_objects
+    return Exchange(*losses)

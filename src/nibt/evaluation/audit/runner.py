@@ -11,8 +11,8 @@ import numpy as np
 from nibt.data.pair import Pair
 from nibt.engine.batches import BatchCache
 from nibt.errors import BadInput
-from nibt.evaluation.audit.checks import CheckValues
-from nibt.evaluation.audit.evidence import Evidence, corner_cells, in_corners, truths_of
+from nibt.evaluation.audit.checks import CheckValues, worst_first
+from nibt.evaluation.audit.evidence import Evidence, corner_cells, in_corners, text_masks, truths_of
 from nibt.evaluation.audit.exchange import Exchange, exchange_beside_objects, exchange_of_words
 from nibt.evaluation.audit.finished import NOTHING_FINISHED, FinishedWork
 from nibt.evaluation.audit.randomization import cascade
@@ -139,15 +139,16 @@ class AuditRunner:
         self.unchanged = {
             (str(method), side): self._maps("the pair itself", pairs, method, side) for method, side in self.explained
         }
-        first = str(methods[0])
-        truths = truths_of(model, pairs, self.unchanged[first, "image"])
+        images = self.unchanged[str(methods[0]), "image"]
+        truths = truths_of(model, pairs, images)
+        text = text_masks(pairs, images)
         self.exchanges: dict[Modality, Exchange] = {
-            "image": exchange_beside_objects(model, pairs, donors(pairs), self.unchanged[first, "image"], truths),
+            "image": exchange_beside_objects(model, pairs, donors(pairs), images, truths),
             "text": exchange_of_words(model, pairs),
         }
         self.evidence = {
             str(method): Evidence.of(
-                model, pairs, self.unchanged[str(method), "image"], self.unchanged[str(method), "text"], truths
+                model, pairs, self.unchanged[str(method), "image"], self.unchanged[str(method), "text"], truths, text
             )
             for method in methods
         }
@@ -187,7 +188,7 @@ class AuditRunner:
     def values_of(self, check: Check) -> np.ndarray:
         """Return the values of the pairs of a check of question 9."""
         if not check.method:
-            return self.exchanges["image" if check.side == "image" else "text"].values
+            return self.exchanges["image" if check.side == "image" else "text"].values()
         return self.evidence[check.method].values[check.name]
 
     def other_side(self) -> Iterator[CheckValues]:
@@ -307,8 +308,7 @@ class AuditRunner:
                 continue
             method = check.method or str(self.methods[0])
             values = self.values_of(check)
-            sign = 1 if check.better == "higher" else -1
-            for index in np.argsort(sign * values, kind="stable").tolist()[:FINDS]:
+            for index in worst_first(values, check.better)[:FINDS]:
                 if not np.isfinite(values[index]):
                     continue
                 images, texts = ({"evidence": self.unchanged[method, side][index]} for side in SIDES)
