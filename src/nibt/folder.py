@@ -193,6 +193,14 @@ class RunFolder(Generic[_Manifest]):
             if draft.is_file() and draft.stat().st_size <= len(file.data) and file.data.startswith(draft.read_bytes()):
                 draft.unlink()
 
+    def discard(self) -> None:
+        """Remove the files that nibt wrote and that nobody changed, and the folder if it is then empty."""
+        files = [path for paths in self.files().values() for path in paths]
+        remove(path for path in files if is_unchanged(path))
+
+        if not self.files():
+            remove([self.folder / _PARTS, self.folder / MANIFEST, self.folder / _LOCK, self.folder])
+
     def _repair(self) -> None:
         """Remove all but one of several files of a chunk."""
         files = self.files()

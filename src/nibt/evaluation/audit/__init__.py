@@ -128,8 +128,9 @@ def audit(
     with ExitStack() as stack:
         finished = NOTHING_FINISHED
         if folder is not None:
-            finished = FinishedWork(AuditFolder(Path(folder)))
-            stack.enter_context(AuditFolder(Path(folder)).writing(request))
+            work = AuditFolder(Path(folder))
+            finished = FinishedWork(work)
+            stack.enter_context(work.writing(request))
         runners = [
             AuditRunner(each, pairs, specs, seed, batch_size, finished.of_model(role))
             for each, role in zip(models, ("audited", "against"), strict=False)

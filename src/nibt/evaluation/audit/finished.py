@@ -10,8 +10,8 @@ import numpy as np
 
 from nibt.data.images import Region
 from nibt.evaluation.maps import Map
-from nibt.folder import MANIFEST, ChunkFile, Manifest, RunFolder, is_unchanged, require_unchanged
-from nibt.io import load_json, remove
+from nibt.folder import ChunkFile, Manifest, RunFolder, require_unchanged
+from nibt.io import load_json
 from nibt.records import JsonObject
 
 _DIGITS = 16  # of the digest of a name
@@ -29,13 +29,6 @@ class AuditFolder(RunFolder[AuditManifest]):
 
     manifest_class = AuditManifest
     chunk_pattern = rf"[0-9a-f]{{{_DIGITS}}}"
-
-    def discard(self) -> None:
-        """Remove the files that nibt wrote and that nobody changed, and the folder if it is then empty."""
-        files = [path for paths in self.files().values() for path in paths]
-        remove(path for path in files if is_unchanged(path))
-        if not self.files():
-            remove([self.folder / "parts", self.folder / MANIFEST, self.folder / ".nibt.lock", self.folder])
 
 
 @dataclass(frozen=True)
