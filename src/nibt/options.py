@@ -80,7 +80,9 @@ Levels = Annotated[int, Range(1, 1000)]
 Share = Annotated[float, Range(0, 1, above=True)]
 Count = Annotated[int, Range(0, 10_000_000)]
 Views = Annotated[int, Range(1, 16)]
-ImageSize = Annotated[int, Range(16, 4096)]
+LARGEST_SIDE = 4096
+"""The largest side of an input of an image tower, in pixels."""
+ImageSize = Annotated[int, Range(16, LARGEST_SIDE)]
 Top = Annotated[int, Range(1, 10_000)]
 Repeats = Annotated[int, Range(1, 1000)]
 Workers = Annotated[int, Range(1, 10_000)]

@@ -12,7 +12,7 @@ from torch import nn
 
 from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad
-from nibt.models._failures import loading
+from nibt.models._failures import loading, step
 from nibt.models._placement import check_placement
 from nibt.models._precision import state_of
 from nibt.models._trace import Inputs, Trace
@@ -43,7 +43,9 @@ def checked(model: Model) -> Model:
     """Compare the embeddings of the cut and the uncut model on a seeded image and two captions, at three layers."""
     report_stage("checking its towers")
     image, ran = ImageInput(seeded_noise(), "seeded noise"), set[nn.Module]()
-    with loading(model.id), ExitStack() as hooks:
+    problem = "it cannot embed an example image and a caption"
+    remedy = "check its configuration and the files of its processor, or save both again"
+    with loading(model.id), step(model.id, problem, remedy), ExitStack() as hooks:
         blocks = {block for tower in model.towers for block in tower.blocks}
         hooked = filter(foreign_hooks, model.module.modules())
         around = [module for module in hooked if not blocks.isdisjoint(module.modules())]

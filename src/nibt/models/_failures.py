@@ -1,7 +1,9 @@
 """Why a model cannot be loaded, in words: what a hub answers, and which file of a folder is broken."""
 
+import math
+import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from importlib.resources import files
@@ -10,6 +12,7 @@ from re import fullmatch
 from typing import Any
 
 import torch
+from torch import nn
 
 from nibt.errors import CannotLoad, NibtError, reason
 from nibt.io import load_json
@@ -146,6 +149,9 @@ def _changed(file: Path) -> str | None:
 
 def line(error: BaseException) -> str:
     """Return the first line of a message, and the second if the first ends with a colon."""
+    if isinstance(error, KeyError):  # whose message is only the key
+        return f"unknown key {error}"
+
     lines = (str(error).strip() or type(error).__name__).split("\n")
     count = 2 if lines[0].rstrip(". ").endswith(":") else 1
     return " ".join(text.strip() for text in lines[:count]).rstrip(".")[:_LONGEST]
@@ -163,23 +169,76 @@ def json_object(path: Path) -> JsonObject:
 
 
 _MOST_LAYERS = 10_000
-_MOST = 100_000_000  # of any other size, such as that of a vocabulary
 _LAYERS = ("layer", "depth", "blocks")
-_OF_LAYERS = ("size", "dim")  # such as vocab_size_per_layer_input
-_SIZES = (*_LAYERS, "size", "dim", "width", "heads", "channels", "positions", "context_length", "experts")
+_NO_COUNTS = ("size", "dim", "eps")  # such as vocab_size_per_layer_input and layer_norm_eps
 
 
-def check_sizes(name: str, folder: Path) -> None:
-    """Check that no size in the configurations of a folder is beyond any model, before memory or time is spent."""
+def check_layers(name: str, folder: Path) -> None:
+    """Check that no number of layers in the configurations of a folder is beyond any model: to create them takes time.
+
+    ``check_built`` checks the other sizes by what they are for: the number of weights.
+    """
     for file in ("config.json", "open_clip_config.json"):
         for key, value in _numbers(json_object(folder / file)):
-            counts_layers = any(part in key for part in _LAYERS) and not any(part in key for part in _OF_LAYERS)
-            most = _MOST_LAYERS if counts_layers else _MOST
-            if any(part in key for part in _SIZES) and abs(value) > most:
+            counts_layers = any(part in key for part in _LAYERS) and not any(part in key for part in _NO_COUNTS)
+            if counts_layers and abs(value) > _MOST_LAYERS:
                 raise CannotLoad(
-                    f"cannot load the model {name!r}: {key} in its {file} must be at most {most:,} (got {value:,}): "
-                    "correct the file, or save the model again"
+                    f"cannot load the model {name!r}: {key} in its {file} must be at most {_MOST_LAYERS:,} (got "
+                    f"{value:,}): correct the file, or save the model again"
                 )
+
+
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+_PER_BYTE = 4  # the most weights in a byte of a file; 4 bits are two
+_USUAL = 1_000_000  # no size in a configuration is larger
+_MOST_COMPUTED = 2**28  # numbers that a model computes and no file has, such as masks
+
+
+def check_built(name: str, folder: Path, file: str, build: Callable[[], nn.Module]) -> None:
+    """Check that a configuration describes a model, and one that its files can hold, before memory is allocated.
+
+    The model is created on torch's meta device, where weights have shapes and no memory. A model that cannot be created
+    there is not checked.
+    """
+    remedy = f"{_largest(folder / file)}correct {file}, or save the model again"
+    try:
+        with warnings.catch_warnings(), torch.device("meta"):
+            warnings.simplefilter("ignore")
+            module = build()
+    except Exception as error:  # libraries raise many types
+        if "meta" in str(error):
+            return
+        raise CannotLoad(
+            f"cannot load the model {name!r}: its {file} must describe a model ({_with_key(error, folder / file)}): "
+            f"{remedy}"
+        ) from error
+
+    weights = {key: weight.shape for key, weight in module.named_parameters()}
+    computed = sum(buffer.numel() for buffer in module.buffers())
+    count = sum(map(math.prod, weights.values()))
+    room = _PER_BYTE * sum(path.stat().st_size for path in folder.iterdir() if path.suffix in _WEIGHTS)
+    if (room and count > room) or computed > _MOST_COMPUTED:
+        largest = max(weights, key=lambda key: math.prod(weights[key]))
+        raise CannotLoad(
+            f"cannot load the model {name!r}: by its {file} it has {count + computed:,} numbers, most of them in "
+            f"{largest!r} of shape {tuple(weights[largest])}, and the files of its weights are too small for them: "
+            f"{remedy}"
+        )
+
+
+def _largest(path: Path) -> str:
+    """Return the largest number of a configuration if it is beyond usual sizes, as a part of a message."""
+    value, key = max(((value, key) for key, value in _numbers(json_object(path))), default=(0, ""))
+    return f"its largest number is {key}={value:,}; " if value > _USUAL else ""
+
+
+def _with_key(error: Exception, path: Path) -> str:
+    """Return the message of an error, with the key in a configuration that has the unknown name."""
+    if not isinstance(error, KeyError):
+        return line(error)
+
+    keys = [key for key, value in _values(json_object(path)) if error.args and value == error.args[0]]
+    return f"unknown {keys[0]} {error}" if keys else f"it lacks {error}"
 
 
 def check_files(name: str, folder: Path, config: JsonObject) -> None:
@@ -189,14 +248,19 @@ def check_files(name: str, folder: Path, config: JsonObject) -> None:
         raise CannotLoad(f"cannot load the model {name!r}: {problem}")
 
 
-def _numbers(data: Any, key: str = "") -> Iterator[tuple[str, int]]:
+def _numbers(data: Any) -> Iterator[tuple[str, int]]:
     """Yield the whole numbers in the values of a configuration, with their keys."""
-    if isinstance(data, int):
-        yield key, data
+    yield from ((key, value) for key, value in _values(data) if isinstance(value, int))
+
+
+def _values(data: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the numbers and texts in a configuration, with their keys."""
     for name, value in data.items() if isinstance(data, dict) else ():
-        yield from _numbers(value, str(name))
+        yield from _values(value, str(name))
     for value in data if isinstance(data, list) else ():
-        yield from _numbers(value, key)
+        yield from _values(value, key)
+    if not isinstance(data, dict | list):
+        yield key, data
 
 
 EMBEDDED = Path(str(files("nibt") / "models" / "embedded"))
@@ -234,6 +298,19 @@ def loading(name: str, folder: Path | None = None) -> Iterator[None]:
         if broken_connection and reason == broken_connection:
             reason += f". Without a hub, use {alternatives()}"
         raise CannotLoad(f"cannot load the model {name!r}: {reason}") from error
+
+
+@contextmanager
+def step(name: str, problem: str, remedy: str) -> Iterator[None]:
+    """Convert the exceptions of libraries in one step of loading to ``CannotLoad``, which says what to correct."""
+    try:
+        yield
+    except (NibtError, MemoryError):
+        raise
+    except Exception as error:  # libraries raise many types
+        if no_connection(error) or refusal(error):
+            raise
+        raise CannotLoad(f"cannot load the model {name!r}: {problem} ({line(error)}): {remedy}") from error
 
 
 def embedded_hint(name: str) -> str:

@@ -6,6 +6,7 @@ A tower names its parts by a few properties; the heads that many families share 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +18,18 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from nibt.data.units import Grid, Units
-from nibt.errors import CannotLoad, Unsupported
+from nibt.errors import BadOption, CannotLoad, NibtError, Unsupported
 from nibt.models._checkpoint import CONVERTED
-from nibt.models._failures import EMBEDDED, embedded, embedded_generators, line
+from nibt.models._failures import (
+    EMBEDDED,
+    check_built,
+    embedded,
+    embedded_generators,
+    line,
+    no_connection,
+    refusal,
+    step,
+)
 from nibt.models._hub import processor_folder
 from nibt.models._precision import check_quantization, of_one_dtype
 from nibt.models._request import Request, hub_name
@@ -44,18 +54,29 @@ def load_pretrained(model_class: Any, source: str, request: Request, unread: str
     checkpoint is never run, and its configuration does not choose the kernel of the attention, which may be on the hub.
     No result depends on the weights of the pattern ``unread``.
     """
-    from transformers import AutoConfig
-
+    config = read_config(source)
     request = with_processor(source, request)  # first, since the weights take long
-    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     check_quantization(repr(source), config)
     config._attn_implementation = None
+    create = getattr(model_class, "from_config", None) or model_class._from_config
+    check_built(source, Path(source), "config.json", lambda: create(deepcopy(config)))
+
     options = {"dtype": request.dtype, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}
-    with _no_progress_bars(), torch.random.fork_rng(devices=[]):  # from which missing weights are drawn
+    options["ignore_mismatched_sizes"] = True  # to name them
+    reading = step(source, "its weights cannot be read", "correct config.json, or save the model again")
+    with reading, _no_progress_bars(), torch.random.fork_rng(devices=[]):  # from which missing weights are drawn
         module, info = model_class.from_pretrained(source, config=config, **options)
     of_one_dtype(module, request.dtype)
     ignored = check_weights(source, module, info, unread)
     return module, replace(request, ignored=(*request.ignored, *ignored))
+
+
+def read_config(source: str) -> Any:
+    """Return the configuration of a checkpoint."""
+    from transformers import AutoConfig
+
+    with step(source, "its config.json cannot be read", "correct it, or save the model again"):
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
 
 
 def check_weights(source: str, module: nn.Module, info: Mapping[str, Any], unread: str) -> list[str]:
@@ -63,9 +84,14 @@ def check_weights(source: str, module: nn.Module, info: Mapping[str, Any], unrea
 
     Weights that the file lacks are set to zero if nothing reads them, which the pattern ``unread`` says.
     """
-    ignored, mismatched = "|".join(filter(None, (unread, _COMPUTED))), [name for name, *_ in info["mismatched_keys"]]
+    ignored = "|".join(filter(None, (unread, _COMPUTED)))
     missing, unexpected = set(info["missing_keys"]), set(info["unexpected_keys"])
     unused = {name for name in missing if re.search(ignored, name)}
+    for name, saved, expected in sorted(info["mismatched_keys"]):
+        raise CannotLoad(
+            f"the weights {name!r} of {source!r} have the shape {tuple(saved)}, and by its config.json they must have "
+            f"{tuple(expected)}: correct the sizes in config.json, or save the model again"
+        )
     if missing - unused:
         raise CannotLoad(
             f"{source!r} lacks {len(missing - unused)} weights, such as {min(missing - unused)!r}, which would be "
@@ -74,11 +100,10 @@ def check_weights(source: str, module: nn.Module, info: Mapping[str, Any], unrea
     for name in unused & dict(module.named_parameters()).keys():
         module.get_parameter(name).data.zero_()  # which Transformers draws at random
     needless = {name for name in unexpected if re.search(f"{ignored}|{_POOLER}", name)}
-    if wrong := sorted(unexpected - needless) or mismatched:
-        problem = "that the class does not have" if unexpected - needless else "of another shape"
+    if wrong := sorted(unexpected - needless):
         raise CannotLoad(
-            f"{source!r} has {len(wrong)} weights, such as {wrong[0]!r}, {problem}: {type(module).__name__} would "
-            f"compute something else than the model that was saved: {CONVERTED}"
+            f"{source!r} has {len(wrong)} weights, such as {wrong[0]!r}, that the class does not have: "
+            f"{type(module).__name__} would compute something else than the model that was saved: {CONVERTED}"
         )
     return sorted(needless | unused)
 
@@ -89,7 +114,7 @@ def load_generator_class(
     """Load a generator of one of these classes, which its configuration names, with its processor."""
     import transformers
 
-    (name, *_) = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or [""]
+    (name, *_) = read_config(source).architectures or [""]
     if name not in names:  # a class of the checkpoint's own code is not run
         raise CannotLoad(f"{source!r} must be of one of the classes {', '.join(names)} (got {name!r})")
     return load_pretrained(getattr(transformers, name), source, request, unread)
@@ -119,7 +144,9 @@ def _needed(noun: str, source: str, call: str) -> Iterator[None]:
     """Convert what Transformers raises for a missing or broken processor to ``CannotLoad``."""
     try:
         yield
-    except (OSError, TypeError, ValueError) as error:  # a TypeError comes from a file name that is None
+    except Exception as error:  # of many types, for a damaged file, too
+        if isinstance(error, NibtError) or no_connection(error) or refusal(error):
+            raise
         raise CannotLoad(
             f"{source!r} has no {noun} that Transformers can load ({line(error)}): name the model from which it was "
             f'made, as in {call}({source!r}, processor="org/name") or --load processor=org/name, or save the processor '
@@ -132,6 +159,8 @@ def named_processor(name: str) -> tuple[Any, Any]:
     from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
 
     place = hub_name(name)
+    if not name.strip():
+        raise BadOption(f"processor must be a processor, or the folder or the name of a model (got {name!r})")
     folder = EMBEDDED / name if name in (*embedded(), *embedded_generators()) else Path(name)
     if not folder.is_dir():
         if place is None:

@@ -32,7 +32,8 @@ from nibt.models._kinds import kind_of
 from nibt.models._loaded import check_usable
 from nibt.models._request import Request
 from nibt.models._vision_language.prompts import POOLINGS, message_settings
-from nibt.models.base import Model
+from nibt.models._text_tower import TextTower
+from nibt.models.base import ImageTower, Model
 from nibt.models.encoder_pairs import ProjectionPair
 
 _WRAPPERS = {"DataParallel", "DistributedDataParallel", "LightningModule", "Sequential", "_FabricModule"}
@@ -177,6 +178,35 @@ def check_processor(family: type[Family], request: Request) -> None:
         )
     if request.text_tokenizer is None:
         raise CannotLoad("the processor has no tokenizer: pass tokenizer=AutoTokenizer.from_pretrained(...)")
+
+
+_LEAST_USED = 0.9  # the least share of embeddings that a tokenizer of the model uses; some are padding
+
+
+def misfits(name: str, image: ImageTower, text: TextTower, request: Request) -> Iterator[str]:
+    """Yield notes on a processor that was passed and may be that of another model; it is refused if it cannot fit."""
+    tokens, weight = request.text_tokenizer, text.first_weight
+    if hasattr(tokens, "__len__") and weight.ndim == 2:
+        if len(tokens) > len(weight):
+            raise CannotLoad(
+                f"cannot load the model {name!r}: the tokenizer has {len(tokens):,} tokens, and the model has "
+                f"embeddings of {len(weight):,}: pass the processor of this model"
+            )
+        if len(tokens) < _LEAST_USED * len(weight):
+            yield (
+                f"the tokenizer that was passed has {len(tokens):,} tokens, and the model has embeddings of "
+                f"{len(weight):,}: check that it is the tokenizer of this model"
+            )
+
+    preparation, sides = getattr(image, "preparation", None), getattr(image, "sides", None)
+    if preparation is None or sides is None or request.resize or request.image_size:
+        return
+    height, width = preparation.resize.height, preparation.resize.width
+    if (height, width) != sides:
+        yield (
+            f"the processor that was passed gives images of {width} x {height} pixels, and the model takes {sides[1]} "
+            f"x {sides[0]}: check that it is the processor of this model"
+        )
 
 
 def is_library(module: Any) -> bool:

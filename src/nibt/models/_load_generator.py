@@ -18,7 +18,7 @@ from nibt.models._compiled import uncompiled
 from nibt.models._failures import (
     EMBEDDED,
     check_files,
-    check_sizes,
+    check_layers,
     embedded,
     embedded_generators,
     embedded_hint,
@@ -125,7 +125,7 @@ def load_generator(
     if (folder / "open_clip_config.json").exists():
         return _checked(_load(name, "open_clip", f"local-dir:{folder}", request, device))
     config = json_object(folder / "config.json")
-    check_sizes(name, folder)
+    check_layers(name, folder)
     check_files(name, folder, config)
     if not config:
         raise CannotLoad(f"{name!r} is not the folder of a model of Transformers: it has no config.json")

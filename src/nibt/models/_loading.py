@@ -20,17 +20,18 @@ from nibt.models._failures import (
     EMBEDDED,
     alternatives,
     check_files,
-    check_sizes,
+    check_layers,
     embedded,
     embedded_generators,
     embedded_hint,
     json_object,
     loading,
+    step,
 )
 from nibt.models._family import check_no_generator, families, family_of_type
 from nibt.models._hub import Wants, model_folder
 from nibt.models._hugging_face import named_processor
-from nibt.models._in_memory import check_processor, check_scores, check_source, find_module, is_library
+from nibt.models._in_memory import check_processor, check_scores, check_source, find_module, is_library, misfits
 from nibt.models._precision import check_quantized
 from nibt.models._request import (
     EMBEDDING,
@@ -120,7 +121,11 @@ def load_model(
     check_device(options.device)
     embedding = {name: vars(options)[name] for name in EMBEDDING if vars(options).get(name) is not None}
     number_type = getattr(torch, options.dtype)
-    request = Request(number_type, options.resize, options.image_size, processor, tokenizer, embedding=embedding)
+    is_passed = processor is not None or tokenizer is not None
+    sizes = {"resize": options.resize, "image_size": options.image_size}
+    request = Request(
+        number_type, **sizes, processor=processor, tokenizer=tokenizer, is_passed=is_passed, embedding=embedding
+    )
     if isinstance(id, nn.Module | tuple):
         check_unset("a model in memory", device=device, dtype=dtype)
         model = checked(_from_memory(id, request))
@@ -172,7 +177,7 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: 
     after = after_encoder(name, folder, request.dtype, bool(embedding)) or request.after
     request = replace(request, after=after, folder=folder, defaults=settings)
     config = json_object(folder / "config.json")
-    check_sizes(name, folder)
+    check_layers(name, folder)
     if (folder / "open_clip_config.json").exists() and (wants is None or wants.prefers_open_clip(config, True)):
         return _load(name, "open_clip", f"local-dir:{folder}", request, device)
     if (folder / FILE_NAME).exists():
@@ -253,7 +258,11 @@ def _model(name: str, family: str, module: nn.Module, request: Request) -> Model
     check_quantized(name, module)
     check_finite(name, module)
     request = family_class.resolved(str(request.folder or name), request)
-    image, text = family_class.towers(module, request)
+    problem = "its parts do not fit its configuration or its processor"
+    with step(name, problem, "check the values in config.json and in the files of the processor, or save both again"):
+        image, text = family_class.towers(module, request)
+    if request.is_passed:
+        request = replace(request, notes=(*request.notes, *misfits(name, image, text, request)))
     image.after = text.after = getattr(module, "after_encoder", nn.Identity())
     if "domain" in request.defaults:  # of an embedded model
         size = tuple(request.defaults["domain_size"])

@@ -141,6 +141,7 @@ class Request:
     image_size: int | None = None
     processor: Any = None
     tokenizer: Any = None
+    is_passed: bool = False  # whether the caller passed the processor or the tokenizer
     notes: tuple[str, ...] = ()  # for every result
     ignored: tuple[str, ...] = ()  # what a folder has and no result depends on
     embedding: Mapping[str, Any] = field(default_factory=dict)  # values of ``EMBEDDING``

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad
 from nibt.models._family import Family
-from nibt.models._hugging_face import load_pretrained, with_joint_processor
+from nibt.models._hugging_face import load_pretrained, read_config, with_joint_processor
 from nibt.models._request import Request
 from nibt.models._text_tower import TextTower
 from nibt.models._vision_language.answers import decoder_answer_tower
@@ -53,8 +53,8 @@ class VisionLanguage(Family, name="vision_language"):
     def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
         import transformers
 
+        names = read_config(source).architectures or ["AutoModel"]
         request = with_joint_processor(source, request, "load_model" if request.embedding else "load_generator")
-        names = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or ["AutoModel"]
         # the class that was saved, since adapters name its parts; a class of the checkpoint's own code is not run
         model_class = getattr(transformers, names[0] if names[0] in cls.class_names else "AutoModel")
         return load_pretrained(model_class, source, request)
@@ -106,7 +106,7 @@ class LateInteraction(Family, name="late_interaction"):
     def load(source: str, request: Request) -> tuple[nn.Module, Request]:
         import transformers
 
-        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+        config = read_config(source)
         model_class = getattr(transformers, config.__class__.__name__.replace("Config", "ForRetrieval"))
         return load_pretrained(model_class, source, with_joint_processor(source, request))
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from nibt.errors import BadOption, Unsupported
-from nibt.options import Keywords
+from nibt.options import LARGEST_SIDE, Keywords
 from nibt.preprocessing.captions import (
     TOKENIZER_LOCK,
     Tokens,
@@ -76,6 +76,23 @@ def _side(box: Any, name: str) -> int | None:
 
 
 def _native_resize(processor: Any, size: int | None) -> Resize:
+    """Return how a processor resizes images, to at most the size that a tower may be given."""
+    resize = _resize_of(processor, size)
+    check_sides(resize)
+    return resize
+
+
+def check_sides(resize: Resize) -> None:
+    """Check that images are prepared in a size that a tower may be given."""
+    for side in (resize.height, resize.width, resize.edge or 1):
+        if not 1 <= side <= LARGEST_SIDE:
+            raise Unsupported(
+                f"the image processor must give images with sides of 1 to {LARGEST_SIDE:,} pixels (got {side:,}): "
+                "correct the sizes in its file"
+            )
+
+
+def _resize_of(processor: Any, size: int | None) -> Resize:
     if getattr(processor, "do_resize", True) is False or getattr(processor, "crop_pct", None):
         raise Unsupported(
             "the image processor must resize images to a fixed size (got do_resize=false or crop_pct), else patches "

@@ -38,6 +38,7 @@ def image_preparation(
         fit = Resize("whole", size or height, size or width, multiple=multiple or 1)
         return Preparation(fit, normalize, normalize, resample)
     resizing = Resize(config.resize_mode, height, width)
+    hugging_face.check_sides(resizing)
     steps = [_pixels if type(step).__name__ in _TO_TENSOR else step for step in getattr(transform, "transforms", [])]
     # pixels are in float32 instead of torch's default dtype, which ``ToTensor`` uses
     process = Compose(steps) if isinstance(transform, Compose) else transform

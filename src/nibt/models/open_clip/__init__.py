@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from nibt.errors import CannotLoad
-from nibt.io import load_json
+from nibt.errors import BadOption, CannotLoad
 from nibt.models._answers import AnswerTower
-from nibt.models._failures import no_connection
+from nibt.models._failures import check_built, json_object, no_connection, step
 from nibt.models._family import Family
 from nibt.models._hub import config_folder, tokenizer_folder, weights_file
 from nibt.models._request import Request
@@ -24,6 +23,7 @@ from nibt.models._text_tower import TextTower
 from nibt.models.base import ImageTower
 from nibt.records import JsonObject
 
+FILE = "open_clip_config.json"
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # in the order of OpenCLIP
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model")
 _PREPROCESS = ("mean", "std", "interpolation", "resize_mode", "fill_color")  # what a tag may change
@@ -50,8 +50,39 @@ def text_config(name: str) -> JsonObject:
     location = name.partition(":")[2]
     if not location:
         return (open_clip.get_model_config(name) or {}).get("text_cfg", {})
-    config = load_json(Path(location, "open_clip_config.json"))
-    return config["model_cfg"]["text_cfg"]
+    return model_config(Path(location))["text_cfg"]
+
+
+def model_config(folder: Path) -> JsonObject:
+    """Return the configuration of a model in a folder, which has an object for each tower."""
+    config = json_object(folder / FILE)
+    parts = {"model_cfg": config.get("model_cfg")}
+    if isinstance(parts["model_cfg"], dict):
+        parts |= {f"model_cfg.{key}": parts["model_cfg"].get(key) for key in ("vision_cfg", "text_cfg")}
+    for name, value in parts.items():
+        if not isinstance(value, dict):
+            raise CannotLoad(
+                f"{name} in {folder / FILE} must be an object, as OpenCLIP writes it (got {value!r:.60}): correct the "
+                "file, or save the model again with open_clip.push_to_hf_hub or save_for_hf"
+            )
+    return parts["model_cfg"]
+
+
+def check_folder(folder: Path, options: JsonObject) -> None:
+    """Check that the configuration of a folder describes a model that its files can hold."""
+    import open_clip
+
+    config = {**model_config(folder), **options}
+    towers = {"vision_cfg": {**config["vision_cfg"]}, "text_cfg": {**config["text_cfg"]}}
+    has_trunk = "timm_model_name" in towers["vision_cfg"]
+    has_encoder = "hf_model_name" in towers["text_cfg"]
+    towers["vision_cfg"] |= {"timm_model_pretrained": False} if has_trunk else {}
+    towers["text_cfg"] |= {"hf_model_pretrained": False} if has_encoder else {}
+    is_custom = config.pop("custom_text", False) or has_encoder
+
+    custom_class = open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP
+    model_class: Any = custom_class if is_custom else open_clip.CLIP
+    check_built(str(folder), folder, FILE, lambda: model_class(**{**config, **towers}))
 
 
 def encoder_options(text: JsonObject) -> JsonObject:
@@ -112,6 +143,11 @@ class OpenCLIP(Family):
         name, _, tag = (source, "", "") if ":" in source else source.partition("/")
         if ":" not in source:
             _check_names(name, tag)
+        if request.processor is not None:
+            raise BadOption(
+                "processor cannot be set for a model of OpenCLIP, which prepares images as its preprocess_cfg says "
+                f"(got {type(request.processor).__name__}): leave it out, or correct preprocess_cfg in {FILE}"
+            )
         default = torch.get_default_dtype()  # in which OpenCLIP creates a model
         if default not in (torch.float32, torch.float64):
             raise CannotLoad(
@@ -121,20 +157,24 @@ class OpenCLIP(Family):
         text = text_config(name)
         tokenizer = request.tokenizer or tokenizer_of(name, text)  # before the weights, which may be large
         options = encoder_options(text)
+        if ":" in source:
+            check_folder(Path(source.partition(":")[2]), options)
         if tag:
             quick, note = quick_gelu(name, tag)
             tag, preprocess, facts = weights_of(name, tag)
             options |= {"force_quick_gelu": quick, "quick_gelu": quick, **preprocess}  # only the second can be false
             facts = {**request.facts, **facts, "quick_gelu": quick}
             request = replace(request, notes=(*request.notes, *note), facts=facts)
-        module = open_clip.create_model(
-            name,
-            pretrained=tag or None,
-            force_image_size=None if request.resize == "whole" else request.image_size,
-            require_pretrained=True,
-            weights_only=True,
-            **options,
-        )
+        remedy = f"save the model again with weights that fit its {FILE}"
+        with step(source, "OpenCLIP cannot create it from its configuration and its weights", remedy):
+            module = open_clip.create_model(
+                name,
+                pretrained=tag or None,
+                force_image_size=None if request.resize == "whole" else request.image_size,
+                require_pretrained=True,
+                weights_only=True,
+                **options,
+            )
         return module.to(request.dtype), replace(request, tokenizer=tokenizer)
 
     @classmethod
