@@ -31,8 +31,8 @@ from nibt.models._family import Family, check_no_generator, class_names, family_
 from nibt.models._kinds import kind_of
 from nibt.models._loaded import check_usable
 from nibt.models._request import Request
-from nibt.models._vision_language.prompts import POOLINGS, message_settings
 from nibt.models._text_tower import TextTower
+from nibt.models._vision_language.prompts import POOLINGS, message_settings
 from nibt.models.base import ImageTower, Model
 from nibt.models.encoder_pairs import ProjectionPair
 
