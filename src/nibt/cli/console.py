@@ -13,7 +13,7 @@ from rich.text import Text
 
 from nibt.cli.terminal import Terminal
 from nibt.registry import available, find
-from nibt.report.certificate import CHECKS, HEADINGS, QUESTIONS, certificate, moved_by, span, threshold
+from nibt.report.certificate import HEADINGS, certificate, moved_by, span, threshold
 from nibt.report.colors import DEFAULT, Appearance, ink_on
 from nibt.report.request import (
     Shown,
@@ -29,6 +29,7 @@ from nibt.report.request import (
 from nibt.results.answer import AnswerExplanation, is_change
 from nibt.results.attribution import SideAttribution, TextAttribution
 from nibt.results.audit import VERDICTS, Audit
+from nibt.results.audit_questions import CHECKS, QUESTIONS
 from nibt.results.explanation import Explanation, shortened
 from nibt.results.regions import Regions
 

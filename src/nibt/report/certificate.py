@@ -4,12 +4,11 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from importlib.resources import files
 from pathlib import Path
 
-from nibt.io import load_toml
 from nibt.registry import available, find
 from nibt.results.audit import VERDICTS, Audit, Check, MetricMean, ModelDifference, Verdict
+from nibt.results.audit_questions import CHECKS
 
 _OF_PAIRS = ("dataset", "folder", "path", "count", "seed", "options", "pairs", "pairs_hash")  # not options of the data
 
@@ -22,40 +21,6 @@ HEADINGS: Mapping[str, str] = {
     "pass": "What held",
 }
 """The headings of a certificate in their order, by the verdict of the checks below it."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question of an audit: its heading, and what is checked."""
-
-    heading: str
-    about: str
-
-
-@dataclass(frozen=True)
-class CheckTexts:
-    """What a check says.
-
-    Attributes:
-        good: What it means if the check passes.
-        bad: What it means if it does not.
-        other: What else produces such a value.
-        missing: Why it matters that the check did not run.
-        advice: What to do if it does not pass; empty if the question has no pairs to look at.
-    """
-
-    good: str
-    bad: str
-    other: str
-    missing: str
-    advice: str = ""
-
-
-_TEXTS = load_toml(files("nibt.report") / "questions.toml")
-QUESTIONS = {number: Question(**entry) for number, entry in enumerate(_TEXTS["questions"], 1)}
-"""The questions of an audit in the order of the page, by their numbers in ``Check.question``."""
-CHECKS: Mapping[str, CheckTexts] = {name: CheckTexts(**entry) for name, entry in _TEXTS["checks"].items()}
-"""What each check says, by its name."""
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,16 @@
 The JSON form is described in ``docs/guides/audit.md``.
 """
 
+from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import computed_field
+from pydantic import AfterValidator, computed_field, model_validator
 
+from nibt.data.images import decode_image
 from nibt.records import JsonObject
+from nibt.results.audit_questions import CHECKS, QUESTIONS
 from nibt.results.base import Result, Serializable
 from nibt.types import ModelRecord
 
@@ -19,6 +22,46 @@ VERDICTS: tuple[Verdict, ...] = ("pass", "no verdict", "warn", "cannot tell", "f
 FEWEST_PAIRS = 24
 """With fewer pairs, no check of pairs has a verdict."""
 ALPHA = 0.05
+
+
+# What is read from a file is checked here, so that whatever draws an audit need not
+
+
+def _check_name(name: str) -> str:
+    if name not in CHECKS:
+        raise ValueError(f"must be the name of a check, such as {next(iter(CHECKS))!r} (got {name!r:.60})")
+    return name
+
+
+def _question(number: int) -> int:
+    if number not in QUESTIONS:
+        raise ValueError(f"must be the number of a question, from 1 to {len(QUESTIONS)} (got {number})")
+    return number
+
+
+def _table(rows: list[list[float]]) -> list[list[float]]:
+    lengths = {len(row) for row in rows}
+    if len(lengths) != 1 or not all(lengths):
+        raise ValueError(f"must have rows of one length, at least 1 (got {sorted(lengths)})")
+    return rows
+
+
+def _data_uri(text: str) -> str:
+    head, _, data = text.partition(",")
+    if not head.startswith("data:image/"):
+        raise ValueError(f"must be an image as a data URI (got {text!r:.60})")
+    decode_image(b64decode(data, validate=True), "its data")
+    return text
+
+
+def _part(region: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    left, top, width, height = region
+    if min(width, height) <= 0 or max(width, height) > _WIDEST or not (-width < left < 1 and -height < top < 1):
+        raise ValueError(f"must be a part of the image as shares of its width and height (got {region})")
+    return region
+
+
+_WIDEST = 100.0  # a region is wider than its image where images are padded
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +87,8 @@ class Check(Serializable):
             do not rule out; empty if they do.
     """
 
-    name: str
-    question: int
+    name: Annotated[str, AfterValidator(_check_name)]
+    question: Annotated[int, AfterValidator(_question)]
     method: str
     side: str
     value: float
@@ -151,9 +194,9 @@ class Example:
 
     method: str
     caption: str
-    image: str
-    region: tuple[float, float, float, float]
-    maps: Mapping[str, list[list[float]]]
+    image: Annotated[str, AfterValidator(_data_uri)]
+    region: Annotated[tuple[float, float, float, float], AfterValidator(_part)]
+    maps: Mapping[str, Annotated[list[list[float]], AfterValidator(_table)]]
     words: Mapping[str, list[tuple[str, float]]]
     check: str = ""
     value: float | None = None
@@ -241,6 +284,37 @@ class Audit(Result):
     against: ModelRecord | None = None
     against_checks: tuple[Check, ...] = ()
     differences: tuple[ModelDifference, ...] = ()
+
+    @model_validator(mode="after")
+    def _of_its_methods(self) -> "Audit":
+        """Check that the parts of plain data fit: checks and curves are of its methods, and curves have all stages."""
+        if not self.methods:
+            raise ValueError("methods must have at least 1 entry (got [])")
+
+        pairs = self.data.get("pairs", 0)
+        if not isinstance(pairs, int) or pairs < 0:
+            raise ValueError(f"data.pairs must be a whole number, at least 0 (got {pairs!r:.60})")
+
+        parts = {name: getattr(self, name) for name in ("checks", "against_checks", "curves", "differences")}
+        for name, entries in parts.items():
+            for index, entry in enumerate(entries):
+                if entry.method not in ("", *self.methods):
+                    raise ValueError(
+                        f"{name}[{index}].method must be one of methods, {', '.join(self.methods)} (got "
+                        f"{entry.method!r:.60})"
+                    )
+
+        for index, example in enumerate(self.examples):
+            if example.check and example.value is None:
+                raise ValueError(f"examples[{index}].value must be a number, as it has a check (got None)")
+
+        for index, curve in enumerate(self.curves):
+            lengths = [len(values) for values in (curve.stages, curve.values, curve.lows, curve.highs)]
+            if len(set(lengths)) > 1 or not lengths[0]:
+                raise ValueError(
+                    f"curves[{index}] must have as many stages, values, lows and highs, at least 1 (got {lengths})"
+                )
+        return self
 
     def _lines(self) -> Iterator[str]:
         yield f"Audit of {self.model.get('id')}: {self.verdict}"

@@ -12,12 +12,13 @@ from markupsafe import Markup
 from PIL import Image
 
 from nibt.data.images import Region
-from nibt.report.certificate import CHECKS, QUESTIONS, certificate, moved_by, span, threshold
+from nibt.report.certificate import certificate, moved_by, span, threshold
 from nibt.report.colors import FAINT, INK, PALETTES, RGB, ink_on, on_paper, strength
 from nibt.report.html.document import document, macros, rendered
 from nibt.report.image.heatmap import GridMap, overlay
 from nibt.report.image.layout import uri
 from nibt.results.audit import VERDICTS, Audit, Check, Example, MetricMean, RandomizationCurve
+from nibt.results.audit_questions import CHECKS, QUESTIONS
 
 FOR, AGAINST = PALETTES["red_blue"].positive, PALETTES["red_blue"].negative
 VERDICT_COLORS: dict[str, RGB] = {
