@@ -127,13 +127,14 @@ def test_batch_warns_about_repeated_keys(run: Run, photo_file: str, clip_folder:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 2, 20])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_batch_says_what_is_kept_if_interrupted(
-    run: Run, photo_file: str, clip_folder: Path, number: signal.Signals, code: int
+    run: Run, photo_file: str, clip_folder: Path, number: signal.Signals, code: int, times: int
 ) -> None:
     write_table("pairs.csv", [f"photo.png,a cat and {row} dogs,{row}" for row in range(4000)])
     command = ["batch", "pairs.csv", "--out", "JOB", "-m", str(clip_folder), "--chunk-size", "4", "--batch-size", "4"]
-    script = "from nibt.cli import main; main()"
+    script = "from nibt.__main__ import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", script, *command],
         stderr=subprocess.PIPE,
@@ -142,10 +143,13 @@ def test_batch_says_what_is_kept_if_interrupted(
     )
     while process.poll() is None and len(list(Path("JOB/parts").glob("[0-9]*"))) < 3:
         time.sleep(0.02)
-    process.send_signal(number)
+    for _ in range(times):
+        process.send_signal(number)
+        time.sleep(0.05)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert "Traceback" not in err
+    assert not list(Path("JOB").rglob(".[!n]*")), "a draft is left"
     rows = nibt.Job.open("JOB").tally()["rows"]
     assert f"interrupted; {rows} rows are kept in JOB; the same command resumes the job" in err
 

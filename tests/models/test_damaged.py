@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nibt.errors import BadOption, CannotLoad, NibtError
+from nibt.models._failures import EMBEDDED
+from nibt.models._load_generator import load_generator
 from nibt.models._loading import load_model
 from tests import tiny
 from tests.models.saved import save, save_open_clip
@@ -189,3 +191,31 @@ class TestProcessor:
     def test_own_processor_has_no_note(self, folders: dict[str, Path]) -> None:
         for kind in ("clip", "siglip"):
             assert not load_model(folders[kind], processor=folders[kind]).request.notes
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", r"generation_config.json is not a file of valid JSON"),
+        ("[]", r"generation_config.json must be a JSON object \(got a list\)"),
+        ('{"eos_token_id": "x"}', r"generation_config.json: eos_token_id.*got 'x'.*save the model again"),
+        ('{"num_beams": 2.5}', r"generation_config.json: num_beams.*got 2.5"),
+        ('{"repetition_penalty": []}', r"generation_config.json: repetition_penalty.*got \[\]"),
+        ('{"max_new_tokens": true}', r"generation_config.json: max_new_tokens.*got True"),
+    ],
+)
+def test_damaged_settings_of_a_generator_are_named(text: str, message: str, tmp_path: Path) -> None:
+    """Transformers ignores such a file, and would end answers elsewhere."""
+    folder = shutil.copytree(EMBEDDED / "scenes_generator", tmp_path / "model")
+    (folder / "generation_config.json").write_text(text)
+    with pytest.raises(CannotLoad, match=message):
+        load_generator(folder)
+
+
+def test_generator_without_settings_and_with_unknown_ones_loads(tmp_path: Path) -> None:
+    folder = shutil.copytree(EMBEDDED / "scenes_generator", tmp_path / "model")
+    put(folder / "generation_config.json", "eos_token_id", [3])
+    put(folder / "generation_config.json", "of_a_later_version", "x")
+    assert load_generator(folder)
+    (folder / "generation_config.json").unlink()
+    assert load_generator(folder)

@@ -10,8 +10,8 @@ import pytest
 import nibt
 from nibt.evaluation.audit.checks import BOUNDS
 from nibt.report.certificate import certificate
-from nibt.results.audit_questions import CHECKS
 from nibt.results.audit import Audit
+from nibt.results.audit_questions import CHECKS
 from tests import tiny
 from tests.helpers import Run, noise_pairs
 

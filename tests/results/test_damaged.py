@@ -130,6 +130,7 @@ def test_error_names_the_field_of_an_audit(
         Audit.load(file)
 
 
+@pytest.mark.slow
 def test_an_audit_that_can_be_read_can_be_drawn(audit: dict[str, Any]) -> None:
     drawn = 0
     assert page(Audit.from_json(audit))

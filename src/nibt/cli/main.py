@@ -79,7 +79,7 @@ for _command in (explain, regions, answer, check, batch, show, audit, bench, roa
     _epilog = "\n\n".join(["Examples:", *_EXAMPLES[_command]]) if _command in _EXAMPLES else None
     app.command(cls=_StrictCommand, epilog=_epilog)(interruptible("no partial file is left")(_command))
 app.command(cls=_StrictCommand)(serve)
-app.command("list", cls=_StrictCommand)(list_parts)
+app.command("list", cls=_StrictCommand)(interruptible("no partial file is left")(list_parts))
 
 
 @app.callback(invoke_without_command=True)

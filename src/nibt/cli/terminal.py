@@ -3,6 +3,7 @@
 No text controls the terminal, and no encoding stops a command.
 """
 
+import math
 import signal
 import sys
 import threading
@@ -151,26 +152,46 @@ def show_progress(name: str, quiet: bool, total: int | None = None) -> Iterator[
         yield status.update
 
 
+_CALM = 3.0  # seconds after an interruption in which others are ignored, since files are being put in order
+
+
+@dataclass
+class _Interruption:
+    """The last signal that stopped the process, of which it has one handler."""
+
+    code: int = 0
+    time: float = -math.inf
+
+    def handle(self, number: int, frame: object) -> None:
+        """Stop at a signal, and not again while the process puts its files in order."""
+        if time.monotonic() - self.time < _CALM:
+            return
+        self.code = 128 + number
+        self.time = time.monotonic()
+        raise KeyboardInterrupt
+
+
+_interruption = _Interruption()
+
+
 @contextmanager
 def interruptible(kept: str | Callable[[], str]) -> Iterator[None]:
     """Report an interruption by Ctrl-C or SIGTERM in one line, and exit with 130 or 143."""
-    code = 130
-
-    def terminate(number: int, frame: object) -> None:
-        nonlocal code
-        code = 143
-        raise KeyboardInterrupt
-
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, terminate) if main else None
+    is_main = threading.current_thread() is threading.main_thread()
+    # a command in the background ignores Ctrl-C
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, _interruption.handle) for number in numbers if is_main}
+    if any(handler != _interruption.handle for handler in before.values()):  # a command begins
+        _interruption.time = -math.inf
     try:
         yield
     except KeyboardInterrupt as interrupt:
         complain(f"interrupted; {kept if isinstance(kept, str) else kept()}")
-        raise typer.Exit(code) from interrupt
+        raise typer.Exit(_interruption.code or 130) from interrupt
     finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
+        if _interruption.time == -math.inf:  # else the process ends, and must not be stopped twice
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @contextmanager

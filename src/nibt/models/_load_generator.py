@@ -35,6 +35,7 @@ from nibt.models._precision import check_quantized
 from nibt.models._request import GenerationOptions, Request, check_device, check_unset, hub_name, open_clip_name
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.prompts import is_known
+from nibt.models._writing import check_settings
 from nibt.models.base import Model
 from nibt.progress import report_stage
 from nibt.records import JsonObject
@@ -124,6 +125,7 @@ def load_generator(
         return _checked(_with_adapters(name, folder, request, device))
     if (folder / "open_clip_config.json").exists():
         return _checked(_load(name, "open_clip", f"local-dir:{folder}", request, device))
+    check_settings(folder)
     config = json_object(folder / "config.json")
     check_layers(name, folder)
     check_files(name, folder, config)

@@ -4,11 +4,17 @@
 settings change which token is most probable, so that an answer would not be that of the logits that are explained.
 """
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
 
+from pydantic import ConfigDict, Field
 from torch import nn
+from typing_extensions import TypedDict
 
+from nibt.errors import CannotLoad
+from nibt.models._failures import json_object
 from nibt.models._vision_language.towers import apart
+from nibt.records import read_record
 
 _ENDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _SETTINGS = (
@@ -18,6 +24,46 @@ _SETTINGS = (
     "watermarking_config"
 ).split()
 """The settings that change an answer without sampling."""
+
+
+_Tokens: TypeAlias = Annotated[int | list[int] | None, Field(union_mode="left_to_right")]
+
+
+class _Settings(TypedDict, total=False):
+    """What a ``generation_config.json`` may have where nibt reads it; Transformers ignores a file that it cannot read.
+
+    Other keys are left to Transformers.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # pyright: ignore[reportGeneralTypeIssues]
+
+    bos_token_id: int | None
+    eos_token_id: _Tokens
+    pad_token_id: int | None
+    decoder_start_token_id: _Tokens
+    forced_bos_token_id: int | None
+    forced_eos_token_id: _Tokens
+    max_new_tokens: int | None
+    max_length: int | None
+    min_new_tokens: int | None
+    min_length: int | None
+    num_beams: int | None
+    no_repeat_ngram_size: int | None
+    encoder_no_repeat_ngram_size: int | None
+    repetition_penalty: float | None
+    encoder_repetition_penalty: float | None
+    length_penalty: float | None
+    guidance_scale: float | None
+    do_sample: bool | None
+
+
+def check_settings(folder: Path) -> None:
+    """Check the file with which a generator of a folder ends its answers, and writes if ``generation`` is ``model``."""
+    file = folder / "generation_config.json"
+    try:
+        read_record(_Settings, json_object(file), str(file), CannotLoad)
+    except CannotLoad as error:
+        raise CannotLoad(f"{error}: correct it, or save the model again") from error
 
 
 def changed_settings(module: nn.Module) -> dict[str, Any]:

@@ -11,17 +11,12 @@ import numpy as np
 from nibt.data.pair import NOUNS
 from nibt.io import one_line
 from nibt.report.colors import DEFAULT, RGB, Appearance, on_paper, strength
-from nibt.results.answer import AnswerExplanation
+from nibt.results.answer import ANSWER_TARGETS, AnswerExplanation
 from nibt.results.attribution import TextAttribution
 from nibt.results.explanation import Explanation, Ranked
 from nibt.results.regions import Regions
 from nibt.types import RUNNER_UP
 
-ANSWER_TARGETS = {
-    "log_probability": "log-probability",
-    "logit_difference": "difference of logits",
-    "difference": "difference of log-probabilities",
-}
 _LISTED = 3  # captions or images that a target line names; the others are counted
 WordMaps: TypeAlias = Regions | AnswerExplanation
 """Results with a map for each word: of a caption, or of an answer."""

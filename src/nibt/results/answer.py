@@ -24,6 +24,12 @@ from nibt.types import SOURCES
 _CHANGES = frozenset({*SOURCES, "frame", "joint", "difference", "gap"})
 """The columns of an answer that have a sign; those of log-probabilities are negative."""
 _ROUNDING = 1e-3
+ANSWER_TARGETS = {
+    "log_probability": "log-probability",
+    "logit_difference": "difference of logits",
+    "difference": "difference of log-probabilities",
+}
+"""The targets of answers by name, in words."""
 _ADDS_UP = 0.5  # of the change of the target: a larger gap means scores of another unit
 
 
@@ -99,6 +105,14 @@ class AnswerExplanation(ResultOfImage):
             return self
         parts = [ImagePart(image, each.region, each.shape) for image, each in zip(images, self.images, strict=True)]
         return replace(self, input=side_by_side(parts))
+
+    @model_validator(mode="after")
+    def _of_a_target(self) -> "AnswerExplanation":
+        """Check that plain data names a target of answers."""
+        if self.target["name"] not in ANSWER_TARGETS:
+            known = ", ".join(ANSWER_TARGETS)
+            raise ValueError(f"target.name must be one of {known} (got {self.target['name']!r:.60})")
+        return self
 
     def __post_init__(self) -> None:
         if not self.words:

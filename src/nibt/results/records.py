@@ -59,11 +59,21 @@ class MethodRecord(TypedDict):
     ]
 
 
+def _texts(options: JsonObject) -> JsonObject:
+    """Check that what a target compares with are texts: captions, names of images, or the tokens of an answer."""
+    for name in ("against", "against_images", "tokens"):
+        values = options.get(name)
+        is_list = isinstance(values, list | tuple) and all(isinstance(value, str) for value in values)
+        if not (values is None or isinstance(values, str) or is_list):
+            raise ValueError(f"must have texts as {name} (got {values!r:.60})")
+    return options
+
+
 class TargetRecord(TypedDict):
     """A target with its options."""
 
     name: str
-    options: JsonObject
+    options: Annotated[JsonObject, AfterValidator(_texts)]
 
 
 class SideTargetRecord(TypedDict):

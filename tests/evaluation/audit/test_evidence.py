@@ -18,9 +18,9 @@ from nibt.evaluation.audit.exchange import Exchange
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.maps import Map
 from nibt.registry import MethodSpec
-from nibt.results.audit_questions import CHECKS
 from nibt.report.html.audit import page
 from nibt.results.audit import Audit, Check
+from nibt.results.audit_questions import CHECKS
 from nibt.types import Modality
 from tests import tiny
 from tests.helpers import check_page, noise_pairs

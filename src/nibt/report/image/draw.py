@@ -25,7 +25,6 @@ from nibt.report.image.layout import (
 )
 from nibt.report.image.parts import caption, header, notes, part_scale, photograph, ranking, scale
 from nibt.report.request import (
-    ANSWER_TARGETS,
     WordMaps,
     is_signed,
     largest_score,
@@ -39,7 +38,7 @@ from nibt.report.request import (
     target_line,
     words_matter,
 )
-from nibt.results.answer import AnswerExplanation
+from nibt.results.answer import ANSWER_TARGETS, AnswerExplanation
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.base import require_result
 from nibt.results.decomposition import Decomposition
