@@ -1,5 +1,7 @@
 """Tests of ``nibt.cli.list``."""
 
+import tomllib
+
 import pytest
 
 from nibt.registry import available, find, summary
@@ -64,3 +66,12 @@ def test_list_says_what_to_write(words: tuple[str, str], message: str, run: Run)
     code, _, err = run("list", *words)
     assert code == 2
     assert message in err
+
+
+def test_list_shows_the_file_of_a_plan(run: Run) -> None:
+    code, out, _ = run("list", "plans", "quick")
+    assert code == 0
+    assert tomllib.loads(out)["about"] in run("list", "plans")[1]
+    code, _, err = run("list", "plans", "quik")
+    assert code == 2
+    assert "unknown plan 'quik'. Did you mean 'quick'?" in err

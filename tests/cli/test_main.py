@@ -123,3 +123,21 @@ def test_examples_in_the_help_run_in_an_empty_folder(command: Any, tmp_path: Pat
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, check=False)
         assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", [("explain", "a cat"), ("regions", "a cat"), ("answer", "what is it?")])
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("nib steps=x", "nibt: steps must be a whole number (got 'x')"),
+        ("nib image_views=99", "nibt: image_views must be between 1 and 16 (got 99)"),
+        ("nib step=3", "nibt: unknown option 'step'. Did you mean 'steps'?"),
+        ("nib:papers", "nibt: unknown variant 'papers'. Did you mean 'paper'?"),
+    ],
+)
+def test_options_of_a_method_are_checked_before_a_model_is_loaded(
+    run: Run, command: tuple[str, str], method: str, message: str
+) -> None:
+    name, text = command
+    code, _, err = run(name, "sample:scene", text, "-m", "no-such-model", "--method", method)
+    assert (code, err.startswith(message)) == (2, True), err

@@ -195,3 +195,16 @@ def test_a_method_must_return_an_attribution(unchecked: None) -> None:
 
     with pytest.raises(BadOption, match=r"must return an Attribution \(got NoneType\)"):
         nibt.explain(tiny.model("clip"), tiny.image().pil_image, "a cat", Wrong())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cache": 5}, r"cache must be a BatchCache \(got int\)"),
+        ({"metrics": {"": "deletion"}}, r"the label of a metric must be a text that is not empty \(got ''\)"),
+        ({"metrics": {3: "deletion"}}, r"the label of a metric must be a text that is not empty \(got 3\)"),
+    ],
+)
+def test_caches_and_labels_of_other_kinds_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadOption, match=message):
+        nibt.measure(tiny.model("clip"), [(tiny.IMAGES[0], "a cat")], **{"metrics": "deletion", **options})

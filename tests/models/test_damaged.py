@@ -219,3 +219,21 @@ def test_generator_without_settings_and_with_unknown_ones_loads(tmp_path: Path) 
     assert load_generator(folder)
     (folder / "generation_config.json").unlink()
     assert load_generator(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("domain_size", None, r"nibt.json: domain_size must be a list \(got None\)"),
+        ("domain_size", [1], r"nibt.json: domain_size"),
+        ("domain_size", ["a", 128], r"nibt.json: domain_size\[0\].*got 'a'"),
+        ("domain_size", [-1, 128], r"nibt.json: domain_size\[0\].*got -1"),
+        ("domain_size", GONE, r"nibt.json has a domain and no domain_size"),
+        ("domain", 5, r"nibt.json: domain must be a valid string \(got 5\)"),
+    ],
+)
+def test_damaged_settings_of_nibt_are_named(key: str, value: Any, message: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(EMBEDDED / "scenes", tmp_path / "model")
+    put(folder / "nibt.json", key, value)
+    with pytest.raises(CannotLoad, match=message):
+        load_model(folder)

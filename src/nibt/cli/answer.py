@@ -109,8 +109,10 @@ def answer(inputs: AnswerInputOptions, method: MethodOptions, model: GeneratorOp
     from nibt.cli.console import show_answers
     from nibt.data.images import read_image
     from nibt.engine.answers import explain_answer
+    from nibt.engine.spec import check_options
 
     images = [read_image(image) for image in inputs.images]
+    check_options(method.spec)
     generator = model.generator(files.silent)
     with show_progress("explaining the answer", files.silent) as on_progress:
         result = explain_answer(

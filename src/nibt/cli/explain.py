@@ -114,6 +114,9 @@ def explain(
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, drawing=drawing)
     targets = files.check(typed.stems, "comparison" if typed.same_modality else "explanation")
     items = typed.read()
+    from nibt.engine.spec import check_options
+
+    check_options(spec)
     loaded = model.loaded(files.silent)
     options: Keywords = {"method": spec, "batch_size": model.batch_size}
     if typed.same_modality:
@@ -230,9 +233,12 @@ def regions(inputs: RegionsInputOptions, method: MethodsOptions, model: ModelOpt
     from nibt.data.pair import read_caption
     from nibt.engine.regions import regions as compute_regions
     from nibt.engine.regions import resolve_regions
+    from nibt.engine.spec import check_options
     from nibt.report.html.view_data import Panel
 
     pairs = [(read_image(image), read_caption(caption)) for image in images for caption in captions]
+    for spec in specs.values():
+        check_options(spec)
     loaded = model.loaded(files.silent)
     for spec in list(specs.values())[1:]:
         resolve_regions(loaded, spec)  # a method that the model lacks is refused before any other is computed

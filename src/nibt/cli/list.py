@@ -56,6 +56,10 @@ def _page(kind: Kind, name: str) -> str:
 
     if kind == "models" and name in (*embedded(), *embedded_generators()):
         raise BadOption(f"{name} is a model that ships with nibt, and no family of models: see nibt check {name}")
+    if kind == "plans":
+        from nibt.evaluation.bench.plan import plan_text
+
+        return plan_text(name)
     if kind not in KINDS:
         raise BadOption(f"{kind} have one line each (got {name!r}): see nibt list {kind}")
     name, colon, variant = name.partition(":")  # as in nib:paper

@@ -196,6 +196,13 @@ def class_and_options(method: MethodSpec, seed: int | None) -> tuple[type[Method
     return method_class, others, extra
 
 
+def check_options(method: MethodSpec) -> None:
+    """Check a method and its options as far as no model is needed, before one is loaded."""
+    method_class, options, _ = class_and_options(method, None)
+    if method.instance is None:
+        method_class.check_options(method.variant, options)
+
+
 def baseline_by_side(options: Mapping[str, Any], sides: Iterable[Modality]) -> Keywords:
     """Return the options with the baseline of both sides set for each side, such as ``image_baseline``.
 

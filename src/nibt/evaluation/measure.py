@@ -106,6 +106,8 @@ def measure(
         target = "cosine"  # what is compared with is for the measured target
     batch_size = parsed("batch_size", batch_size, BatchSize)
     model = load_model(model)
+    if not isinstance(cache, BatchCache | None):
+        raise BadOption(f"cache must be a BatchCache (got {type(cache).__name__}): leave it out, or make one")
     if cache is not None and getattr(cache, "model", None) is not model:
         raise BadOption(f"cache belongs to another object of a model than {model.id}: make a BatchCache of this model")
     labeled = _labeled(metrics_of(SIDES if only is None else (only,)) if metrics is None else metrics)
@@ -162,6 +164,9 @@ def metrics_of(sides: Sequence[MeasuredSide]) -> list[str]:
 def _labeled(metrics: _Metrics) -> dict[str, Metric[Any]]:
     """Return the metrics by their labels: their names and the options that differ from the defaults."""
     if isinstance(metrics, Mapping):
+        for label in metrics:
+            if not isinstance(label, str) or not label.strip():
+                raise BadOption(f"the label of a metric must be a text that is not empty (got {label!r:.60})")
         return {label: _metric(metric) for label, metric in metrics.items()}
     listed = [metrics] if isinstance(metrics, str) or not isinstance(metrics, Sequence) else metrics
     return {default_label(metric.name, **changed_options(metric)): metric for metric in map(_metric, listed)}

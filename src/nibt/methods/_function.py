@@ -51,14 +51,25 @@ class FunctionMethod(GradientMethod):
         return average_layers(side, layers, [self.layer_scores(side, layer) for layer in layers])
 
     def scores(self, difference: Hidden, gradient: Hidden, units: Units) -> PerToken:
-        scores = self.function(difference, gradient)
-        if not isinstance(scores, torch.Tensor) or scores.shape != difference.shape[:2]:
-            got = list(scores.shape) if isinstance(scores, torch.Tensor) else f"a {type(scores).__name__}"
+        try:
+            scores = self.function(difference, gradient)
+        except StopIteration as error:  # which would end a loop of nibt
+            raise BadOption(f"the function {self.name} raised StopIteration: {self._expected(difference)}") from error
+
+        if not isinstance(scores, torch.Tensor):
+            raise BadOption(f"{self._expected(difference)} (got a {type(scores).__name__})")
+        if scores.is_meta or scores.is_nested or scores.layout != torch.strided:
+            kind = "on the meta device" if scores.is_meta else "nested" if scores.is_nested else str(scores.layout)
             raise BadOption(
-                f"the function {self.name} must return a score per token, a tensor of the shape "
-                f"{list(difference.shape[:2])} (got {got})"
+                f"{self._expected(difference)} with values (got a tensor that is {kind}): return a dense one"
             )
+        if scores.shape != difference.shape[:2]:
+            raise BadOption(f"{self._expected(difference)} (got {list(scores.shape)})")
         return scores.detach()
+
+    def _expected(self, difference: Hidden) -> str:
+        shape = list(difference.shape[:2])
+        return f"the function {self.name} must return a score per token, a tensor of the shape {shape}"
 
     def options(self) -> Keywords:
         return {name: value for name, value in super().options().items() if name not in ("function", "name")}

@@ -160,12 +160,8 @@ class Method(Plugin, ABC):
             BadOption: An option cannot have that value.
             Unsupported: The tower lacks what the method needs.
         """
-        if variant not in list(cls.variants):
-            raise UnknownName("variants", variant, cls.variants)
+        cls.check_options(variant, options)
         types = field_types(cls)
-        for name in options:
-            if name not in types and not any(name == f"{side}_{option}" for side in SIDES for option in types):
-                raise UnknownName("options", name, types)
         of_variant, changes = cls.variants[variant][tower.modality], {}
         if variant in ("default", "fast") and of_variant != cls.variants.get("paper", {}).get(tower.modality):
             defaults = _side_options(recommended, tower.modality, prefixed_only=True)
@@ -183,6 +179,21 @@ class Method(Plugin, ABC):
         if not tower.offers.issuperset(method.required()):
             method.check(tower)
         return method
+
+    @classmethod
+    def check_options(cls, variant: str, options: Options) -> None:
+        """Check the variant, and the options as far as no tower is needed: a layer depends on the tower's depth."""
+        if variant not in list(cls.variants):
+            raise UnknownName("variants", variant, cls.variants)
+
+        types = field_types(cls)
+        sided = {f"{side}_{option}": option for side in SIDES for option in types}
+        for name, value in options.items():
+            option = name if name in types else sided.get(name)
+            if option is None:
+                raise UnknownName("options", name, types)
+            if option != "layer":
+                parsed(name, value, types[option])
 
     @classmethod
     def completed(cls, tower: Tower, defaults: Options, changes: Options) -> Keywords:

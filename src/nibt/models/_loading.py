@@ -7,10 +7,12 @@ embeddings as the uncut model.
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import torch
+from pydantic import Field
 from torch import nn
+from typing_extensions import TypedDict
 
 from nibt.errors import CannotLoad
 from nibt.models._answers import Generator
@@ -48,7 +50,7 @@ from nibt.models._vision_language.prompts import is_known
 from nibt.models.base import Model
 from nibt.options import Keywords, Positive, parsed
 from nibt.progress import report_stage
-from nibt.records import JsonObject
+from nibt.records import JsonObject, read_record
 from nibt.registry import find
 from nibt.torch_modes import plain_torch
 
@@ -166,8 +168,20 @@ def _from_memory(source: Any, request: Request) -> Model:
         return _model(name, family, module, request)
 
 
+class _Settings(TypedDict, total=False):
+    """What ``nibt.json`` in a folder may say of the images that a model knows; other keys are options."""
+
+    __pydantic_config__ = {"extra": "allow"}  # pyright: ignore  # noqa: RUF012
+
+    domain: str
+    domain_size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+
+
 def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: Wants | None = None) -> Model:
     settings = json_object(folder / "nibt.json")
+    read_record(_Settings, settings, str(folder / "nibt.json"), CannotLoad)
+    if "domain" in settings and "domain_size" not in settings:
+        raise CannotLoad(f"{folder / 'nibt.json'} has a domain and no domain_size: add the width and height in pixels")
     if "usual_change" in settings:
         settings["usual_change"] = parsed("usual_change", settings["usual_change"], Positive)
     sizes: Keywords = {name: getattr(request, name) or settings.get(name) for name in ("resize", "image_size")}

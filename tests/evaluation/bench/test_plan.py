@@ -226,3 +226,9 @@ def test_quick_takes_no_metric_that_it_does_not_name() -> None:
     named = {entry if isinstance(entry, str) else entry["name"] for entry in tomllib.loads(text)["metrics"]}
     assert "*" not in named
     assert {one.name for one in Plan.read("quick").metrics} == named
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/"])
+def test_what_is_no_file_is_no_plan(path: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=rf"a plan must be a file in TOML \('{path}' is no regular file\)"):
+        nibt.benchmark(path, tmp_path / "run")

@@ -19,7 +19,7 @@ from nibt.evaluation.bench.choice import (
     _AnyChoice,
     _Count,
 )
-from nibt.io import load_toml
+from nibt.io import load_toml, read_text
 from nibt.options import Seed, changed_options
 from nibt.records import JsonObject, described, read_record
 from nibt.registry import MethodSpec, available
@@ -191,6 +191,12 @@ def plans() -> dict[str, str]:
     return {path.stem: load_toml(path)["about"] for path in sorted(_FOLDER.glob("*.toml"))}
 
 
+def plan_text(name: str) -> str:
+    """Return the file of a plan that ships with nibt, which may be copied and edited."""
+    check_names("plans", [name], plans())
+    return read_text(_FOLDER / f"{name}.toml").strip()
+
+
 def _measures(metric: MetricChoice, sides: Sequence[MeasuredSide]) -> bool:
     """Return whether a metric measures any of the sides. An unknown name, which is an error later, measures none."""
     return metric.is_known and not set(sides).isdisjoint(metric.plugin.sides)
@@ -200,6 +206,8 @@ def _load(source: str | Path) -> JsonObject:
     """Return the content of a plan's file, or of a plan of nibt by its name."""
     path = Path(source)
     if not path.is_file():
+        if path.exists() and path.name != str(source):
+            raise BadInput(f"a plan must be a file in TOML ({str(source)!r} is no regular file): give its path")
         if path.suffix or path.name != str(source):
             raise BadInput(f"there is no file {str(source)!r}: nibt list plans shows the plans that ship with nibt")
         check_names("plans", [path.name], plans())
