@@ -153,6 +153,14 @@ def test_damaged_tokenizer_is_named(text: str, folders: dict[str, Path], tmp_pat
         load_model(folder)
 
 
+def test_a_tokenizer_that_panics_is_an_error(folders: dict[str, Path], tmp_path: Path) -> None:
+    """The panic of a library in Rust is no ``Exception``."""
+    folder = shutil.copytree(folders["clip"], tmp_path / "model")
+    put(folder / "tokenizer.json", "post_processor.special_tokens", {})
+    with pytest.raises(CannotLoad, match="cannot embed an example image and a caption.*save both again"):
+        load_model(folder)
+
+
 @pytest.mark.parametrize("kind", ["clip", "open_clip"])
 def test_weights_of_another_shape_are_named(kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
     folder = shutil.copytree(folders[kind], tmp_path / "model")

@@ -192,7 +192,7 @@ class Method(Plugin, ABC):
             option = name if name in types else sided.get(name)
             if option is None:
                 raise UnknownName("options", name, types)
-            if option != "layer":
+            if option != "layer" and value is not None:
                 parsed(name, value, types[option])
 
     @classmethod

@@ -277,15 +277,19 @@ def embedded_generators() -> list[str]:
     return sorted(path.parent.name for path in EMBEDDED.glob("*/generator.json"))
 
 
+_PANIC = "PanicException"  # of a library in Rust, as for a damaged tokenizer.json; it is no Exception
+
+
 @contextmanager
 def loading(name: str, folder: Path | None = None) -> Iterator[None]:
     """Convert the exceptions of libraries to ``CannotLoad``, which names a file of the folder if that is broken."""
     try:
         with torch.random.fork_rng(devices=[]):  # libraries draw weights before they read those of the file
             yield
-    except (KeyboardInterrupt, SystemExit, MemoryError):
-        raise
-    except Exception as error:  # libraries raise many types
+    except BaseException as error:  # libraries raise many types
+        is_foreign = isinstance(error, Exception) or type(error).__name__ == _PANIC
+        if not is_foreign or isinstance(error, MemoryError):
+            raise
         if isinstance(error, NibtError) and not isinstance(error, CannotLoad):
             raise
         broken = broken_file(folder)
@@ -307,7 +311,9 @@ def step(name: str, problem: str, remedy: str) -> Iterator[None]:
         yield
     except (NibtError, MemoryError):
         raise
-    except Exception as error:  # libraries raise many types
+    except BaseException as error:  # libraries raise many types
+        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+            raise
         if no_connection(error) or refusal(error):
             raise
         raise CannotLoad(f"cannot load the model {name!r}: {problem} ({line(error)}): {remedy}") from error

@@ -56,16 +56,17 @@ def text_config(name: str) -> JsonObject:
 def model_config(folder: Path) -> JsonObject:
     """Return the configuration of a model in a folder, which has an object for each tower."""
     config = json_object(folder / FILE)
-    parts = {"model_cfg": config.get("model_cfg")}
-    if isinstance(parts["model_cfg"], dict):
-        parts |= {f"model_cfg.{key}": parts["model_cfg"].get(key) for key in ("vision_cfg", "text_cfg")}
+    model: Any = config.get("model_cfg")
+    parts = {"model_cfg": model}
+    if isinstance(model, dict):
+        parts |= {f"model_cfg.{key}": model.get(key) for key in ("vision_cfg", "text_cfg")}
     for name, value in parts.items():
         if not isinstance(value, dict):
             raise CannotLoad(
                 f"{name} in {folder / FILE} must be an object, as OpenCLIP writes it (got {value!r:.60}): correct the "
                 "file, or save the model again with open_clip.push_to_hf_hub or save_for_hf"
             )
-    return parts["model_cfg"]
+    return model
 
 
 def check_folder(folder: Path, options: JsonObject) -> None:
