@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nibt.data import parquet
 from nibt.errors import BadInput, CannotWrite, WouldOverwrite, reason
-from nibt.io import DIGITS, all_or_none, atomic_write, load_json, remove, short_digest
+from nibt.io import DIGITS, all_or_none, atomic_write, load_json, read_path, remove, short_digest
 from nibt.options import parsed
 from nibt.records import read_record
 from nibt.results.records import SessionRecord, require_same, session_info
@@ -72,7 +72,7 @@ class RunFolder(Generic[_Manifest]):
     folder: Path
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "folder", Path(self.folder))
+        object.__setattr__(self, "folder", read_path("folder", self.folder))
 
     manifest_class: ClassVar[type[Any]]
     chunk_pattern: ClassVar[str]

@@ -23,6 +23,7 @@ from nibt.errors import TOO_DEEP, BadInput, CannotWrite, reason
 
 _MOST_LEVELS = 100
 _MOST_TEXT = 2**31
+_LONGEST_NAME = 255  # of a file or a folder
 
 
 def read_text(path: Path | Traversable) -> str:
@@ -36,6 +37,10 @@ def read_path(name: str, value: Any) -> Path:
     """Return the path of an argument that names a file or a folder."""
     if not isinstance(value, str | os.PathLike) or value == "":
         raise BadInput(f"{name} must be a path (got {value!r:.60})")
+    if any(len(part) > _LONGEST_NAME for part in Path(value).parts):
+        raise BadInput(
+            f"{name} must be a path whose names have at most {_LONGEST_NAME} characters (got {str(value)!r:.60}...)"
+        )
     return Path(value)
 
 

@@ -157,7 +157,7 @@ def test_a_tokenizer_that_panics_is_an_error(folders: dict[str, Path], tmp_path:
     """The panic of a library in Rust is no ``Exception``."""
     folder = shutil.copytree(folders["clip"], tmp_path / "model")
     put(folder / "tokenizer.json", "post_processor.special_tokens", {})
-    with pytest.raises(CannotLoad, match="cannot embed an example image and a caption.*save both again"):
+    with pytest.raises(CannotLoad, match=r"cannot embed an example image and a caption.*save both again"):
         load_model(folder)
 
 

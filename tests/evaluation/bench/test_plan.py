@@ -232,3 +232,9 @@ def test_quick_takes_no_metric_that_it_does_not_name() -> None:
 def test_what_is_no_file_is_no_plan(path: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=rf"a plan must be a file in TOML \('{path}' is no regular file\)"):
         nibt.benchmark(path, tmp_path / "run")
+
+
+def test_names_that_are_too_long_are_refused(tmp_path: Path) -> None:
+    for call in (lambda: nibt.benchmark("a" * 10_000, tmp_path / "run"), lambda: nibt.Job.open("a" * 10_000)):
+        with pytest.raises(BadInput, match="whose names have at most 255 characters"):
+            call()

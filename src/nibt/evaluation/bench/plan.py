@@ -19,7 +19,7 @@ from nibt.evaluation.bench.choice import (
     _AnyChoice,
     _Count,
 )
-from nibt.io import load_toml, read_text
+from nibt.io import load_toml, read_path, read_text
 from nibt.options import Seed, changed_options
 from nibt.records import JsonObject, described, read_record
 from nibt.registry import MethodSpec, available
@@ -204,7 +204,7 @@ def _measures(metric: MetricChoice, sides: Sequence[MeasuredSide]) -> bool:
 
 def _load(source: str | Path) -> JsonObject:
     """Return the content of a plan's file, or of a plan of nibt by its name."""
-    path = Path(source)
+    path = read_path("plan", source) if source else Path()
     if not path.is_file():
         if path.exists() and path.name != str(source):
             raise BadInput(f"a plan must be a file in TOML ({str(source)!r} is no regular file): give its path")
