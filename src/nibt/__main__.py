@@ -1,6 +1,9 @@
 """``python -m nibt`` and the script ``nibt``, which run the command."""
 
+import signal
 import sys
+
+_INTERRUPTED = (130, 143)
 
 
 def main() -> None:
@@ -11,6 +14,11 @@ def main() -> None:
         run()
     except KeyboardInterrupt:
         sys.exit(130)
+    except SystemExit as end:
+        if end.code in _INTERRUPTED:  # another signal must not change how the process ends
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise
 
 
 if __name__ == "__main__":
