@@ -3,6 +3,7 @@
 import math
 import warnings
 import zipfile
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -277,7 +278,8 @@ def embedded_generators() -> list[str]:
     return sorted(path.parent.name for path in EMBEDDED.glob("*/generator.json"))
 
 
-_PANIC = "PanicException"  # of a library in Rust, as for a damaged tokenizer.json; it is no Exception
+_RAISED = (KeyboardInterrupt, SystemExit, GeneratorExit, CancelledError, MemoryError)
+"""What is no failure of a library. The panic of one in Rust, as for a damaged tokenizer.json, is no ``Exception``."""
 
 
 @contextmanager
@@ -286,10 +288,9 @@ def loading(name: str, folder: Path | None = None) -> Iterator[None]:
     try:
         with torch.random.fork_rng(devices=[]):  # libraries draw weights before they read those of the file
             yield
+    except _RAISED:
+        raise
     except BaseException as error:  # libraries raise many types
-        is_foreign = isinstance(error, Exception) or type(error).__name__ == _PANIC
-        if not is_foreign or isinstance(error, MemoryError):
-            raise
         if isinstance(error, NibtError) and not isinstance(error, CannotLoad):
             raise
         broken = broken_file(folder)
@@ -309,11 +310,9 @@ def step(name: str, problem: str, remedy: str) -> Iterator[None]:
     """Convert the exceptions of libraries in one step of loading to ``CannotLoad``, which says what to correct."""
     try:
         yield
-    except (NibtError, MemoryError):
+    except (NibtError, *_RAISED):
         raise
     except BaseException as error:  # libraries raise many types
-        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
-            raise
         if no_connection(error) or refusal(error):
             raise
         raise CannotLoad(f"cannot load the model {name!r}: {problem} ({line(error)}): {remedy}") from error
