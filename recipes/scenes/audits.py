@@ -189,6 +189,13 @@ def sliced(runner, first, last):
     new, part = copy.copy(runner), slice(first, last)
     new.pairs, new.unchanged = runner.pairs[part], {key: each[part] for key, each in runner.unchanged.items()}
     new.reworded = {key: each[part] for key, each in runner.reworded.items()}
+    images = new.unchanged[str(runner.methods[0]), "image"]
+    new.exchanges = {
+        "image": exchange_beside_objects(
+            runner.model, new.pairs, donors(new.pairs), images, truths_of(runner.model, new.pairs, images)
+        ),
+        "text": exchange_of_words(runner.model, new.pairs),
+    }
     new.evidence = {
         method: Evidence.of(runner.model, new.pairs, *(new.unchanged[method, side] for side in SIDES))
         for method in runner.evidence
@@ -241,7 +248,8 @@ def measure_against(options):
 def report_against(options):
     print(f"{machine()}; scenes of seed {seed_of(options)}\n")
     records = collect(options.out, "against")
-    names = ["maps image", "inside image", "border image", "fixed_place image", "maps text", "words text", "similarity"]
+    of_images = ["maps image", "inside image", "border image", "fixed_place image", "exchange image"]
+    names = [*of_images, "maps text", "words text", "exchange_words text", "similarity"]
     print(f"| model | pairs | {' | '.join(names)} | 64 pairs: moved |\n|{'---|' * (len(names) + 3)}")
     for key, record in records.items():
         most = max(record["values"], key=int)

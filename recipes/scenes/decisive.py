@@ -48,8 +48,8 @@ def values(model, method, options, pair):
         f"a picture of {with_article(obj.name)}"
         for obj in (target, next(obj for obj in pair.objects if obj.name != target.name))
     )
-    answer = nibt.explain(model, pair.image, caption, method, seed=0, **named)
-    against = nibt.explain(model, pair.image, caption, method, seed=0, against=other, **named)
+    answer = nibt.explain(model, pair.image, caption, method, **named)
+    against = nibt.explain(model, pair.image, caption, method, against=other, **named)
     numbers = {}
     for key, of, region in (("keep", answer, "keep"), ("change", answer, "change"), ("first", against, "change")):
         part = nibt.decisive_region(model, of, region, hide=hide).decisive

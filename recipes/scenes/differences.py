@@ -76,7 +76,7 @@ def read(model, method, options, image, caption, second):
     if method == "table":
         return subtracted(*(nibt.regions(model, each, caption, **options) for each in (image, second)))
     named = {f"image_{name}": value for name, value in options.items()}
-    answer = nibt.explain(model, image, caption, method, against_images=second, seed=0, **named)
+    answer = nibt.explain(model, image, caption, method, against_images=second, **named)
     return answer, answer.grid - answer.against.grid if "against" in answer.sides else answer.grid
 
 

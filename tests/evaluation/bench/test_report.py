@@ -1,8 +1,8 @@
 """Tests of ``nibt.evaluation.bench.report``."""
 
+import json
 import math
 import re
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from nibt.cli import main
 from nibt.errors import BadOption
 from nibt.evaluation.bench.cell import COLUMNS, encode_rows, read_rows
 from nibt.evaluation.bench.headline import headlines
-from nibt.evaluation.bench.plan import Plan
+from nibt.evaluation.bench.plan import Plan, plans
 from nibt.evaluation.bench.report import _tables, per_second
 from nibt.evaluation.bench.summary import Summary
 from tests.evaluation.bench.plans import BASE
@@ -25,9 +25,14 @@ from tests.suites import few
 
 
 def make_summary(
-    folder: Path, plan: Plan, numbers: dict[tuple[str, str, str], list[float]], seconds: dict[str, float]
+    folder: Path,
+    plan: Plan,
+    numbers: dict[tuple[str, str, str], list[float]],
+    seconds: dict[str, float],
+    views: dict[str, int] | None = None,
+    base: str | None = None,
 ) -> Summary:
-    """Return a summary of known values, by side, metric and method."""
+    """Return a summary of known values, by side, metric and method, whose methods have known views."""
     blank = dict.fromkeys(COLUMNS, "") | {"curve": [], "target": "cosine", "seed": 0}
     blank |= {"model": plan.models[0].label, "data": plan.data[0].label}
     rows = [
@@ -39,6 +44,7 @@ def make_summary(
             "item": item,
             "value": value,
             "seconds": seconds[method],
+            "resolved": json.dumps({"views": views[method]}) if views else "",
         }
         for (side, metric, method), values in numbers.items()
         for item, value in enumerate(values)
@@ -46,7 +52,7 @@ def make_summary(
     data = encode_rows(rows)
     path = folder / f"rows-{sha256(data).hexdigest()[:16]}.parquet"
     path.write_bytes(data)
-    return Summary.of(plan, read_rows([path]).to_pandas())
+    return Summary.of(plan, read_rows([path]).to_pandas(), base)
 
 
 @pytest.mark.parametrize("metrics", [["sparseness"], ["sparseness", "pointing_game"]])
@@ -131,7 +137,7 @@ def test_few_tables_of_equal_methods_have_a_star() -> None:
 def test_another_base_is_compared_with(tmp_path: Path) -> None:
     plan = Plan.read({**BASE, "methods": ["nib", "gae"], "metrics": ["energy"], "sides": ["image"]})
     numbers = {("image", "energy", "nib"): [0.1, 0.2, 0.3], ("image", "energy", "gae"): [0.2, 0.3, 0.5]}
-    summary = replace(make_summary(tmp_path, plan, numbers, {"nib": 1.0, "gae": 1.0}), base="gae")
+    summary = make_summary(tmp_path, plan, numbers, {"nib": 1.0, "gae": 1.0}, base="gae")
     lines = {line.method: line for line in summary.lines.itertuples()}
     assert math.isnan(lines["gae"].p_holm)
     assert lines["nib"].p_holm == pytest.approx(0.25)
@@ -141,6 +147,72 @@ def test_another_base_is_compared_with(tmp_path: Path) -> None:
     assert "square brackets" in table.latex()
     with pytest.raises(BadOption, match=r"base must be one of .*gae.* \(got 'rise'\)"):
         Summary.of(plan, pd.DataFrame(columns=[*COLUMNS]), "rise")
+
+
+def of_views(folder: Path, views: dict[str, int], base: str | None = None) -> Summary:
+    """Return a summary of methods with these numbers of views; the values of each are higher than those before it."""
+    methods = [name.replace(" paper", ":paper") for name in views if name != "random"]
+    plan = Plan.read({**BASE, "methods": methods, "metrics": ["energy"]})
+    numbers = {
+        ("image", "energy", name): [0.1 * step, 0.1 * step + 0.01, 0.1 * step + 0.02] for step, name in enumerate(views)
+    }
+    return make_summary(folder, plan, numbers, dict.fromkeys(views, 1.0), views, base)
+
+
+def test_methods_are_compared_at_equal_views(tmp_path: Path) -> None:
+    """A method without a base method of as many views has no p value and no win rate; controls are always compared."""
+    views = {"nib": 3, "gae views=3": 3, "nib paper": 1, "nib views=1": 1, "gae": 1, "rise views=2": 2, "random": 1}
+    summary = of_views(tmp_path, views)
+    lines = {line.method: line for line in summary.lines.itertuples()}
+    assert {name: line.base for name, line in lines.items()} == {
+        "nib": "",
+        "gae views=3": "nib",
+        "nib paper": "nib views=1",
+        "nib views=1": "",
+        "gae": "nib views=1",
+        "rise views=2": "",
+        "random": "nib",
+    }
+    assert [line.views for line in lines.values()] == [str(count) for count in views.values()]
+    for line in lines.values():
+        assert math.isnan(line.p_holm) == math.isnan(line.win_rate) == (line.base == "")
+    assert lines["gae views=3"].win_rate == 1
+    assert lines["nib paper"].win_rate == 0, "it is before nib with one view"
+
+    means, rates, *_ = _tables(summary)
+    assert "the base method with as many views: nib (3), nib views=1 (1), at 0.05" in means.note
+    assert "compared at equal views" in means.note
+    assert "Not compared, since no nib has as many views: rise views=2." in means.note
+    assert rates.headings == ["method", "base method", "energy"]
+    assert [row[:2] for row in rates.rows] == [
+        ["gae views=3", "nib"],
+        ["nib paper", "nib views=1"],
+        ["gae", "nib views=1"],
+        ["random", "nib"],
+    ]
+
+
+def test_a_table_says_that_a_chosen_base_method_has_other_views(tmp_path: Path) -> None:
+    summary = of_views(tmp_path, {"nib": 3, "gae": 1, "random": 1}, base="gae")
+    assert summary.lines["base"].tolist() == ["gae", "", "gae"]
+    means, rates, *_ = _tables(summary)
+    assert "Not at equal views: gae has 1, unlike nib." in means.note
+    assert rates.headings == ["method", "energy"]
+
+
+def test_a_table_says_that_views_are_equal(tmp_path: Path) -> None:
+    means, *_ = _tables(of_views(tmp_path, {"nib": 3, "gae views=3": 3, "random": 1}))
+    assert "All methods have as many views." in means.note
+
+
+@pytest.mark.parametrize("name", plans())
+def test_plans_of_nibt_compare_nib_at_equal_views(name: str) -> None:
+    """Each plan that has another method has a NIB with as many views as that method, so that it can be compared."""
+    methods = Plan.read(name).methods
+    ours = [method for method in methods if method.name == "nib"]
+    views = {str(method.options.get("views", 3 if method.variant == "default" else 1)) for method in ours}
+    others = [method for method in methods if method.name != "nib" and method.plugin.category != "control"]
+    assert {str(method.options.get("views", 1)) for method in others} <= views
 
 
 def test_a_metric_in_which_a_control_is_ahead_is_named(tmp_path: Path) -> None:

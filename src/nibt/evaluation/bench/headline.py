@@ -33,6 +33,8 @@ class Headline:
     data_sets: tuple[str, ...]
     gain: Interval
     gain_relative_to_m2ib: Interval
+    views: str
+    """The views of an image of both methods."""
 
 
 def published() -> Figures:
@@ -90,11 +92,12 @@ def headlines(summary: Summary) -> list[Headline]:
     for model, target in dict.fromkeys((group.model, group.target) for group in summary.groups):
         groups = [group for group in summary.groups if (group.model, group.target) == (model, target)]
         for nib in nibs:
+            views = " / ".join(summary.views.get((model, "image", method), "-") for method in (nib, m2ib))
             for quantity, by_group in _quantities(summary, groups, nib, m2ib):
                 names = tuple(group.data for group in by_group)
                 values = list(by_group.values())
                 relative = _mean_gain(values, relative_to_m2ib=True)
-                gains.append(Headline(model, target, nib, quantity, names, _mean_gain(values), relative))
+                gains.append(Headline(model, target, nib, quantity, names, _mean_gain(values), relative, views))
     return gains
 
 

@@ -30,8 +30,9 @@ def write_report(run: Benchmark | str | Path, overwrite: bool = False, *, base: 
     Args:
         run: A run, or its folder.
         overwrite: Whether reports that nibt did not write may be replaced.
-        base: The method that stars and win rates compare with, by its name in the tables. None means NIB with its
-            defaults, or else the first NIB of the plan. Choose one with as many views as those that you compare.
+        base: The method that stars and win rates compare with, by its name in the tables, whatever its views. None
+            means NIB with its defaults, or else the first NIB of the plan; methods with another number of views are
+            then compared with a NIB that has as many, if the plan has one.
 
     Raises:
         BadInput: The folder or a part of the store cannot be read.
@@ -85,15 +86,9 @@ def _tables(summary: Summary) -> Iterator[ReportTable]:
             lines = summary.lines_of(group, side)
             if len(lines):
                 yield _means(group, side, lines, summary)
-                compared = lines[(lines["better"] != "neither") & (lines["method"] != summary.base)]
-                if summary.base is not None and len(compared):
-                    rates = ["-" if math.isnan(rate) else f"{rate:.0%}" for rate in compared["win_rate"]]
-                    yield ReportTable.of(
-                        _title_of(group, side, f"win rate against {summary.base}"),
-                        _pivot(compared, rates),
-                        f"The share of pairs on which a method is better than {summary.base}, among the pairs that "
-                        "both have; a tie is half a win.",
-                    )
+                compared = lines[(lines["better"] != "neither") & (lines["base"] != "")]
+                if len(compared):
+                    yield _win_rates(group, side, compared)
         yield _speed(group, summary)
     if summary.plan.published:
         data_sets = {data for data, *_ in published()}
@@ -127,16 +122,76 @@ def _means(group: Group, side: str, lines: DataFrame, summary: Summary) -> Repor
     better = lines.groupby("metric")["better"].first().map(directions)
     table = table.rename(columns=lambda metric: metric + better[metric])
     table = table.assign(**lines.groupby("method")[["pairs", "failed"]].max())
-    note = [_INTERVALS, "In parentheses: which values are better."]
-    if summary.base is not None:
-        note.append(
-            f"A star marks a difference from the base method, {summary.base}, at {_ALPHA}: paired Wilcoxon test, "
-            "Holm's correction over all methods and metrics of this table."
-        )
-    if side == "image":
-        table.insert(0, "views", [summary.views.get((group.model, method), "-") for method in table.index])
-        note.append("Compare methods with equal views, or with equal cost (the table of cost).")
+    note = [_INTERVALS, "In parentheses: which values are better.", *_stars(lines)]
+    if side != "text":
+        table.insert(0, "views", [summary.views.get((group.model, side, method), "-") for method in table.index])
+        note += _about_views(lines, summary)
     return ReportTable.of(_title_of(group, side), table, " ".join([*note, *_ahead(lines, summary.controls)]))
+
+
+def _bases(lines: DataFrame) -> list[str]:
+    """Return the base methods of a table, in its order."""
+    used = set(lines["base"])
+    return [method for method in lines["method"].unique() if method in used]
+
+
+def _stars(lines: DataFrame) -> Iterator[str]:
+    """Yield what a star marks, if methods are compared."""
+    bases = _bases(lines)
+    if not bases:
+        return
+
+    views = lines.groupby("method")["views"].first()
+    subject = f"the base method, {bases[0]}"
+    if len(bases) > 1:
+        subject = f"the base method with as many views: {', '.join(f'{base} ({views[base]})' for base in bases)}"
+    yield (
+        f"A star marks a difference from {subject}, at {_ALPHA}: paired Wilcoxon test, Holm's correction over all "
+        "methods and metrics of this table."
+    )
+
+
+def _about_views(lines: DataFrame, summary: Summary) -> Iterator[str]:
+    """Yield whether the methods of a table are compared at equal views."""
+    first = lines.drop_duplicates("method").set_index("method")
+    first = first[~first.index.isin(summary.controls)]
+    if first["views"].nunique() < 2:
+        yield "All methods have as many views."
+        return
+
+    bases = _bases(lines)
+    if summary.compares_all:
+        base = first["views"].get(summary.base)
+        others = first.index[first["views"] != base].tolist()
+        yield f"Not at equal views: {summary.base} has {base}, unlike {', '.join(others)}. See the table of cost."
+        return
+
+    yield (
+        "Methods are compared at equal views, except for controls, which do not use the model. For other comparisons, "
+        "see the table of cost."
+    )
+    alone = [method for method in first.index if not first["base"][method] and method not in bases]
+    if alone:
+        yield (
+            f"Not compared, since no {summary.base} has as many views: {', '.join(alone)}. Add one with that option "
+            "views to the plan, or choose a base method."
+        )
+
+
+def _win_rates(group: Group, side: str, compared: DataFrame) -> ReportTable:
+    """Return the table of win rates; with several base methods, a column names that of each method."""
+    bases = compared["base"].unique()
+    base = bases[0] if len(bases) == 1 else "the base method"
+    rates = ["-" if math.isnan(rate) else f"{rate:.0%}" for rate in compared["win_rate"]]
+    table = _pivot(compared, rates)
+    if len(bases) > 1:
+        table.insert(0, "base method", compared.groupby("method", observed=True)["base"].first()[table.index])
+    return ReportTable.of(
+        _title_of(group, side, f"win rate against {base}"),
+        table,
+        f"The share of pairs on which a method is better than {base}, among the pairs that both have; a tie is half a "
+        "win.",
+    )
 
 
 def _ahead(lines: DataFrame, controls: Collection[str]) -> Iterator[str]:
@@ -257,12 +312,21 @@ def _headline(summary: Summary) -> Iterator[ReportTable]:
             _percent(each.gain_relative_to_m2ib),
             *(f"{100 * shares[each.quantity.split()[0]]:.2f} %" for shares in of_paper),
             f"{each.model}, {each.target}: {', '.join(each.data_sets)}",
+            each.views,
         ]
         for each in gains
     ]
     yield ReportTable(
         "Gain of NIB over M2IB",
-        ["quantity", "gain", "gain relative to M2IB", "published gain", "published, relative to M2IB", "measured on"],
+        [
+            "quantity",
+            "gain",
+            "gain relative to M2IB",
+            "published gain",
+            "published, relative to M2IB",
+            "measured on",
+            "views, NIB / M2IB",
+        ],
         rows,
         "Gain, by the paper's formulas: (M2IB - NIB) / M2IB for drop, (NIB - M2IB) / NIB for increase and FPS; "
         "averaged over drop, increase and data sets. Relative to M2IB: M2IB is the denominator of all formulas. The "

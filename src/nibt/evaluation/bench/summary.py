@@ -43,7 +43,7 @@ FAMILY = [*TABLE, "metric"]
 SERIES = [*FAMILY, "method"]
 """The columns that identify the values of one method."""
 
-LINE = [*SERIES, "better", *Interval._fields, "pairs", "failed", "p_holm", "win_rate", "seconds"]
+LINE = [*SERIES, "views", "better", *Interval._fields, "pairs", "failed", "base", "p_holm", "win_rate", "seconds"]
 """The columns of a summary."""
 
 
@@ -66,14 +66,19 @@ class Summary:
     curves: Mapping[Any, np.ndarray]
     pooled: Mapping[Any, Interval]
     metrics: Mapping[str, Metric]
-    views: Mapping[tuple[str, str], str]
-    """The views of an image, by model and method; methods whose pairs all failed are left out."""
+    views: Mapping[tuple[str, str, str], str]
+    """The views of an image, by model, side and method; captions, and methods whose pairs all failed, have none."""
     base: str | None
     """The method that the others are compared with."""
+    compares_all: bool
+    """Whether methods with other numbers of views than the base method are compared with it, too."""
 
     @classmethod
     def of(cls, plan: Plan, rows: DataFrame, base: str | None = None) -> "Summary":
         """Summarize the rows of a run, as ``Benchmark.frame`` returns them.
+
+        Without ``base``, each method is compared with a base method that has as many views (``base_for``); with it, all
+        methods are compared with this one.
 
         Raises:
             BadOption: The plan has no method ``base``.
@@ -100,6 +105,7 @@ class Summary:
             metrics,
             _views(rows),
             _base_of(plan, base),
+            compares_all=base is not None,
         )
 
     @cached_property
@@ -122,8 +128,10 @@ class Summary:
         ``mean``, ``low`` and ``high``, the mean over pairs, or the number of all pairs together, and its 95 %
         interval;
         ``pairs`` and ``failed``, the number of pairs with a value, and with an error;
-        ``p_holm``, the p value of the difference from the base method, with Holm's correction over all methods and
-        metrics of a model, data set, target and side, as in a table of the report; NaN for the base method;
+        ``views``, the number of views of an image, or "" on the side of captions;
+        ``base``, the base method that it is compared with, or "" if there is none with as many views;
+        ``p_holm``, the p value of the difference from this base method, with Holm's correction over all methods and
+        metrics of a model, data set, target and side, as in a table of the report; NaN without a base method;
         ``win_rate``, the share of pairs on which the method is better than the base method, where a tie is half a win;
         ``seconds``, the mean time to explain this side of a pair.
         """
@@ -136,6 +144,30 @@ class Summary:
                 line["p_holm"] = p_value
         return pandas().DataFrame(lines, columns=LINE)
 
+    def base_for(self, model: str, side: str, method: str) -> str | None:
+        """Return the method that a method is compared with; None for a base method, and if there is none.
+
+        If a method has another number of views than the base method, it is compared with the NIB of the plan, or
+        whatever the base method is, that has as many; of several, with the variant of the base method and the fewest
+        options. Controls do not use the model, so they are compared with the base method, whatever its views.
+        """
+        if self.base is None:
+            return None
+
+        views = {choice.label: self.views.get((model, side, choice.label)) for choice in self.plan.methods}
+        base = self.base
+        if views[method] != views[base] and not self.compares_all and method not in self.controls:
+            of_base = next(choice for choice in self.plan.methods if choice.label == base)
+            alike = [
+                choice
+                for choice in self.plan.methods
+                if choice.name == of_base.name and views[choice.label] == views[method]
+            ]
+            if not alike:
+                return None
+            base = min(alike, key=lambda choice: (choice.variant != of_base.variant, len(choice.options))).label
+        return None if method == base else base
+
     def lines_of(self, group: Group, side: str) -> DataFrame:
         return self.lines[(self.lines[[*GROUP, "side"]] == [*group, side]).all(axis=1)]
 
@@ -147,33 +179,40 @@ class Summary:
         return pandas().concat(by_side, axis=1).sum(axis=1, skipna=False).dropna()
 
     def _lines(self, family: tuple[str, ...], values: DataFrame) -> list[JsonObject]:
-        """Return the lines of the methods of a family, compared with the base method, without Holm's correction."""
+        """Return the lines of the methods of a family, compared with a base method, without Holm's correction."""
         metric = self.metrics.get(family[-1], Metric)  # for a metric that is not there
         better: Better = getattr(metric, "better", "neither")
         bounds = metric.bounds
         failed = self.failures[(self.failures[FAMILY] == list(family)).all(axis=1)].groupby("method", observed=True)
-        others = [method for method in values if self.base in values and method != self.base]
-        p_values = {method: paired_test(values[method], values[self.base]) for method in others}
+        bases = {method: self.base_for(family[0], family[3], method) for method in values}
+        compared = {method: values[base] for method, base in bases.items() if base in values}
         return [
             {
                 **dict(zip(SERIES, (*family, method), strict=True)),
+                "views": self.views.get((family[0], family[3], method), ""),
                 "better": better,
                 **within(self.pooled.get((*family, method), interval(values[method], bounds)), bounds)._asdict(),
                 "pairs": int(values[method].notna().sum()),
                 "failed": len(set(failed.get_group(method)["item"])) if method in failed.groups else 0,
-                "p_holm": p_values.get(method, math.nan),
-                "win_rate": win_rate(values[method], values[self.base], better) if method in others else math.nan,
+                "base": bases[method] if method in compared else "",
+                "p_holm": paired_test(values[method], compared[method]) if method in compared else math.nan,
+                "win_rate": win_rate(values[method], compared[method], better) if method in compared else math.nan,
                 "seconds": self.seconds_of(Group(*family[:3]), method, [family[3]]).mean(),
             }
             for method in values
         ]
 
 
-def _views(rows: DataFrame) -> dict[tuple[str, str], str]:
-    """Return the number of views of each method on images, by model and method."""
-    explained = rows[(rows["side"] == "image") & (rows["resolved"] != "")]
-    resolved = explained.groupby(["model", "method"], observed=True)["resolved"].first()
-    return {key: str(load_json(text).get("views", "-")) for key, text in resolved.items()}
+def _views(rows: DataFrame) -> dict[tuple[str, str, str], str]:
+    """Return the number of views of an image of each method, by model, side and method."""
+    explained = rows[(rows["side"] != "text") & (rows["resolved"] != "")]
+    resolved = explained.groupby(["model", "side", "method"], observed=True)["resolved"].first()
+    views: dict[tuple[str, str, str], str] = {}
+    for (model, side, method), text in resolved.items():
+        options = load_json(text)
+        of_image = options.get("image", {}) if side == "regions" else options
+        views[model, side, method] = str(of_image.get("views", "-"))
+    return views
 
 
 def _base_of(plan: Plan, base: str | None) -> str | None:
