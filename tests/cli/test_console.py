@@ -120,3 +120,22 @@ def test_names_of_images_with_spaces_are_on_one_line(capsys: pytest.CaptureFixtu
     answer = explained(steps=1)
     show([replace(answer, sides={**answer.sides, "image": replace(answer.sides["image"], source=name)})], DEFAULT)
     assert capsys.readouterr().out.startswith(f"{name}  similarity")
+
+
+def test_titles_are_names_of_files(capsys: pytest.CaptureFixture[str]) -> None:
+    """As in pictures; folders are named only where names are the same, and captions with a slash stay as they are."""
+    answer = explained(steps=1)
+    paths = ["photos/new/cat.jpg", "photos/new/dog.jpg", "photos/old/dog.jpg"]
+    show(
+        [replace(answer, sides={**answer.sides, "image": replace(answer.image, source=path)}) for path in paths],
+        DEFAULT,
+    )
+    titles = [line.partition("  ")[0] for line in capsys.readouterr().out.splitlines() if "  similarity" in line]
+    assert titles == ["new/cat.jpg", "new/dog.jpg", "old/dog.jpg"]
+
+    show([replace(answer, sides={**answer.sides, "image": replace(answer.image, source=paths[0])})], DEFAULT)
+    assert capsys.readouterr().out.startswith("cat.jpg  similarity")
+
+    compared = nibt.compare(tiny.model("clip"), "a cat/dog", "a dog", steps=1)
+    show([compared], DEFAULT)
+    assert capsys.readouterr().out.startswith("a cat/dog with a dog  similarity")

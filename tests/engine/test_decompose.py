@@ -52,6 +52,19 @@ def test_sum_is_the_similarity(kind: str, side: Any) -> None:
     assert result.heads.shape[2:] == shape
 
 
+@pytest.mark.parametrize("caption", ["two cats on a table", "a guitar", "the of"])
+def test_notes_on_the_match_and_the_words_are_those_of_an_explanation(caption: str) -> None:
+    """Notes on maps that start from a baseline, such as noise, are only of explanations."""
+    result = decomposed("lite", "sample:coffee", caption, side="text")
+    explained = nibt.explain("lite", "sample:coffee", caption, "ones")
+    assert isinstance(explained, nibt.Explanation)
+    assert result.gravest is not None
+    assert [note for note in result.notes if note.code != "note"] == [
+        note for note in explained.notes if note.code != "note"
+    ]
+    assert Decomposition.from_json(result.to_json()).notes == result.notes
+
+
 def test_lists_are_paired() -> None:
     model = tiny.model("clip")
     results = nibt.decompose(model, [tiny.image(), tiny.image(seed=1)], "a cat")

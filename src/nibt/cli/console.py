@@ -18,6 +18,8 @@ from nibt.report.colors import DEFAULT, Appearance, ink_on
 from nibt.report.request import (
     Shown,
     Worded,
+    names_of,
+    ranked_labels,
     ranked_noun,
     ranked_subjects,
     runs,
@@ -27,7 +29,7 @@ from nibt.report.request import (
     target_line,
 )
 from nibt.results.answer import AnswerExplanation, is_change
-from nibt.results.attribution import SideAttribution, TextAttribution
+from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.audit import VERDICTS, Audit
 from nibt.results.audit_questions import CHECKS, QUESTIONS
 from nibt.results.explanation import Explanation, shortened
@@ -84,7 +86,7 @@ def ranking(explanation: Explanation) -> Table:
     """Return the table of ranked labels, the best first."""
     table = _table((ranked_noun(explanation), "cosine", "probability"))
     subjects = ranked_subjects(explanation)
-    for label in explanation.ranking:
+    for label in ranked_labels(explanation):
         name = Text(label.label, "bold" if label.position in subjects else "")
         table.add_row(name, f"{label.cosine:.4f}", f"{label.probability:.1%}")
     return table
@@ -116,9 +118,11 @@ def methods() -> None:
 def show(answers: Sequence[Explanation], look: Appearance) -> None:
     """Print answers: the words, the scores and the warnings."""
     console = Terminal()
+    names = _image_names(answers)
     for answer in answers:
         sources = [side.source for side in answer.sides.values()] if answer.is_comparison else [answer.source]
-        _print_title(console, " with ".join(sources), f"similarity {answer.similarity:z.4f}")
+        title = " with ".join([names.get(source, source) for source in sources])
+        _print_title(console, title, f"similarity {answer.similarity:z.4f}")
         _before(console, answer)
         if answer.ranking:
             console.print(ranking(answer))
@@ -138,6 +142,18 @@ def show(answers: Sequence[Explanation], look: Appearance) -> None:
             console.print(f"note: {warning}", style="yellow")
 
 
+def _image_names(results: Sequence[Explanation | Regions]) -> dict[str, str]:
+    """Return the names of the images of results without their folders, as far as they still differ."""
+    sources: list[str] = []
+    for result in results:
+        if isinstance(result, Regions):
+            sources.append(result.source)
+        else:
+            sources += [side.source for side in result.sides.values() if isinstance(side, ImageAttribution)]
+    distinct = list(dict.fromkeys(sources))
+    return dict(zip(distinct, names_of(distinct), strict=True))
+
+
 def _print_title(console: Console, source: str, text: str) -> None:
     """Print the names of images, which may have spaces, on one line."""
     console.print(Text(source, style="bold").append(f"  {text}", "not bold"), soft_wrap=True)
@@ -155,8 +171,9 @@ def _before(console: Console, answer: Shown) -> None:
 def show_regions(results: Sequence[Regions]) -> None:
     """Print the sum of each word's map, with its strongest score and the position of that score."""
     console = Terminal()
+    names = _image_names(results)
     for regions in results:
-        _print_title(console, regions.source, f"similarity {regions.similarity:z.4f}")
+        _print_title(console, names[regions.source], f"similarity {regions.similarity:z.4f}")
         _before(console, regions)
         table = _table(("word", "sum", "strongest", "at (x, y)"))
         grid, region = regions.grid, regions.region
@@ -177,7 +194,8 @@ def show_answers(results: Sequence[AnswerExplanation]) -> None:
     """Print each word of an answer, with what it took from the image, the prompt and the words before."""
     console = Terminal()
     for result in results:
-        _print_title(console, result.source, result.prompt)
+        sources = [image.source for image in result.images] or [result.source]
+        _print_title(console, " + ".join(names_of(sources)), result.prompt)
         console.print(Text(result.answer, style="bold"))
         texts = {"word": [word.text for word in result.words]}
         if result.alternatives:

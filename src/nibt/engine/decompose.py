@@ -1,24 +1,29 @@
 """Decomposition: the similarity as an exact sum over layers, heads and patches or tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 
+from nibt.core.side import Side
 from nibt.data.images import ImageSource
 from nibt.data.pair import Caption, Pair, make_pairs
-from nibt.data.units import Grid, Words
-from nibt.engine.spec import versions
+from nibt.data.units import Grid, Words, WordScore
+from nibt.engine.batches import trace_sides
+from nibt.engine.explanations import mismatches
+from nibt.engine.reactions import word_notes
+from nibt.engine.spec import resolve, versions
 from nibt.errors import BadOption
 from nibt.methods.base import SIDES
 from nibt.models._direct_paths import direct_paths
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.progress import OnProgress, Progress, reporter
+from nibt.registry import MethodSpec
 from nibt.results.attribution import image_fields
 from nibt.results.decomposition import Decomposition
-from nibt.results.notes import note_fields
+from nibt.results.notes import NO_REACTION, Note, note_fields
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, Modality
 
@@ -82,11 +87,11 @@ def unit_directions(embedding: Embedding, partner: Embedding) -> Embedding:
 
 
 def _decompose(model: Model, pair: Pair, side: Modality) -> Decomposition:
-    inputs = {name: model.tower(name).prepare([item]) for name, item in zip(SIDES, pair.items, strict=True)}
-    trace = model.tower(side).trace(inputs[side])
+    sides = dict(zip(SIDES, trace_sides(resolve(model, MethodSpec("ones")), [pair]), strict=True))
+    trace = sides[side].trace
     paths = direct_paths(trace)
     partner: Modality = "text" if side == "image" else "image"
-    partner_embedding = model.tower(partner).encode(inputs[partner])
+    partner_embedding = sides[partner].trace.embedding
     parts = paths.parts(unit_directions(trace.embedding, partner_embedding.to(trace.embedding)))
     heads = parts.heads[0].float().cpu()
     units = trace.tower.units(trace.inputs, trace.streams[-1])
@@ -102,12 +107,12 @@ def _decompose(model: Model, pair: Pair, side: Modality) -> Decomposition:
     return Decomposition(
         side=side,
         **image_fields(pair.image),
-        region=inputs["image"].regions[0],
+        region=sides["image"].inputs.regions[0],
         caption=pair.caption,
         similarity=float(model.seen_from(side)(trace.embedding, partner_embedding)),
         model=model.record(),
         versions=dict(versions()),
-        **note_fields([*model.notes, *pair.notes, *inputs["image"].notes[0], *inputs["text"].notes[0]]),
+        **note_fields(_notes(sides["image"], sides["text"], pair)),
         maps=maps,
         rest=rest,
         perceptrons=parts.perceptrons[0].float().cpu(),
@@ -115,3 +120,18 @@ def _decompose(model: Model, pair: Pair, side: Modality) -> Decomposition:
         constant=float(parts.constant),
         **of_caption,
     )
+
+
+def _notes(image: Side, text: Side, pair: Pair) -> Iterator[Note | str]:
+    """Yield the notes of an explanation that hold for a decomposition: those on the match, the inputs and the words.
+
+    Whether a map is noise is not among them, since that is about the change of the similarity from a baseline.
+    """
+    match = next(mismatches(image, text))
+    if match is not None:
+        yield match
+    yield from (*image.model.notes, *pair.notes, *image.inputs.notes[0], *text.inputs.notes[0])
+    if match is None or match.code != NO_REACTION:
+        assert text.inputs.words is not None
+        words = [WordScore(word.text, 0.0, word.tokens) for word in text.inputs.words[0].words[0]]
+        yield from word_notes(text, 0, words)

@@ -104,7 +104,13 @@ def _without_reaction(text: Side, item: int, words: Sequence[Word]) -> list[str]
 _REPLACED = {
     "numbers": (("two {}s", "five {}s"), ("three {}s", "seven {}s")),
     "negations": (("a {}", "no {}"), ("a room with a {}", "a room without a {}")),
-    "relations": (("a {} on a table", "a {} under a table"), ("a {} left of a box", "a {} right of a box")),
+    "relations": (
+        ("a {} on a table", "a {} under a table"),
+        ("a {} left of a box", "a {} right of a box"),
+        ("a {} near a box", "a {} far from a box"),
+        ("a {} next to a box", "a {} behind a box"),
+        ("a {} with a box", "a {} under a box"),
+    ),
 }
 """Captions of a noun that differ in a word of each class."""
 _TRIED = ("cat", "dog", "car", "tree", "ball", "cup")

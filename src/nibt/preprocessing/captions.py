@@ -52,7 +52,8 @@ WORD_CLASSES = {
     "numbers": frozenset("two three four five six seven eight nine ten eleven twelve dozen hundred thousand".split()),
     "negations": frozenset("no not none never nothing nobody without neither nor isn't aren't".split()),
     "relations": frozenset(
-        "on under above below over beneath behind beside between left right inside outside before after".split()
+        "on under above below over beneath behind beside between left right inside outside before after near next far "
+        "with".split()
     ),
 }
 """Function words that change what a caption says, by class. A number in digits is a number, too."""

@@ -220,6 +220,9 @@ def _side(explanation: Explanation, name: str) -> str:
     items = [(plural, contrast[plural]) for plural in kinds if plural in contrast]
     if items:
         for plural, listed in items:
+            if plural == "images":
+                explained = [] if explanation.is_comparison else [explanation.source]
+                listed = names_of([*explained, *listed])[len(explained) :]
             noun, more = plural if len(listed) > 1 else plural.removesuffix("s"), len(listed) - _LISTED
             text += f", against the {noun} {', '.join(map(_quoted, listed[:_LISTED]))}"
             text += f" and {more} more" if more > 0 else ""

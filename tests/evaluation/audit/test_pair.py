@@ -11,11 +11,13 @@ from nibt.data.pair import Pair
 from nibt.data.units import Grid
 from nibt.engine.batches import trace_sides
 from nibt.engine.spec import resolve
+from nibt.evaluation.audit import pair
 from nibt.methods.base import Method
 from nibt.registry import MethodSpec
 from nibt.results.attribution import Attribution
 from nibt.results.audit import Check
 from nibt.results.explanation import Explanation
+from nibt.results.notes import NO_MATCH, NOISE, WEAK_MATCH, Note, note_fields
 from tests import tiny
 
 CAPTION, SIDE = "a red cat", 4
@@ -83,7 +85,10 @@ def test_checks_are_saved_and_leave_the_model_and_the_explanation_unchanged() ->
     assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())
     assert by_name(explanation).keys() == {"weights", "mismatch_image", "top_region", "noun_places"}
     assert by_name(explanation)["weights"].value < 0.99, "the map depends on the weights"
-    assert replace(explanation, checks=()).to_json() == nibt.explain(model, tiny.image(), CAPTION).to_json()
+    plain = nibt.explain(model, tiny.image(), CAPTION)
+    others = [note for note in explanation.notes if note.code != "checks_without_match"]
+    assert others == list(plain.notes)
+    assert replace(explanation, checks=(), **note_fields(others)).to_json() == plain.to_json()
     assert Explanation.from_json(explanation.to_json()).checks == explanation.checks
 
 
@@ -134,3 +139,46 @@ def test_captions_without_an_everyday_noun_have_no_check_of_nouns() -> None:
     explanation = nibt.check(tiny.model("clip"), tiny.image(), "red and blue", Fixed(high=(5,)))
     assert isinstance(explanation, Explanation)
     assert "noun_places" not in by_name(explanation)
+
+
+def test_all_nouns_that_fail_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The map of the caption is positive only where no noun is."""
+    monkeypatch.setitem(globals(), "PLACED", [cells(first=-0.2, last=-0.1).index_fill(0, torch.tensor([5]), 1.0)])
+    monkeypatch.setitem(globals(), "PLACED", [*PLACED, cells(first=1.0), cells(last=1.0)])
+    explanation = nibt.check(tiny.model("clip"), tiny.image(), "a cat in a car", OfCaption())
+    assert isinstance(explanation, Explanation)
+    check = by_name(explanation)["noun_places"]
+    assert (check.verdict, check.value) == ("fail", pytest.approx(-0.4))
+    assert "for “cat” and “car” alone is highest" in check.about
+    assert "has -40% and -20% of its positive score (the map of the caption does not show them)" in check.about
+
+
+@pytest.mark.parametrize(
+    ("code", "side", "verdict", "is_named"),
+    [
+        (NO_MATCH, "", "pass", True),
+        (WEAK_MATCH, "", "pass", True),
+        (NOISE, "image", "pass", True),
+        (NOISE, "text", "pass", False),
+        (NO_MATCH, "", "fail", False),
+        ("note", "", "pass", False),
+    ],
+)
+def test_checks_that_pass_are_no_all_clear_without_a_match(
+    code: str, side: str, verdict: str, is_named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grave = Note(code, "what stands before the map", side)
+    first = nibt.explain(tiny.model("clip"), tiny.image(), CAPTION, "nib")
+    explained = replace(first, **note_fields([grave, "another note"]))
+    of_verdict = [check for check in checked(Fixed(high=(5,))).checks if check.verdict == verdict][:1]
+    assert of_verdict, "the fixed map passes and fails"
+    notes = list(pair._with_limit(explained.notes, of_verdict))
+    assert [note.code for note in notes] == [code, *["checks_without_match"] * is_named, "note"]
+
+
+def test_a_pair_that_does_not_match_has_the_note_beside_its_checks() -> None:
+    explanation = checked("nib")
+    assert "no_match" in explanation.codes
+    assert "pass" in {check.verdict for check in explanation.checks}
+    assert explanation.codes[1] == "checks_without_match"
+    assert "does not show that the image has what the caption names" in explanation.other_warnings[0]

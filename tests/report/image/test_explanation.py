@@ -16,6 +16,7 @@ from nibt.report.image.draw import draw
 from nibt.report.image.layout import font_for
 from nibt.results.explanation import MISMATCH, Ranked
 from nibt.results.notes import NO_MATCH, Note, note_fields
+from tests import tiny
 from tests.answers import PEAK, UNSIGNED, WHOLE, answer
 from tests.suites import few
 
@@ -91,3 +92,20 @@ def test_draw_shows_a_mismatch_before_the_map(texts: Any, width: int, height: in
     assert (
         not (np.asarray(draw(replace(explained, **note_fields(NOTES[1:]))).convert("RGB")) == ALERT_EDGE).all(-1).any()
     )
+
+
+def test_draw_shows_the_verdicts_of_checks(texts: Any) -> None:
+    explained = nibt.check(tiny.model("clip"), tiny.image(), "a red cat")
+    assert isinstance(explained, nibt.Explanation)
+    lines = " ".join(texts(lambda: draw(explained)))
+    for check in explained.checks:
+        assert f"{check.verdict}: {check.about[0].upper()}{check.about[1:]}." in lines
+    assert "pass: " not in " ".join(texts(lambda: draw(replace(explained, checks=()))))
+
+
+def test_a_decomposition_shows_a_mismatch_in_a_banner(texts: Any) -> None:
+    result = nibt.decompose("lite", "sample:coffee", "a guitar", side="text")
+    assert isinstance(result, nibt.Decomposition)
+    lines = " ".join(texts(lambda: draw(result)))
+    assert lines.count(result.mismatch[1:]) == 1
+    assert (np.asarray(draw(result).convert("RGB")) == ALERT_EDGE).all(-1).any()

@@ -29,11 +29,20 @@ from nibt.preprocessing.captions import FUNCTION_WORDS, NOUNS
 from nibt.registry import MethodSpec
 from nibt.results.audit import Check
 from nibt.results.explanation import Explanation
+from nibt.results.notes import CHECKS_ARE_NO_MATCH, NO_MATCH, NO_REACTION, NOISE, WEAK_MATCH, Note, note_fields
 from nibt.torch_modes import plain_torch
 
 _SEED, _SHARE, _REGIONS = 0, 0.1, 16
 _TOGETHER = 4  # masks; more hardly save time
 _OF_PHOTOS = ("photo", "picture", "image", "photograph")
+_NOT_A_MATCH = "it does not show that the image has what the caption names, which the model does not find here"
+_LIMITS = {
+    NO_MATCH: _NOT_A_MATCH,
+    WEAK_MATCH: _NOT_A_MATCH,
+    NOISE: "noise that depends on the model and on the caption passes, too, so this map still shows nothing",
+    NO_REACTION: "noise that depends on the model and on the caption passes, too, so this map still shows nothing",
+}
+"""What passing checks do not show of a pair, by the code of its gravest note."""
 _CHANGES = {"pass": "is different", "warn": "is similar", "fail": "is almost the same"}
 
 _ENOUGH = {"pass": "as expected", "warn": "at least 90 % are expected", "fail": "no more than by chance"}
@@ -113,7 +122,21 @@ def with_checks(model: Model, explanation: Explanation, method: MethodSpec, seed
         _region(model, pair, method, seed, computed),
         *_noun_places(model, pair, method, seed, computed),
     )
-    return replace(explanation, checks=checks)
+    return replace(explanation, checks=checks, **note_fields(_with_limit(explanation.notes, checks)))
+
+
+def _with_limit(notes: Sequence[Note], checks: Sequence[Check]) -> Iterator[Note]:
+    """Yield the notes of an explanation, and after the gravest, what passing checks do not show of such a pair.
+
+    The checks compare maps, so those of an image that does not show what the caption names may pass all of them.
+    """
+    is_new = any(check.verdict == "pass" for check in checks)
+    for note in notes:
+        yield note
+        is_of_map = note.code in _LIMITS and note.side in ("", "image")
+        if is_new and is_of_map:
+            yield Note(CHECKS_ARE_NO_MATCH, f"a check that passes compares maps of this pair: {_LIMITS[note.code]}")
+            is_new = False
 
 
 def _similarity(name: str, subject: str, method: MethodSpec, computed: np.ndarray, changed: np.ndarray) -> Check:
@@ -148,7 +171,7 @@ def _region(model: Model, pair: Pair, method: MethodSpec, seed: int | None, comp
 def _noun_places(
     model: Model, pair: Pair, method: MethodSpec, seed: int | None, computed: np.ndarray
 ) -> Iterator[Check]:
-    """Yield the check of the places of the caption's nouns; nothing without an everyday noun.
+    """Yield the check of the places of the caption's nouns, which names each that fails; nothing without a noun.
 
     Of two things that a caption names, one may take all of the score: the map of the caption is then not positive where
     the other one is. On 40 photographs, 8 of 19 nouns whose objects have a sum of at most 0 fail, and 3 of 79 other
@@ -169,12 +192,17 @@ def _noun_places(
         top = np.argsort(-of_noun.scores, axis=None, kind="stable")[:count]
         shares[noun] = float(computed.ravel()[top].sum()) / positive
 
-    lowest = min(shares, key=shares.__getitem__)
-    result = _check("noun_places", method, shares[lowest])
-    verdict = "as expected" if result.verdict == "pass" else "the map of the caption does not show it"
+    result = _check("noun_places", method, min(shares.values()))
+    failing = {noun: share for noun, share in shares.items() if _check("noun_places", method, share).verdict != "pass"}
+    named = failing or {min(shares, key=shares.__getitem__): result.value}
+    nouns_named = " and ".join(f"“{noun}”" for noun in named)
+    shares_named = " and ".join(f"{share:+.0%}" for share in named.values())
+    verdict = (
+        "the map of the caption does not show " + ("them" if len(named) > 1 else "it") if failing else "as expected"
+    )
     about = (
-        f"where the map for “{lowest}” alone is highest, in a tenth of the image, the map has {shares[lowest]:+.0%} of "
-        f"its positive score ({verdict})"
+        f"where the map for {nouns_named} alone is highest, in a tenth of the image, the map has {shares_named} of its "
+        f"positive score ({verdict})"
     )
     yield replace(result, about=about)
 

@@ -15,6 +15,7 @@ from nibt.report.image.layout import (
     SIDE,
     SMALL,
     TILE,
+    banner,
     below,
     centered,
     resized,
@@ -33,6 +34,7 @@ from nibt.report.request import (
     ranked_labels,
     ranked_noun,
     ranked_subjects,
+    sentence,
     side_look,
     similarity_name,
     target_line,
@@ -92,6 +94,7 @@ def _word_notes(result: WordMaps) -> list[str]:
 
 def draw_decomposition(result: Decomposition, look: Appearance) -> Image.Image:
     """Draw what each head adds over all tokens, and the maps of the heads that add or take most."""
+    look = look.pale if result.is_noise() else look
     tiles = []
     mapped = replace(look, style="colors") if look.style == "overlay" else look  # outlines of heads are often noise
     for layer, head in result.strongest(_STRONGEST):
@@ -118,9 +121,10 @@ def draw_decomposition(result: Decomposition, look: Appearance) -> Image.Image:
         f"{float(result.perceptrons.sum()):+z.3f}, first state {result.first:+z.3f}, constant {result.constant:+z.3f}",
         "table: a row per layer, a column per head    maps: the strongest heads (layer.head), each with its own scale; "
         "the number is the sum over all tokens, also special ones, which have no color",
-        *(f"note: {warning}" for warning in result.warnings),
+        *(f"note: {warning}" for warning in result.other_warnings),
     ]
-    return stacked([title, centered(panels, width), bar, text_rows(notes, width)], width)
+    before = [banner(sentence(result.mismatch), width)] if result.mismatch else []
+    return stacked([title, *before, centered(panels, width), bar, text_rows(notes, width)], width)
 
 
 def _head_table(result: Decomposition, look: Appearance) -> Image.Image:

@@ -182,7 +182,7 @@ def ranking(labels: Sequence[Ranked], width: int, noun: str, subjects: Collectio
 
 
 def notes(explanation: Explanation, width: int) -> Image.Image:
-    """Draw the method, the target, the model, the similarity and the warnings."""
+    """Draw the method, the target, the model, the similarity, the verdicts of checks and the warnings."""
     sides = {side_title(explanation, name).removesuffix(" side"): side for name, side in explanation.sides.items()}
     gaps = [f"{name} {side.path.gap_share}" for name, side in sides.items() if side.path is not None]
     special = [f"{name} {float(side.special_token_share):.0%}" for name, side in sides.items()]
@@ -194,6 +194,7 @@ def notes(explanation: Explanation, width: int) -> Image.Image:
         [
             f"{method_line(explanation)}    {target_line(explanation)}",
             f"similarity ({name}) {explanation.similarity:z.3f}    {not_shown}",
+            *(f"{check.verdict}: {sentence(check.about)}" for check in explanation.checks),
             *(f"note: {warning}" for warning in explanation.other_warnings),
         ],
         width,
