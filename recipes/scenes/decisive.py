@@ -7,7 +7,8 @@ A scene has two or three objects, one of which its caption names. ``keep`` is th
 what the image adds to the similarity, ``change`` the share without which half of it is lost, and ``first`` the share
 without which the noun of another object of the scene is first. ``on object`` is the share of each part's pixels on the
 named object. ``redrawn`` is in how many scenes the part also decides if hidden pixels are those of the scene without
-the named object, so that nothing is hidden but what shows it. ``random`` takes the cells in random order. ``hidden by``
+the named object, so that nothing is hidden but what shows it. The intervals are between 0 and 1 (Gaffke, or Clopper and
+Pearson); ``n of`` counts the scenes of a mean. ``random`` takes the cells in random order. ``hidden by``
 is what replaces cells; else the mean color. Slow methods have a fifth of the scenes.
 """
 
@@ -85,18 +86,22 @@ def measure(options):
 
 
 def line(name, record, first):
-    """A row of the table."""
-    texts = cells(record["values"], first["values"], COLUMNS, name == "nib")
-    return f"| {name} | {' | '.join(texts)} | {len(record['values']['keep'])} |"
+    """A row of the table; of each part, the scenes that have one, and those in which its test has an answer."""
+    values = record["values"]
+    texts = cells(values, first["values"], COLUMNS, name == "nib", (0.0, 1.0))
+    counts = [str(np.isfinite(values[key]).sum()) for part in PARTS for key in (part, f"redrawn, {part}")]
+    return f"| {name} | {' | '.join([*texts, *counts])} | {len(values['keep'])} |"
 
 
 def report(options):
     records = collect(options.out, "decisive")
-    head = f"| | {' | '.join(COLUMNS)} | scenes |"
+    counted = [f"n of {name}{part}" for part in PARTS for name in ("", "redrawn, ")]
+    columns = [*COLUMNS, *counted, "scenes"]
+    head = f"| | {' | '.join(columns)} |"
     table = "\n".join(
         [
             head,
-            "|---" * (len(COLUMNS) + 2) + "|",
+            "|---" * (len(columns) + 1) + "|",
             *(line(name, records[name], records["nib"]) for name in ROWS if name in records),
         ]
     )

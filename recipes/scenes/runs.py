@@ -162,13 +162,16 @@ def measure_rows(path, rows, slow, items, values, line, part=(0, 1)):
         print(line(name, record, record), flush=True)
 
 
-def cells(values, first, keys, is_first):
-    """Cells of a table: means with intervals, and a star where they differ from the first row by the paired test."""
+def cells(values, first, keys, is_first, bounds=None):
+    """Cells of a table: means with intervals, and a star where they differ from the first row by the paired test.
+
+    ``bounds`` are the least and the largest possible value.
+    """
     texts = []
     for key in keys:
         numbers = np.array(values[key], float)
         known = not is_first and paired_test(numbers, np.array(first[key], float)) < 0.05
-        texts.append("{:.3f} [{:.3f}, {:.3f}]".format(*statistics.interval(numbers)) + " *" * known)
+        texts.append("{:.3f} [{:.3f}, {:.3f}]".format(*statistics.interval(numbers, bounds)) + " *" * known)
     return texts
 
 

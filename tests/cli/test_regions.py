@@ -41,8 +41,11 @@ def test_regions_writes_several_pairs_as_json(run: Run, photo: Path, clip_folder
 
 def test_regions_shows_tables_of_several_methods_on_a_page(run: Run, photo: Path, clip_folder: Path) -> None:
     arguments = ("regions", photo, "a red cat", "-m", clip_folder, "--method", "occlusion")
-    code, _, err = run(*arguments, "--method", "banzhaf budget=16 share=0.3", "-o", "both.html", "-o", "both.json")
+    code, out, err = run(*arguments, "--method", "banzhaf budget=16 share=0.3", "-o", "both.html", "-o", "both.json")
     assert code == 0, err
+    titles = [line for line in out.splitlines() if "  similarity" in line]
+    assert [title.partition(", ")[2] for title in titles] == ["occlusion", "banzhaf budget=16 share=0.3"]
+    assert out.count("nibt explain shows what a word adds") == 2, "each table says which number of a word it has"
     page = Path("both.html").read_text()
     assert "banzhaf budget=16 share=0.3" in page
     first, second = json.loads(Path("both.json").read_text())

@@ -62,6 +62,15 @@ def test_each_sentence_of_a_certificate_names_its_check_and_the_pairs() -> None:
     assert named == set(CHECKS) - names
 
 
+def test_a_quick_audit_says_first_what_it_leaves_out() -> None:
+    audit = nibt.audit(tiny.model("clip"), noise_pairs(40), "ones", quick=True)
+    first, *_ = certificate(audit).sections["What was not checked"]
+    assert first.startswith("quick: ")
+    assert "without --quick" in first
+    sections = certificate(replace(audit, quick=False)).sections["What was not checked"]
+    assert not any(sentence.startswith("quick") for sentence in sections)
+
+
 def test_every_check_has_its_texts() -> None:
     metrics = {"deletion", "insertion", "pointing_game", "average_precision", "word_auc"}
     assert set(CHECKS) == (set(BOUNDS) - {"faithful", "located", "top_region", "noun_places"}) | metrics

@@ -154,6 +154,10 @@ def _image_names(results: Sequence[Explanation | Regions]) -> dict[str, str]:
     return dict(zip(distinct, names_of(distinct), strict=True))
 
 
+_SUMS = "sum: what a word and the image add together; nibt explain shows what a word adds for this image"
+"""Which of two numbers of a word the table of regions has."""
+
+
 def _print_title(console: Console, source: str, text: str) -> None:
     """Print the names of images, which may have spaces, on one line."""
     console.print(Text(source, style="bold").append(f"  {text}", "not bold"), soft_wrap=True)
@@ -168,12 +172,16 @@ def _before(console: Console, answer: Shown) -> None:
         console.print(target_line(answer), style="dim")
 
 
-def show_regions(results: Sequence[Regions]) -> None:
-    """Print the sum of each word's map, with its strongest score and the position of that score."""
+def show_regions(results: Sequence[Regions], methods: Sequence[str] = ()) -> None:
+    """Print the sum of each word's map, with its strongest score and the position of that score.
+
+    ``methods`` has the method of each result, if there are several.
+    """
     console = Terminal()
     names = _image_names(results)
-    for regions in results:
-        _print_title(console, names[regions.source], f"similarity {regions.similarity:z.4f}")
+    for number, regions in enumerate(results):
+        of_method = f", {methods[number]}" if methods else ""
+        _print_title(console, names[regions.source], f"similarity {regions.similarity:z.4f}{of_method}")
         _before(console, regions)
         table = _table(("word", "sum", "strongest", "at (x, y)"))
         grid, region = regions.grid, regions.region
@@ -186,6 +194,7 @@ def show_regions(results: Sequence[Regions]) -> None:
         console.print(table)
         sums = f"{regions.sum:+.4f}, gap {regions.gap:+.4f}"
         console.print(f"sum of all entries, with special tokens: {sums}", style="dim")
+        console.print(_SUMS, style="dim")
         for warning in regions.other_warnings:
             console.print(f"note: {warning}", style="yellow")
 

@@ -62,7 +62,9 @@ class AuditOptions(OptionGroup, panel="Audit"):
         str | None,
         Option(metavar="MODEL", help="A model to compare with, such as the one before fine-tuning."),
     ] = None
-    quick: Annotated[bool, Option("--quick", help="Use fewer pairs, stages of randomization and wordings.")] = False
+    quick: Annotated[
+        bool, Option("--quick", help="Use 32 pairs instead of 48, and fewer stages of randomization and wordings.")
+    ] = False
     strict: Annotated[bool, Option("--strict", help="Exit with 1 if a check fails.")] = False
     work: Annotated[
         Path | None,
@@ -101,7 +103,7 @@ def audit(
     """Audit a model: check whether its maps depend on the weights and the caption, and are stable and faithful.
 
     Prints the checks with their verdicts (pass, warn, fail), and writes a page and a JSON file. With the model scenes
-    and 24 pairs it takes about a minute on one core. In general, it needs about 25 explanations and 200 forward passes
+    and 48 pairs it takes a few minutes on one core. In general, it needs about 25 explanations and 200 forward passes
     per pair. --against takes twice the time.
     """
     from nibt.cli.console import show_audit

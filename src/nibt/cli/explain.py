@@ -256,4 +256,4 @@ def regions(inputs: RegionsInputOptions, method: MethodsOptions, model: ModelOpt
         tables += answers
     titles = [name if len(specs) > 1 else "" for name in specs for _ in pairs]
     panels = [Panel(table, title=title) for table, title in zip(tables, titles, strict=True)]
-    files.write(panels, targets, show_regions)
+    files.write(panels, targets, lambda written: show_regions(written, titles if len(specs) > 1 else ()))

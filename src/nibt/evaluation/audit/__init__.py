@@ -59,7 +59,8 @@ def audit(
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
-        pairs: At least 8 pairs of an image and its right caption, or tuples of both.
+        pairs: Pairs of an image and its right caption, or tuples of both: at least 8, and at least 48 are recommended.
+            With fewer than 24, no check of pairs has a verdict.
         methods: Names of methods, with or without a variant (``nib:paper``).
         against: Another model, such as the one before fine-tuning, which is audited on the same pairs. The result then
             has the differences between both models. This takes twice the time.
