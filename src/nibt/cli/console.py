@@ -24,6 +24,7 @@ from nibt.report.request import (
     ranked_subjects,
     runs,
     sentence,
+    shared_word_scale,
     side_title,
     similarity_name,
     target_line,
@@ -36,10 +37,13 @@ from nibt.results.explanation import Explanation, shortened
 from nibt.results.regions import Regions
 
 
-def caption(worded: Worded, look: Appearance = DEFAULT) -> Text:
-    """Return a caption with the words on the colors of their scores."""
+def caption(worded: Worded, look: Appearance = DEFAULT, most: float | None = None) -> Text:
+    """Return a caption with the words on the colors of their scores.
+
+    ``most`` is the largest absolute score of a scale that several captions share.
+    """
     line = Text()
-    for run in runs(worded, look):
+    for run in runs(worded, look, most):
         line.append(
             f" {run.text} ",
             style=Style(color=Color.from_rgb(*ink_on(run.background)), bgcolor=Color.from_rgb(*run.background)),
@@ -129,7 +133,7 @@ def show(answers: Sequence[Explanation], look: Appearance) -> None:
         for side in answer.sides.values():
             if isinstance(side, TextAttribution):
                 if console.color_system:
-                    console.print(caption(side, look))
+                    console.print(caption(side, look, shared_word_scale(answer)))
                 else:
                     console.print(Text(words(side, console.width)), soft_wrap=True)
         console.print(summary(answer))

@@ -71,8 +71,8 @@ def _missing(audit: Audit) -> Iterator[str]:
     """Yield what a quick audit leaves out, and the checks that did not run, and why this matters."""
     if audit.quick:
         yield (
-            "quick: fewer stages of randomization and wordings were tried, deletion and insertion have fewer steps, and "
-            "maps were compared with the control random only, without center and ones. A map that fails only at a "
+            "quick: fewer stages of randomization and wordings were tried, deletion and insertion have fewer steps, "
+            "and maps were compared with the control random only, without center and ones. A map that fails only at a "
             "stage or with a wording that was left out may pass: audit without --quick before you rely on it."
         )
     names = {check.name for check in audit.checks}

@@ -255,10 +255,22 @@ class ColoredWord:
     background: RGB
 
 
-def runs(worded: Worded, look: Appearance = DEFAULT) -> Iterator[ColoredWord]:
-    """Yield the words in order; negative words have no color if they are hidden."""
+def shared_word_scale(explanation: Explanation) -> float | None:
+    """Return the largest absolute score of a word of two captions, whose colors have one scale; None for one."""
+    captions = [side for side in explanation.sides.values() if isinstance(side, TextAttribution)]
+    if len(captions) < 2:
+        return None
+    return max((abs(word.score) for side in captions for word in side.words), default=0.0)
+
+
+def runs(worded: Worded, look: Appearance = DEFAULT, most: float | None = None) -> Iterator[ColoredWord]:
+    """Yield the words in order; negative words have no color if they are hidden.
+
+    ``most`` is the largest absolute score of a scale that several captions share.
+    """
     scores = np.array([word.score for word in worded.words], np.float32)
-    most = float(np.abs(scores).max(initial=0))
+    if most is None:
+        most = float(np.abs(scores).max(initial=0))
     shares = strength(scores.clip(0) if look.positive_only else scores, most)
     backgrounds = on_paper(shares, look.palette).tolist()
     for word, share, background in zip(worded.words, shares.tolist(), backgrounds, strict=True):

@@ -11,9 +11,13 @@ import torch
 from PIL import Image
 
 import nibt
+from nibt.cli.console import caption
 from nibt.data.images import ImageInput
 from nibt.errors import BadInput
+from nibt.report.html.view_data import Panel, panel_data
 from nibt.report.image.heatmap import Mapped, score_map
+from nibt.report.request import shared_word_scale
+from nibt.results.attribution import TextAttribution
 from nibt.results.notes import NOISE, Note, note_fields
 from tests import tiny
 from tests.helpers import compare
@@ -61,6 +65,42 @@ def test_two_images_share_one_scale_and_have_their_colors(texts: Any) -> None:
     scaled = replace(answer, sides={"first": answer.first, "second": weak})
     largest = f"for  {float(answer.first.grid.abs().max()):.2g}"
     assert texts(lambda: nibt.draw(scaled)).count(largest) == 2
+
+
+@pytest.mark.parametrize("kind", ["compare", "against"])
+def test_two_captions_share_one_scale_in_every_view(kind: str, texts: Any) -> None:
+    """In pictures, terminals and pages, words with equal scores have equal colors."""
+    if kind == "compare":
+        explanation = compare("clip", *CAPTIONS[:2])
+    else:
+        against = {"target": "difference", "against": tiny.CAPTIONS[1]}
+        explanation = nibt.explain(tiny.model("clip"), tiny.image(), tiny.CAPTIONS[0], **against)
+    assert isinstance(explanation, nibt.Explanation)
+    name, other = list(explanation.sides)[-2:]
+    small = explanation.sides[other]
+    assert isinstance(small, TextAttribution)
+    halved = tuple(replace(word, score=word.score / 100) for word in small.words)
+    scaled = replace(explanation, sides={**explanation.sides, other: replace(small, words=halved)})
+    captions = [scaled.sides[name], scaled.sides[other]]
+    assert all(isinstance(side, TextAttribution) for side in captions)
+    largest = max(abs(word.score) for side in captions for word in side.words)
+
+    assert shared_word_scale(scaled) == largest
+    assert texts(lambda: nibt.draw(scaled)).count(f"for  {largest:.2g}") == 2
+    backgrounds = {style for span in caption(captions[1], most=largest).spans for style in [span.style.bgcolor]}
+    alone = {style for span in caption(captions[1]).spans for style in [span.style.bgcolor]}
+    assert backgrounds != alone
+    data = panel_data(Panel(scaled), {})
+    assert [side["largest"] for side in data["sides"] if side["kind"] == "text"] == [largest] * 2
+
+
+def test_one_caption_has_its_own_scale() -> None:
+    explanation = nibt.explain(tiny.model("clip"), tiny.image(), tiny.CAPTIONS[0])
+    assert isinstance(explanation, nibt.Explanation)
+    assert shared_word_scale(explanation) is None
+    assert not [
+        side for side in panel_data(Panel(explanation), {})["sides"] if side["kind"] == "text" and "largest" in side
+    ]
 
 
 def test_two_images_of_a_caption_are_shown_in_their_colors_too() -> None:

@@ -248,7 +248,8 @@ class View {
 
   drawWords(panel, text) {
     const scores = this.wordScores(panel, text), colors = this.colorsOf(text);
-    const evidence = scores.filter((_, word) => !text.words[word].pale), largest = maxAbs(evidence.length ? evidence : scores);
+    const evidence = scores.filter((_, word) => !text.words[word].pale);
+    const largest = text.largest !== undefined && !panel.table ? text.largest : maxAbs(evidence.length ? evidence : scores); // two captions share a scale
     const pinned = this.pinned.get(text.caption), texts = formatRow(scores);
     drawScale(text, scores, largest, colors, colors.cover, this.controls.positiveOnly, panel.signed);
     text.chips.forEach((chip, word) => {

@@ -13,7 +13,7 @@ from nibt.errors import BadInput
 from nibt.records import JsonObject
 from nibt.report.image.layout import resized, uri
 from nibt.report.image.parts import photograph
-from nibt.report.request import WordMaps, is_signed, names_of, words_matter
+from nibt.report.request import WordMaps, is_signed, names_of, shared_word_scale, words_matter
 from nibt.results.answer import AnswerExplanation
 from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.base import require_result
@@ -94,6 +94,10 @@ def panel_data(panel: Panel, images: EncodedImages) -> JsonObject:
         names = names_of([side.source for side in panel.sides.values() if isinstance(side, ImageAttribution)])
         for name, side in zip(names, stages, strict=True):
             side |= {"largest": largest, "shared": True, "source": name}
+    captions = [side for side in sides if side["kind"] == "text"]
+    if isinstance(panel.answer, Explanation) and len(captions) > 1:
+        for side in captions:
+            side["largest"] = shared_word_scale(panel.answer)
     rows = [] if table is None else [rounded(coarse(grid)) for grid in table.table]
     text = "answer" if isinstance(panel.answer, AnswerExplanation) else "caption"
     return {

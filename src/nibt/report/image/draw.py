@@ -35,6 +35,7 @@ from nibt.report.request import (
     ranked_noun,
     ranked_subjects,
     sentence,
+    shared_word_scale,
     side_look,
     similarity_name,
     target_line,
@@ -201,11 +202,15 @@ def _page(explanation: Explanation, look: Appearance) -> Image.Image:
         *([centered(panels, width)] if beside else (centered([panel], width) for panel in panels)),
         part_scale(strongest, width, image_look, signed, "images" if len(images) > 1 else "image"),
     ]
+    most_of_words = shared_word_scale(explanation)
     for name, side in explanation.sides.items():
         if isinstance(side, TextAttribution):
             label = "other words" if name == "against" else "words"
             words_look = side_look(explanation, name, look)
-            rows += [caption(side, width, words_look), part_scale(side, width, words_look, signed, label)]
+            rows += [
+                caption(side, width, words_look, most=most_of_words),
+                part_scale(side, width, words_look, signed, label, most_of_words),
+            ]
     if explanation.ranking:
         rows.append(ranking(ranked_labels(explanation), width, ranked_noun(explanation), ranked_subjects(explanation)))
     return stacked([*rows, notes(explanation, width)], width)
@@ -232,7 +237,8 @@ def _comparison(explanation: Explanation, look: Appearance) -> Image.Image:
     """Draw both inputs, each with its color bar, and the notes."""
     looks = {name: side_look(explanation, name, look) for name in explanation.sides}
     images = {name: side for name, side in explanation.sides.items() if isinstance(side, ImageAttribution)}
-    most = max((float(side.grid.abs().max()) for side in images.values()), default=None)  # images share one scale
+    # two images or two captions share one scale
+    most = max((float(side.grid.abs().max()) for side in images.values()), default=shared_word_scale(explanation))
     panels = []
     for name, side in images.items():
         original = resized(photograph(side.input, side.source), _PANEL)
@@ -240,7 +246,7 @@ def _comparison(explanation: Explanation, look: Appearance) -> Image.Image:
     column = max((original.width for original, _ in panels), default=0)
     width = (max(2 * column + MARGIN, SIDE) if panels else _LINE) + 2 * MARGIN
     rows = [
-        caption(side, width, looks[name])
+        caption(side, width, looks[name], most=most)
         for name, side in explanation.sides.items()
         if isinstance(side, TextAttribution)
     ]

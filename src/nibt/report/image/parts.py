@@ -52,14 +52,19 @@ def present(image: ImageInput | None, source: str) -> ImageInput:
     raise BadInput(f"the image {source!r} was changed since it was explained: explain it again, or restore it")
 
 
-def caption(worded: Worded, width: int, look: Appearance, small: bool = False) -> Image.Image:
-    """Draw the words on their colors, wrapped to the width."""
+def caption(
+    worded: Worded, width: int, look: Appearance, small: bool = False, most: float | None = None
+) -> Image.Image:
+    """Draw the words on their colors, wrapped to the width.
+
+    ``most`` is the largest absolute score of a scale that several captions share.
+    """
     size = SMALL if small else _LARGE
     inner, gap = size // 3, size // 4
     high, usable = 3 * size // 2, width - (0 if small else 2 * MARGIN)
     lines: list[list[tuple[ColoredWord, int]]] = [[]]
     used = 0
-    for word in runs(worded, look):
+    for word in runs(worded, look, most):
         run = replace(word, text=shortened(word.text, size, usable - 2 * inner))
         across = int(length(run.text, size)) + 2 * inner
         if used + across > usable and lines[-1]:
