@@ -40,7 +40,7 @@ CHANGED = Scenes(fewest=2, most=2, named="all")[1]
 PLAN = {
     "about": "NIB and GAE on drawn scenes",
     "models": [{"name": "scenes"}],
-    "methods": ["nib", "gae", {"name": "nib", "variant": "paper"}],
+    "methods": ["nib", "gae views=3", "nib views=1", "gae", {"name": "nib", "variant": "paper"}],
     "data": [{"name": "scenes", "options": {"count": 8, "seed": 1}}],
     "metrics": ["pointing_game", "average_precision", "word_auc"],
 }
