@@ -105,10 +105,11 @@ def test_report_has_the_means_of_regions_with_intervals(run: Benchmark) -> None:
     report = nibt.write_report(run)
     table = report[report.index("## folder with tiny, regions") :]
     heading, _, nib = table.splitlines()[2:5]
-    assert heading.startswith("| method | noun_mass (higher) | pair_deletion (lower) | noun_energy on=others (lower) |")
+    columns = "| method | views | noun_mass (higher) | pair_deletion (lower) | noun_energy on=others (lower) |"
+    assert heading.startswith(columns)
     lines = run.summary().lines
     (line,) = lines[(lines.metric == "noun_mass") & (lines.method == "nib")].to_dict("records")
-    assert nib.startswith(f"| nib | {line['mean']:.3f} [{line['low']:.3f}, {line['high']:.3f}]")
+    assert nib.startswith(f"| nib | {line['views']} | {line['mean']:.3f} [{line['low']:.3f}, {line['high']:.3f}]")
     assert "| ms, image | ms, text | ms, regions |" in report.replace("| method ", "")
     latex = (run.folder / "report.tex").read_text()
     assert r"noun\_mass" in latex
