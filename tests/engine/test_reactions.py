@@ -171,6 +171,8 @@ def test_words_of_a_difference_are_not_compared_with_maps_of_similarities() -> N
         ("lite", "no bus", {"negations": "'no'"}),
         ("lite", "two cats on a table", {"numbers": "'two'", "relations": "'on'"}),
         ("lite", "2 cats and a dog", {"numbers": "'2'"}),
+        ("lite", "a cat near a dog", {"relations": "'near'"}),
+        ("lite", "a cat next to a dog with a ball", {"relations": "'next', 'with'"}),
         ("lite", "a photo of a bus", {}),
         ("scenes", "no bus", {"negations": "'no'"}),
         ("scenes", "a bus and a drum", {}),

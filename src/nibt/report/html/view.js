@@ -249,7 +249,8 @@ class View {
   drawWords(panel, text) {
     const scores = this.wordScores(panel, text), colors = this.colorsOf(text);
     const evidence = scores.filter((_, word) => !text.words[word].pale);
-    const largest = text.largest !== undefined && !panel.table ? text.largest : maxAbs(evidence.length ? evidence : scores); // two captions share a scale
+    const own = maxAbs(evidence.length ? evidence : scores);
+    const largest = panel.table ? own : text.largest ?? own; // two captions share a scale
     const pinned = this.pinned.get(text.caption), texts = formatRow(scores);
     drawScale(text, scores, largest, colors, colors.cover, this.controls.positiveOnly, panel.signed);
     text.chips.forEach((chip, word) => {
