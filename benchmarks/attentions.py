@@ -26,8 +26,8 @@ from transformers import (
 )
 
 import nibt
-from nibt.engine.forced_answers import AnswerRequest
-from nibt.models._answers import ForcedWord
+from nibt.generators.answers import ForcedWord
+from nibt.generators.forced import AnswerRequest
 
 SIDE, PATCH, WORDS = 34, 14, "a cat and a house"
 ROWS = ("plain", "nibt.attentions", "output_attentions")

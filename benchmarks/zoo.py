@@ -37,9 +37,9 @@ from torch import nn
 import nibt
 from nibt.core.side import Side
 from nibt.data.images import ImageInput
-from nibt.engine.forced_answers import ForcedAnswer
 from nibt.errors import Unsupported
-from nibt.models._answers import Generator, Prompted
+from nibt.generators.answers import Generator, Prompted
+from nibt.generators.forced import ForcedAnswer
 from nibt.registry import find
 
 ROOT = Path(__file__).parents[1]

@@ -7,9 +7,11 @@ from typing import Any
 
 from nibt import registry
 from nibt.evaluation.bench.plan import Plan
+from nibt.generators.results import answer
+from nibt.heads import decomposition
 from nibt.jobs.job import JobManifest
 from nibt.records import json_schema
-from nibt.results import answer, attribution, audit, base, decomposition, explanation, regions, roar
+from nibt.results import attribution, audit, base, explanation, regions, roar
 from nibt.results.base import Result
 
 FOLDER = Path(__file__).parent / "schemas"

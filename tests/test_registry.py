@@ -2,6 +2,7 @@
 
 from importlib.metadata import EntryPoint, EntryPoints
 from inspect import isabstract
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +35,14 @@ def test_a_plugin_that_takes_the_name_of_another_is_refused(
     monkeypatch.setattr(registry, "_entry_points", lambda group: points)
     with pytest.raises(Unsupported, match=f"package_0:Thing and {other} both have the plugin '{names[0]}' of methods"):
         registry.find.__wrapped__("methods", names[0])
+
+
+def test_a_header_on_several_lines_declares_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "metrics" / "shared.py"
+    file.parent.mkdir()
+    file.write_text(
+        'class Long(\n    Metric,\n    name="long",\n):\n    pass\n\n\nclass Short(Metric, name="short"):\n    pass\n'
+    )
+    monkeypatch.setattr(registry, "_PACKAGE", tmp_path)
+    files = registry._files.__wrapped__("metrics")
+    assert {"long", "short"} <= {*files}

@@ -5,8 +5,8 @@ from functools import cache
 
 from benchmarks.models.tiny_encoder_decoder import ENCODER_DECODERS, git
 from benchmarks.models.tiny_vision_language import EMBEDDERS, GENERATORS, LATE
-from nibt.models._answers import Generator
-from nibt.models._load_generator import load_generator
+from nibt.generators.answers import Generator
+from nibt.generators.loading import load_generator
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from tests.shared_models import shared

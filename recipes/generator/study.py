@@ -29,10 +29,10 @@ import nibt
 from nibt.core.perturbation import masker
 from nibt.data.images import Region
 from nibt.data.units import SequenceUnits
-from nibt.engine.forced_answers import ForcedAnswer
 from nibt.evaluation.statistics import interval
-from nibt.models._answers import Prompted
-from nibt.models._load_generator import load_generator
+from nibt.generators.answers import Prompted
+from nibt.generators.forced import ForcedAnswer
+from nibt.generators.loading import load_generator
 from nibt.registry import MethodSpec, find
 from nibt.results.pixels import over_image
 from nibt.types import SOURCES

@@ -43,10 +43,23 @@ All errors that nibt raises are subclasses of NibtError. ``help(nibt.explain)`` 
 
 import sys
 from importlib.metadata import version
+from typing import Any
 
 import lazy_loader
 
-__getattr__, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_attribute, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    try:
+        return _attribute(name)
+    except ModuleNotFoundError as error:
+        from nibt.errors import missing_part
+
+        raise missing_part(error) or error from None
+
+
 __version__ = version("nibt")
 
 

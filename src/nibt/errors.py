@@ -77,6 +77,14 @@ class Unsupported(NibtError, NotImplementedError):
     """The model or the installation lacks what the request needs."""
 
 
+def missing_part(error: ModuleNotFoundError) -> Unsupported | None:
+    """Return the error that says which part of nibt an installation lacks; None if another package is missing."""
+    module = error.name or ""
+    if not module.startswith("nibt."):
+        return None
+    return Unsupported(f"this installation of nibt lacks {module}, which this needs: install the whole package again")
+
+
 class WrongBaseline(NibtError, ValueError):
     """A file of mean states belongs to another model or another grid."""
 

@@ -1,9 +1,10 @@
 """The registry of plugins, which finds them by the names of their files.
 
 The file ``methods/nib.py``, or the folder ``methods/nib``, is the method ``"nib"``: the last class in it that is a
-plugin. To add a plugin, add its file. Plugins of one idea share a file, and declare their names: ``class
-Insertion(CurveMetric, name="insertion")``. Names are listed without importing the files. Other packages add plugins by
-entry points of the groups ``nibt.methods``, ``nibt.models`` and so on.
+plugin. A wing has folders of its own: ``evaluation/formats/card.py`` is a format, and goes with ``evaluation``. To add
+a plugin, add its file. Plugins of one idea share a file, and declare their names: ``class Insertion(CurveMetric,
+name="insertion")``. Names are listed without importing the files. Other packages add plugins by entry points of the
+groups ``nibt.methods``, ``nibt.models`` and so on.
 """
 
 import ast
@@ -25,7 +26,7 @@ from nibt.options import assignments
 KINDS = ("methods", "models", "targets", "metrics", "datasets", "formats")
 _PACKAGE = Path(__file__).parent
 _BASE = "base"  # the file with the base class of a group; files that plugins share start with an underscore
-_DECLARED = re.compile(r'^class \w+\(.*\bname="(\w+)"', re.M)
+_DECLARED = re.compile(r'^class \w+\([^()]*\bname="(\w+)"', re.M)  # also of a header on several lines
 
 
 class Plugin:
@@ -61,6 +62,21 @@ def available(group: str) -> list[str]:
     return list(_available(group))
 
 
+def modules(group: str) -> list[Any]:
+    """Return the files of a group, imported."""
+    return [import_module(_module_name(file)) for file in dict.fromkeys(_files(group).values())]
+
+
+def _module_name(file: Path) -> str:
+    place = (file.parent if file.stem == "__init__" else file.with_suffix("")).relative_to(_PACKAGE)
+    return ".".join(("nibt", *place.parts))
+
+
+def kinds(group: str) -> list[str]:
+    """Return the names of the plugins of a group that only nibt has, such as the pages of kinds of results."""
+    return list(_available(group))
+
+
 @lru_cache
 def _available(group: str) -> tuple[str, ...]:
     """Return the names, cached because plugins are not added while Python runs."""
@@ -71,10 +87,11 @@ def _available(group: str) -> tuple[str, ...]:
 def _files(group: str) -> dict[str, Path]:
     """Return the file of each plugin of nibt by its name."""
     files: dict[str, Path] = {}
-    for path in (_PACKAGE / group).iterdir():
-        file = path if path.suffix == ".py" else path / "__init__.py"
-        if file.exists() and path.stem != _BASE and not path.stem.startswith("_"):
-            files |= dict.fromkeys(_DECLARED.findall(read_text(file)) or [path.stem], file)
+    for folder in (_PACKAGE / group, *sorted(_PACKAGE.glob(f"*/{group}"))):
+        for path in folder.iterdir() if folder.is_dir() else ():
+            file = path if path.suffix == ".py" else path / "__init__.py"
+            if file.exists() and path.stem != _BASE and not path.stem.startswith("_"):
+                files |= dict.fromkeys(_DECLARED.findall(read_text(file)) or [path.stem], file)
     return files
 
 
@@ -102,9 +119,9 @@ def find(group: str, name: str) -> Any:
             ) from error
         plugin.name = name
         return plugin
-    check_names(group, [name], available(group))
+    check_names(group, [name], _available(group))
     file = _files(group)[name]
-    module = import_module(f"nibt.{group}.{(file.parent if file.stem == '__init__' else file).stem}")
+    module = import_module(_module_name(file))
     classes = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Plugin)]
     return [plugin for plugin in classes if plugin.name == name and not isabstract(plugin)][-1]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nibt.cli.console import show_answers
-from nibt.results.answer import AnswerExplanation
+from nibt.cli.console_answer import show_answers
+from nibt.generators.results.answer import AnswerExplanation
 from tests.cli.test_vision_language import saved
 from tests.helpers import Run, list_folder
 

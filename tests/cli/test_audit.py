@@ -1,4 +1,4 @@
-"""Tests of ``nibt.cli.evaluation``."""
+"""Tests of ``nibt.cli.commands.evaluation``."""
 
 import json
 import shlex

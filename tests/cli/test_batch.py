@@ -1,4 +1,4 @@
-"""Tests of ``nibt.cli.jobs``."""
+"""Tests of ``nibt.cli.commands.jobs``."""
 
 import json
 import os

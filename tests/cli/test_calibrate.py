@@ -1,4 +1,4 @@
-"""Tests of ``nibt.cli.models``."""
+"""Tests of ``nibt.cli.commands.models``."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.cli.list``."""
+"""Tests of ``nibt.cli.commands.list``."""
 
 import tomllib
 

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.cli.explain``."""
+"""Tests of ``nibt.cli.commands.explain``."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.cli.evaluation``."""
+"""Tests of ``nibt.cli.commands.evaluation``."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.cli.serve``."""
+"""Tests of ``nibt.cli.commands.serve``."""
 
 import socket
 

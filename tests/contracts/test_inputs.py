@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import nibt
-from nibt.cli.evaluation import DataOptions, open_data
+from nibt.cli.commands.evaluation import DataOptions, open_data
 from nibt.core.quadrature import RULES
 from nibt.core.side import Side
 from nibt.datasets._files import existing, expanded
@@ -27,14 +27,14 @@ from nibt.errors import BadInput, BadOption, CannotLoad, NibtError
 from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.validation import check_plugins
 from nibt.formats.base import DRAWING, Drawing
+from nibt.generators.results.answer import AnswerExplanation
+from nibt.heads.decomposition import Decomposition
 from nibt.io import load_json, load_toml
 from nibt.jobs.job import Job, card
 from nibt.methods.base import Method, average_layers
 from nibt.registry import KINDS, MethodSpec, available, find
-from nibt.results.answer import AnswerExplanation
 from nibt.results.attribution import Attribution
 from nibt.results.audit import Audit
-from nibt.results.decomposition import Decomposition
 from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 from tests import tiny

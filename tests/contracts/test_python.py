@@ -22,7 +22,7 @@ from nibt.data.units import WordScore
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput
 from nibt.report.image.heatmap import score_map
-from nibt.results.answer import change_image
+from nibt.results.explanation import change_image
 from nibt.results.pixels import to_pixels
 from tests import tiny
 

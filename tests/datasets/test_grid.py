@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import nibt
-from nibt.cli.evaluation import DataOptions, open_data
+from nibt.cli.commands.evaluation import DataOptions, open_data
 from nibt.data.ground_truth import GroundTruth, ground_truth
 from nibt.data.images import Region
 from nibt.data.pair import Pair

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.engine.answers``: explanations of the words of answers."""
+"""Tests of ``nibt.generators.explain``: explanations of the words of answers."""
 
 from dataclasses import replace
 from itertools import product
@@ -10,12 +10,12 @@ import torch
 
 import nibt
 from nibt.data.images import read_image
-from nibt.engine.forced_answers import ForcedAnswer
 from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, Unsupported
-from nibt.models._answers import AnswerTokens, Generator, Prompted
-from nibt.models._load_generator import load_generator
+from nibt.generators.answers import AnswerTokens, Generator, Prompted
+from nibt.generators.forced import ForcedAnswer
+from nibt.generators.loading import load_generator
+from nibt.generators.results.answer import AnswerExplanation
 from nibt.registry import available, find
-from nibt.results.answer import AnswerExplanation
 from nibt.types import SOURCES
 from tests.shared_models import shared
 from tests.suites import few

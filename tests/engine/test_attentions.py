@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import nibt
 from nibt.errors import BadInput, BadOption, Unsupported
-from nibt.models._answers import ForcedWord, Prompted
-from nibt.models._load_generator import load_generator
+from nibt.generators.answers import ForcedWord, Prompted
+from nibt.generators.loading import load_generator
 from nibt.models._trace import Trace
 from tests import tiny
 from tests.helpers import assert_close

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.engine.decompose``."""
+"""Tests of ``nibt.heads.decompose``."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 import nibt
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, NibtError, Unsupported
-from nibt.results.decomposition import Decomposition
+from nibt.heads.decomposition import Decomposition
 from tests import tiny
 from tests.suites import few
 

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.engine.heads``."""
+"""Tests of ``nibt.heads.heads``."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 import nibt
 from nibt.datasets.scenes import Scenes
-from nibt.engine.heads import HeadName, text_span
 from nibt.errors import BadInput, BadOption
+from nibt.heads.heads import HeadName, text_span
 from tests import tiny
 from tests.helpers import count_hooks
 

@@ -11,10 +11,10 @@ import nibt
 from nibt.data import parquet
 from nibt.datasets.shards import Parquet
 from nibt.errors import BadInput, BadOption, CannotLoad, OtherRequest
+from nibt.generators.answers import Generator
+from nibt.generators.results.answer import AnswerExplanation
 from nibt.jobs import worker as work
-from nibt.jobs.rows import answer_schema
-from nibt.models._answers import Generator
-from nibt.results.answer import AnswerExplanation
+from nibt.jobs.answers import answer_schema
 from tests import tiny
 from tests.engine.test_answers import generator
 from tests.helpers import ROOT, Run

@@ -11,10 +11,10 @@ import nibt
 from nibt.core.side import Side
 from nibt.data.images import read_image
 from nibt.data.units import SequenceUnits
-from nibt.engine.forced_answers import ForcedAnswer
 from nibt.errors import Unsupported
-from nibt.models._answers import AnswerTower, Generator, Prompted
-from nibt.models._load_generator import load_generator
+from nibt.generators.answers import AnswerTower, Generator, Prompted
+from nibt.generators.forced import ForcedAnswer
+from nibt.generators.loading import load_generator
 from nibt.registry import find
 from nibt.types import SOURCES
 from tests import tiny

@@ -8,7 +8,7 @@ import pytest
 import nibt
 from nibt.app.cache import ModelCache
 from nibt.errors import CannotLoad
-from nibt.models._load_generator import load_generator
+from nibt.generators.loading import load_generator
 from tests import tiny
 
 ADVICE = "Without a hub"

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 import nibt
 from benchmarks.models import released
 from nibt.errors import CannotLoad
-from nibt.models._load_generator import load_generator
+from nibt.generators.loading import load_generator
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 
 import nibt
 from nibt.errors import BadInput, Unsupported
-from nibt.models._load_generator import load_generator
+from nibt.generators.loading import load_generator
 from tests import tiny
 from tests.suites import few
 from tests.tiny_vision_language import built, generator

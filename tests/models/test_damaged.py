@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nibt.errors import BadOption, CannotLoad, NibtError
+from nibt.generators.loading import load_generator
 from nibt.models._failures import EMBEDDED
-from nibt.models._load_generator import load_generator
 from nibt.models._loading import load_model
 from tests import tiny
 from tests.models.saved import save, save_open_clip

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.models._direct_paths``: the sum of all parts, and a computation by hand."""
+"""Tests of ``nibt.heads.direct_paths``: the sum of all parts, and a computation by hand."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nibt.errors import Unsupported
-from nibt.models._direct_paths import DirectParts, DirectPaths, direct_paths
+from nibt.heads.direct_paths import DirectParts, DirectPaths, direct_paths
 from nibt.models._trace import Inputs, Trace
 from nibt.models.base import Tower
 from tests import tiny

@@ -21,13 +21,13 @@ from benchmarks.models.tiny_vision_language import gemma4
 from nibt.core.side import Side
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid
-from nibt.engine.answers import explain_answer
 from nibt.errors import BadInput, BadOption, CannotLoad, Unsupported
+from nibt.generators.answers import AnswerScore, AnswerTokens, AnswerTower, ForcedWord, Prompted
+from nibt.generators.explain import explain_answer
+from nibt.generators.loading import load_generator
+from nibt.generators.results.answer import AnswerExplanation
 from nibt.methods.nib import NIB
-from nibt.models._answers import AnswerScore, AnswerTokens, AnswerTower, ForcedWord, Prompted
-from nibt.models._load_generator import load_generator
 from nibt.models._trace import Inputs
-from nibt.results.answer import AnswerExplanation
 from tests import tiny
 from tests.helpers import assert_close
 from tests.models.saved import save_open_clip

@@ -10,8 +10,8 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
 from nibt.errors import BadOption, CannotLoad
-from nibt.models._in_memory import check_source
 from nibt.models._loading import load_model
+from nibt.models._request import check_source
 from tests import tiny
 from tests.models.saved import agree, save
 

@@ -11,15 +11,15 @@ from safetensors.torch import save_file
 from transformers.models.auto import modeling_auto
 
 from nibt.errors import CannotLoad
-from nibt.models._family import families
-from nibt.models._load_generator import load_generator
+from nibt.generators.loading import load_generator
+from nibt.models._classes import declared
 from nibt.models._loading import load_model
 from tests.suites import few
 
 _TASKS = ("IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM", "ZERO_SHOT_IMAGE_CLASSIFICATION", "VISUAL_QUESTION_ANSWERING")
 _TASKS = (*_TASKS, "RETRIEVAL", "ZERO_SHOT_OBJECT_DETECTION")
-_SUPPORTED = {name for _, family in families() for name in (*family.class_names, *family.generator_classes)}
-_TYPES = {name for _, family in families() for name in family.model_types}
+_SUPPORTED = {name for row in declared().values() for name in (*row.classes, *row.writes)}
+_TYPES = {name for row in declared().values() for name in row.types}
 KINDS = re.compile(
     "writes text about images|reads an image and a text together|reads (images|text) only|reads audio|reads videos|"
     "detects or segments objects|classifies images|compares (sounds|videos)|whose answers nibt cannot explain|"

@@ -13,9 +13,9 @@ from benchmarks.models.tiny_vision_language import Making, llava
 from nibt.data.images import ImageInput
 from nibt.data.units import SequenceUnits
 from nibt.errors import CannotLoad
-from nibt.models._answers import ForcedWord, Generator, Prompted
+from nibt.generators.answers import ForcedWord, Generator, Prompted
+from nibt.generators.loading import load_generator
 from nibt.models._heads import ClassTokenTower
-from nibt.models._load_generator import load_generator
 from nibt.models._vision_language.pixels import SquareLayout
 from tests import tiny
 from tests.tiny import randomized

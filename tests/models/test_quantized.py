@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 import nibt
 from nibt.errors import CannotLoad
+from nibt.generators.answers import ForcedWord, Prompted
+from nibt.generators.loading import load_generator
 from nibt.models import _precision
-from nibt.models._answers import ForcedWord, Prompted
-from nibt.models._load_generator import load_generator
 from nibt.models._loading import load_model
 from nibt.models._precision import dense_layers, dense_weight, is_quantized
 from tests import tiny, tiny_vision_language

@@ -26,12 +26,12 @@ from transformers import AutoImageProcessor, AutoTokenizer, LlavaForConditionalG
 
 import nibt
 from benchmarks.models import released, tiny_open_clip
-from nibt.engine.answers import explain_answer
 from nibt.errors import BadInput, CannotLoad
-from nibt.models._answers import Generator, Prompted
-from nibt.models._load_generator import load_generator
-from nibt.models._writing import changed_settings
-from nibt.results.answer import AnswerExplanation
+from nibt.generators.answers import Generator, Prompted
+from nibt.generators.explain import explain_answer
+from nibt.generators.loading import load_generator
+from nibt.generators.results.answer import AnswerExplanation
+from nibt.generators.writing import changed_settings
 from tests import tiny
 from tests.suites import few
 

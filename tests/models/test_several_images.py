@@ -11,7 +11,7 @@ import nibt
 from nibt.data.images import ImageInput
 from nibt.data.units import cells_of
 from nibt.errors import BadInput, BadOption, NibtError, Unsupported
-from nibt.models._answers import ForcedWord, Prompted
+from nibt.generators.answers import ForcedWord, Prompted
 from tests import tiny
 from tests.suites import few
 from tests.tiny_vision_language import generator

@@ -13,9 +13,8 @@ from nibt.cli.console import show
 from nibt.io import one_line
 from nibt.report.colors import DEFAULT
 from nibt.report.html.view import page
-from nibt.results.answer import change_image
 from nibt.results.base import as_text
-from nibt.results.explanation import Explanation, Ranked
+from nibt.results.explanation import Explanation, Ranked, change_image
 from tests.answers import PEAK, WHOLE, answer
 
 ANY_TEXT = st.text(st.characters(), min_size=1, max_size=12)

@@ -16,7 +16,7 @@ import nibt
 from nibt.errors import Unsupported
 from nibt.report.displays import TYPES, register
 from nibt.report.html.view import Panel
-from nibt.results.answer import change_image
+from nibt.results.explanation import change_image
 from nibt.results.records import Measurement
 from tests.answers import PEAK, WHOLE, answer, two_captions
 from tests.helpers import ROOT, check_page, explain_with_table

@@ -6,7 +6,9 @@ import pytest
 
 import nibt
 from nibt.report.colors import Appearance
-from nibt.report.request import legend, names_of, question, ranked_subjects, runs, target_line
+from nibt.report.ranked import ranked_subjects
+from nibt.report.request import legend, question, runs, target_line
+from nibt.report.view import names_of
 from nibt.results.explanation import Explanation, Ranked
 from nibt.results.notes import NOISE, Note, note_fields
 from tests import tiny

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.results.decomposition``."""
+"""Tests of ``nibt.heads.decomposition``."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,8 +13,8 @@ from PIL import Image
 
 import nibt
 from nibt.errors import BadInput, BadOption
+from nibt.heads.decomposition import Decomposition
 from nibt.results.attribution import ImageAttribution, TextAttribution
-from nibt.results.decomposition import Decomposition
 from tests import tiny
 
 

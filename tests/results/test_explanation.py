@@ -9,8 +9,7 @@ from PIL import Image
 
 from nibt.errors import BadInput
 from nibt.report.image.draw import draw
-from nibt.results.answer import change_image
-from nibt.results.explanation import Explanation
+from nibt.results.explanation import Explanation, change_image
 from tests.answers import PEAK, WHOLE, answer
 
 

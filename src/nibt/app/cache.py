@@ -13,12 +13,11 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nibt.app.methods import ForwardTimes, MethodFacts, generator_facts, measure_forwards, method_facts
+from nibt.app.methods import ForwardTimes, MethodFacts, measure_forwards, method_facts
 from nibt.errors import BadInput, check_names
 from nibt.models._failures import embedded, embedded_generators
-from nibt.models._load_generator import is_generator, load_generator
 from nibt.models._loading import check_name, load_model
-from nibt.registry import format_of
+from nibt.registry import format_of, kinds
 from nibt.report.html.view import Panel
 
 FORMATS = {ending: format_of(f"nibt.{ending}") for ending in ("png", "json", "html")}
@@ -116,6 +115,12 @@ class ModelCache:
     @classmethod
     def of_names(cls, kept: Sequence[str], names: Sequence[str]) -> "ModelCache":
         """Return the embedded models and generators, and those of the names; generators in folders come first."""
+        if not kinds("writers"):  # an installation without generators
+            return cls(kept, names)
+
+        from nibt.app.answers import generator_facts
+        from nibt.generators.loading import is_generator, load_generator
+
         folders = [name for name in names if Path(name).is_dir() and is_generator(Path(name))]
         for name in names:
             if name not in embedded_generators():

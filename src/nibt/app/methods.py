@@ -11,13 +11,11 @@ from typing import Any
 from markupsafe import Markup
 
 from nibt.data.images import SAMPLE, read_image, sample_captions, samples
-from nibt.engine.answers import resolved_method
-from nibt.errors import NibtError, Unsupported
+from nibt.errors import Unsupported
 from nibt.io import read_text
 from nibt.methods.base import SIDES, Method
-from nibt.models._answers import Generator
 from nibt.models.base import Model
-from nibt.registry import MethodSpec, available, documentation, find, summary
+from nibt.registry import available, documentation, find, summary
 from nibt.report.html.document import document, macros, template
 from nibt.types import Modality
 
@@ -100,7 +98,7 @@ def method_facts(
                 }
                 facts[name] = MethodFacts(sum(times[side].seconds * max(1.0, counts[side]) for side in SIDES))
         except Unsupported as error:
-            facts[name] = MethodFacts(reason=_reason(name, error))
+            facts[name] = MethodFacts(reason=reason_of(name, error))
         except ValueError:  # a method of another package, whose cost is not a formula
             facts[name] = MethodFacts()
     estimates = {name: fact.seconds for name, fact in facts.items() if fact.seconds}
@@ -112,24 +110,7 @@ def method_facts(
     return facts | corrected
 
 
-def generator_facts(
-    generator: Generator,
-    times: ForwardTimes | None,
-    variant: str = "default",
-    measured: Mapping[str, float] = MappingProxyType({}),
-) -> dict[str, MethodFacts]:
-    """Return the facts of all methods for a generator. The time of a method is that of its last explanation."""
-    facts: dict[str, MethodFacts] = {}
-    for name in available("methods"):
-        try:
-            resolved_method(MethodSpec(name, variant_of(name, variant)), generator.answers, None)
-            facts[name] = MethodFacts(measured.get(name))
-        except NibtError as error:
-            facts[name] = MethodFacts(reason=_reason(name, error))
-    return facts
-
-
-def _reason(name: str, error: Exception) -> str:
+def reason_of(name: str, error: Exception) -> str:
     """Return why a model cannot run a method, without the class of the tower."""
     return re.sub(r" \(\w+\)", "", str(error).partition(";")[0].removeprefix(f"{name} "))
 

@@ -151,7 +151,8 @@ def _result(request: ExplainRequest, outcomes: Sequence[Panel | Failure], result
     for outcome in outcomes:
         if isinstance(outcome, Panel):
             warnings = tuple(map(_without_options, outcome.answer.warnings))
-            outcome = replace(outcome, answer=replace(outcome.answer, warnings=warnings))
+            answer: Any = outcome.answer
+            outcome = replace(outcome, answer=replace(answer, warnings=warnings))
         visible.append(outcome)
     view = fragment(visible, help_url=HELP)
     if results is None:

@@ -14,20 +14,20 @@ from PIL import Image
 from nibt.app.limits import Limits, Replaced
 from nibt.app.methods import variant_of
 from nibt.data.images import SAMPLE, ImageInput, decode_image, open_image, read_image, sample_file, samples
-from nibt.engine.answers import explain_answer
 from nibt.engine.explain import explain
 from nibt.engine.ranking import explain_ranking
 from nibt.engine.regions import regions
 from nibt.errors import BadInput, NibtError
 from nibt.io import one_line, unicode_text
-from nibt.models._answers import Generator
+from nibt.models._loaded import LoadedModel
 from nibt.models.base import Model
 from nibt.options import Keywords
 from nibt.registry import available, find
 from nibt.report.html.view import Failure, Panel
 from nibt.report.image.layout import resized
-from nibt.results.answer import AnswerExplanation, change_image
-from nibt.results.explanation import Explanation
+from nibt.report.view import view_of
+from nibt.results.base import ResultWithMaps
+from nibt.results.explanation import Explanation, change_image
 from nibt.results.regions import Regions
 
 VARIANTS = ("default", "fast", "paper")
@@ -143,7 +143,7 @@ def read_upload(file: Path | None, limits: Limits, noun: str = "an image") -> Im
 
 def explain_steps(
     request: ExplainRequest,
-    model: Model | Generator,
+    model: LoadedModel,
     step_context: Callable[[int], AbstractContextManager[Any]] = lambda step: nullcontext(),
 ) -> Iterator[list[Panel | Failure]]:
     """Yield all outcomes so far after each method, with failures in place, and then with the word-region tables."""
@@ -154,7 +154,7 @@ def explain_steps(
         try:
             with step_context(number):
                 for answer in _explain(request, model, method):
-                    text = answer.prompt if isinstance(answer, AnswerExplanation) else answer.caption
+                    text = view_of(answer).heading(answer)
                     title = text if len(request.methods) == 1 else f"{method}: {text}"
                     problem = _PENDING if request.has_tables and method == "nib" else ""
                     for side, image in small.items():
@@ -178,13 +178,14 @@ _PENDING = "their regions are still being computed"
 _FAILURES = (NibtError, RuntimeError, MemoryError)  # torch raises RuntimeError if there is not enough memory
 
 
-def _explain(
-    request: ExplainRequest, model: Model | Generator, method: str
-) -> Sequence[Explanation | AnswerExplanation]:
+def _explain(request: ExplainRequest, model: LoadedModel, method: str) -> Sequence[ResultWithMaps]:
     options: Keywords = {"method": method, "variant": variant_of(method, request.variant)}
     first, *rest = request.captions
-    if isinstance(model, Generator):
-        return [explain_answer(model, request.image, first, *rest, **options)]
+    if not isinstance(model, Model):
+        from nibt.generators.explain import explain_answer
+
+        generator: Any = model
+        return [explain_answer(generator, request.image, first, *rest, **options)]
     if request.mode == Mode.labels:
         return [explain_ranking(model, request.image, request.captions, **options)]
     if request.mode == Mode.contrast:
@@ -195,10 +196,10 @@ def _explain(
 
 
 def _with_table(
-    outcome: Panel | Failure, request: ExplainRequest, model: Model | Generator, context: AbstractContextManager[Any]
+    outcome: Panel | Failure, request: ExplainRequest, model: LoadedModel, context: AbstractContextManager[Any]
 ) -> Panel | Failure:
     """Return a panel of NIB with its word-region table, or with the reason why it has none; else the same outcome."""
-    if isinstance(outcome, Failure) or isinstance(model, Generator) or outcome.answer.method["name"] != "nib":
+    if isinstance(outcome, Failure) or not isinstance(model, Model) or outcome.answer.method["name"] != "nib":
         return outcome
     answer = outcome.answer
     assert isinstance(answer, Explanation)

@@ -13,27 +13,13 @@ from rich.text import Text
 
 from nibt.cli.terminal import Terminal
 from nibt.registry import available, find
-from nibt.report.certificate import HEADINGS, certificate, moved_by, span, threshold
 from nibt.report.colors import DEFAULT, Appearance, ink_on
-from nibt.report.request import (
-    Shown,
-    Worded,
-    names_of,
-    ranked_labels,
-    ranked_noun,
-    ranked_subjects,
-    runs,
-    sentence,
-    shared_word_scale,
-    side_title,
-    similarity_name,
-    target_line,
-)
-from nibt.results.answer import AnswerExplanation, is_change
+from nibt.report.ranked import ranked_labels, ranked_noun, ranked_subjects, side_title
+from nibt.report.request import Worded, runs, sentence, shared_word_scale, target_line
+from nibt.report.view import names_of, similarity_name
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
-from nibt.results.audit import VERDICTS, Audit
-from nibt.results.audit_questions import CHECKS, QUESTIONS
-from nibt.results.explanation import Explanation, shortened
+from nibt.results.base import ResultWithMaps
+from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 
 
@@ -58,7 +44,7 @@ _SUMMARY = ("side", "target", "score", "baseline", "attributed", "gap", "special
 
 def summary(answer: Explanation) -> Table:
     """Return a table with a row per side, in which ``attributed + baseline + gap = score``."""
-    table = _table(_SUMMARY)
+    table = plain_table(_SUMMARY)
     for name, side in answer.sides.items():
         title = side_title(answer, name).removesuffix(" side")
         score = answer.target[name]
@@ -67,7 +53,8 @@ def summary(answer: Explanation) -> Table:
     return table
 
 
-def _table(headings: Sequence[str]) -> Table:
+def plain_table(headings: Sequence[str]) -> Table:
+    """Return an empty table with headings."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="left" if heading in _LEFT or not place else "right")
@@ -88,7 +75,7 @@ def balance(score: float, side: SideAttribution) -> tuple[str, str, str, str]:
 
 def ranking(explanation: Explanation) -> Table:
     """Return the table of ranked labels, the best first."""
-    table = _table((ranked_noun(explanation), "cosine", "probability"))
+    table = plain_table((ranked_noun(explanation), "cosine", "probability"))
     subjects = ranked_subjects(explanation)
     for label in ranked_labels(explanation):
         name = Text(label.label, "bold" if label.position in subjects else "")
@@ -126,7 +113,7 @@ def show(answers: Sequence[Explanation], look: Appearance) -> None:
     for answer in answers:
         sources = [side.source for side in answer.sides.values()] if answer.is_comparison else [answer.source]
         title = " with ".join([names.get(source, source) for source in sources])
-        _print_title(console, title, f"similarity {answer.similarity:z.4f}")
+        print_title(console, title, f"similarity {answer.similarity:z.4f}")
         _before(console, answer)
         if answer.ranking:
             console.print(ranking(answer))
@@ -138,7 +125,7 @@ def show(answers: Sequence[Explanation], look: Appearance) -> None:
                     console.print(Text(words(side, console.width)), soft_wrap=True)
         console.print(summary(answer))
         for check in answer.checks:
-            verdict = Text(f"{check.verdict}: ", style=_VERDICT_STYLES[check.verdict])
+            verdict = Text(f"{check.verdict}: ", style=VERDICT_STYLES[check.verdict])
             console.print(verdict.append(sentence(check.about), "not bold default"), soft_wrap=True)
         if answer.decisive:
             console.print(sentence(answer.decisive.about), soft_wrap=True)
@@ -162,12 +149,12 @@ _SUMS = "sum: what a word and the image add together; nibt explain shows what a 
 """Which of two numbers of a word the table of regions has."""
 
 
-def _print_title(console: Console, source: str, text: str) -> None:
+def print_title(console: Console, source: str, text: str) -> None:
     """Print the names of images, which may have spaces, on one line."""
     console.print(Text(source, style="bold").append(f"  {text}", "not bold"), soft_wrap=True)
 
 
-def _before(console: Console, answer: Shown) -> None:
+def _before(console: Console, answer: ResultWithMaps) -> None:
     """Print what a reader must know before the scores: the mismatch warning, and a target other than the similarity."""
     no_match = answer.mismatch
     if no_match:
@@ -185,9 +172,9 @@ def show_regions(results: Sequence[Regions], methods: Sequence[str] = ()) -> Non
     names = _image_names(results)
     for number, regions in enumerate(results):
         of_method = f", {methods[number]}" if methods else ""
-        _print_title(console, names[regions.source], f"similarity {regions.similarity:z.4f}{of_method}")
+        print_title(console, names[regions.source], f"similarity {regions.similarity:z.4f}{of_method}")
         _before(console, regions)
-        table = _table(("word", "sum", "strongest", "at (x, y)"))
+        table = plain_table(("word", "sum", "strongest", "at (x, y)"))
         grid, region = regions.grid, regions.region
         for word, scores in zip(regions.words, regions.table, strict=True):
             row, column = divmod(int(scores.abs().argmax()), grid.columns)
@@ -203,81 +190,10 @@ def show_regions(results: Sequence[Regions], methods: Sequence[str] = ()) -> Non
             console.print(f"note: {warning}", style="yellow")
 
 
-def show_answers(results: Sequence[AnswerExplanation]) -> None:
-    """Print each word of an answer, with what it took from the image, the prompt and the words before."""
-    console = Terminal()
-    for result in results:
-        sources = [image.source for image in result.images] or [result.source]
-        _print_title(console, " + ".join(names_of(sources)), result.prompt)
-        console.print(Text(result.answer, style="bold"))
-        texts = {"word": [word.text for word in result.words]}
-        if result.alternatives:
-            texts["against"] = [*result.alternatives]
-        for heading, values in result.columns.items():
-            texts[heading] = [f"{value:{'+' if is_change(heading) else ''}z.2f}" for value in values]
-        table = _table([*texts])
-        table.collapse_padding = True  # so that all columns fit into 80 characters
-        for row in zip(*texts.values(), strict=True):
-            table.add_row(*row)
-        console.print(table)
-        if result.equation:
-            console.print(result.equation, style="dim", soft_wrap=True)
-        for warning in result.warnings:
-            console.print(f"note: {warning}", style="yellow")
-
-
-_VERDICT_STYLES = {
+VERDICT_STYLES = {
     "pass": "bold blue",
     "no verdict": "bold",
     "warn": "bold yellow",
     "cannot tell": "bold yellow",
     "fail": "bold red",
 }
-
-
-def show_audit(audit: Audit) -> None:
-    """Print the checks of an audit by question, and the number of checks per verdict."""
-    console = Terminal(width=None if sys.stdout.isatty() else 120)
-    console.print(Text(f"{audit.model['id']}, {audit.data.get('pairs')} pairs", style="bold"))
-    for number, question in QUESTIONS.items():
-        checks = [check for check in audit.checks if check.question == number]
-        if not checks:
-            continue
-        console.print(Text(f"\n{number}. {question.heading}", style="bold"))
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for check in checks:
-            verdict = Text(check.verdict, style=_VERDICT_STYLES[check.verdict])
-            table.add_row(
-                verdict,
-                check.method,
-                check.side,
-                check.about,
-                span(check),
-                f"n {check.count}",
-                Text(threshold(check), "dim"),
-            )
-        console.print(table)
-        for name in dict.fromkeys(check.name for check in checks if check.verdict not in ("pass", "no verdict")):
-            if CHECKS[name].advice:
-                console.print(f"{name}: {CHECKS[name].advice}", style="dim")
-        if number == 8 and audit.unknown_nouns:
-            console.print(f"{len(audit.unknown_nouns)} unknown: {shortened(audit.unknown_nouns)}", style="dim")
-    if audit.against:
-        console.print(Text(f"\nDifference from {audit.against['id']}", style="bold"))
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for row in audit.differences:
-            means = f"{row.value:.3f}, {row.against:.3f}"
-            table.add_row(row.verdict, row.method, row.side, row.about, means, moved_by(row))
-        console.print(table)
-    for note in audit.notes:
-        console.print(f"note: {note}", style="yellow")
-    certified = certificate(audit)
-    console.print(f"\n{certified.checked}")
-    for heading, sentences in certified.sections.items():
-        if heading != HEADINGS["pass"]:  # which the tables above show
-            console.print(Text(heading, style="bold"))
-            console.print("\n".join(f"- {sentence}" for sentence in sentences))
-    if certified.command:
-        console.print(Text("Repeat it: ", style="bold").append(certified.command, "not bold"))
-    total = ", ".join(f"{audit.count(name)} {name}" for name in VERDICTS if audit.count(name))
-    console.print(Text(f"\n{total}, in {audit.seconds:.0f} s", style=_VERDICT_STYLES[audit.verdict]))

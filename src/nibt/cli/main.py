@@ -15,17 +15,10 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from nibt import __version__
-from nibt.cli.answer import answer
-from nibt.cli.evaluation import audit, bench
-from nibt.cli.explain import explain, regions
-from nibt.cli.jobs import batch, show
-from nibt.cli.list import list_parts
-from nibt.cli.models import calibrate, check
-from nibt.cli.roar import roar
-from nibt.cli.serve import serve
 from nibt.cli.terminal import complain, interruptible, safe_streams, say
-from nibt.errors import BadOption, NibtError, OtherRequest, UnknownName, WouldOverwrite
+from nibt.errors import BadOption, NibtError, OtherRequest, UnknownName, WouldOverwrite, missing_part
 from nibt.io import one_line
+from nibt.registry import modules
 
 _USAGE = (UnknownName, BadOption, WouldOverwrite, OtherRequest)  # errors that another command line would avoid
 
@@ -62,24 +55,12 @@ class _StrictCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-_EXAMPLES = {
-    explain: (
-        'nibt explain sample:chelsea "a cat"',
-        'nibt explain sample:chelsea "a cat" --against "a dog" -o why.html',
-        'nibt explain sample:scene "a cat" -m scenes --method "nib tolerance=0.01" --check -o {stem}.png',
-    ),
-    answer: ('nibt answer sample:scene "what is left of the house ?" -m scenes_generator',),
-    batch: (
-        '(echo image,caption; echo "sample:scene,a cat") > pairs.csv',
-        "nibt batch pairs.csv -m scenes -o JOB",
-    ),
-}
-
-for _command in (explain, regions, answer, check, batch, show, audit, bench, roar, calibrate):
-    _epilog = "\n\n".join(["Examples:", *_EXAMPLES[_command]]) if _command in _EXAMPLES else None
-    app.command(cls=_StrictCommand, epilog=_epilog)(interruptible("no partial file is left")(_command))
-app.command(cls=_StrictCommand)(serve)
-app.command("list", cls=_StrictCommand)(interruptible("no partial file is left")(list_parts))
+_COMMANDS = sorted((command for file in modules("commands") for command in file.COMMANDS), key=lambda each: each.place)
+_EXAMPLES = {command.run: command.examples for command in _COMMANDS if command.examples}
+for _command in _COMMANDS:
+    _epilog = "\n\n".join(["Examples:", *_command.examples]) if _command.examples else None
+    _run_command = interruptible(_command.interrupted)(_command.run) if _command.interrupted else _command.run
+    app.command(_command.name or None, cls=_StrictCommand, epilog=_epilog)(_run_command)
 
 
 @app.callback(invoke_without_command=True)
@@ -107,6 +88,12 @@ def _run(arguments: list[str] | None) -> int | str | None:
     except NibtError as error:
         complain(str(error))
         return 2 if isinstance(error, _USAGE) else 1
+    except ModuleNotFoundError as error:
+        lacks = missing_part(error)
+        if lacks is None:
+            raise
+        complain(str(lacks))
+        return 1
     except BrokenPipeError:
         sys.stderr.close()  # the process that reads the output has ended
         return 1

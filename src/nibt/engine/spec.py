@@ -22,7 +22,6 @@ from nibt.errors import BadInput, BadOption
 from nibt.io import file_digests
 from nibt.methods._path import along_path
 from nibt.methods.base import Method
-from nibt.metrics.base import MetricInput
 from nibt.models.base import Model, Tower
 from nibt.options import Keywords, Seed, parsed
 from nibt.registry import MethodSpec, find
@@ -307,5 +306,5 @@ def _deletion_area(model: Model, method: Method, tower: Tower, score: Score, pai
         text = model.text.trace(model.text.prepare([pair.caption]))
         traced, partner = (image, text) if tower.modality == "image" else (text, image)
         side = Side(model, traced, replace(score, other=partner.embedding))
-        areas.append(float(deletion(MetricInput(side, method(side)))))
+        areas.append(float(deletion.of_map(side, method(side))))
     return sum(areas) / len(areas)

@@ -17,7 +17,7 @@ from nibt.metrics._perturbation import decisive_counts
 from nibt.models._loading import ModelSource, load_model
 from nibt.options import OneOf, parsed
 from nibt.report.image.parts import present
-from nibt.report.request import ranked_noun
+from nibt.report.ranked import ranked_noun
 from nibt.results.base import require_result
 from nibt.results.decisive import REGIONS, DecisiveRegion
 from nibt.results.explanation import Explanation

@@ -18,7 +18,6 @@ from nibt.options import Top, complete
 from nibt.records import JsonObject
 from nibt.registry import Plugin, available, find, format_of
 from nibt.report.colors import Appearance, appearance
-from nibt.report.html.view_data import Panel
 from nibt.results import base
 from nibt.results.base import request_of
 from nibt.results.explanation import Explanation
@@ -26,7 +25,7 @@ from nibt.results.map_regions import check_threshold
 from nibt.results.outputs import signed, write_bytes
 from nibt.torch_modes import plain_torch
 
-Result = base.Result | Panel
+Result = base.Result | base.Beside
 
 
 @dataclass(frozen=True)
@@ -116,9 +115,11 @@ class Format(Plugin, ABC):
         """Return the bytes of a file of results, as ``save`` writes them."""
         if not results:
             raise BadInput("there is nothing to write (got no results): give at least one")
-        strange = [type(result).__name__ for result in results if not isinstance(result, base.Result | Panel)]
-        if strange:
-            raise BadInput(f"save takes results of nibt, and then the path (got a {strange[0]} as a result)")
+        strange = next((result for result in results if not isinstance(result, base.Result | base.Beside)), None)
+        if strange is not None:
+            raise BadInput(
+                f"save takes results of nibt, and then the path (got a {type(strange).__name__} as a result)"
+            )
         check_drawing(options, [self])
         drawing = Drawing(**options)
         plain = [bare(result) for result in results]
@@ -161,7 +162,7 @@ def _words(result_kind: str) -> str:
 
 def bare(result: Result) -> Any:
     """Return a result without its panel."""
-    return result.answer if isinstance(result, Panel) else result
+    return result.answer if isinstance(result, base.Beside) else result
 
 
 def save(results: Result | Sequence[Result], path: str | Path, *, overwrite: bool = False, **options: Any) -> None:

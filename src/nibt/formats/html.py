@@ -1,47 +1,38 @@
-"""Pages of results, which need no network, several side by side; and sections of model cards, in Markdown."""
+"""Pages of results, which need no network, several side by side."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from nibt.formats.base import LOOK, Drawing, Format, Result, bare
-from nibt.report.certificate import certificate, span
-from nibt.report.html.document import template
-from nibt.results.audit import Audit
-from nibt.results.outputs import unsigned
+from nibt.registry import Plugin, find, kinds
 
 
-class Card(Format, name="card"):
-    """A section for the model card of an audited model, in Markdown."""
+class ResultPage(Plugin, ABC):
+    """Base class of pages of their own: that of a kind of results has the name of the kind."""
 
-    endings = (".card.md",)
-    holds = ("audit",)
-    media_type = "text/markdown; charset=utf-8"
-
-    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
-        audit = cast(Audit, bare(results[0]))
-        card = template("card.md", "nibt.formats").render(
-            audit=audit, certified=certificate(audit), span=span, signature=unsigned(request)
-        )
-        return card.encode()
+    @abstractmethod
+    def page(self, result: Any, sign: bool = False) -> str:
+        """Return the page, with its signature if it is a file."""
 
 
 class Page(Format, name="html"):
     """Interactive pages that need no network; several results are side by side."""
 
     endings = (".html",)
-    holds = ("explanation", "comparison", "regions", "answer", "audit")
+    holds = ("explanation", "comparison", "regions", "answer", *kinds("pages"))
     several: ClassVar = True
     with_table: ClassVar = True
     draws = (*LOOK, "title")
     media_type = "text/html; charset=utf-8"
 
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
-        from nibt.report.html import audit, view  # which take long to import, and are needed for pages only
-
         result = bare(results[0])
-        if isinstance(result, Audit):
-            return audit.page(result, sign=True).encode()
+        if result.kind in kinds("pages"):
+            return find("pages", result.kind)().page(result, sign=True).encode()
+        from nibt.report.html import view  # which takes long to import, and is needed for pages only
+
         text = view.page(cast(Any, results), drawing.title, drawing.positive_only, drawing.style, drawing.cmap, request)
         return text.encode()
 

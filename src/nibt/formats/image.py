@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
+from zlib import crc32
 
 from PIL import Image
 
@@ -25,6 +26,7 @@ PIXELS = {
 """The names in Pillow of the formats of pixels, by the endings of their files."""
 VECTOR = (".pdf", ".svg", ".eps")
 """The endings of files whose texts are no pixels."""
+_EXIF_CHUNK = b"eXIf"
 
 
 class PictureFormat(Format):
@@ -54,6 +56,9 @@ def encoded(image: Image.Image, format_name: str, request: Mapping[str, Any]) ->
     """Encode an image with its signature, which is in its EXIF data or after its last byte, where readers ignore it."""
     plain, sized, buffer = BytesIO(), BytesIO(), BytesIO()
     try:
+        if format_name == "PNG":
+            return _encoded_png(image, request)
+
         image.save(plain, format_name)
         with Image.open(plain) as decoded:  # the signature has a digest of the pixels, and the number of bytes
             image.save(sized, format_name, exif=image_exif(decoded, request))
@@ -66,6 +71,23 @@ def encoded(image: Image.Image, format_name: str, request: Mapping[str, Any]) ->
             f"Pillow cannot write {image.width} x {image.height} pixels as {format_name} ({reason(error)}): choose .png"
         ) from error
     return signed(plain.getvalue() + f"\n% {unsigned(request)}\n".encode())
+
+
+def _encoded_png(image: Image.Image, request: Mapping[str, Any]) -> bytes:
+    """Encode an image once: PNG keeps all pixels, and a number in its signature does not change how large it is."""
+    buffer = BytesIO()
+    image.save(buffer, "PNG", exif=image_exif(image, request))
+    data = bytearray(buffer.getvalue())
+
+    # a chunk of PNG is its length, its name, its content, and a checksum of its name and content
+    name = data.index(_EXIF_CHUNK)
+    length = int.from_bytes(data[name - 4 : name])
+    end = name + len(_EXIF_CHUNK) + length
+    chunk = image_exif(image, request, len(data)).tobytes().removeprefix(b"Exif\x00\x00")
+    assert len(chunk) == length
+    data[end - length : end] = chunk
+    data[end : end + 4] = crc32(data[name:end]).to_bytes(4)
+    return bytes(data)
 
 
 class Links(PictureFormat, name="links"):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Annotated, Required
+from typing import TYPE_CHECKING, Annotated, Any, Required
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
@@ -16,14 +16,16 @@ from nibt.datasets.base import Dataset
 from nibt.errors import BadInput, BadOption, check_names
 from nibt.folder import MANIFEST, Manifest, RunFolder, open_table
 from nibt.io import one_line, read_path
-from nibt.jobs.rows import answer_of, explanation_of, plain_rows, shared_metadata
+from nibt.jobs.rows import explanation_of, plain_rows, shared_metadata
 from nibt.options import parsed
 from nibt.records import JsonObject
 from nibt.report.html.document import plain_text
-from nibt.results.answer import AnswerExplanation, change_image
-from nibt.results.explanation import Explanation, method_text
+from nibt.results.explanation import Explanation, change_image, method_text
 from nibt.results.records import MethodRecord, TargetRecord
 from nibt.types import ModelRecord
+
+if TYPE_CHECKING:
+    from nibt.generators.results.answer import AnswerExplanation
 
 _MOST = 3  # the number of errors that the command prints
 
@@ -127,7 +129,7 @@ class Job(RunFolder[JobManifest]):
         """Whether the rows are prompts of a generator, whose answers are explained."""
         return "prompt" in self.manifest.request["pairs"]
 
-    def explanation(self, row: int) -> Explanation | AnswerExplanation:
+    def explanation(self, row: int) -> "Explanation | AnswerExplanation":
         """Return the explanation of a row. It has the image if that is still at its source.
 
         Raises:
@@ -135,7 +137,7 @@ class Job(RunFolder[JobManifest]):
             BadInput: The row failed, or its file cannot be read.
         """
         values, shared = self._row(parsed("row", row, int))
-        explanation = answer_of(values, shared) if self.has_prompts else explanation_of(values, shared)
+        explanation: Any = self._explained(values, shared)
         try:
             data = self.data()
             record = next(record for record in data.records(lambda number: number == row) if record is not None)
@@ -150,6 +152,15 @@ class Job(RunFolder[JobManifest]):
         except (BadInput, StopIteration):
             pass  # the explanation stays without what is no longer there
         return explanation
+
+    def _explained(self, values: JsonObject, shared: JsonObject) -> "Explanation | AnswerExplanation":
+        """Build the explanation of a row, without its images."""
+        if not self.has_prompts:
+            return explanation_of(values, shared)
+
+        from nibt.jobs.answers import answer_of
+
+        return answer_of(values, shared)
 
     def check(self) -> list[str]:
         """Check the files of the job, and return a description of each problem.

@@ -15,7 +15,6 @@ from nibt.datasets.base import Record
 from nibt.errors import BadInput, NibtError
 from nibt.io import load_json
 from nibt.records import JsonObject, json_schema
-from nibt.results.answer import AnswerExplanation
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import Explanation
 
@@ -38,11 +37,8 @@ _FIELDS: dict[str, tuple[str, str]] = {
     "text_path": ("text", "path"),
 }
 """The columns of the fields of both attributions."""
-_ANSWER_FIELDS = ("source", "image_hash", "size", "region", "prompt", "answer", "prompt_words", "words")
-_NOTES = ("warnings", "codes")
+NOTES = ("warnings", "codes")
 _MAPPINGS = ("without", "shares")  # of a word of an answer; Arrow has them as pairs
-_VARYING = ("other_images", "other_images_hash", "tokens")
-"""The options of the target of an answer that differ between rows: lists, empty where the target lacks them."""
 
 
 def explained_row(record: Record, explanation: Explanation) -> JsonObject:
@@ -61,7 +57,7 @@ def explained_row(record: Record, explanation: Explanation) -> JsonObject:
         "similarity": data["similarity"],
         "image_score": data["target"]["image"]["value"],
         "text_score": data["target"]["text"]["value"],
-        **{name: data[name] for name in _NOTES},
+        **{name: data[name] for name in NOTES},
         "error": None,
     }
 
@@ -93,30 +89,6 @@ def compared_columns(record: Record) -> JsonObject:
     return {} if other is None else {"against": as_utf8(other.caption or other.source), "against_hash": other.digest()}
 
 
-def answer_row(record: Record, explanation: AnswerExplanation) -> JsonObject:
-    """Return the row of an explained answer."""
-    data = explanation.to_json()
-    options = data["target"]["options"]
-    return {
-        **{name: data[name] for name in (*_ANSWER_FIELDS, *_NOTES)},
-        **{name: options.get(name, []) for name in _VARYING},
-        "row": record.row,
-        "key": as_utf8(record.key),
-        "source": as_utf8(record.source or data["source"]),
-        "forced_answer": record.answer,
-        "error": None,
-    }
-
-
-def answer_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> AnswerExplanation:
-    """Build the explanation of a row of an answer."""
-    options = shared["target"]["options"]
-    varying = {name: row[name] for name in _VARYING if name != "tokens" or "against" in options}
-    target = {**shared["target"], "options": {**options, **varying}}
-    fields = {name: row[name] for name in _ANSWER_FIELDS}
-    return _result(AnswerExplanation, row, shared, **fields, written=row["forced_answer"] is None, target=target)
-
-
 def explanation_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Explanation:
     """Build the explanation of a row."""
     values = {side: {"name": shared["targets"][side], "value": row[f"{side}_score"]} for side in _SIDES}
@@ -133,22 +105,26 @@ def explanation_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Explana
         options["against"] = [row["against"]]
     explained = next(value for value in values.values() if value["name"] == shared["target"]["name"])
     target = {**shared["target"], "options": options, "value": explained["value"], **values}
-    return _result(Explanation, row, shared, sides=sides, similarity=row["similarity"], target=target)
+    return result_of(Explanation, row, shared, sides=sides, similarity=row["similarity"], target=target)
 
 
-def _result(result: Any, row: Mapping[str, Any], shared: Mapping[str, Any], **fields: Any) -> Any:
+def result_of(result: Any, row: Mapping[str, Any], shared: Mapping[str, Any], **fields: Any) -> Any:
     """Build a result of a class from its fields, and those that all results have."""
     if row["error"] is not None:
         raise BadInput(f"row {row['row']} failed: {row['error']}")
     fields |= {name: shared[name] for name in ("method", "model", "versions")}
-    fields |= {name: row[name] for name in _NOTES}
+    fields |= {name: row[name] for name in NOTES}
     return result.from_json({"schema": result.schema, "kind": result.kind, **fields})
 
 
 def encode_rows(rows: Sequence[Mapping[str, Any]], shared: Mapping[str, Any], of_answers: bool = False) -> bytes:
     """Return the bytes of a Parquet file with these rows, and with the metadata that they share."""
     arrow = parquet.pyarrow("a job needs")[0]
-    columns = answer_schema(arrow) if of_answers else schema(arrow)
+    columns = schema(arrow)
+    if of_answers:
+        from nibt.jobs.answers import answer_schema
+
+        columns = answer_schema(arrow)
     metadata = {_KEY: json.dumps(shared, sort_keys=True).encode()}
     filled = [{name: row.get(name) for name in columns.names} for row in rows]
     return parquet.encode(arrow.Table.from_pylist(filled, schema=columns.with_metadata(metadata)))
@@ -175,21 +151,11 @@ def schema(arrow: Any) -> Any:
     fields += [(f"against_{side}", arrow_type) for side, arrow_type in sides.items()]
     fields += [(name, arrow.string()) for name in ("against", "against_hash")]
     numbers = ("similarity", "image_score", "text_score", "against_score")
-    return _schema(arrow, [*fields, *((name, arrow.float64()) for name in numbers)])
+    return row_schema(arrow, [*fields, *((name, arrow.float64()) for name in numbers)])
 
 
-def _schema(arrow: Any, fields: Sequence[tuple[str, Any]]) -> Any:
+def row_schema(arrow: Any, fields: Sequence[tuple[str, Any]]) -> Any:
     """Return the schema of these columns and those that all rows have."""
     text = arrow.string()
-    notes = [(name, arrow.list_(text)) for name in _NOTES]
+    notes = [(name, arrow.list_(text)) for name in NOTES]
     return arrow.schema([("row", arrow.int64()), ("key", text), *fields, *notes, ("error", text)])
-
-
-@lru_cache
-def answer_schema(arrow: Any) -> Any:
-    """Return the Arrow schema of a file of rows of answers, whose types are those of the fields of explanations."""
-    declared, text = json_schema(AnswerExplanation, "serialization"), arrow.string()
-    properties = {name: declared["properties"][name] for name in _ANSWER_FIELDS}
-    fields = [(field.name, field.type) for field in parquet.struct({**declared, "properties": properties})]
-    varying = [(name, arrow.list_(text)) for name in _VARYING]
-    return _schema(arrow, [*fields, ("forced_answer", text), *varying])

@@ -22,10 +22,8 @@ from nibt.jobs.job import Job
 from nibt.jobs.ray import Cluster
 from nibt.jobs.rows import compared_columns
 from nibt.jobs.worker import worker_of
-from nibt.models._answers import Generator
 from nibt.models._loaded import LoadedModel
 from nibt.models._request import check_unset
-from nibt.models.base import Model
 from nibt.options import BatchSize, Workers, check_mapping, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.records import JsonObject
@@ -94,7 +92,7 @@ class JobRun:
 
 
 def batch(
-    model: Model | Generator | str | Path | nn.Module,
+    model: LoadedModel | str | Path | nn.Module,
     pairs: Pairs,
     out: str | Path,
     method: str = "nib",

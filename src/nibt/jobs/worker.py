@@ -15,21 +15,18 @@ from PIL import Image
 from nibt.data.images import ImageInput
 from nibt.data.pair import Pair, as_list
 from nibt.datasets.base import Dataset, ImageLocation, Record
-from nibt.engine.answers import explain_answer, resolved_method
 from nibt.engine.batches import PreparedBatch, batch_group, batch_order, explain_batch
 from nibt.engine.encode import TOO_LARGE, halve, is_out_of_memory
 from nibt.engine.explain import explain
 from nibt.engine.explanations import to_explanations
-from nibt.engine.spec import resolve, versions
+from nibt.engine.spec import resolve
 from nibt.engine.targets import Contrast
-from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, Unsupported
+from nibt.errors import BadInput, BadOption, NibtError, Unsupported
 from nibt.folder import ChunkFile
 from nibt.jobs._chunks import Chunk, JobSpec, PlaceholderImage, read_ahead
-from nibt.jobs.rows import answer_row, encode_rows, explained_row, failed_row, message
-from nibt.models._answers import SOURCES
-from nibt.models._load_generator import load_generator
+from nibt.jobs.rows import encode_rows, explained_row, failed_row, message
 from nibt.models._loading import load_model
-from nibt.models._request import GenerationOptions, LoadOptions, check_loading
+from nibt.models._request import LoadOptions, check_loading
 from nibt.models.base import Model
 from nibt.records import JsonObject
 from nibt.results.explanation import Explanation
@@ -184,7 +181,11 @@ class Worker:
 
 def worker_of(request: JobSpec, data: Dataset) -> Worker:
     """Return the worker of a job: of prompts of a generator, of pairs that are compared, or of other pairs."""
-    return (AnswerWorker if data.has_prompts else ComparingWorker if data.compares else Worker)(request, data)
+    if data.has_prompts:
+        from nibt.jobs.answers import AnswerWorker  # the wing of generators is needed for prompts alone
+
+        return AnswerWorker(request, data)
+    return ComparingWorker(request, data) if data.compares else Worker(request, data)
 
 
 class RowWorker(Worker, ABC):
@@ -240,61 +241,3 @@ class ComparingWorker(RowWorker):
         )
         assert isinstance(explanation, Explanation)
         return [explained_row(record, explanation)]
-
-
-class AnswerWorker(RowWorker):
-    """A worker with a generator, which explains the answer of each row alone; its words are a batch."""
-
-    of_answers = True
-
-    def load(self, **compared: Any) -> None:
-        request = self.request
-        foreign = {"target": request.target not in (None, "cosine")}  # other options of targets are for pairs
-        foreign |= {name: bool(as_list(getattr(request, name))) for name in ("against_images", "templates")}
-        if any(foreign.values()):
-            raise BadOption(
-                "rows with prompts explain log-probabilities, or logits against one word: leave out "
-                f"{' and '.join(name for name, is_set in foreign.items() if is_set)}"
-            )
-        against = as_list(request.against)
-        if len(against) > 1:
-            raise BadOption(f"against must be one word for rows with prompts (got {', '.join(map(repr, against))})")
-        self._against = against[0] if against else None
-        check_loading(request.loading, GenerationOptions, "processor")
-        try:
-            self._generator = load_generator(request.model, **request.loading).renewed(anew=True)
-        except CannotLoad as error:
-            raise CannotLoad(f"rows with a column of prompts need a generator: {error}") from error
-        self._record = resolved_method(request.method, self._generator.answers, request.seed)[1]
-
-    def describe(self) -> JsonObject:
-        narrowed = [source for source in SOURCES if source in self._generator.answers.sources]
-        compared = {} if self._against is None else {"against": self._against}
-        return {
-            "method": self._record,
-            "target": {
-                "name": "log_probability" if self._against is None else "logit_difference",
-                "options": {"narrow": narrowed, **compared},
-            },
-            "model": self._generator.record(),
-            "versions": versions(),
-            "batch_size": self.size,
-            "warnings": list(self._generator.notes),
-        }
-
-    def read(self, record: Record) -> Any:
-        return self.data.load_image(record)
-
-    def _rows(self, prepared: PreparedRows, indices: list[int]) -> list[JsonObject]:
-        (record,) = prepared.records
-        explanation = explain_answer(
-            self._generator,
-            prepared.batch,
-            record.caption or "",
-            record.answer,
-            self.request.method,
-            against=self._against,
-            batch_size=self.size,
-            seed=self.request.seed,
-        )
-        return [answer_row(record, explanation)]

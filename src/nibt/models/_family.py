@@ -1,20 +1,19 @@
 """The contract of a family of checkpoints, and the family of a checkpoint or of a model in memory."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from torch import nn
 
 from nibt.errors import BadOption, CannotLoad
-from nibt.models._answers import AnswerTower
+from nibt.models._classes import declared, family_of_generator, shipped
 from nibt.models._failures import WritesText
-from nibt.models._hugging_face import load_generator_class, with_joint_processor
 from nibt.models._kinds import REFERENCE, WRITES, declared_class, kind_of
 from nibt.models._request import Request
 from nibt.models._text_tower import TextTower
 from nibt.models.base import ImageTower
-from nibt.registry import Plugin, available, find
+from nibt.registry import Plugin
 from nibt.targets.base import CosineSimilarity, Similarity
 
 
@@ -31,11 +30,17 @@ class Family(Plugin, ABC):
     """Base class of model families, which load models of some classes and cut them into towers."""
 
     model_types: ClassVar[tuple[str, ...]] = ()
-    """The values of ``model_type`` in Hugging Face configs that this family loads."""
+    """The values of ``model_type`` in Hugging Face configs that this family loads; those of nibt are in a table."""
     class_names: ClassVar[tuple[str, ...]] = ()
     """The class names of models in memory that this family supports."""
     needs_processor: ClassVar[bool] = False
     """Whether a model in memory must come with its processor and its tokenizer."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__.startswith("nibt.") and cls.name in shipped():
+            row = shipped()[cls.name]
+            cls.model_types, cls.class_names = row.types, row.classes
 
     @staticmethod
     @abstractmethod
@@ -52,21 +57,8 @@ class Family(Plugin, ABC):
             raise BadOption(f"{sorted(request.embedding)[0]} is for embedders on vision-language models: leave it out")
         return request
 
-    @classmethod
-    def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
-        """Load a generator and its processor from a folder."""
-        if cls.joint_processor:
-            request = with_joint_processor(source, request, "load_generator")
-        return load_generator_class(cls.generator_classes, source, request, cls.unread)
-
     unread: ClassVar[str] = ""
     """A pattern of weights that no result of the family depends on, such as heads that detect objects."""
-    joint_processor: ClassVar[bool] = True
-    """Whether the processor of its generators prepares images and texts together."""
-    generator_classes: ClassVar[tuple[str, ...]] = ()
-    """The class names of models that write text about an image."""
-    answer_tower: ClassVar[Callable[[Any, Request], AnswerTower]]
-    """Returns the tower of a generator, if the family has ``generator_classes``."""
 
     @staticmethod
     @abstractmethod
@@ -86,36 +78,10 @@ class Family(Plugin, ABC):
         return scale, 0.0 if bias is None else bias.detach().float().item()
 
 
-class OnlyGenerators(Family):
-    """Base class of families whose models only write."""
-
-    needs_processor = True
-
-    @classmethod
-    def load(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
-        return cls.load_generator(source, request)
-
-    @staticmethod
-    def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
-        raise WritesText("it writes text about images, and does not compare them with captions: use nibt answer")
-
-
 _REFUSED = {
     "clap": ("ClapModel", "it compares sounds with captions, and nibt explains images and captions"),
     "xclip": ("XCLIPModel", "it compares videos with captions, and the embedding of a caption depends on the video"),
 }
-
-
-def families() -> Iterator[tuple[str, type[Family]]]:
-    """Yield the names and the classes of all families."""
-    for name in available("models"):
-        yield name, find("models", name)
-
-
-def family_of_generator(classes: Iterable[str]) -> str | None:
-    """Return the name of the family of a generator by the names of its classes; None if there is none."""
-    names = {*classes}
-    return next((name for name, family in families() if not names.isdisjoint(family.generator_classes)), None)
 
 
 def check_no_generator(name: str, classes: Iterable[str]) -> None:
@@ -129,7 +95,7 @@ def check_no_generator(name: str, classes: Iterable[str]) -> None:
 
 def family_of_type(name: str, model_type: Any, classes: Sequence[str] = ()) -> str:
     """Return the name of the family of a ``model_type``; ``classes`` say what a model without a family is."""
-    supported = {key: family for family, family_class in families() for key in family_class.model_types}
+    supported = {key: family for family, row in declared().items() for key in row.types}
     if model_type in supported:
         return supported[model_type]
     problem = f"{name!r} has the model_type {model_type!r}, which is not supported"
@@ -145,11 +111,11 @@ def family_of_type(name: str, model_type: Any, classes: Sequence[str] = ()) -> s
 
 def writes(classes: Sequence[str], model_type: Any) -> str:
     """Return what to do with a model of a class that writes text about images, and is not supported."""
-    supported = [name for _, family in families() for name in family.generator_classes]
-    declared = declared_class(model_type, supported)
-    if declared is not None and declared not in classes:
+    supported = [name for row in declared().values() for name in row.writes]
+    writer = declared_class(model_type, supported)
+    if writer is not None and writer not in classes:
         return (
-            f"it has no head that writes text: save the model as a {declared}, which Transformers declares for its "
+            f"it has no head that writes text: save the model as a {writer}, which Transformers declares for its "
             "model_type, and use nibt answer"
         )
     return f"it {WRITES.does}, and nibt does not explain its answers yet; {WRITES.instead}"
@@ -157,7 +123,7 @@ def writes(classes: Sequence[str], model_type: Any) -> str:
 
 def family_of_module(module: nn.Module) -> str | None:
     """Return the name of the family of a module; None if there is none."""
-    listed = {name: family for family, family_class in families() for name in family_class.class_names}
+    listed = {name: family for family, row in declared().items() for name in row.classes}
     names = (base.__name__ for base in type(module).__mro__ if base.__name__ in class_names(module))
     return next((listed[name] for name in names if name in listed), None)  # the nearest class: some extend another's
 
@@ -170,4 +136,4 @@ def refusal(module: nn.Module) -> str:
 
 def known_classes() -> str:
     """Return the class names of all families."""
-    return ", ".join(name for _, family_class in families() for name in family_class.class_names)
+    return ", ".join(name for row in declared().values() for name in row.classes)

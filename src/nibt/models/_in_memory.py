@@ -4,10 +4,9 @@ Wrappers for training and for several devices are taken off, as long as what the
 sentence-transformers, what they apply to embeddings and their prompts are kept, and their scores are compared.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, jit, nn
 
 from nibt.data.images import ImageInput
-from nibt.errors import BadOption, CannotLoad
+from nibt.errors import CannotLoad
 from nibt.models._checkpoint import (
     NO_EFFECT,
     RERANKER,
@@ -38,32 +37,8 @@ from nibt.models.encoder_pairs import ProjectionPair
 
 _WRAPPERS = {"DataParallel", "DistributedDataParallel", "LightningModule", "Sequential", "_FabricModule"}
 _PAIR = ("VisionModelWithProjection", "TextModelWithProjection")
-_LONGEST_NAME = 255
 _TEXT = "Two red cars and a cat"
 _EXACT, _ROUNDED = 1e-4, 2e-2  # how far scores may differ: of float32, and of half precision, in which only it computes
-
-
-def check_source(source: Any) -> None:
-    """Check what is passed as a model."""
-    if isinstance(source, str | Path):
-        if any(len(component) > _LONGEST_NAME for component in Path(source).parts):
-            raise BadOption(
-                f"the name of a model or a folder has at most {_LONGEST_NAME} characters (got {len(str(source))}, "
-                f"beginning with {str(source)[:40]!r})"
-            )
-        return
-    models = source if isinstance(source, tuple) and len(source) == 2 else (source,)
-    if all(isinstance(model, nn.Module) for model in models):
-        return
-    expected = "a model must be a name, a folder, a module of PyTorch, or a pair of an image model and a text model"
-    if isinstance(source, type):
-        raise BadOption(f"{expected} (got the class {source.__name__}: create an instance)")
-    name = type(source).__name__
-    if hasattr(source, "image_processor") or hasattr(source, "tokenizer") or re.search("Tokenizer|Processor", name):
-        raise BadOption(f"{expected} (got a {name}: pass the model first, and this as processor=...)")
-    if isinstance(source, dict):
-        raise BadOption(f"{expected} (got a {name}, as a state dict is: load it into its model)")
-    raise BadOption(f"{expected} (got a {name})")
 
 
 def find_module(source: Any, request: Request) -> tuple[nn.Module, str, Request]:

@@ -4,6 +4,7 @@ Every model is checked when it is loaded: its weights are finite, and the model 
 embeddings as the uncut model.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,9 +16,9 @@ from torch import nn
 from typing_extensions import TypedDict
 
 from nibt.errors import CannotLoad
-from nibt.models._answers import Generator
 from nibt.models._checkpoint import FILE_NAME, adapted, after_encoder, attached, base_model, check_class
 from nibt.models._checks import check_finite, checked
+from nibt.models._classes import declared, known_checkpoint
 from nibt.models._failures import (
     EMBEDDED,
     alternatives,
@@ -30,10 +31,9 @@ from nibt.models._failures import (
     loading,
     step,
 )
-from nibt.models._family import check_no_generator, families, family_of_type
-from nibt.models._hub import Wants, model_folder
+from nibt.models._family import check_no_generator, family_of_type
 from nibt.models._hugging_face import named_processor
-from nibt.models._in_memory import check_processor, check_scores, check_source, find_module, is_library, misfits
+from nibt.models._loaded import LoadedModel
 from nibt.models._precision import check_quantized
 from nibt.models._request import (
     EMBEDDING,
@@ -41,12 +41,12 @@ from nibt.models._request import (
     LoadOptions,
     Request,
     check_device,
+    check_source,
     check_unset,
     hint,
     hub_name,
     open_clip_name,
 )
-from nibt.models._vision_language.prompts import is_known
 from nibt.models.base import Model
 from nibt.options import Keywords, Positive, parsed
 from nibt.progress import report_stage
@@ -111,7 +111,7 @@ def load_model(
         if (device, dtype) != ("cpu", "float32") or any(value is not None for value in others.values()):
             check_unset("a loaded model", device=device, dtype=dtype, **others)
         return id if "checked" in id.renewed().kept else checked(id)
-    if isinstance(id, Generator):
+    if isinstance(id, LoadedModel):  # of another kind, which writes
         check_no_generator(id.id, [type(id.module).__name__])
     check_source(id)
     if isinstance(processor, str | Path):
@@ -130,10 +130,7 @@ def load_model(
     )
     if isinstance(id, nn.Module | tuple):
         check_unset("a model in memory", device=device, dtype=dtype)
-        model = checked(_from_memory(id, request))
-        if is_library(id):
-            check_scores(id, model)
-        return model
+        return _from_memory(id, request)
     name = str(id)
     check_name(name)
     if name in embedded():
@@ -161,11 +158,17 @@ def check_name(name: str) -> None:
 
 
 def _from_memory(source: Any, request: Request) -> Model:
+    from nibt.models._in_memory import check_processor, check_scores, find_module, is_library
+
     module, family, request = find_module(source, request)
     check_processor(find("models", family), request)
     name = f"{type(module).__name__} in memory"
     with loading(name):
-        return _model(name, family, module, request)
+        model = _model(name, family, module, request)
+    model = checked(model)
+    if is_library(source):
+        check_scores(source, model)
+    return model
 
 
 class _Settings(TypedDict, total=False):
@@ -177,7 +180,9 @@ class _Settings(TypedDict, total=False):
     domain_size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
 
-def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: Wants | None = None) -> Model:
+def _from_folder(
+    name: str, folder: Path, request: Request, device: Any, wants_open_clip: Callable[[JsonObject], bool] | None = None
+) -> Model:
     settings = json_object(folder / "nibt.json")
     read_record(_Settings, settings, str(folder / "nibt.json"), CannotLoad)
     if "domain" in settings and "domain_size" not in settings:
@@ -192,7 +197,7 @@ def _from_folder(name: str, folder: Path, request: Request, device: Any, wants: 
     request = replace(request, after=after, folder=folder, defaults=settings)
     config = json_object(folder / "config.json")
     check_layers(name, folder)
-    if (folder / "open_clip_config.json").exists() and (wants is None or wants.prefers_open_clip(config, True)):
+    if (folder / "open_clip_config.json").exists() and (wants_open_clip is None or wants_open_clip(config)):
         return _load(name, "open_clip", f"local-dir:{folder}", request, device)
     if (folder / FILE_NAME).exists():
         return _with_adapters(name, folder, request, device)
@@ -234,6 +239,8 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
 
 
 def _from_hub(text: str, request: Request, device: Any) -> Model:
+    from nibt.models._hub import Wants, model_folder
+
     weights = open_clip_name(text)
     forced = weights is not None and weights.startswith("hf-hub:")
     if weights is not None and not forced:
@@ -247,7 +254,9 @@ def _from_hub(text: str, request: Request, device: Any) -> Model:
     with loading(name, folder):
         json_object(folder / "config.json")  # in the cache, where a broken file is deleted
     request = replace(request, facts={**request.facts, "revision": commit})
-    return replace(_from_folder(name, folder, request, device, wants), folder=None)
+    return replace(
+        _from_folder(name, folder, request, device, lambda config: wants.prefers_open_clip(config, True)), folder=None
+    )
 
 
 def _load(name: str, family: str, source: str, request: Request, device: Any) -> Model:
@@ -258,10 +267,10 @@ def _load(name: str, family: str, source: str, request: Request, device: Any) ->
 
 
 def _family(name: str, config: JsonObject) -> str:
-    check_class(name, config, is_known(name))
+    check_class(name, config, bool(known_checkpoint(name)))
     model_type, named = config.get("model_type"), config.get("architectures") or []
     classes = [*map(str, named)] if isinstance(named, list) else []
-    if {*classes}.isdisjoint(class_name for _, family in families() for class_name in family.class_names):
+    if {*classes}.isdisjoint(class_name for row in declared().values() for class_name in row.classes):
         check_no_generator(name, classes)
     return family_of_type(name, model_type if isinstance(model_type, str | None) else repr(model_type)[:100], classes)
 
@@ -276,6 +285,8 @@ def _model(name: str, family: str, module: nn.Module, request: Request) -> Model
     with step(name, problem, "check the values in config.json and in the files of the processor, or save both again"):
         image, text = family_class.towers(module, request)
     if request.is_passed:
+        from nibt.models._in_memory import misfits
+
         request = replace(request, notes=(*request.notes, *misfits(name, image, text, request)))
     image.after = text.after = getattr(module, "after_encoder", nn.Identity())
     if "domain" in request.defaults:  # of an embedded model

@@ -27,6 +27,7 @@ _NAME = re.compile(
 _PLACES = ("tree", "blob", "resolve", "raw")  # of a page, before the revision
 _OTHERS = ("datasets", "spaces", "collections", "papers", "docs", "blog", "posts", "buckets")
 _PYTORCH_ONLY = ("Could not run", "Expected one of", "0 INTERNAL")  # messages that help nobody
+_LONGEST_NAME = 255  # characters of a part of a path
 _LONGEST = 120  # characters of a reason
 
 
@@ -211,6 +212,29 @@ def check_loading(loading: Mapping[str, Any], options: type, *others: str) -> No
     for name in loading:
         if name not in names:
             raise UnknownName("options of loading", name, names)
+
+
+def check_source(source: Any) -> None:
+    """Check what is passed as a model."""
+    if isinstance(source, str | Path):
+        if any(len(component) > _LONGEST_NAME for component in Path(source).parts):
+            raise BadOption(
+                f"the name of a model or a folder has at most {_LONGEST_NAME} characters (got {len(str(source))}, "
+                f"beginning with {str(source)[:40]!r})"
+            )
+        return
+    models = source if isinstance(source, tuple) and len(source) == 2 else (source,)
+    if all(isinstance(model, nn.Module) for model in models):
+        return
+    expected = "a model must be a name, a folder, a module of PyTorch, or a pair of an image model and a text model"
+    if isinstance(source, type):
+        raise BadOption(f"{expected} (got the class {source.__name__}: create an instance)")
+    name = type(source).__name__
+    if hasattr(source, "image_processor") or hasattr(source, "tokenizer") or re.search("Tokenizer|Processor", name):
+        raise BadOption(f"{expected} (got a {name}: pass the model first, and this as processor=...)")
+    if isinstance(source, dict):
+        raise BadOption(f"{expected} (got a {name}, as a state dict is: load it into its model)")
+    raise BadOption(f"{expected} (got a {name})")
 
 
 def check_device(device: str) -> None:

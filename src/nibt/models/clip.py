@@ -23,8 +23,6 @@ class CLIPTextTower(EndTokenTower):
 class CLIP(DualEncoder, name="clip"):
     """CLIP, with or without PEFT adapters (Radford et al., 2021)."""
 
-    model_types = ("clip",)
-    class_names = ("CLIPModel",)
     auto_class = "CLIPModel"
     image_tower = CLIPImageTower
     text_tower = CLIPTextTower
@@ -33,8 +31,6 @@ class CLIP(DualEncoder, name="clip"):
 class CLIPSeg(DualEncoder, name="clipseg"):
     """The dual encoder of CLIPSeg, without its decoder (Lüddecke and Ecker, 2022)."""
 
-    model_types = ("clipseg",)
-    class_names = ("CLIPSegModel", "CLIPSegForImageSegmentation")
     within = "clip"
     unread = r"^decoder\."
     image_tower = ClassTokenTower
@@ -50,8 +46,6 @@ class MetaCLIP2TextTower(EndTokenTower):
 class MetaCLIP2(DualEncoder, name="metaclip_2"):
     """MetaCLIP 2 (Chuang et al., 2025)."""
 
-    model_types = ("metaclip_2",)
-    class_names = ("MetaClip2Model",)
     image_tower = ClassTokenTower
     text_tower = MetaCLIP2TextTower
 
@@ -59,8 +53,6 @@ class MetaCLIP2(DualEncoder, name="metaclip_2"):
 class ChineseCLIP(DualEncoder, name="chinese_clip"):
     """Chinese CLIP (Yang et al., 2022)."""
 
-    model_types = ("chinese_clip",)
-    class_names = ("ChineseCLIPModel",)
     image_tower = ClassTokenTower
     text_tower = FirstTokenTower
 
@@ -76,8 +68,6 @@ class AltCLIPTextTower(FirstTokenTower):
 class AltCLIP(DualEncoder, name="altclip"):
     """AltCLIP: CLIP's image tower with XLM-R (Chen et al., 2022)."""
 
-    model_types = ("altclip",)
-    class_names = ("AltCLIPModel",)
     image_tower = ClassTokenTower
     text_tower = AltCLIPTextTower
 
@@ -103,8 +93,6 @@ class OWL(DualEncoder, name="owlvit"):
     They are explained without the heads that detect objects. The processor of OWLv2 pads images to a square.
     """
 
-    model_types = ("owlvit", "owlv2")
-    class_names = ("OwlViTModel", "Owlv2Model", "OwlViTForObjectDetection", "Owlv2ForObjectDetection")
     unread = r"^(box_head|class_head|objectness_head|layer_norm)\."
     image_tower = OWLImageTower
     text_tower = OWLTextTower
@@ -156,7 +144,5 @@ class GroupViT(DualEncoder, name="groupvit"):
     assigned to groups, and no row stands for a place in the image any more.
     """
 
-    model_types = ("groupvit",)
-    class_names = ("GroupViTModel",)
     image_tower = GroupViTImageTower
     text_tower = GroupViTTextTower

@@ -55,8 +55,6 @@ class AIMv2TextTower(EndTokenTower):
 class AIMv2(DualEncoder, name="aimv2"):
     """AIMv2's model of images and text from Hugging Face Transformers (Fini et al., 2024)."""
 
-    model_types = ("aimv2",)
-    class_names = ("Aimv2Model",)
     image_tower = AIMv2ImageTower
     text_tower = AIMv2TextTower
 
@@ -94,8 +92,6 @@ class ALIGNImageTower(FeatureMapTower):
 class ALIGN(DualEncoder, name="align"):
     """ALIGN from Hugging Face Transformers: EfficientNet with BERT (Jia et al., 2021)."""
 
-    model_types = ("align",)
-    class_names = ("AlignModel",)
     image_tower = ALIGNImageTower
     text_tower = FirstTokenTower
 
@@ -124,8 +120,6 @@ class FLAVATextTower(FirstTokenTower):
 class FLAVA(DualEncoder, name="flava"):
     """The contrastive part of FLAVA from Hugging Face Transformers (Singh et al., 2022)."""
 
-    model_types = ("flava",)
-    class_names = ("FlavaModel", "FlavaForPreTraining")
     within = "flava"
     unread = r"^(image_codebook|itm_head|mim_head|mlm_head|mmm_image_head|mmm_text_head)\."
     image_tower = FLAVAImageTower
@@ -159,7 +153,5 @@ class TIPSv2(DualEncoder, name="tipsv2"):
     are averaged, and neither tower has a projection.
     """
 
-    model_types = ("tipsv2",)
-    class_names = ("Tipsv2Model",)
     image_tower = TIPSv2ImageTower
     text_tower = TIPSv2TextTower

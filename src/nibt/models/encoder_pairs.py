@@ -72,7 +72,6 @@ class PairFamily(Family, name="projection_pair"):
     They have no logit scale, so logits have that of CLIP after training, 100.
     """
 
-    class_names = ("ProjectionPair",)
     needs_processor = True
 
     @staticmethod
@@ -134,8 +133,6 @@ class VisionTextDualEncoder(DualEncoder, name="vision_text_dual_encoder"):
     Image towers are those of CLIP and SigLIP, and ViTs with a class token. Text towers are BERT, RoBERTa and CLIP's.
     """
 
-    model_types = ("vision-text-dual-encoder",)
-    class_names = ("VisionTextDualEncoderModel",)
     auto_class = "VisionTextDualEncoderModel"
 
     @classmethod

@@ -144,9 +144,6 @@ class SigLIPTextTower(HuggingFaceTextTower):
 class SigLIP(DualEncoder):
     """The checkpoints of ``SiglipModel`` and ``Siglip2Model``."""
 
-    model_types = ("siglip", "siglip2")
-    class_names = ("SiglipModel", "Siglip2Model")
-
     @classmethod
     def towers(cls, module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
         image = NaFlexImageTower if "Siglip2Model" in class_names(module) else SigLIPImageTower

@@ -12,7 +12,6 @@ from nibt.models._family import Family
 from nibt.models._hugging_face import load_pretrained, read_config, with_joint_processor
 from nibt.models._request import Request
 from nibt.models._text_tower import TextTower
-from nibt.models._vision_language.answers import decoder_answer_tower
 from nibt.models._vision_language.prompts import TEXT, check_sizes, own_special_tokens, prompts_of, settings, tokens
 from nibt.models._vision_language.tiles import encoded, layout_of
 from nibt.models._vision_language.towers import (
@@ -34,23 +33,16 @@ class VisionLanguage(Family, name="vision_language"):
     the language model.
     """
 
-    model_types = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "idefics3", "smolvlm", "paligemma")
-    class_names = tuple(
-        architecture + head
-        for architecture in ("Qwen2VL", "Qwen2_5_VL", "Qwen3VL", "Idefics3", "SmolVLM", "PaliGemma")
-        for head in ("ForConditionalGeneration", "Model")
-    )
-    generator_classes = tuple(name for name in class_names if name.endswith("ForConditionalGeneration"))
-    answer_tower = decoder_answer_tower
     has_logits = False
 
     @staticmethod
     def load(source: str, request: Request) -> tuple[nn.Module, Request]:
         settings(source, request)  # before weights are loaded
-        return VisionLanguage.load_generator(source, request)
+        return VisionLanguage.load_saved(source, request)
 
     @classmethod
-    def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
+    def load_saved(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
+        """Load a checkpoint as the class that was saved."""
         import transformers
 
         names = read_config(source).architectures or ["AutoModel"]
@@ -85,8 +77,6 @@ class VisionLanguage(Family, name="vision_language"):
 
 
 _AUGMENTATION = 10  # tokens that the processors append to a query
-_ENGINE = ("ColPali", "ColQwen2", "ColQwen2_5", "ColIdefics3")
-"""Classes of colpali-engine."""
 
 
 class LateInteraction(Family, name="late_interaction"):
@@ -97,8 +87,6 @@ class LateInteraction(Family, name="late_interaction"):
     and ColIdefics3 (ColSmol).
     """
 
-    model_types = ("colpali", "colqwen2", "colmodernvbert")
-    class_names = ("ColPaliForRetrieval", "ColQwen2ForRetrieval", "ColModernVBertForRetrieval", *_ENGINE)
     similarity = MaxSim()
     has_logits = False
 

@@ -10,8 +10,8 @@ PAGE, PICTURE = "text/html", "image/png"
 TYPES: dict[tuple[str, str], tuple[str, ...]] = {
     ("nibt.results.explanation", "Explanation"): (PAGE, PICTURE),
     ("nibt.results.regions", "Regions"): (PAGE, PICTURE),
-    ("nibt.results.answer", "AnswerExplanation"): (PAGE, PICTURE),
-    ("nibt.results.decomposition", "Decomposition"): (PICTURE,),
+    ("nibt.generators.results.answer", "AnswerExplanation"): (PAGE, PICTURE),
+    ("nibt.heads.decomposition", "Decomposition"): (PICTURE,),
     ("nibt.report.html.view_data", "Panel"): (PAGE,),
     ("nibt.results.audit", "Audit"): (PAGE,),
     ("builtins", "list"): (PAGE,),

@@ -6,12 +6,11 @@ from io import BytesIO
 from typing import Any
 
 from nibt.errors import BadInput, Unsupported
-from nibt.report.html.audit import page as audit_page
+from nibt.registry import find, kinds
 from nibt.report.html.document import TABLE_SCRIPT, TABLE_STYLE, data_table, document
 from nibt.report.html.view import Panel, Shown, page, panels_of
 from nibt.report.image.draw import draw
 from nibt.results.attribution import ImageAttribution
-from nibt.results.audit import Audit
 from nibt.results.explanation import Explanation
 from nibt.results.records import Measurement
 
@@ -66,8 +65,8 @@ def display_data(value: Any, media_type: str) -> str | bytes | None:
     """Return a result, an audit or a list of measurements in a media type, or None if it has no such form."""
     if isinstance(value, list):
         return _measurement_table(value)
-    if isinstance(value, Audit):
-        return framed(audit_page(value), 900)
+    if getattr(value, "kind", None) in kinds("pages"):
+        return framed(find("pages", value.kind)().page(value), 900)
     try:
         if media_type == "text/html":
             return to_html(value)

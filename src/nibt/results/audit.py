@@ -14,29 +14,13 @@ from nibt.data.images import decode_image
 from nibt.records import JsonObject
 from nibt.results.audit_questions import CHECKS, QUESTIONS
 from nibt.results.base import Result, Serializable
+from nibt.results.check import VERDICTS, Check, Verdict
 from nibt.types import ModelRecord
 
-Verdict = Literal["pass", "no verdict", "warn", "cannot tell", "fail"]
-VERDICTS: tuple[Verdict, ...] = ("pass", "no verdict", "warn", "cannot tell", "fail")
-"""The verdicts, from the best to the worst."""
-FEWEST_PAIRS = 24
-"""With fewer pairs, no check of pairs has a verdict."""
 ALPHA = 0.05
 
 
 # What is read from a file is checked here, so that whatever draws an audit need not
-
-
-def _check_name(name: str) -> str:
-    if name not in CHECKS:
-        raise ValueError(f"must be the name of a check, such as {next(iter(CHECKS))!r} (got {name!r:.60})")
-    return name
-
-
-def _question(number: int) -> int:
-    if number not in QUESTIONS:
-        raise ValueError(f"must be the number of a question, from 1 to {len(QUESTIONS)} (got {number})")
-    return number
 
 
 def _table(rows: list[list[float]]) -> list[list[float]]:
@@ -62,81 +46,6 @@ def _part(region: tuple[float, float, float, float]) -> tuple[float, float, floa
 
 
 _WIDEST = 100.0  # a region is wider than its image where images are padded
-
-
-@dataclass(frozen=True, eq=False)
-class Check(Serializable):
-    """One check: a mean over pairs or nouns with its interval, and the thresholds that decide its verdict.
-
-    Attributes:
-        name: The name of the check.
-        question: The number of the page's question that the check belongs to, from 1.
-        method: The method; empty for a check of the model.
-        side: The side; empty for a check of both towers.
-        value: The mean over pairs.
-        low: The lower end of its 95 % interval.
-        high: The upper end.
-        count: The number of pairs, or of nouns.
-        better: Which values are better.
-        passes: The threshold from which a value passes.
-        fails: The threshold from which a value fails.
-        about: A description of the check.
-        least_pairs: The least number of pairs with which a value at the passing threshold can pass; 1 for a check that
-            is not of pairs.
-        unclear: Why a value at or beyond the failing threshold may have another cause than the model, which these data
-            do not rule out; empty if they do.
-    """
-
-    name: Annotated[str, AfterValidator(_check_name)]
-    question: Annotated[int, AfterValidator(_question)]
-    method: str
-    side: str
-    value: float
-    low: float
-    high: float
-    count: int
-    better: Literal["higher", "lower"]
-    passes: float
-    fails: float
-    about: str
-    least_pairs: int = 1
-    unclear: str = ""
-
-    @computed_field
-    @property
-    def verdict(self) -> Verdict:
-        """The verdict.
-
-        ``fail``: The value is at or beyond the failing threshold. ``cannot tell``: So it is, but it may have another
-        cause (``unclear``). ``pass``: The value is at the passing threshold or better, and its interval does not reach
-        the failing threshold. ``no verdict``: There are fewer than 24 pairs, or too few for a value at the passing
-        threshold to pass. ``warn``: All other values.
-        """
-        if self.count < min(self.least_pairs, FEWEST_PAIRS):
-            return "no verdict"
-
-        if self.reaches_failing:
-            return "cannot tell" if self.unclear else "fail"
-
-        if self._is_passing:
-            return "pass"
-
-        return "no verdict" if self.count < self.least_pairs else "warn"
-
-    @property
-    def reaches_failing(self) -> bool:
-        """Whether the value is at or beyond the failing threshold."""
-        return self.value <= self.fails if self.better == "higher" else self.value >= self.fails
-
-    @property
-    def is_passing_value(self) -> bool:
-        """Whether the value is at the passing threshold or better, whatever its interval."""
-        return self.value >= self.passes if self.better == "higher" else self.value <= self.passes
-
-    @property
-    def _is_passing(self) -> bool:
-        is_clear = self.low > self.fails if self.better == "higher" else self.high < self.fails
-        return self.is_passing_value and is_clear
 
 
 @dataclass(frozen=True)
@@ -302,6 +211,19 @@ class Audit(Result):
                     raise ValueError(
                         f"{name}[{index}].method must be one of methods, {', '.join(self.methods)} (got "
                         f"{entry.method!r:.60})"
+                    )
+
+        for name in ("checks", "against_checks"):
+            for index, check in enumerate(getattr(self, name)):
+                if check.name not in CHECKS:
+                    raise ValueError(
+                        f"{name}[{index}].name must be the name of a check, such as {next(iter(CHECKS))!r} (got "
+                        f"{check.name!r:.60})"
+                    )
+                if check.question not in QUESTIONS:
+                    raise ValueError(
+                        f"{name}[{index}].question must be the number of a question, from 1 to {len(QUESTIONS)} (got "
+                        f"{check.question})"
                     )
 
         for index, example in enumerate(self.examples):

@@ -183,6 +183,31 @@ class Result(Serializable):
         format_of(path).save([self], Path(path), overwrite, **drawing)
 
 
+@dataclass(frozen=True)
+class Beside:
+    """Base class of a result with what is shown beside it, such as ``Panel``.
+
+    Attributes:
+        answer: The result.
+    """
+
+    answer: Any
+
+
+class ResultWithMaps(WithNotes, Result):
+    """Base class of results with maps: of an image, of the words of a caption, or of the words of an answer.
+
+    Attributes:
+        method: The method with its resolved options.
+        model: The model and its hashes.
+        versions: The versions of packages.
+    """
+
+    method: Any
+    model: ModelRecord
+    versions: Mapping[str, str]
+
+
 def require_result(value: Any, caller: str, *classes: type) -> None:
     """Check that a function was given a result of one of the classes that it takes, with finite numbers."""
     if not isinstance(value, classes):
@@ -264,7 +289,7 @@ class OfImage(Serializable):
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class ResultOfImage(WithNotes, OfImage, Result):
+class ResultOfImage(OfImage, ResultWithMaps):
     """Base class of results about one image, with the attributes of ``OfImage``.
 
     Attributes:

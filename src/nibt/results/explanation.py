@@ -1,8 +1,8 @@
 """Explanations of an image with a caption, of two images, or of two captions."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -14,11 +14,10 @@ from nibt.data.units import WordScore
 from nibt.errors import BadInput, MissingSide
 from nibt.registry import find
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
-from nibt.results.audit import Check
-from nibt.results.base import Result
+from nibt.results.base import ResultWithMaps
+from nibt.results.check import Check
 from nibt.results.decisive import DecisiveRegion
 from nibt.results.map_regions import MapRegion
-from nibt.results.notes import WithNotes
 from nibt.results.records import SCHEMA, ExplainedTargetRecord, MethodRecord, Probability
 from nibt.types import ModelRecord
 
@@ -51,7 +50,7 @@ class Ranked:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Explanation(WithNotes, Result):
+class Explanation(ResultWithMaps):
     """An explanation of two inputs: the scores of the patches of images and of the words of captions.
 
     The sides of an image with a caption are ``image`` and ``text``; those of two images, or of two captions, are
@@ -252,3 +251,10 @@ def shortened(texts: Sequence[str], most: int = 8) -> str:
     """
     more = [f"and {len(texts) - most} more"] if len(texts) > most else []
     return ", ".join([*texts[:most], *more])
+
+
+def change_image(result: ResultWithMaps, side: str = "image", **changes: Any) -> Any:
+    """Return an explanation of a pair or of an answer with other fields of its image, or of another side's."""
+    if not isinstance(result, Explanation):
+        return replace(cast(Any, result), **changes)
+    return replace(result, sides={**result.sides, side: replace(result.sides[side], **changes)})

@@ -5,9 +5,8 @@ from typing import Any, TypeAlias
 
 from nibt.errors import BadInput, BadOption, import_optional
 from nibt.records import JsonObject
-from nibt.results.answer import AnswerExplanation
-from nibt.results.answer_word import AnswerWord
-from nibt.results.base import require_result
+from nibt.registry import find, kinds
+from nibt.results.base import Result, require_result
 from nibt.results.explanation import Explanation
 
 DataFrame: TypeAlias = Any
@@ -22,9 +21,7 @@ def pandas() -> Any:
     return import_optional("pandas", "tables of results need pandas", "data")
 
 
-def to_frame(
-    explanations: Explanation | AnswerExplanation | Sequence[Explanation | AnswerExplanation], rows: str = "pairs"
-) -> DataFrame:
+def to_frame(explanations: Result | Sequence[Result], rows: str = "pairs") -> DataFrame:
     """Return explanations as a pandas DataFrame.
 
     Args:
@@ -63,33 +60,25 @@ def to_frame(
     if rows not in _ROWS:
         raise BadOption(f"rows must be one of {', '.join(_ROWS)} (got {rows!r})")
     listed: list[Any] = list(explanations) if isinstance(explanations, Iterable) else [explanations]
+    frames = {kind: find("frames", kind) for kind in kinds("frames")}
     for explanation in listed:
-        require_result(explanation, "to_frame", Explanation, AnswerExplanation)
-    of_answers = [isinstance(explanation, AnswerExplanation) for explanation in listed]
+        require_result(explanation, "to_frame", Explanation, *(frame.shows for frame in frames.values()))
+    of_answers = [explanation.kind in frames for explanation in listed]
     if any(of_answers) and not all(of_answers):
         raise BadInput("to_frame takes explanations of pairs, or of answers (got both): make a table of each")
     data: list[JsonObject] = []
     for number, explanation in enumerate(listed):
-        is_answer = isinstance(explanation, AnswerExplanation)
-        texts = {name: getattr(explanation, name) for name in (("prompt", "answer") if is_answer else ("caption",))}
+        frame = frames.get(explanation.kind)
+        texts = {name: getattr(explanation, name) for name in (frame.texts if frame else ("caption",))}
         method = {name: explanation.method[key] for name, key in (("method", "name"), ("variant", "variant"))}
         common = {"pair": number, "image": explanation.source, **texts, **method, "model": explanation.model["id"]}
-        if not is_answer and rows == "pairs":
+        if not frame and rows == "pairs":
             data.append({**common, **_values(explanation)})
             continue
         for position, word in enumerate(explanation.words):
-            values = _word_values(word) if is_answer else {"word": word.text, "score": word.score}
+            values = frame.values(word) if frame else {"word": word.text, "score": word.score}
             data.append({**common, "position": position, **values})
     return pandas().DataFrame(data)
-
-
-def _word_values(word: AnswerWord) -> JsonObject:
-    """Return the numbers of a word of an answer."""
-    names = ("log_probability", "with_blank_image", "with_other_images", "image_gain", "image_hardly_matters")
-    values = {name: getattr(word, name) for name in (*names, "value", "at_blank", "special", "gap")}
-    elsewhere = float("nan") if word.with_other_images is None else word.with_other_images
-    shares = {f"{name}_share": share for name, share in word.shares.items()}
-    return {"word": word.text, **values, "with_other_images": elsewhere, **shares}
 
 
 def _values(explanation: Explanation) -> JsonObject:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nibt.evaluation.audit.checks import BOUNDS, CheckValues
-from nibt.results.audit import FEWEST_PAIRS, Check
+from nibt.results.check import FEWEST_PAIRS, Check
 
 pytest.importorskip("scipy", reason="a check has an interval")
 

@@ -16,9 +16,8 @@ from nibt.errors import BadInput, CannotWrite
 from nibt.report.html.document import TABLE_SCRIPT, TABLE_STYLE, data_table, document
 from nibt.report.html.view import Panel, fragment, page
 from nibt.report.html.view_data import coarse
-from nibt.results.answer import change_image
 from nibt.results.attribution import PathSummary
-from nibt.results.explanation import MISMATCH, Explanation, Ranked
+from nibt.results.explanation import MISMATCH, Explanation, Ranked, change_image
 from nibt.results.notes import NO_MATCH, Note, note_fields
 from tests import tiny
 from tests.answers import PEAK, WHOLE, answer, two_captions, with_scores

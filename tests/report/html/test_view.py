@@ -23,8 +23,7 @@ from nibt.report.html.view import Panel, fragment
 from nibt.report.html.view_text import signed_row
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import resized
-from nibt.results.answer import change_image
-from nibt.results.explanation import Explanation, Ranked
+from nibt.results.explanation import Explanation, Ranked, change_image
 from nibt.results.notes import NOISE, Note, note_fields
 from nibt.results.regions import Regions
 from tests import tiny

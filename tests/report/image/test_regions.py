@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 import nibt
+from nibt.generators.views.answer import AnswerView
 from nibt.report.html.view_data import Panel, panel_data
 from nibt.report.image.draw import draw
-from nibt.report.request import largest_score, words_matter
 from tests import tiny
 
 
@@ -29,7 +29,8 @@ def test_a_word_for_which_the_image_hardly_matters_is_pale() -> None:
     words = (replace(first, grid=first.grid * 100, with_other_images=first.log_probability - 0.1), *others)
     matters = tuple(replace(word, with_other_images=word.log_probability - 5) for word in others)
     guessed = replace(result, words=(words[0], *matters))
-    assert words_matter(guessed) == [False, *[True] * len(others)]
-    assert largest_score(guessed) == max(float(word.grid.abs().max()) for word in others)
+    view = AnswerView()
+    assert view.words_matter(guessed) == [False, *[True] * len(others)]
+    assert view.largest_score(guessed) == max(float(word.grid.abs().max()) for word in others)
     chips = [word["pale"] for word in panel_data(Panel(guessed), {})["sides"][1]["words"]]
     assert chips == [True, *[False] * len(others)]

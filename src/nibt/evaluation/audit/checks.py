@@ -25,7 +25,8 @@ from nibt.methods.base import SIDES
 from nibt.models.base import Model
 from nibt.preprocessing.captions import NOUNS, UNKNOWN
 from nibt.registry import MethodSpec, find
-from nibt.results.audit import FEWEST_PAIRS, Check, MetricMean
+from nibt.results.audit import MetricMean
+from nibt.results.check import FEWEST_PAIRS, Check
 from nibt.types import Embedding, MeasuredSide
 
 LEAST_PAIRS = 8

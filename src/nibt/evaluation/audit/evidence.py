@@ -17,7 +17,7 @@ from nibt.evaluation.maps import Map
 from nibt.evaluation.statistics import NOTHING, Interval, bootstrap_t, ratio
 from nibt.models.base import Model
 from nibt.preprocessing.captions import FUNCTION_WORDS
-from nibt.results.audit import FEWEST_PAIRS, Check
+from nibt.results.check import FEWEST_PAIRS, Check
 from nibt.types import Modality
 
 LEAST_IMAGES = 4

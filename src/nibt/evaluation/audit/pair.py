@@ -27,7 +27,7 @@ from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.preprocessing.captions import FUNCTION_WORDS, NOUNS
 from nibt.registry import MethodSpec
-from nibt.results.audit import Check
+from nibt.results.check import Check
 from nibt.results.explanation import Explanation
 from nibt.results.notes import CHECKS_ARE_NO_MATCH, NO_MATCH, NO_REACTION, NOISE, WEAK_MATCH, Note, note_fields
 from nibt.torch_modes import plain_torch

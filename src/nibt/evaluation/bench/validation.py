@@ -16,10 +16,9 @@ from nibt.methods._path import along_path
 from nibt.methods.base import SIDES
 from nibt.metrics.base import Metric
 from nibt.models._failures import EMBEDDED
-from nibt.models._in_memory import check_source
 from nibt.models._loading import check_name
 from nibt.models._mean_states import FILE_NAME
-from nibt.models._request import LoadOptions, check_device
+from nibt.models._request import LoadOptions, check_device, check_source
 from nibt.models.base import Model
 from nibt.options import field_types, parsed
 from nibt.registry import find

@@ -13,46 +13,15 @@ from jinja2 import TemplateError
 from nibt.errors import BadInput, BadOption, CannotLoad
 from nibt.io import load_json
 from nibt.models._checkpoint import TEXT_SETTINGS
+from nibt.models._classes import known_checkpoint
 from nibt.models._failures import WritesText, line
 from nibt.models._request import LoadOptions, Request
 from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokens, special_notes, unknown_notes, words_by_offsets
 from nibt.preprocessing.hugging_face import special_tokens
 from nibt.records import JsonObject
 
-_GME = (
-    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n"
-    "<|im_start|>assistant\n<|endoftext|>"
-)
-_KNOWN: Mapping[str, Mapping[str, Any]] = {
-    "qwen3-vl-embedding": {"pooling": "last", "instruction": "Represent the user's input."},
-    "gme-qwen2-vl": {  # its own code gives tokens sequential positions, without the axes of the image
-        "pooling": "last",
-        "positions": "sequential",
-        "image_prompt": _GME.format("<|vision_start|><|image_pad|><|vision_end|>"),
-        "text_prompt": _GME.format("{text}"),
-    },
-    "vlm2vec-qwen2vl": {
-        "pooling": "last",
-        "image_prompt": "<|image_pad|> Represent the given image.",
-        "text_prompt": "{text}",
-    },
-}
-
-
 POOLINGS = {"lasttoken": "last", "mean": "mean", "mean_tokens": "mean"}
 """The names of sentence-transformers for the supported values of ``pooling``."""
-
-
-def is_known(source: str) -> bool:
-    """Return whether nibt knows by its name how a checkpoint embeds, with or without code of its own."""
-    return bool(_by_name(source))
-
-
-def _by_name(source: str) -> Mapping[str, Any]:
-    """Return how a checkpoint embeds by the name of its repository: the last part of its path, or that in a cache."""
-    parts = Path(source).parts
-    repository = next((folder for folder in parts if folder.startswith("models--")), parts[-1] if parts else "").lower()
-    return next((values for name, values in _KNOWN.items() if name in repository), {})
 
 
 def settings(source: str, request: Request) -> JsonObject:
@@ -60,7 +29,7 @@ def settings(source: str, request: Request) -> JsonObject:
     folder = Path(source)
     files = [folder / name for name in TEXT_SETTINGS]
     transformer, prompts = (load_json(file) if file.is_file() else {} for file in files)
-    values = {**message_settings(transformer, prompts), **_by_name(source), **_pooling_file(source)}
+    values = {**message_settings(transformer, prompts), **known_checkpoint(source), **_pooling_file(source)}
     values |= request.embedding
     if not values.get("pooling"):
         raise WritesText(

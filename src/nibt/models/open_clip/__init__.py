@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from nibt.errors import BadOption, CannotLoad
-from nibt.models._answers import AnswerTower
 from nibt.models._failures import check_built, json_object, no_connection, step
 from nibt.models._family import Family
 from nibt.models._hub import config_folder, tokenizer_folder, weights_file
@@ -133,9 +132,6 @@ def _on_hub(source: str) -> bool:
 class OpenCLIP(Family):
     """The models of ``open_clip.create_model``, from a hub, a folder or memory, and those of OpenAI's package."""
 
-    class_names = ("CLIP", "CustomTextCLIP", "CoCa")
-    generator_classes = ("CoCa",)
-
     @staticmethod
     def load(source: str, request: Request) -> tuple[nn.Module, Request]:
         """Load a model from ``ARCHITECTURE/TAG`` or ``local-dir:FOLDER``."""
@@ -178,16 +174,6 @@ class OpenCLIP(Family):
             )
         return module.to(request.dtype), replace(request, tokenizer=tokenizer)
 
-    @classmethod
-    def load_generator(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
-        return cls.load(source, request)
-
-    @staticmethod
-    def answer_tower(module: Any, request: Request) -> AnswerTower:
-        from nibt.models.open_clip.coca import CoCaAnswers
-
-        return CoCaAnswers(module, replace(request, tokenizer=request.tokenizer or _own_tokenizer(module)))
-
     @staticmethod
     def towers(module: Any, request: Request) -> tuple[ImageTower, TextTower]:
         from nibt.models.open_clip.openai import OpenAIResNet, OpenAIText, OpenAIViT, is_openai
@@ -195,7 +181,7 @@ class OpenCLIP(Family):
 
         if hasattr(getattr(module, "text", None), "blocks"):
             raise CannotLoad("OpenCLIP's ModernTextTransformer is not supported: use a model with another text tower")
-        tokenizer = request.tokenizer or _own_tokenizer(module)
+        tokenizer = request.tokenizer or own_tokenizer(module)
         if not (hasattr(tokenizer, "byte_decoder") or hasattr(tokenizer, "tokenizer")):
             raise CannotLoad(
                 f"tokenizer must be one of OpenCLIP (got {type(tokenizer).__name__}): pass open_clip.get_tokenizer(...)"
@@ -207,7 +193,7 @@ class OpenCLIP(Family):
         return _image_tower(module, request), text(module, tokenizer)
 
 
-def _own_tokenizer(module: Any) -> Any:
+def own_tokenizer(module: Any) -> Any:
     """Return CLIP's byte-pair tokenizer if its vocabulary fits the model in memory."""
     import open_clip
 

@@ -15,15 +15,16 @@ from nibt.io import read_text
 from nibt.report.colors import COVER, DARKEST, DEFAULT, KEPT, LIGHTEST, OUTLINED, PAPER, Appearance, appearance
 from nibt.report.html.document import document, rendered
 from nibt.report.html.view_data import EncodedImages, Failure, Panel, panel_data
-from nibt.report.html.view_text import fixed, heading, panel_text, scored_words
+from nibt.report.html.view_text import heading, panel_text, scored_words
 from nibt.report.image.heatmap import STRIPED, STRIPES
-from nibt.report.request import WordMaps, question, sentence
+from nibt.report.request import question, sentence
+from nibt.report.view import fixed
 from nibt.results.attribution import TextAttribution
-from nibt.results.explanation import Explanation
+from nibt.results.base import ResultWithMaps
 from nibt.results.regions import Regions
 from nibt.torch_modes import plain_torch
 
-Shown = Explanation | WordMaps | Panel
+Shown = ResultWithMaps | Panel
 _HERE = files("nibt.report.html")
 _SCRIPTS = ("view_geometry.js", "view_heatmap.js", "view_input.js", "view_readout.js", "view.js")
 _JOINED = "\n".join(read_text(_HERE / name) for name in _SCRIPTS)

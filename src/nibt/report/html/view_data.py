@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -13,10 +13,10 @@ from nibt.errors import BadInput
 from nibt.records import JsonObject
 from nibt.report.image.layout import resized, uri
 from nibt.report.image.parts import photograph
-from nibt.report.request import WordMaps, is_signed, names_of, shared_word_scale, words_matter
-from nibt.results.answer import AnswerExplanation
+from nibt.report.request import is_signed, shared_word_scale
+from nibt.report.view import MapView, names_of, require_view, view_of
 from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
-from nibt.results.base import require_result
+from nibt.results.base import Beside, ResultWithMaps, require_result
 from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 
@@ -26,7 +26,7 @@ MOST_CELLS = 64  # of a map along one axis, since methods that score pixels have
 
 
 @dataclass(frozen=True)
-class Panel:
+class Panel(Beside):
     """A result on a page, with a title and, beside it, the table of regions of the same pair.
 
     Attributes:
@@ -39,13 +39,13 @@ class Panel:
         BadInput: The table belongs to another pair, or the result is not an explanation.
     """
 
-    answer: Explanation | WordMaps
+    answer: ResultWithMaps
     table: Regions | None = None
     title: str = ""
     problem: str = ""
 
     def __post_init__(self) -> None:
-        require_result(self.answer, "a page", Explanation, Regions, AnswerExplanation)
+        require_view(self.answer, "a page", MapView)
         if self.table is None:
             return
         require_result(self.table, "the table of a panel", Regions)
@@ -56,7 +56,7 @@ class Panel:
             raise BadInput(f"the table must be of the same pair as the answer, {answer_pair} (got {table_pair})")
 
     @property
-    def words_have_maps(self) -> "WordMaps | None":
+    def words_have_maps(self) -> Any:
         """The table with a map for each word, if there is one."""
         return self.table if isinstance(self.answer, Explanation) else self.answer
 
@@ -99,13 +99,12 @@ def panel_data(panel: Panel, images: EncodedImages) -> JsonObject:
         for side in captions:
             side["largest"] = shared_word_scale(panel.answer)
     rows = [] if table is None else [rounded(coarse(grid)) for grid in table.table]
-    text = "answer" if isinstance(panel.answer, AnswerExplanation) else "caption"
     return {
         "sides": sides,
         "table": None if table is None else {**_mapped(table.table, table.region, table.size), "rows": rows},
         "signed": is_signed(panel.answer),
         "separate": panel.table is not None,  # the table of another computation than that of the scores of words
-        "text": text,
+        "text": view_of(panel.answer).text,
     }
 
 
@@ -118,7 +117,7 @@ def rounded(scores: Tensor) -> list[float]:
     return [float(f"{score:.{DIGITS}g}") for score in scores.flatten().tolist()]
 
 
-def _side(attribution: SideAttribution, name: str, table: WordMaps | None, images: EncodedImages) -> JsonObject:
+def _side(attribution: SideAttribution, name: str, table: Any, images: EncodedImages) -> JsonObject:
     if isinstance(attribution, ImageAttribution):
         picture = resized(photograph(attribution.input, attribution.source), SIDE)
         encoded = uri(picture, "JPEG", quality=QUALITY)
@@ -133,7 +132,8 @@ def _side(attribution: SideAttribution, name: str, table: WordMaps | None, image
     scores = rounded(torch.tensor([word.score for word in attribution.words], dtype=torch.float32, device="cpu"))
     unsure = set[tuple[int, ...]]()
     if table is not None:
-        unsure = {entry.tokens for entry, matters in zip(table.words, words_matter(table), strict=True) if not matters}
+        matters = view_of(table).words_matter(table)
+        unsure = {entry.tokens for entry, matters in zip(table.words, matters, strict=True) if not matters}
     rows = {} if table is None else {entry.tokens: row for row, entry in reversed([*enumerate(table.words)])}
     words = [
         {"text": word.text, "score": score, "row": rows.get(word.tokens), "pale": word.tokens in unsure}
@@ -163,7 +163,7 @@ def _mapped(grid: Tensor, region: Region, size: tuple[int, int]) -> JsonObject:
     return {"grid": [min(count, MOST_CELLS) for count in grid.shape[-2:]], "region": across}
 
 
-def _sums(table: WordMaps) -> Mapping[str, SideAttribution]:
+def _sums(table: Any) -> Mapping[str, SideAttribution]:
     """Return the sum of all words' maps, and the sum of each word's map."""
     scores = torch.zeros(len(table.units.explained), dtype=torch.float32, device="cpu")
     for word, grid in zip(table.words, table.table, strict=True):
@@ -178,5 +178,4 @@ def _sums(table: WordMaps) -> Mapping[str, SideAttribution]:
     }
 
 
-_STRONGEST = 3  # words that the row of an answer's word names
 _CONTRASTS = ("difference", "softmax", "centered")  # targets whose question names other captions

@@ -4,22 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import floor, log10
 from typing import Any
 
-from nibt.report.html.view_data import _CONTRASTS, _STRONGEST, MOST_CELLS, Panel
-from nibt.report.request import (
-    legend,
-    method_line,
-    names_of,
-    question,
-    ranked_labels,
-    ranked_noun,
-    ranked_subjects,
-    runs,
-    sentence,
-    side_title,
-    target_line,
-)
-from nibt.results.answer import AnswerExplanation, is_change
-from nibt.results.answer_word import AnswerWord
+from nibt.report.html.view_data import _CONTRASTS, MOST_CELLS, Panel
+from nibt.report.ranked import ranked_labels, ranked_noun, ranked_subjects, side_title
+from nibt.report.request import legend, method_line, question, runs, sentence, target_line
+from nibt.report.view import view_of
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import MISMATCH, Explanation
 from nibt.results.notes import NO_MATCH, NO_REACTION, NOISE, WEAK_MATCH, Note
@@ -32,17 +20,7 @@ def heading(panel: Panel) -> str:
     """Return the title of a panel, or its caption or sources."""
     if panel.title:
         return panel.title
-    if isinstance(panel.answer, AnswerExplanation):
-        return panel.answer.prompt
-    if isinstance(panel.answer, Explanation) and panel.answer.is_comparison:
-        return " with ".join(_names(panel.answer))
-    return panel.answer.caption
-
-
-def _names(comparison: Explanation) -> list[str]:
-    """Return the names of two images, or two captions."""
-    sources = [side.source for side in comparison.sides.values()]
-    return names_of(sources) if comparison.first.modality == "image" else sources
+    return view_of(panel.answer).heading(panel.answer)
 
 
 def panel_text(panel: Panel) -> dict[str, Any]:
@@ -57,17 +35,9 @@ def panel_text(panel: Panel) -> dict[str, Any]:
     if gravest is not None:
         no_match = _LABELS[gravest.code], gravest.text
     contrasts = not isinstance(result, Explanation) or result.is_comparison or result.target["name"] in _CONTRASTS
-    if isinstance(result, AnswerExplanation):
-        strong = f"log-probability {fixed(sum(word.log_probability for word in result.words))}"
-        if result.target["name"] == "difference":
-            strong += f", difference {fixed(sum(word.value for word in result.words))}"
-    else:
-        strong = f"similarity {fixed(result.similarity)}"
-        if isinstance(result, Explanation) and "against" in result.sides:
-            strong += f", difference {fixed(result.target['value'])}"
     return {
         "title": heading(panel),
-        "strong": strong,
+        "strong": view_of(result).strong(result),
         "method": method_line(result).partition(str(result.method["name"])),
         "lead": " ".join([*([question(result)] if contrasts else []), legend(result)]),
         "mismatch": no_match,
@@ -77,7 +47,7 @@ def panel_text(panel: Panel) -> dict[str, Any]:
         "ranking": ranked_labels(result) if isinstance(result, Explanation) else (),
         "subjects": ranked_subjects(result) if isinstance(result, Explanation) else (),
         "ranked": ranked_noun(result) if isinstance(result, Explanation) else "",
-        "answer": _answer_table(result) if isinstance(result, AnswerExplanation) else None,
+        "answer": view_of(result).word_table(result),
         "numbers": "; ".join([target_line(result), *_gaps(panel)]),
         "facts": _facts(panel),
     }
@@ -99,11 +69,6 @@ def signed(score: float) -> str:
         digits, power = f"{score:+.1e}".split("e")
         return f"{digits}e{int(power)}".replace("-", "\u2212")
     return f"{score:+.3g}".replace("-", "\u2212")
-
-
-def fixed(value: float) -> str:
-    """Return a similarity with three decimals, and a minus sign instead of a hyphen."""
-    return f"{value:z.3f}".replace("-", "\u2212")
 
 
 def signed_row(scores: Sequence[float]) -> list[str]:
@@ -145,43 +110,11 @@ def _unselectable(panel: Panel) -> str:
     return sentence(reason, capital=False)
 
 
-def _answer_table(result: AnswerExplanation) -> dict[str, Any]:
-    """Return the words of an answer, with what each took from the image, the prompt and the words before."""
-    columns = {"against": [*result.alternatives]} if result.alternatives else {}
-    for heading, values in result.columns.items():
-        columns[heading] = signed_row(values) if is_change(heading) else [*map(fixed, values)]
-    by_word = zip(result.words, zip(*columns.values(), strict=True), strict=True)
-    units = {
-        "log_probability": "Log-probabilities in nats: with this image, with a blank image, and the mean with other "
-        "images.",
-        "logit_difference": "The difference is that of the logits of its first token and of the token in the column "
-        "against.",
-        "difference": "The difference is the log-probability with the first image minus that with the second, in nats.",
-    }[result.target["name"]]
-    units += f" {sentence(result.equation, capital=False)}" if result.equation else ""
-    rows = [(word.text, cells, _mostly(result, word)) for word, cells in by_word]
-    return {"units": units, "headings": ("word", *columns, "mostly"), "rows": rows}
-
-
-def _mostly(result: AnswerExplanation, word: AnswerWord) -> str:
-    """Return the words before a word of an answer that it took most from."""
-    before = [*result.prompt_words, *(earlier.text for earlier in result.words)]
-    scores = [*word.prompt.tolist(), *word.earlier.tolist()]
-    strongest = sorted(range(len(scores)), key=lambda place: -abs(scores[place]))[:_STRONGEST]
-    mostly = [f"{before[place]} {signed(scores[place])}" for place in strongest if scores[place]]
-    against = "less likely with this image" if word.image_contradicts else ""
-    hardly = "the image hardly matters" if word.image_hardly_matters else against
-    return "; ".join(filter(None, [hardly, ", ".join(mostly)]))
-
-
 def _facts(panel: Panel) -> list[tuple[str, str]]:
     """Return the names and values under the details: the inputs, the resolved options, the model and the versions."""
     result = panel.answer
     facts = {"method": result.method, "model": result.model, "versions": result.versions}
-    if not isinstance(result, Regions):
-        facts |= {"target": dict(result.target)}
-    else:
-        facts |= {"sum": f"{float(result.scores.sum()):.6g}", "expected sum": f"{result.product:.6g}"}
+    facts |= view_of(result).facts(result)
     return [*((name, side.source) for name, side in panel.sides.items()), *_flat("", facts)]
 
 

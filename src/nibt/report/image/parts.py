@@ -10,20 +10,20 @@ from nibt.data.images import ImageInput, read_image
 from nibt.errors import BadInput, NibtError
 from nibt.report.colors import FAINT, INK, PAPER, Appearance, ink_on, on_paper
 from nibt.report.image.layout import MARGIN, SMALL, banner, below, length, shortened, shortened_inside, text_rows, write
+from nibt.report.ranked import side_title
 from nibt.report.request import (
     ColoredWord,
-    Shown,
     Worded,
     legend,
     method_line,
     question,
     runs,
     sentence,
-    side_title,
-    similarity_name,
     target_line,
 )
+from nibt.report.view import similarity_name
 from nibt.results.attribution import ImageAttribution, SideAttribution
+from nibt.results.base import ResultWithMaps
 from nibt.results.explanation import Explanation, Ranked
 
 _LARGE, _TITLE = 24, 20
@@ -133,7 +133,7 @@ def part_scale(
     return scale(most, width, look, one_sided, signed, name)
 
 
-def header(result: Shown, width: int, look: Appearance) -> Iterator[Image.Image]:
+def header(result: ResultWithMaps, width: int, look: Appearance) -> Iterator[Image.Image]:
     """Yield what is read before a map: the question, the legend, and a banner if the pair does not match."""
     yield below(
         text_rows([question(result)], width, _TITLE, INK),
@@ -144,7 +144,7 @@ def header(result: Shown, width: int, look: Appearance) -> Iterator[Image.Image]
         yield banner(sentence(no_match), width)
 
 
-def _header_look(result: Shown, look: Appearance) -> Appearance:
+def _header_look(result: ResultWithMaps, look: Appearance) -> Appearance:
     """Return the look that the legend describes: without an outline if all maps of images are noise."""
     if not isinstance(result, Explanation):
         return look

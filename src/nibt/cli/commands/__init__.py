@@ -1,0 +1,1 @@
+"""The subcommands, each in the file of what it needs."""

@@ -1,0 +1,299 @@
+"""``nibt audit``, ``nibt bench`` and ``nibt roar``, which evaluate models and methods on pairs."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer import Argument, Option
+
+from nibt.cli.command import Command
+from nibt.cli.groups import OptionGroup, expand_groups
+from nibt.cli.options import (
+    EvaluatedModelOptions,
+    NamedMethodsOptions,
+    OverwriteOptions,
+    RunOptions,
+    assignments,
+    completing,
+    set_options,
+)
+from nibt.cli.output import Output, input_paths, model_name, slug, suffix
+from nibt.cli.terminal import complain, interruptible, say, show_progress
+from nibt.errors import BadOption
+from nibt.options import Count, Keywords, Seed
+from nibt.progress import Progress
+
+if TYPE_CHECKING:
+    from nibt.data.pair import Pair
+    from nibt.datasets.base import Dataset
+
+COUNT, QUICK_COUNT = 48, 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(OptionGroup, panel="Data"):
+    """The pairs of an evaluation."""
+
+    data: Annotated[
+        str,
+        Argument(
+            help="Images with their right captions: scenes, a data set with its folder (coco:FOLDER), a table, "
+            "shards or a folder; see nibt list datasets.",
+            autocompletion=completing("datasets"),
+        ),
+    ] = "scenes"
+    count: Annotated[
+        Count | None, Option(help="The number of pairs. Default: 48 for audit, 32 with --quick, 400 for roar.")
+    ] = None
+    seed: Annotated[Seed, Option(help="The seed of all random draws, and of the choice of pairs.")] = 0
+    data_option: Annotated[
+        list[str] | None,
+        Option("-D", metavar="NAME=VALUE", help="An option of the data, such as split=val; repeatable."),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions(OptionGroup, panel="Audit"):
+    """The extent of the audit, and when it fails."""
+
+    against: Annotated[
+        str | None,
+        Option(metavar="MODEL", help="A model to compare with, such as the one before fine-tuning."),
+    ] = None
+    quick: Annotated[
+        bool, Option("--quick", help="Use 32 pairs instead of 48, and fewer stages of randomization and wordings.")
+    ] = False
+    strict: Annotated[bool, Option("--strict", help="Exit with 1 if a check fails.")] = False
+    work: Annotated[
+        Path | None,
+        Option(
+            metavar="FOLDER",
+            help="The folder that keeps finished work until the audit ends, so that the same command goes on after it "
+            "was stopped. Default: a folder next to the page, .work at its end.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOutputOptions(OverwriteOptions):
+    """The files of an audit."""
+
+    out: Annotated[
+        list[str] | None,
+        Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="A file: x.html, x.json, or x.card.md (a section of a model card); - prints JSON. Repeatable. "
+            "Default: a page and a JSON file.",
+        ),
+    ] = None
+
+
+@expand_groups
+def audit(
+    model: EvaluatedModelOptions,
+    data: DataOptions,
+    methods: NamedMethodsOptions,
+    extent: AuditOptions,
+    output: AuditOutputOptions,
+) -> None:
+    """Audit a model: check whether its maps depend on the weights and the caption, and are stable and faithful.
+
+    Prints the checks with their verdicts (pass, warn, fail), and writes a page and a JSON file. With the model scenes
+    and 48 pairs it takes a few minutes on one core. In general, it needs about 25 explanations and 200 forward passes
+    per pair. --against takes twice the time.
+    """
+    from nibt.cli.console_audit import show_audit
+    from nibt.evaluation.audit import audit as run
+    from nibt.evaluation.audit.checks import LEAST_PAIRS
+    from nibt.evaluation.audit.finished import AuditFolder
+    from nibt.results.audit import audit_request
+    from nibt.results.outputs import check_targets
+    from nibt.results.records import require_same_file
+
+    name_suffix = suffix(
+        *(methods.method or []),
+        **set_options(
+            count=data.count,
+            quick=extent.quick,
+            seed=data.seed or None,
+            against=model_name(extent.against) or extent.against,
+        ),
+    )
+    inputs = input_paths(model.model, extent.against, data.data)
+    files = Output(output.out, output.quiet, output.overwrite, name_suffix, inputs, (".html", ".json"))
+    name, _, folder = data.data.partition(":")
+    short = slug(f"{name}-{Path(folder).resolve().name}" if folder else name)
+    targets = files.check([f"audit-{model_name(model.model) or model.name}-{short}"], "audit")
+    work = extent.work or (Path(f"{targets[0].path}.work") if targets else None)
+    if work is not None and (work.is_file() or work in [target.path for target in targets]):
+        raise BadOption(f"--work must be a folder of its own (got {work}): choose another one")
+    quiet, usual = files.silent, QUICK_COUNT if extent.quick else COUNT
+    count = usual if data.count is None else data.count
+    if count < LEAST_PAIRS:
+        raise BadOption(f"--count must be at least {LEAST_PAIRS} (got {count}): with fewer, the intervals are too wide")
+    opened = open_data(data, count)
+    pairs, record = read_pairs(opened, count, quiet)
+    loaded = model.loaded(quiet)
+    against = None if extent.against is None else replace(model, model=extent.against).loaded(quiet)
+    images = [row.image for row in opened.records(lambda place: place < count) if row is not None]
+    paths = [target.path for target in targets]
+    check_targets(paths, input_paths([image for image in images if isinstance(image, str)]), output.overwrite)
+    if output.out and not output.overwrite:
+        compared = None if against is None else against.record()
+        request = audit_request(loaded.record(), record, methods.texts, data.seed, extent.quick, compared)
+        for path in paths:
+            require_same_file(path, request)
+
+    def kept() -> str:
+        if work is None or not work.exists():
+            return "nothing was finished"
+        return f"finished work is kept in {work}; the same command goes on"
+
+    with interruptible(kept), show_progress("auditing", quiet) as on_progress:
+        result = run(
+            loaded,
+            pairs,
+            data=record,
+            methods=methods.texts,
+            against=against,
+            seed=data.seed,
+            quick=extent.quick,
+            folder=work,
+            on_progress=on_progress,
+        )
+    files.write([result], targets, lambda results: show_audit(results[0]))
+    if work is not None:
+        AuditFolder(work).discard()
+    if extent.strict and result.verdict == "fail":
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(OptionGroup, panel="Plan"):
+    """The plan, and values that replace those of the plan."""
+
+    plan: Annotated[str, Argument(help="A plan that ships with nibt (nibt list plans), or a TOML file.")]
+    data: Annotated[
+        list[str] | None, Option(metavar="NAME=FOLDER", help="The folder of a data set of the plan; repeatable.")
+    ] = None
+    without: Annotated[
+        list[str] | None, Option(metavar="NAME", help="Leave a data set of the plan out; repeatable.")
+    ] = None
+    model: Annotated[list[str] | None, Option("--model", "-m", help="A model in place of the plan's; repeatable.")] = (
+        None
+    )
+    device: Annotated[str | None, Option(help="The device of the models: cpu, cuda, cuda:1, mps.")] = None
+    count: Annotated[
+        Count | None, Option(help="The number of pairs of each data set, from the first. Default: that of the plan.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions(RunOptions):
+    """The folder of the run, and whether it is only planned."""
+
+    dry_run: Annotated[
+        bool,
+        Option(
+            "--dry-run",
+            help="Only check the plan, without its models, and list what it measures and which data are missing.",
+        ),
+    ] = False
+
+
+@expand_groups
+def bench(plan: PlanOptions, output: BenchOptions) -> None:
+    """Measure explanation methods by a plan of models, methods, data sets and metrics.
+
+    nibt show RUN shows the results. If a run was killed, the same command resumes it.
+    """
+    if output.out is None and not output.dry_run:
+        raise BadOption("a run needs a folder: give --out RUN")
+    from nibt.evaluation.bench.plan import Plan
+    from nibt.evaluation.bench.run import Benchmark
+    from nibt.evaluation.bench.validation import dry_run, override_plan
+
+    out = output.out
+    folders = assignments(plan.data or [], option="--data", keep_names=True)
+    requested = override_plan(
+        Plan.read(plan.plan), folders, plan.without or (), plan.model or (), plan.device, plan.count
+    )
+    if output.dry_run:
+        lines = list(dry_run(requested))
+        if not output.quiet:
+            say("\n".join(lines))
+        if out is None or any(line.startswith("data ") and ": missing (" in line for line in lines):
+            return
+    assert out is not None
+    with show_progress("reading the data", output.quiet):
+        run, data = Benchmark.begin(requested, out)
+    if output.dry_run:
+        return
+    missing, chunks = run.missing_chunks(), sum(1 for _ in run.chunks())
+    if not output.quiet and 0 < len(missing) < chunks:
+        say(f"resumed: {chunks - len(missing)} of {chunks} chunks are complete", err=True)
+    pairs = sum(chunk.stop - chunk.start for chunk in missing)
+
+    def kept() -> str:
+        planned = sum(1 for _ in run.chunks())  # without those that were skipped
+        complete = planned - len(run.missing_chunks())
+        return f"{complete} of {planned} chunks are kept in {out}; the same command resumes the run"
+
+    def start(model: str, skipped: Sequence[str]) -> None:
+        if skipped and not output.quiet:
+            say(f"skipped, since {model} cannot run them: {', '.join(skipped)}", err=True)
+
+    with interruptible(kept), show_progress("measuring", output.quiet, pairs) as on_progress:
+        run.measure_missing(data, on_progress, start)
+    failed, rows = run.failures()
+    if not output.quiet:
+        say(f"{sum(1 for _ in run.chunks())} chunks are in {out}; for the results: nibt show {out}")
+    if failed:
+        complain(f"{failed:,} of {rows:,} measurements failed; the report lists the errors")
+    if failed == rows or (failed and output.strict):
+        raise typer.Exit(1)
+
+
+def open_data(options: DataOptions, count: int) -> "Dataset":
+    """Open a data set by its name and folder, such as ``coco:FOLDER``, or by its files, shuffled with the seed."""
+    from nibt.datasets._opening import open_dataset, option_types
+    from nibt.models._failures import embedded
+    from nibt.registry import available, find
+
+    values: Keywords = dict(assignments(options.data_option or [], option="-D"))
+    name = options.data.partition(":")[0]
+    is_path = name not in available("datasets") and (os.path.exists(options.data) or Path(options.data).suffix != "")
+    if not is_path and name not in available("datasets") and (name in embedded() or "/" in name):
+        raise BadOption(f"there is no data set or file {options.data!r}: the model is given with -m")
+    types = {} if is_path else option_types(find("datasets", name))
+    for option in ("folder", "count", "options"):
+        if option in values:
+            raise BadOption(
+                f"-D cannot set {option}: give the folder as {name}:FOLDER, and the number of pairs as --count"
+            )
+    if "seed" in values and options.seed:
+        raise BadOption("the seed is set twice, by --seed and by -D: set it once")
+    generated = {"count": count} if not is_path and "folder" not in types else {}
+    seed = {"seed": options.seed} if not generated or "seed" in types else {}
+    return open_dataset(options.data, {**generated, **seed, **values})
+
+
+def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], Keywords]":
+    """Read the first ``count`` pairs, and return them with the record of the data set for results."""
+    from nibt.data.pair import pairs_hash
+
+    pairs: list[Pair] = []
+    count = min(count, len(data))
+    with show_progress("reading pairs", quiet, count) as on_progress:
+        for item in range(count):
+            pairs.append(data[item])
+            on_progress(Progress(len(pairs)))
+    return pairs, {**data.record(), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
+
+
+COMMANDS = (Command(7, audit), Command(8, bench))

@@ -1,0 +1,274 @@
+"""``nibt explain``, which explains or compares images and captions, and ``nibt regions``, which relates their parts."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
+
+from nibt.cli.command import Command
+from nibt.cli.groups import expand_groups
+from nibt.cli.inputs import CliInputs, ExplainInputOptions, InputOptions, split_inputs
+from nibt.cli.options import (
+    BatchedModelOptions,
+    MethodOptions,
+    MethodsOptions,
+    ModelOptions,
+    OutputOptions,
+    TargetOptions,
+    set_options,
+)
+from nibt.cli.output import Output, input_paths, model_name, slug, stem, suffix
+from nibt.cli.terminal import show_progress
+from nibt.errors import BadOption
+from nibt.options import Keywords
+from nibt.progress import Progress
+from nibt.registry import MethodSpec
+
+if TYPE_CHECKING:
+    from nibt.models.base import Model
+    from nibt.report.html.view_data import Panel
+    from nibt.results.explanation import Explanation
+    from nibt.results.regions import Regions
+
+
+_FROM_ANSWER = {"layer", "image_layer", "text_layer", "amounts", "image_amounts", "seed"}
+"""Options that do not apply to a word-region table, or that are taken from the explanation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainMethodOptions(MethodOptions):
+    """The method, and what is found out about its maps."""
+
+    check: Annotated[
+        bool,
+        Option(
+            "--check",
+            help="Check the map of the image: it must differ with random weights and for another caption, and removal "
+            "of its top region must lower the similarity more than removal of other regions.",
+        ),
+    ] = False
+    decisive: Annotated[
+        str | None,
+        Option(
+            metavar="keep|change",
+            help="Find a small part of the map that alone keeps the decision of the model (keep), or whose removal "
+            "changes it (change). The decision is which caption or image ranks first (with --labels, --rank or "
+            "--against). Without them, a part keeps the decision if it keeps more than half of what the image adds to "
+            "the similarity.",
+        ),
+    ] = None
+
+
+@expand_groups
+def explain(
+    inputs: ExplainInputOptions,
+    method: ExplainMethodOptions,
+    model: BatchedModelOptions,
+    output: OutputOptions,
+    target: TargetOptions,
+) -> None:
+    """Explain which parts of an image, and which words of a caption, make the model match them.
+
+    With --compare, explain which parts of two images, or words of two captions, make them similar. Writes an image and
+    a JSON file into the current folder, or the files of --out. A page (--out x.html) is interactive; for nib and the
+    cosine it also shows the region of each word.
+    """
+    typed, spec, drawing = CliInputs.of(inputs), method.spec, output.drawing
+    compares = target.target not in (None, "cosine") or target.against
+    if typed.ranked and (target.target or target.against or target.template):
+        explains = f"--{'labels' if inputs.labels else 'rank'} explains the best against the second"
+        if inputs.replace:
+            explains = "--replace explains the caption against a replacement"
+        raise BadOption(f"{explains}: leave --target, --against and --template out")
+    if typed.same_modality and target.template:
+        raise BadOption("--template is for an image with a caption: leave it out with --compare")
+    if method.check and (typed.same_modality or typed.ranked or compares):
+        raise BadOption(
+            "--check checks the map of an image for the cosine: leave --compare, --labels, --rank, --replace, --target "
+            "and --against out"
+        )
+    if method.decisive not in (None, "keep", "change"):
+        raise BadOption(f"--decisive must be keep or change (got {method.decisive!r:.60})")
+    if method.decisive and typed.same_modality:
+        raise BadOption("--decisive is for an image with a caption: leave it out with --compare")
+    name_suffix = suffix(
+        *spec.words,
+        model_name(model.model),
+        None if target.target == "cosine" else target.target,
+        **set_options(
+            replace=inputs.replace,
+            against=target.against,
+            template=target.template,
+            decisive=method.decisive,
+            **drawing,
+        ),
+    )
+    read_paths = input_paths(
+        *typed.images,
+        inputs.labels,
+        *(inputs.replace or "").split("="),
+        model.model,
+        target.against_images,
+        spec.options,
+    )
+    files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, drawing=drawing)
+    targets = files.check(typed.stems, "comparison" if typed.same_modality else "explanation")
+    items = typed.read()
+    from nibt.engine.spec import check_options
+
+    check_options(spec)
+    loaded = model.loaded(files.silent)
+    options: Keywords = {"method": spec, "batch_size": model.batch_size}
+    if typed.same_modality:
+        options |= {"target": target.target, "against": tuple(target.against or ())}
+    elif not typed.ranked:
+        options |= target.contrast
+    answers: Any = items.explain(loaded, files.silent, options)
+    if method.check:
+        from nibt.evaluation.audit.pair import with_checks
+
+        answers = _each(answers, "checking", files.silent, lambda answer: with_checks(loaded, answer, spec))
+    if method.decisive:
+        from nibt.evaluation.decisive import decisive_region
+
+        region: Any = method.decisive
+        answers = _each(
+            answers, "the decisive region", files.silent, lambda answer: decisive_region(loaded, answer, region)
+        )
+    if any(file.file_format.with_table for file in targets):
+        answers = _panels(loaded, answers, spec, files.silent)
+    from nibt.cli.console import show
+
+    files.write(answers, targets, lambda written: show(written, output.look))
+
+
+def _each(
+    answers: "Sequence[Explanation]", label: str, quiet: bool, change: "Callable[[Explanation], Explanation]"
+) -> "list[Explanation]":
+    """Return what becomes of each result, while the number of those that are done is shown."""
+    changed = []
+    with show_progress(label, quiet, len(answers)) as on_progress:
+        for answer in answers:
+            changed.append(change(answer))
+            on_progress(Progress(len(changed)))
+    return changed
+
+
+def _panels(
+    model: "Model",
+    answers: "Sequence[Explanation]",
+    method: MethodSpec,
+    quiet: bool,
+) -> "list[Panel]":
+    """Return the results with the word-region tables of nib with the cosine, at their layers."""
+    from nibt.engine.regions import regions
+    from nibt.report.html.view_data import Panel
+    from nibt.report.view import names_of
+
+    options = {name: value for name, value in method.options.items() if name not in _FROM_ANSWER}
+    tabled = [_has_table(answer) for answer in answers]
+    sources = list(dict.fromkeys(answer.source for answer in answers if not answer.is_comparison))
+    several, names = len(sources) > 1, dict(zip(sources, names_of(sources), strict=True))
+    result, done = [], 0
+    with show_progress("words and regions", quiet or not any(tabled), sum(tabled)) as on_progress:
+        for index, answer in enumerate(answers):
+            table: Any = None
+            if tabled[index]:
+                assert answer.image.input is not None, "a new explanation has its image"
+                layers = {f"{side}_layer": list(answer.method.get(side, {})["layer"]) for side in ("image", "text")}
+                table = regions(model, answer.image.input, answer.caption, variant=method.variant, **layers, **options)
+                done += 1
+                on_progress(Progress(done))
+            title = f"{answer.caption} ({names[answer.source]})" if several else ""
+            result.append(Panel(answer, table, title))
+    return result
+
+
+def _has_table(answer: "Explanation") -> bool:
+    """Return whether a page shows the word-region table of a result: that of nib with the cosine, without noise."""
+    method = answer.method
+    return (
+        not answer.is_comparison
+        and method["name"] == "nib"
+        and answer.target["name"] == "cosine"
+        and not method.get("along_path")
+        and all(method.get(side, {})["noise"] == "none" for side in ("image", "text"))
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionsInputOptions(InputOptions):
+    """The inputs, and the words that get maps."""
+
+    word: Annotated[
+        list[str] | None, Option(metavar="WORDS", help="Words of the caption that get maps; repeatable. Default: all.")
+    ] = None
+
+
+@expand_groups
+def regions(inputs: RegionsInputOptions, method: MethodsOptions, model: ModelOptions, output: OutputOptions) -> None:
+    """Show which words of a caption go with which parts of an image: a signed table, with a map per word.
+
+    Writes an image with a small map per word and a JSON file, or the files of --out: x.html is an interactive page,
+    with several methods side by side, and x.links.pdf draws the strongest links. By default, nib takes as many steps as
+    a tolerance of 0.01 needs.
+    """
+    images, captions = split_inputs(inputs.inputs, command="regions")
+    specs = {text: MethodSpec.parse(text) for text in method.texts}
+    drawing = output.drawing
+    name_suffix = suffix(
+        "regions",
+        *(word for spec in specs.values() for word in spec.words),
+        model_name(model.model),
+        **set_options(word=inputs.word, **drawing),
+    )
+    read_paths = input_paths(images, model.model, *(spec.options for spec in specs.values()))
+    files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, drawing=drawing)
+    stems = [f"{slug(stem(image))}-{slug(caption)}" for image in images for caption in captions]
+    if len(specs) > 1:
+        stems = [f"{name}-{slug(text)}" for text in specs for name in stems]
+    targets = files.check(stems, "regions")
+    from nibt.cli.console import show_regions
+    from nibt.data.images import read_image
+    from nibt.data.pair import read_caption
+    from nibt.engine.regions import regions as compute_regions
+    from nibt.engine.regions import resolve_regions
+    from nibt.engine.spec import check_options
+    from nibt.report.html.view_data import Panel
+
+    pairs = [(read_image(image), read_caption(caption)) for image in images for caption in captions]
+    for spec in specs.values():
+        check_options(spec)
+    loaded = model.loaded(files.silent)
+    for spec in list(specs.values())[1:]:
+        resolve_regions(loaded, spec)  # a method that the model lacks is refused before any other is computed
+    tables: list[Regions] = []
+    for name, spec in specs.items():
+        with show_progress(f"explaining with {name}", files.silent, len(pairs)) as on_progress:
+            answers: Any = compute_regions(
+                loaded,
+                [image for image, _ in pairs],
+                [caption for _, caption in pairs],
+                words=inputs.word or (),
+                method=spec,
+                on_progress=on_progress,
+            )
+        tables += answers
+    titles = [name if len(specs) > 1 else "" for name in specs for _ in pairs]
+    panels = [Panel(table, title=title) for table, title in zip(tables, titles, strict=True)]
+    files.write(panels, targets, lambda written: show_regions(written, titles if len(specs) > 1 else ()))
+
+
+COMMANDS = (
+    Command(
+        1,
+        explain,
+        examples=(
+            'nibt explain sample:chelsea "a cat"',
+            'nibt explain sample:chelsea "a cat" --against "a dog" -o why.html',
+            'nibt explain sample:scene "a cat" -m scenes --method "nib tolerance=0.01" --check -o {stem}.png',
+        ),
+    ),
+    Command(2, regions),
+)

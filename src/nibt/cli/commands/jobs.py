@@ -1,0 +1,248 @@
+"""``nibt batch``, which explains many pairs into a folder, and ``nibt show``, which shows folders."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer import Argument, Option
+
+from nibt.cli.command import Command
+from nibt.cli.groups import OptionGroup, expand_groups
+from nibt.cli.options import (
+    BatchedModelOptions,
+    MethodOptions,
+    OutputOptions,
+    RunOptions,
+    TargetOptions,
+    typed_assignments,
+)
+from nibt.cli.output import Output, input_paths, slug
+from nibt.cli.terminal import complain, interruptible, say, show_progress
+from nibt.errors import BadInput, BadOption
+from nibt.options import BatchSize, Keywords, NotNegative, Positive, Workers
+
+if TYPE_CHECKING:
+    from nibt.jobs.job import Job
+
+
+_COLUMNS = ("image", "caption", "prompt", "answer", "key", "split")
+_RAY = {"workers": Workers, "cpus": Positive, "gpus": NotNegative, "address": str, "send_images": bool}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsOptions(OptionGroup, panel="Data"):
+    """The pairs, and the columns of tables."""
+
+    pairs: Annotated[
+        list[str] | None,
+        Argument(
+            help="A .csv, .tsv, .jsonl or .parquet file; .tar shards (also as shards/{000..099}.tar); a folder of "
+            "these; a folder of images with captions in .txt files; a data set that the package datasets saved to "
+            "disk; or NAME:FOLDER.",
+        ),
+    ] = None
+    data_option: Annotated[
+        list[str] | None,
+        Option(
+            "-D",
+            metavar="NAME=VALUE",
+            help="An option of the data. The names of columns: image (paths relative to the table, or bytes; in shards "
+            "the file ending), caption (for a generator prompt and answer) and key (your identifiers of rows). The "
+            "name of a split that the package datasets saved: split. Repeatable.",
+        ),
+    ] = None
+    chunk_size: Annotated[
+        BatchSize, Option(help="The number of rows per file. A run that is killed loses fewer rows than that.")
+    ] = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionOptions(OptionGroup, panel="Execution"):
+    """Where a job runs."""
+
+    ray: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME=VALUE",
+            help="Run on Ray: workers (their number), cpus and gpus per worker, address of a cluster (default: a "
+            "temporary one on this machine), send_images=true for workers that cannot read the files; repeatable.",
+        ),
+    ] = None
+
+    @property
+    def arguments(self) -> Keywords:
+        """The arguments of ``nibt.batch``."""
+        if self.ray is None:
+            return {}
+        return {"on": "ray", **typed_assignments(self.ray, "--ray", _RAY)}
+
+
+@expand_groups
+def batch(
+    pairs: PairsOptions,
+    model: BatchedModelOptions,
+    method: MethodOptions,
+    target: TargetOptions,
+    execution: ExecutionOptions,
+    job: RunOptions,
+) -> None:
+    """Explain many pairs, and write the results into a folder of Parquet files. nibt show DIR ROW draws a row.
+
+    A table may have a column with what each row is compared with: against (captions) or against_image (images).
+
+    A table with columns image and prompt, and perhaps answer, is for a generator, as in nibt answer.
+
+    If a job was killed, the same command resumes it. An error that concerns one pair is recorded in its row.
+    """
+    if not pairs.pairs:
+        raise BadOption("the pairs are missing: nibt batch PAIRS --out DIR")
+    if job.out is None:
+        raise BadOption("a job needs a folder: give --out DIR")
+    columns = typed_assignments(pairs.data_option, "-D", dict.fromkeys(_COLUMNS, str))
+    if model.model is None and not job.quiet:
+        say("The model is lite, which ships with nibt; choose another one with -m", err=True)
+    from nibt.jobs.job import Job
+    from nibt.jobs.run import batch as run
+    from nibt.models._request import GenerationOptions, LoadOptions
+
+    out, started = job.out, Job(job.out)
+    files_before = started.chunks()
+
+    def kept() -> str:
+        if not started.chunks():
+            return "no rows are kept, since none was written yet"
+        return f"{started.tally()['rows']:,} rows are kept in {out}; the same command resumes the job"
+
+    with interruptible(kept), show_progress("explaining", job.quiet) as on_progress:
+        result = run(
+            model.name,
+            pairs.pairs[0] if len(pairs.pairs) == 1 else pairs.pairs,
+            out,
+            method.method,
+            chunk_size=pairs.chunk_size,
+            batch_size=model.batch_size,
+            loading=model.placed(model.load, LoadOptions, GenerationOptions),
+            on_progress=on_progress,
+            **columns,
+            **execution.arguments,
+            **target.contrast,
+        )
+    rows, failed = result.manifest.rows, result.manifest.errors or 0
+    if not job.quiet:
+        done = "are there already" if files_before and result.chunks() == files_before else "written"
+        say(f"{rows:,} rows {done}, {failed:,} failed; to draw a row: nibt show {out} ROW")
+    for warning in result.manifest.warnings:
+        complain(warning)
+    if failed:
+        complain(f"{failed:,} of {rows:,} rows failed:")
+        for error in result.first_errors():
+            complain(error)
+    if failed == rows or (failed and job.strict):
+        raise typer.Exit(1)
+
+
+@expand_groups
+def show(
+    folder: Annotated[Path, Argument(metavar="DIR", help="The folder of a job, or of a run of nibt bench.")],
+    output: OutputOptions,
+    row: Annotated[int | None, Argument(help="The position of a row of a job, from 0.")] = None,
+    verify: Annotated[
+        bool, Option("--verify", help="Check that a job is complete: each row is stored once, no part was changed.")
+    ] = False,
+    base: Annotated[
+        str | None,
+        Option(
+            metavar="METHOD",
+            help="The method of a benchmark that stars and win rates compare with, by its name in the tables. Default: "
+            "nib, or the first NIB of the plan.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Draw a row of a job as nibt explain does, or show the report of a run of nibt bench. No model is loaded.
+
+    The report is also written into the folder of the run: report.md, .csv, .tex, and .html with plots. Without a row,
+    a finished job gets a README.md, with which its folder can be shared as a data set.
+    """
+    if folder.is_file():
+        raise BadInput(
+            f"nibt show takes the folder of a job or of a benchmark (got the file {str(folder)!r}): give its folder"
+        )
+    if not folder.is_dir():
+        raise BadInput(f"there is no folder {str(folder)!r}: give the folder of a job or of a benchmark")
+    if (output.out or output.draw) and (row is None or verify):
+        raise BadOption(
+            f"--out and --draw are for a row of a job: give its position, as in nibt show {folder} 0 -o x.png"
+        )
+    if base is not None and (row is not None or verify or kind_of(folder) == "job"):
+        raise BadOption(f"--base is for the report of nibt bench (got {base!r} for a job): leave it out")
+    if verify and row is not None:
+        raise BadOption(f"--verify checks all rows (got the row {row}): leave the row out")
+
+    from nibt.jobs.job import Job
+
+    if verify:
+        job = Job.open(folder)
+        problems = job.check()
+        if not output.quiet:
+            say("\n".join(problems) or f"{folder} is complete: {job.manifest.rows:,} rows, each stored once")
+        if problems:
+            raise typer.Exit(1)
+    elif row is not None:
+        _show_row(Job.open(folder), row, output)
+    else:
+        if kind_of(folder) == "job":
+            from nibt.jobs.job import FILE, write_card
+
+            text = write_card(Job.open(folder), output.overwrite)
+            written = f"{folder / FILE}; nibt show {folder} ROW draws a row"
+        else:
+            from nibt.evaluation.bench.report import write_report
+            from nibt.folder import MANIFEST
+
+            if not (folder / MANIFEST).exists():
+                raise BadInput(f"{str(folder)!r} has no job and no benchmark (no {MANIFEST}): give the folder of one")
+
+            text = write_report(folder, output.overwrite, base=base)
+            written = ", ".join(str(folder / f"report.{ending}") for ending in ("md", "csv", "tex", "html"))
+        if not output.quiet:
+            say(text)
+            say(f"wrote {written}", err=True)
+
+
+def _show_row(job: "Job", row: int, output: OutputOptions) -> None:
+    from nibt.cli.console import show as show_pairs
+    from nibt.cli.console_answer import show_answers
+    from nibt.generators.results.answer import AnswerExplanation
+
+    explanation = job.explanation(row)
+    text, single, show_results = explanation.caption, ".png", partial(show_pairs, look=output.look)
+    if isinstance(explanation, AnswerExplanation):
+        text, single, show_results = explanation.prompt, ".html", show_answers
+    read_paths = input_paths(job.folder, explanation.source, job.manifest.names)
+    files = Output(
+        output.out, output.quiet, output.overwrite, "", read_paths, (single, ".json"), drawing=output.drawing
+    )
+    targets = files.check([f"{row}-{slug(text)}"], explanation.kind)
+    files.write([explanation], targets, show_results)
+
+
+def kind_of(folder: Path) -> str:
+    """Return the kind of a folder, such as ``job``; empty if it has no manifest that can be read."""
+    from nibt.folder import MANIFEST
+    from nibt.io import load_json
+
+    try:
+        data = load_json(folder / MANIFEST)
+    except (OSError, ValueError):
+        return ""
+    return str(data.get("kind", "")) if isinstance(data, dict) else ""
+
+
+_EXAMPLES = (
+    '(echo image,caption; echo "sample:scene,a cat") > pairs.csv',
+    "nibt batch pairs.csv -m scenes -o JOB",
+)
+COMMANDS = (Command(5, batch, examples=_EXAMPLES), Command(6, show))

@@ -1,0 +1,102 @@
+"""``nibt check``, which shows what nibt reads of a model, and ``nibt calibrate``, which computes its mean states."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from nibt.cli.command import Command
+from nibt.cli.groups import OptionGroup, expand_groups
+from nibt.cli.options import EvaluatedModelOptions, OverwriteOptions, PlacementOptions
+from nibt.cli.output import input_paths
+from nibt.cli.terminal import say, show_progress
+from nibt.errors import BadOption
+from nibt.io import read_lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckInputOptions(OptionGroup, panel="Input"):
+    """A model, and a text that it reads."""
+
+    model: Annotated[
+        str, Argument(metavar="MODEL", show_default=False, help="A folder, an embedded model, or a name on the hub.")
+    ]
+    text: Annotated[
+        str | None, Option(help="The caption or the prompt whose tokens are shown. Default: an example.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedModelOptions(PlacementOptions):
+    """How the model is loaded."""
+
+    load: Annotated[
+        list[str] | None,
+        Option("--load", metavar="NAME=VALUE", help="An option of loading, as in nibt explain and nibt answer."),
+    ] = None
+
+
+@expand_groups
+def check(inputs: CheckInputOptions, loading: CheckedModelOptions) -> None:
+    """Show how nibt reads a model: its tokens, images, prompts and settings, and whether it can be cut at its layers.
+
+    Include the output in bug reports.
+    """
+    from nibt.models._request import GenerationOptions, LoadOptions
+
+    options = loading.placed(loading.load, LoadOptions, GenerationOptions)
+    with show_progress(f"loading {inputs.model}", False):
+        from nibt.engine.reading import describe, load_any
+
+        lines = describe(load_any(inputs.model, options), inputs.text)
+    width = max(map(len, lines))
+    say("\n".join(f"{topic:{width}}  {value}" for topic, value in lines.items()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationOptions(OptionGroup, panel="Data"):
+    """The images and captions over which states are averaged."""
+
+    images: Annotated[list[str] | None, Argument(help="Images; more images give better means.")] = None
+    captions: Annotated[Path | None, Option(help="A file with a caption per line.")] = None
+    layers: Annotated[str | None, Option(help="The layers, such as 2,3,4. Default: all.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationOutput(OverwriteOptions):
+    """The file of mean states."""
+
+    out: Annotated[Path | None, Option("--out", "-o", help="The file to write (safetensors). Required.")] = None
+
+
+@expand_groups
+def calibrate(model: EvaluatedModelOptions, data: CalibrationOptions, output: CalibrationOutput) -> None:
+    """Compute the mean states of a model, for nibt explain ... --method "nib baseline=mean:FILE"."""
+    if output.out is None:
+        raise BadOption("the mean states need a file: give --out FILE")
+    from nibt.engine.calibrate import calibrate as run
+    from nibt.results.outputs import check_targets
+
+    check_targets([output.out], input_paths(model.model, data.images, data.captions), output.overwrite)
+    images, captions = data.images or [], read_lines(data.captions) if data.captions else []
+    layers = None if data.layers is None else [_layer_number(text) for text in data.layers.split(",")]
+    loaded = model.loaded(output.quiet)
+    with show_progress("calibrating", output.quiet) as on_progress:
+        run(loaded, images, captions, output.out, layers=layers, overwrite=output.overwrite, on_progress=on_progress)
+    if output.quiet:
+        return
+    say(f"wrote {output.out}: the mean over {len(images)} images and {len(captions)} captions")
+    if not (images and captions):
+        side, remedy = ("text", "captions: --captions FILE") if images else ("image", "images")
+        say(f"the {side} side keeps its default baseline; to calibrate it too, give {remedy}")
+
+
+def _layer_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise BadOption(f"layers must be whole numbers, such as 2,3,4 (got {text!r})") from error
+
+
+COMMANDS = (Command(4, check), Command(10, calibrate))

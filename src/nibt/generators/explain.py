@@ -1,0 +1,299 @@
+"""Explanations of the words of answers: ``explain_answer``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from torch import nn
+
+from nibt.data.conversation import Conversation, Prompt
+from nibt.data.images import SAMPLE, ImageInput, ImageSource, read_image, samples
+from nibt.data.pair import as_list
+from nibt.engine.encode import groups_of, within_memory
+from nibt.engine.spec import class_and_options, method_record, versions
+from nibt.errors import BadInput, BadOption, UnknownName, Unsupported
+from nibt.generators.answers import AnswerTokens, AnswerTower, Generator
+from nibt.generators.difference import check_second, difference, half
+from nibt.generators.forced import AnswerRequest, explained_words, read_words
+from nibt.generators.loading import load_generator
+from nibt.generators.results.answer import AnswerExplanation, AnswerImage
+from nibt.generators.results.answer_word import AnswerWord
+from nibt.generators.writing import settings_note
+from nibt.methods.base import Method
+from nibt.options import BatchSize, Megabytes, parsed
+from nibt.progress import OnProgress, Progress, reporter
+from nibt.registry import MethodSpec
+from nibt.results.attribution import image_fields
+from nibt.results.explanation import shortened
+from nibt.results.notes import HARDLY, Note, note_fields
+from nibt.results.records import MethodRecord
+from nibt.torch_modes import plain_torch
+from nibt.types import SOURCES, Source
+
+_LARGE_GAP = 0.1  # of the change of a word
+
+
+@plain_torch()
+def explain_answer(
+    model: Generator | str | Path | nn.Module,
+    image: ImageSource | Sequence[ImageSource],
+    prompt: Prompt,
+    answer: str | None = None,
+    method: str | MethodSpec | Method = "nib",
+    *,
+    variant: str | None = None,
+    against: str | None = None,
+    against_image: ImageSource | None = None,
+    narrow: Sequence[str] = SOURCES,
+    other_images: Sequence[ImageSource] | None = None,
+    max_words: int | None = None,
+    batch_size: int = 8,
+    seed: int | None = None,
+    memory_mb: float | None = None,
+    processor: Any = None,
+    on_progress: OnProgress | None = None,
+    **options: Any,
+) -> AnswerExplanation:
+    """Explain each word of an answer: what the image, the prompt and the earlier words add to its probability.
+
+    The target is the log-probability of the word: the sum over its tokens, given the answer before them. The image, the
+    prompt and the earlier words are explained one at a time, with the others unchanged; the baseline is a blank image,
+    or a neutral embedding of words. The scores of the patches add up to the log-probability minus that with a blank
+    image, up to ``gap``. The scores of the words of the prompt and of the earlier words add up in the same way.
+
+    Args:
+        model: A loaded generator, or what ``load_generator`` takes: a name, a folder or a module.
+        image: The image; a string is a path or ``sample:NAME``. A list has several images, for models that read
+            several, or the frames of a video: the map shows them side by side, ``image_tables`` has the maps of each,
+            and ``image_sums`` their sums.
+        prompt: The prompt, such as a question; empty for a model that takes none. A conversation is a list of messages
+            as in Transformers, ``{"role": "user", "content": "..."}``. A content may also be a list of texts and of
+            places of images, ``{"type": "image"}``, or of one video, ``{"type": "video"}``; the images or frames
+            themselves are those of ``image``. If the prompt is a text with the model's video token, the images are
+            frames, too.
+        answer: The answer that is explained. None lets the model write one, always with its most probable token.
+        method: The method, as in ``explain``.
+        variant: A variant of the method; None means that of its text, or ``default``.
+        against: A word to compare with: the target is then the logit of each word's first token minus that of this
+            word's. ``"runner-up"`` is the most probable other token at each place.
+        against_image: Another image to compare with: the target is then the log-probability of each word with the image
+            minus that with the other one. The map shows both side by side, with the scores of the other image negated:
+            blue in the other image raises the log-probability of the word with that image, and red lowers it.
+        narrow: The sources that are explained, among "image", "prompt" and "earlier" (the earlier words of the answer).
+            A model whose decoder attends to an image encoder, such as BLIP, offers only the image.
+        other_images: Images for ``with_other_images``; None means the samples that ship with nibt.
+        max_words: The largest number of words that the model writes; None means 30. It cannot be set with an answer.
+        batch_size: The largest number of words that go through the model together.
+        seed: A seed for methods that draw at random.
+        memory_mb: The approximate memory in MB for hidden states, as in ``explain``.
+        processor: The processor of a model in memory.
+        on_progress: Called after each batch with the number of words that are done.
+        **options: Options of the method, such as ``layer=0`` or ``tolerance=0.01``. Without options, ``nib`` explains
+            the input of the decoder (layer 0), with as many steps as a tolerance of 0.05 needs and five views of the
+            image.
+
+    Raises:
+        BadInput: The image cannot be read, the prompt or the answer is empty, or they exceed the model's context.
+        UnknownName: No method, variant or option has that name.
+        BadOption: An option has an invalid value.
+        CannotLoad: The model cannot be loaded, or writes no text.
+
+    Examples:
+        >>> explanation = explain_answer("scenes_generator", "sample:scene", "what is left of the house ?")
+        >>> explanation.answer
+        'hamburger'
+        >>> {source: round(share) for source, share in explanation.words[0].shares.items()}
+        {'image': 9, 'prompt': 0, 'earlier': 0, 'joint': 2}
+    """
+    report, spec = reporter(on_progress), MethodSpec.of(method, variant, options, seed)
+    size, memory = parsed("batch_size", batch_size, BatchSize), parsed("memory_mb", memory_mb, Megabytes | None)
+    request = AnswerRequest.of(image, prompt, answer, max_words)
+    other_word = None if against is None else read_words("word of against", against)
+    explain = _AnswerExplainer(spec, seed, _narrowed(narrow), other_word, size, memory)
+    _check_options(spec)
+    second = None if against_image is None else read_image(against_image)
+    if second is not None:
+        check_second(request, second, against, other_images)
+    several = len(request.images) > 1 or (isinstance(request.prompt, Conversation) and request.prompt.has_video)
+    if several and other_images:
+        raise BadOption(f"other_images takes the place of one image (got {len(request.images)}): leave it out")
+    named = [f"{SAMPLE}{name}" for name in samples()] if other_images is None else as_list(other_images)
+    compared = [] if several or second else [read_image(source) for source in named]
+    generator = load_generator(model, processor=processor)
+    if second is None:
+        result, resolved, itself = explain(generator, request, compared, report)
+    else:
+        first, resolved, itself = explain(generator, request, compared, half(report, 0))
+        again = replace(request, images=(second,), answer=first.answer)
+        result = difference(first, explain(generator, again, [], half(report, 1))[0], (*request.images, second))
+    return replace(result, **note_fields([*result.notes, *_warnings(result, resolved, itself)]))
+
+
+@dataclass(frozen=True)
+class _AnswerExplainer:
+    """The settings with which answers are explained."""
+
+    spec: MethodSpec
+    seed: int | None
+    narrowed: Sequence[str]
+    other_word: str | None
+    size: int
+    memory: float | None
+
+    def __call__(
+        self, generator: Generator, request: AnswerRequest, compared: Sequence[ImageInput], report: OnProgress
+    ) -> tuple[AnswerExplanation, Method, list[str]]:
+        """Return an explanation without warnings about its words, its method, and words compared with themselves."""
+        sources = _offered(self.narrowed, generator.answers.sources)
+        forced = request.forced(generator)
+        resolved, record = resolved_method(self.spec, forced.tower, self.seed)
+        prompted, tokens, picture = forced.prompted, forced.answer, forced.prompted.image
+        alternatives = None if self.other_word is None else forced.alternatives(self.other_word)
+        itself = [] if alternatives is None else forced.compared_with_themselves(alternatives)
+        if len(itself) == len(tokens.words):
+            raise BadInput(
+                f"{tokens.text!r} is compared with itself (got against={self.other_word!r}): give another word"
+            )
+        others = [item for item in compared if item.digest != picture.digest and not picture.parts]
+        probabilities = forced.probabilities(others)
+        words: dict[int, AnswerWord] = {}
+        batches = groups_of([None] * len(tokens.words), self.size)
+        explained = partial(explained_words, forced, probabilities, sources, resolved, alternatives, self.memory)
+        for numbers, results in within_memory(batches, explained):
+            words |= dict(zip(numbers, results, strict=True))
+            report(Progress(len(words), len(tokens.words)))
+        options = {
+            "narrow": list(sources),
+            "other_images": [item.source for item in others],
+            "other_images_hash": [item.digest for item in others],
+        }
+        if alternatives is not None:
+            spelled = [forced.tower.tokenizer.decode([token]) for token in alternatives.tolist()]
+            options |= {"against": self.other_word, "tokens": spelled}
+        result = AnswerExplanation(
+            **image_fields(picture),
+            region=forced.inputs.regions[0],
+            prompt=prompted.prompt,
+            answer=tokens.text,
+            written=request.answer is None,
+            prompt_words=forced.prompt_words,
+            words=tuple(words[number] for number in range(len(tokens.words))),
+            images=AnswerImage.parts_of(picture),
+            frames=forced.tower.frames,
+            target={"name": "log_probability" if alternatives is None else "logit_difference", "options": options},
+            method=record,
+            model=generator.record(),
+            versions=versions(),
+            **note_fields([*generator.notes, *forced.notes, *_reading(request.answer, tokens, generator)]),
+        )
+        return result, resolved, itself
+
+
+def _narrowed(names: Sequence[str]) -> list[str]:
+    """Check the names of what is narrowed."""
+    if not isinstance(names, str | list | tuple):
+        raise BadOption(f"narrow must name some of {', '.join(SOURCES)} (got {names!r})")
+    listed = as_list(names)
+    for name in listed:
+        if name not in SOURCES:
+            raise UnknownName("sources", str(name), SOURCES)
+    if not listed:
+        raise BadOption(f"narrow must name at least one of {', '.join(SOURCES)} (got none)")
+    return listed
+
+
+def _offered(listed: Sequence[str], offered: tuple[Source, ...]) -> tuple[Source, ...]:
+    """Check that the model offers what is narrowed; all sources are those that it offers."""
+    absent = set(listed) - set(offered)
+    if absent and not set(SOURCES) <= set(listed):
+        raise Unsupported(
+            f"this model can narrow only the {' and the '.join(offered)} (got {', '.join(listed)}): its words do not "
+            "pass through the layers that are explained"
+        )
+    return cast(tuple[Source, ...], tuple(name for name in SOURCES if name in listed and name in offered))
+
+
+def resolved_method(spec: MethodSpec, tower: AnswerTower, seed: int | None) -> tuple[Method, MethodRecord]:
+    """Return the method with its options for the tower, and its record."""
+    _check_options(spec)
+    method_class, options, extra = class_and_options(spec, seed)
+    if spec.instance is not None:
+        method = spec.instance
+        method.check(tower)
+    else:
+        # a tolerance unless steps are set, and views of an image that can be shifted
+        defaults = dict(method_class.task_defaults.get("answer", {})) if spec.variant == "default" else {}
+        if {"steps", "quadrature"} & {*spec.options}:
+            defaults.pop("tolerance", None)
+        if not tower.shiftable:
+            defaults.pop("views", None)
+        method = method_class.configured(tower, spec.variant, defaults | options, {})
+    method.check_amounts("answers")
+    return method, method_record(spec, seed, {"text": method}, extra)
+
+
+def _check_options(spec: MethodSpec) -> None:
+    """Check that no option is for models with two towers."""
+    prefixed = next((name for name in spec.options if name.startswith(("image_", "text_"))), None)
+    if prefixed is not None:
+        raise BadOption(f"{prefixed} is for models with two towers: leave out the side, as in layer=1")
+    if spec.options.get("layer") == "auto":
+        raise BadOption("layer cannot be auto for answers: give a layer, or leave it out")
+
+
+def _reading(answer: str | None, tokens: AnswerTokens, generator: Generator) -> list[str]:
+    """Return a warning if the model reads a given answer as another text, or would itself write another one."""
+    if answer is None:
+        return [] if generator.request.generation == "model" else settings_note(generator.module)
+    if answer.split() == tokens.text.split():
+        return []
+    return [f"the model reads the answer {answer[:80]!r} as {tokens.text[:80]!r}"]
+
+
+def _warnings(result: AnswerExplanation, method: Method, itself: Sequence[str]) -> list[Note | str]:
+    """Return warnings about words that are compared with themselves, that the image hardly affects, or with gaps."""
+    words = result.words
+    guessed = list(dict.fromkeys(repr(word.text) for word in words if word.image_hardly_matters))
+    contradicted = dict.fromkeys(repr(word.text) for word in words if word.image_contradicts)
+    alone = words[0].with_other_images is None
+    warnings: list[Note | str] = []
+    if itself:
+        warnings.append(f"{shortened(itself)} has scores of 0, since its first token is compared with itself")
+    if guessed:
+        text = (
+            f"the image hardly matters for {', '.join(guessed)}: {'it is' if len(guessed) == 1 else 'they are'} about "
+            f"as likely with {'a blank image' if alone else 'other images (scores compare with a blank one)'}"
+        )
+        warnings.append(Note(HARDLY, text))
+    if contradicted:
+        compared = f"less likely with this image than with {'a blank image' if alone else 'other images'}"
+        warnings.append(f"{', '.join(contradicted)} {'is' if len(contradicted) == 1 else 'are'} {compared}")
+    tolerance = vars(method).get("tolerance")
+    share = _LARGE_GAP if tolerance is None else min(tolerance, _LARGE_GAP)
+    large = [word for word in words if word.misses(share)]
+    if result.adds_up or method.category == "path":
+        if large:
+            named = ", ".join(dict.fromkeys(repr(word.text) for word in large))
+            missed = f"do not add up to the change of the target (gap above {100 * share:.2g} %)"
+            warnings.append(f"the scores of {named} {missed}: {_advice(large, method)}")
+    else:
+        warnings.append(
+            f"the scores of {result.method['name']} do not add up to what each source gave: compare only their order"
+        )
+    return warnings
+
+
+def _advice(words: Sequence[AnswerWord], method: Method) -> str:
+    """Return what to do about words whose scores miss their change."""
+    values = vars(method)
+    if method.category != "path":
+        return "compare only their order"
+    if values.get("baseline", "blank") != "blank":
+        return f"they start at baseline={values['baseline']}, not at a blank image"
+    if sum(abs(word.special) for word in words) > sum(abs(word.gap) for word in words) / 2:
+        return "other tokens have read the sources below this layer, so use layer=0"
+    if values.get("tolerance") is not None:
+        return "65 steps, the most with a tolerance, were too few"
+    return "set a tolerance" if "tolerance" in values else "the method adds up only with many small steps"

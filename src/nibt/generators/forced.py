@@ -1,0 +1,280 @@
+"""What is asked about an answer, and the answer that a generator is forced to write, with the scores of its words."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nibt.core.side import Side
+from nibt.data.conversation import Conversation, Prompt
+from nibt.data.images import ImageInput, ImageSource, read_image
+from nibt.data.pair import MOST_CHARACTERS, as_list, is_visible, too_long
+from nibt.data.units import cells_of
+from nibt.errors import BadInput, BadOption
+from nibt.generators.answers import AnswerScore, AnswerTokens, AnswerTower, ForcedWord, Generator, Prompted
+from nibt.generators.results.answer_word import AnswerWord
+from nibt.io import unicode_text
+from nibt.methods.base import Method
+from nibt.options import BatchSize, parsed
+from nibt.preprocessing.captions import unknown_notes
+from nibt.preprocessing.hugging_face import special_tokens
+from nibt.results.attribution import Attribution
+from nibt.results.explanation import shortened
+from nibt.types import RUNNER_UP, SOURCES, Source
+
+_LARGE_STATE = 2**17  # numbers
+
+
+@dataclass(frozen=True)
+class ForcedAnswer:
+    """An answer that a generator is forced to write."""
+
+    generator: Generator
+    tower: AnswerTower
+    prompted: Prompted
+    answer: AnswerTokens
+
+    def narrowing(self, sources: Sequence[Source]) -> "ForcedAnswer":
+        """Return the answer with a blank input that lacks only these sources."""
+        return replace(self, tower=self.tower.narrowing(sources))
+
+    def side(self, numbers: Sequence[int], alternatives: Tensor | None, memory: float | None) -> Side:
+        """Trace the sequence, with a row for each of these words."""
+        inputs = self.tower.prepare([ForcedWord(self.prompted, self.answer, number) for number in numbers])
+        others = None if alternatives is None else alternatives[list(numbers)].to(inputs.values.device)
+        score, trace = AnswerScore(self.tower, inputs.extra["targets"], others), self.tower.trace(inputs)
+        state = trace.cut(self.tower.depth).hidden[0]
+        if memory is None and state.numel() > _LARGE_STATE:
+            memory = 1.0  # one state at a time, beside which the weights of such a model are large
+        return Side(self.generator, trace, score, memory)
+
+    def logs(self, image: ImageInput | None) -> Float[Tensor, "token vocabulary"]:
+        """Compute the log-probabilities at each token of the answer with an image; None is a blank image."""
+        prompted = self.prompted if image is None else replace(self.prompted, image=image)
+        inputs = self.tower.prepare([ForcedWord(prompted, self.answer)])
+        states = self.tower.encode(self.tower.blank_inputs(inputs) if image is None else inputs)
+        with torch.no_grad():
+            return self.tower.logits(states)[0].float().log_softmax(-1).cpu()
+
+    def log_probabilities(self, image: ImageInput | None) -> list[float]:
+        """Compute the log-probability of each word with an image."""
+        logs = self.logs(image)
+        of_tokens = logs[torch.arange(len(logs)), list(self.answer.ids)]
+        return [float(of_tokens[list(word.tokens)].sum()) for word in self.answer.words]
+
+    def probabilities(self, images: Sequence[ImageInput]) -> list[tuple[float, float, float | None]]:
+        """Compute the log-probabilities of each word: with the image, with a blank one, and their mean over others."""
+        image, blank = self.log_probabilities(self.prompted.image), self.log_probabilities(None)
+        elsewhere = [self.log_probabilities(another) for another in images]
+        means: list[float | None] = [sum(values) / len(images) for values in zip(*elsewhere, strict=True)]
+        return list(zip(image, blank, means or [None] * len(image), strict=True))
+
+    def alternatives(self, against: str) -> Tensor:
+        """Return the token that each word's first token is compared with."""
+        firsts = [word.tokens[0] for word in self.answer.words]
+        if against == RUNNER_UP:
+            logs = self.logs(self.prompted.image)[firsts]
+            written = torch.tensor([[self.answer.ids[token]] for token in firsts])
+            return logs.scatter(-1, written, -torch.inf).argmax(-1)
+        alone = self.tower.read(self.prompted, against)
+        if len(alone.words) != 1:
+            raise BadInput(f"against must be one word (got {against!r}), or {RUNNER_UP}")
+        if unknown_notes(alone.words, alone.ids, self.tower.tokenizer.unk_token_id) or self._special(against):
+            raise BadInput(f"against must be a word that the model knows (got {against!r})")
+        ids = []
+        for number in range(len(firsts)):
+            before = " ".join(word.text for word in self.answer.words[:number])
+            tokens = self.tower.read(self.prompted, f"{before} {against}".strip())
+            after = [word for word in tokens.words if word.tokens[0] >= firsts[number]] or list(tokens.words[-1:])
+            ids.append(tokens.ids[after[0].tokens[0]])
+        return torch.tensor(ids)
+
+    def compared_with_themselves(self, alternatives: Tensor) -> list[str]:
+        """Return the words whose first token is what it is compared with."""
+        firsts = (self.answer.ids[word.tokens[0]] for word in self.answer.words)
+        both = zip(self.answer.words, alternatives.tolist(), firsts, strict=True)
+        return [repr(word.text) for word, alternative, first in both if alternative == first]
+
+    @cached_property
+    def inputs(self) -> Any:
+        """The prepared sequence, whose words are those of the prompt."""
+        return self.tower.narrowing(SOURCES).prepare([ForcedWord(self.prompted, self.answer, 0)])
+
+    @property
+    def prompt_words(self) -> tuple[str, ...]:
+        """The words of the prompt."""
+        return tuple(word.text for word in self.inputs.words.words[0])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The warnings about how the image, the prompt and the answer are read."""
+        words = self.inputs.words
+        unknown = unknown_notes(words.words[0], words.tokens[0], self.tower.tokenizer.unk_token)
+        of_prompt = [*unknown, *self._special(" ".join(self.prompted.texts) or self.prompted.prompt)]
+        of_answer = self._special(self.answer.text)
+        return (
+            *self.inputs.notes[0],
+            *(f"the prompt: {note}" for note in of_prompt),
+            *(f"the answer: {note}" for note in of_answer),
+        )
+
+    def _special(self, text: str) -> list[str]:
+        """Return a warning that names the special tokens that a text spells."""
+        tokenizer = self.tower.tokenizer
+        special = [token for token in tokenizer.all_special_tokens if token != tokenizer.unk_token]
+        spelled = [repr(token) for token in special if token in text]
+        return [f"the model reads {', '.join(spelled)} as a special token, not as a word"] if spelled else []
+
+
+@dataclass(frozen=True)
+class AnswerRequest:
+    """Images, a prompt and the answer to it, or the largest number of words that the model writes."""
+
+    images: tuple[ImageInput, ...]
+    prompt: str | Conversation
+    answer: str | None
+    most: int
+
+    @classmethod
+    def of(
+        cls, image: ImageSource | Sequence[ImageSource], prompt: Prompt, answer: str | None, max_words: int | None
+    ) -> "AnswerRequest":
+        """Check what needs no model."""
+        most = parsed("max_words", 30 if max_words is None else max_words, BatchSize)
+        if answer is not None and max_words is not None:
+            raise BadOption("max_words is for answers that the model writes: leave it out with a given answer")
+        images = tuple(map(read_image, as_list(image)))
+        if not images:
+            raise BadInput("there is no image (got an empty list): give at least one")
+        if isinstance(prompt, str):
+            read_words("prompt", prompt, empty=True)
+        read = prompt if isinstance(prompt, str) else Conversation.of(prompt, len(images))
+        return cls(images, read, None if answer is None else read_words("answer", answer), most)
+
+    def is_video(self, tower: AnswerTower) -> bool:
+        """Return whether the images are frames of a video: the prompt has the place of one, or the model's token."""
+        if isinstance(self.prompt, Conversation):
+            return self.prompt.has_video
+        token = getattr(getattr(tower, "processor", None), "video_token", None)
+        return token is not None and token in self.prompt
+
+    def forced(self, generator: Generator) -> ForcedAnswer:
+        """Return the answer, which the model writes if it is not given, with what comes before it."""
+        tower, image = generator.answers.composed(self.images, self.is_video(generator.answers))
+        if isinstance(self.prompt, Conversation):
+            for text in self.prompt.texts:
+                _check_pieces(text, tower, None)
+            text, starts = tower.conversation(self.prompt.turns)
+            prompted = Prompted(image, text, self.prompt.texts, starts)
+        else:
+            prompted = Prompted(image, _prompt(self.prompt, tower))
+        tokens = tower.write(prompted, self.most) if self.answer is None else tower.read(prompted, self.answer)
+        if not tokens.words:
+            raise BadInput(
+                "the model wrote no word: give the answer that is to be explained, or another prompt"
+                if self.answer is None
+                else f"the answer {shortened([self.answer])} has no word for this model: give another one"
+            )
+        return ForcedAnswer(generator, tower, prompted, tokens)
+
+
+def _prompt(prompt: str, tower: AnswerTower) -> str:
+    """Check that there is a prompt if the model needs one, and none if it takes none."""
+    text = read_words("prompt", prompt, empty=tower.prompts != "needed")
+    if tower.prompts == "none" and text:
+        raise BadInput(f"the prompt must be empty for this model, which describes images without one (got {text!r})")
+    token = getattr(getattr(tower, "processor", None), "image_token", None)
+    _check_pieces(text, tower, token)
+    return prompt if token and token in prompt else text  # a whole prompt may end with a line break
+
+
+def _check_pieces(text: str, tower: AnswerTower, allowed: str | None) -> None:
+    """Check that a text has no other token by which the model reads images."""
+    for piece in special_tokens(tower.tokenizer, len(tower.tokenizer)) - {allowed}:
+        if piece in text and re.search("image|img|<row_", piece):
+            raise BadInput(f"the prompt must not contain {piece!r}, a token by which the model reads images")
+
+
+def read_words(name: str, text: Any, empty: bool = False) -> str:
+    """Return a text without blanks around it."""
+    if len(unicode_text(name, text)) > MOST_CHARACTERS:
+        raise BadInput(too_long(name, text))
+    invisible = bool(text.strip()) and not is_visible(text)
+    if invisible or (not text.strip() and not empty):
+        raise BadInput(f"the {name} must not be empty (got {text!r})")
+    return text.strip()
+
+
+class SourceScores(NamedTuple):
+    """The scores of the units of one source, that of other tokens, and the value without the source, for one word."""
+
+    units: Float[Tensor, " unit"]
+    special: float
+    without: float
+
+
+def source_scores(side: Side, attribution: Attribution) -> list[SourceScores]:
+    """Return the scores of one source for each word of a batch."""
+    path, cells = attribution.path, cells_of(attribution.units).count
+    assert isinstance(side.tower, AnswerTower)
+    assert side.inputs.words is not None
+    with torch.no_grad():
+        without = side.score(side.blank()).tolist()
+    results = []
+    for row, scores in enumerate(attribution.scores.float().cpu()):
+        kept = scores[:cells]
+        if "image" not in side.tower.narrowed:
+            words = [scores[cells:][list(word.tokens)].sum() for word in side.inputs.words.words[row]]
+            kept = torch.stack(words) if words else kept[:0]
+        special = 0.0 if path is None else float(path.sum[row] + path.special_tokens[row] - kept.sum())
+        results.append(SourceScores(kept, special, without[row]))
+    return results
+
+
+def explained_words(
+    forced: ForcedAnswer,
+    probabilities: Sequence[tuple[float, float, float | None]],
+    sources: Sequence[Source],
+    method: Method,
+    alternatives: Any,
+    memory: float | None,
+    numbers: Sequence[int],
+) -> list[AnswerWord]:
+    """Explain words of an answer by each source, and by all of them together."""
+    explanations: dict[Source, tuple[Side, Attribution]] = {}
+    for source in sources:
+        side = forced.narrowing([source]).side(numbers, alternatives, memory)
+        of_source = method if source == "image" else replace(method, views=1)
+        explanations[source] = side, of_source(side)
+    side, attribution = explanations[sources[0]]
+    values, grid, words = side.value().tolist(), cells_of(attribution.units), []
+    by_source = {source: source_scores(*of_source) for source, of_source in explanations.items()}
+    if len(sources) > 1:
+        side = forced.narrowing(sources).side(numbers, alternatives, memory)
+    with torch.no_grad():
+        at_blank = side.score(side.blank()).tolist()
+    for row, number in enumerate(numbers):
+        scores = {source: of_words[row] for source, of_words in by_source.items()}
+        word = forced.answer.words[number]
+        empty = {"image": grid.count, "prompt": len(forced.prompt_words), "earlier": number}
+        units = {source: scores[source].units if source in scores else torch.zeros(empty[source]) for source in SOURCES}
+        words.append(
+            AnswerWord(
+                word.text,
+                word.tokens,
+                *probabilities[number],
+                values[row],
+                {source: of_source.without for source, of_source in scores.items()},
+                at_blank[row],
+                cells_of(side.units).of_parts(grid.unfold(units["image"])),
+                units["prompt"],
+                units["earlier"],
+                sum(of_source.special for of_source in scores.values()),
+            )
+        )
+    return words

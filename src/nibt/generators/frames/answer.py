@@ -1,0 +1,22 @@
+"""Words of answers as rows of a table."""
+
+from nibt.generators.results.answer import AnswerExplanation
+from nibt.generators.results.answer_word import AnswerWord
+from nibt.records import JsonObject
+from nibt.registry import Plugin
+
+
+class AnswerFrame(Plugin, name="answer"):
+    """The rows of an answer, one for each word."""
+
+    shows = AnswerExplanation
+    texts = ("prompt", "answer")
+
+    @staticmethod
+    def values(word: AnswerWord) -> JsonObject:
+        """Return the numbers of a word of an answer."""
+        names = ("log_probability", "with_blank_image", "with_other_images", "image_gain", "image_hardly_matters")
+        values = {name: getattr(word, name) for name in (*names, "value", "at_blank", "special", "gap")}
+        elsewhere = float("nan") if word.with_other_images is None else word.with_other_images
+        shares = {f"{name}_share": share for name, share in word.shares.items()}
+        return {"word": word.text, **values, "with_other_images": elsewhere, **shares}

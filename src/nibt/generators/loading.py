@@ -1,0 +1,262 @@
+"""Loading of generators, checked as all models are: cut at any layer, they give their own logits."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from nibt.data.images import ImageInput
+from nibt.errors import CannotLoad
+from nibt.generators.answers import AnswerTower, ForcedWord, Generator, Prompted
+from nibt.generators.base import writer_of
+from nibt.generators.writing import check_settings
+from nibt.models._checkpoint import FILE_NAME, adapted, base_model, check_class, within_layers
+from nibt.models._checks import check_finite, seeded_noise
+from nibt.models._classes import declared, family_of_generator, known_checkpoint
+from nibt.models._compiled import uncompiled
+from nibt.models._failures import (
+    EMBEDDED,
+    check_files,
+    check_layers,
+    embedded,
+    embedded_generators,
+    embedded_hint,
+    json_object,
+    loading,
+)
+from nibt.models._family import class_names, writes
+from nibt.models._hub import Wants, model_folder
+from nibt.models._hugging_face import named_processor
+from nibt.models._in_memory import check_part, check_processor, check_usable
+from nibt.models._kinds import WRITES, kind_of
+from nibt.models._placement import check_placement
+from nibt.models._precision import check_quantized
+from nibt.models._request import (
+    GenerationOptions,
+    Request,
+    check_device,
+    check_source,
+    check_unset,
+    hub_name,
+    open_clip_name,
+)
+from nibt.models._trace import Inputs
+from nibt.models.base import Model
+from nibt.progress import report_stage
+from nibt.records import JsonObject
+from nibt.registry import find
+from nibt.torch_modes import plain_torch
+
+_LARGEST_ERROR = 1e-4  # of log-probabilities, replayed from a layer
+_QUERIES = "its decoder reads learned queries, which have no place on the image"
+_REFUSED = {
+    "Mllama": "cross-attention inside its decoder reads the image, which has no rows in the decoder's sequence",
+    "Idefics2": _QUERIES,
+    "Kosmos2": _QUERIES,
+    "Gemma3n": "each layer of its decoder reads several streams, and inputs that bypass the layers before it",
+}
+
+
+@plain_torch()
+def load_generator(
+    id: str | Path | nn.Module | Generator,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype = "float32",
+    processor: Any = None,
+    generation: Literal["greedy", "model"] = "greedy",
+) -> Generator:
+    """Load a model that writes text about an image, such as LLaVA or Qwen-VL.
+
+    A model in memory is used as it is: nibt neither moves nor changes it.
+
+    Args:
+        id: The embedded generator (``"scenes_generator"``), a folder with a model of Transformers, a CoCa of OpenCLIP
+            or PEFT adapters, its name on a hub, or a model in memory.
+        device: The device of a loaded model.
+        dtype: The dtype of the weights of a loaded model: float32, float16 or bfloat16. nibt computes in float32.
+        processor: The processor of a model in memory. For a folder without one, such as a checkpoint of a Trainer, also
+            the name or the folder of the model whose processor is used.
+        generation: How the model writes. ``greedy`` takes the most probable token at each position, and ends at the end
+            tokens of the model's ``generation_config.json``. ``model`` writes as the model's
+            ``generate(do_sample=False)`` does, with all settings of that file, such as ``num_beams`` and
+            ``repetition_penalty``.
+
+    Raises:
+        CannotLoad: There is no such model, it writes no text, or it fails a check: it has NaN or missing weights, or
+            its parts do not give the log-probabilities of the whole model.
+        BadOption: ``device`` or ``dtype`` is not allowed.
+    """
+    if isinstance(id, Generator):
+        check_unset("a loaded generator", device=device, dtype=dtype, processor=processor, generation=generation)
+        return id if "checked" in id.renewed().kept else _checked(id)
+    if isinstance(id, Model):
+        raise CannotLoad(_no_generator(id.id))
+    check_source(id)
+    tokenizer = None
+    if isinstance(processor, str | Path):
+        with loading(str(processor)):
+            processor, tokenizer = named_processor(str(processor))
+    options = GenerationOptions(str(device), str(dtype).removeprefix("torch."), generation)
+    check_device(options.device)
+    number_type = getattr(torch, options.dtype)
+    request = Request(number_type, processor=processor, tokenizer=tokenizer, generation=generation)
+    if isinstance(id, nn.Module):
+        check_unset("a model in memory", device=device, dtype=dtype)
+        return _checked(_from_memory(id, request))
+    name = str(id)
+    folder = EMBEDDED / name if name in embedded_generators() else Path(name)
+    if name in embedded():
+        raise CannotLoad(_no_generator(name))
+    if not name.strip() or folder.is_file():
+        problem = "is a file" if name.strip() else "is empty"
+        raise CannotLoad(f"a generator must be a name or the folder of a saved model ({name!r} {problem})")
+    if not folder.is_dir():
+        weights = open_clip_name(name)
+        if weights is not None and not weights.startswith("hf-hub:"):
+            return _checked(_load(name, "open_clip", weights, request, device))
+        place = hub_name(name if weights is None else weights)
+        if place is None:
+            raise CannotLoad(
+                f"there is no model {name!r}, and no folder of that name.{embedded_hint(name)}".rstrip(".")
+            )
+        with loading(name):
+            wants = Wants(lambda config: _family_of(name, config), open_clip=weights is not None)
+            folder, commit = model_folder(place, request, wants)
+        request = replace(request, facts={"revision": commit})
+    domain = json_object(folder / "generator.json").get("domain")  # of an embedded generator
+    request = replace(request, notes=(*request.notes, domain)) if isinstance(domain, str) else request
+    if (folder / FILE_NAME).exists():
+        return _checked(_with_adapters(name, folder, request, device))
+    if (folder / "open_clip_config.json").exists():
+        return _checked(_load(name, "open_clip", f"local-dir:{folder}", request, device))
+    check_settings(folder)
+    config = json_object(folder / "config.json")
+    check_layers(name, folder)
+    check_files(name, folder, config)
+    if not config:
+        raise CannotLoad(f"{name!r} is not the folder of a model of Transformers: it has no config.json")
+    return _checked(_load(name, _family_of(name, config), str(folder), request, device))
+
+
+def _load(name: str, family: str, source: str, request: Request, device: Any) -> Generator:
+    """Load the generator of a family from a folder, or by its name."""
+    with loading(name, Path(source.removeprefix("local-dir:"))):
+        report_stage("importing libraries and reading its weights")
+        module, request = writer_of(family).load(source, request)
+        if family_of_generator(class_names(module)) is None:
+            raise CannotLoad(_no_generator(name))
+        return _generator(name, family, module.eval().requires_grad_(False).to(device), request)
+
+
+def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Generator:
+    """Load PEFT adapters on the base model that their configuration names."""
+    with base_model(name, folder) as base:
+        if any((folder / file).exists() for file in ("processor_config.json", "preprocessor_config.json")):
+            from nibt.models._hugging_face import with_joint_processor
+
+            request = with_joint_processor(str(folder), request, "load_generator")
+        plain = load_generator(base, dtype=request.dtype, processor=request.processor, generation=request.generation)
+    with loading(name):
+        module = adapted(name, folder, plain.module).to(device)
+    request = replace(request, processor=plain.request.processor, tokenizer=plain.request.tokenizer)
+    return _generator(name, plain.family, module, request)
+
+
+def _from_memory(module: nn.Module, request: Request) -> Generator:
+    for submodule in module.modules():
+        check_part(submodule)
+    module = uncompiled(module)
+    if type(module).__name__.startswith("Peft"):
+        module = within_layers(module)
+    name = f"{type(module).__name__} in memory"
+    family = _family(name, [type(module).__name__, *class_names(module)])
+    check_usable(name, module)
+    check_processor(find("models", family), request)
+    with loading(name):
+        return _generator(name, family, module, request)
+
+
+def _family_of(name: str, config: JsonObject) -> str:
+    """Return the name of the family of a generator by the classes that its configuration names."""
+    check_class(name, config, bool(known_checkpoint(name)))
+    classes = config.get("architectures")
+    if not isinstance(classes, list) or not classes:
+        raise CannotLoad(f"the config.json of {name!r} names no class in architectures: save the model again")
+    return _family(name, list(map(str, classes)), config.get("model_type"))
+
+
+def _family(name: str, classes: Sequence[str], model_type: Any = None) -> str:
+    """Return the name of the family of a generator by the name of its class, and those of its base classes."""
+    if (family := family_of_generator(classes)) is None:
+        raise CannotLoad(_no_generator(name, classes, model_type))
+    return family
+
+
+def is_generator(folder: Path) -> bool:
+    """Return whether a folder has a model of a class that writes text."""
+    return family_of_generator(json_object(folder / "config.json").get("architectures") or []) is not None
+
+
+def _no_generator(name: str, classes: Sequence[str] = (), model_type: Any = None) -> str:
+    """Return why a model is no generator: it compares images with captions, or its class is not supported."""
+    rows = declared().values()
+    if not classes or any(not {*classes}.isdisjoint(row.classes) for row in rows):
+        return f"{name!r} writes no text about images, so it has no answer to explain: use explain"
+    stems = [each.removesuffix("ForConditionalGeneration") for each in classes]
+    if reason := next((_REFUSED[stem] for stem in stems if stem in _REFUSED), ""):
+        return f"{name!r} is of the class {classes[0]}, whose answers nibt cannot explain: {reason}"
+    kind = kind_of(classes, model_type)
+    if kind is None or kind == WRITES:
+        return f"{name!r} is of the class {classes[0]}, which is not supported: {writes(classes, model_type)}"
+    return (
+        f"{name!r} is of the class {classes[0]}, which {kind.does}, and writes no text about images; {WRITES.instead}"
+    )
+
+
+def _generator(name: str, family: str, module: nn.Module, request: Request) -> Generator:
+    check_quantized(name, module)
+    check_finite(name, module)
+    return Generator(name, family, module, writer_of(family).tower(module, request), request=request)
+
+
+def _checked(generator: Generator) -> Generator:
+    """Compare the logits of the cut and the uncut model on a seeded image, at three layers."""
+    report_stage("checking its tower")
+    with loading(generator.id):
+        tower = generator.answers
+        prompt = "" if tower.prompts == "none" else "what is in the image"
+        inputs = _prepared(tower, prompt, ImageInput(seeded_noise(), "seeded noise"))
+        for layer, error in replay_errors(tower, inputs).items():
+            if not error <= _LARGEST_ERROR:  # also for NaN
+                place = "its states" if layer is None else f"layer {layer} of {tower.depth}"
+                raise CannotLoad(
+                    f"the model {generator.id!r} cannot be cut: computed from {place}, log-probabilities differ from "
+                    f"those of the uncut model by {error:.2g} (must be at most {_LARGEST_ERROR})"
+                )
+        check_placement(generator.id, tower, seeded_noise(), partial(_prepared, tower, prompt))
+    generator.renewed().kept["checked"] = True
+    return generator
+
+
+def _prepared(tower: AnswerTower, prompt: str, image: ImageInput) -> Inputs:
+    """Return the inputs of an image with a prompt and an answer."""
+    prompted = Prompted(image, prompt)
+    return tower.prepare([ForcedWord(prompted, tower.read(prompted, "a cat and a dog"))])
+
+
+def replay_errors(tower: AnswerTower, inputs: Inputs) -> dict[int | None, float]:
+    """Return the largest error of log-probabilities of a tower, uncut (None) and cut at each of three layers."""
+    trace, expected, errors = tower.trace(inputs), tower.own_logits(inputs).log_softmax(-1), {}
+    for layer in (None, *sorted({0, tower.depth // 2, tower.depth})):
+        states = trace.embedding
+        with torch.no_grad():
+            if layer is not None:
+                cut = trace.cut(layer)
+                states = cut.rest(torch.stack([cut.hidden, cut.hidden]))[1]
+            errors[layer] = (tower.logits(states).log_softmax(-1) - expected).abs().max().item()
+    return errors

@@ -1,0 +1,1 @@
+"""What nibt reads of a generator."""

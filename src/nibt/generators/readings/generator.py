@@ -1,0 +1,61 @@
+"""What nibt reads of a generator."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nibt.data.images import ImageInput
+from nibt.engine.reading import image_line, token_line
+from nibt.generators.answers import ForcedWord, Generator, Prompted
+from nibt.generators.loading import load_generator, replay_errors
+from nibt.generators.writing import changed_settings
+from nibt.registry import Plugin
+
+_PROMPT, _ANSWER = "what is in the image", "a cat"
+
+
+class GeneratorReading(Plugin, name="generator"):
+    """The lines of a model that writes."""
+
+    @staticmethod
+    def load(name: str, loading: Mapping[str, Any]) -> Generator:
+        """Load a generator."""
+        return load_generator(name, **loading)
+
+    @staticmethod
+    def lines(model: Generator, image: ImageInput, text: str | None) -> dict[str, str]:
+        """Return the lines of a model that writes."""
+        tower, tokenizer = model.answers, model.answers.tokenizer
+        prompt = "" if tower.prompts == "none" else _PROMPT if text is None else text
+        prompted = Prompted(image, prompt)
+        answer = tower.read(prompted, _ANSWER)
+        inputs = tower.prepare([ForcedWord(prompted, answer)])
+        names = [name for name in ("question", "qformer_input_ids", "input_ids", "ids") if name in inputs.extra]
+        ids = [inputs.extra[name][0].tolist() for name in names]
+        if ids and ids[-1][-len(answer.ids) :] == list(answer.ids):  # after the prompt
+            del ids[-1][-len(answer.ids) :]
+        read = [token_line(_texts(tokenizer, row)) for row in ids]
+        settings = ", ".join(f"{name}={value}" for name, value in changed_settings(model.module).items())
+        used = "used" if model.request.generation == "model" else "not used: generation=model uses them"
+        ends = getattr(getattr(model.module, "generation_config", None), "eos_token_id", None)
+        ends = [tokenizer.eos_token_id] if ends is None else ends if isinstance(ends, list) else [ends]
+        errors = replay_errors(tower, inputs)
+        cut = ", ".join(str(layer) for layer in errors if layer is not None)
+        has_template = bool(getattr(model.request.processor, "chat_template", None))
+        return {
+            "image": image_line(tower, inputs, image, model.request.image_processor),
+            "prompt": f"{prompt!r} {'in the chat template' if has_template else 'without a chat template'} becomes "
+            + "; ".join(read),
+            "answer": f"{_ANSWER!r} becomes {token_line(_texts(tokenizer, answer.ids))}",
+            "sources": ", ".join(tower.sources),
+            "layers": str(tower.depth),
+            "generation": f"the most probable token until {' or '.join(_texts(tokenizer, ends))}"
+            + (f"; settings of the folder: {settings} ({used})" if settings else ""),
+            "cut": f"passed: cut at layers {cut}, log-probabilities are those of the whole model (by at most "
+            f"{max(errors.values()):.0e})",
+        }
+
+
+def _texts(tokenizer: Any, ids: Iterable[int | None]) -> list[str]:
+    """Return the texts of tokens; an id without a token, such as the start of BLIP's decoder, in brackets."""
+    pieces = [None if number is None else tokenizer.convert_ids_to_tokens(number) for number in ids]
+    return [f"[{number}]" if piece is None else str(piece) for number, piece in zip(ids, pieces, strict=True)]

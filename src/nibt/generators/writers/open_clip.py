@@ -1,0 +1,24 @@
+"""CoCa of OpenCLIP, which writes captions."""
+
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from nibt.generators.answers import AnswerTower
+from nibt.generators.base import Writer
+from nibt.generators.coca import CoCaAnswers
+from nibt.models._request import Request
+from nibt.models.open_clip import OpenCLIP, own_tokenizer
+
+
+class OpenCLIPWriter(Writer, name="open_clip"):
+    """CoCa, which is loaded as all models of OpenCLIP are."""
+
+    @classmethod
+    def load(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
+        return OpenCLIP.load(source, request)
+
+    @staticmethod
+    def tower(module: Any, request: Request) -> AnswerTower:
+        return CoCaAnswers(module, replace(request, tokenizer=request.tokenizer or own_tokenizer(module)))

@@ -1,0 +1,1 @@
+"""The view of the heads of a tower."""

@@ -1,0 +1,132 @@
+"""The contract of a view: a kind of results as a person sees it, in a picture, on a page and in the terminal.
+
+The file ``report/views/regions.py`` has the view of the results whose ``kind`` is ``regions``. A wing has the views of
+its own kinds.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from PIL import Image
+
+from nibt.registry import Plugin, find, kinds
+from nibt.report.colors import Appearance
+from nibt.results.base import ResultWithMaps, require_result
+
+
+class View(Plugin, ABC):
+    """Base class of views. Its name is the kind of the results."""
+
+    shows: ClassVar[type]
+    """The class of the results."""
+    place: ClassVar[int]
+    """Where the class stands in the lists of messages."""
+
+    @abstractmethod
+    def draw(self, result: Any, look: Appearance) -> Image.Image:
+        """Draw a result."""
+
+
+class MapView(View):
+    """Base class of views of results with maps, which pages and the terminal show, too."""
+
+    before_method: ClassVar[str] = ""
+    """What stands before the name of the method."""
+
+    text: ClassVar[str] = "caption"
+    """What its words are of: a caption, or an answer."""
+
+    @abstractmethod
+    def question(self, result: Any) -> str:
+        """Return the question of a result as a sentence."""
+
+    @abstractmethod
+    def raised(self, result: Any) -> str:
+        """Return the name of the number that the color of positive scores raises."""
+
+    @abstractmethod
+    def target_line(self, result: Any) -> str:
+        """Return the target of each side, its value and its alternatives."""
+
+    def outline(self, result: Any) -> str:
+        """Return what the outline on the map is; empty without one."""
+        return ""
+
+    def is_signed(self, result: Any) -> bool:
+        """Return whether the sign of a score is the direction in which a unit moves the target."""
+        return bool(result.method.get("signed", True))
+
+    def heading(self, result: Any) -> str:
+        """Return the heading of a panel without a title."""
+        return result.caption
+
+    def strong(self, result: Any) -> str:
+        """Return the number that a panel shows first."""
+        return f"similarity {fixed(result.similarity)}"
+
+    def word_table(self, result: Any) -> dict[str, Any] | None:
+        """Return the table of the words of an answer."""
+        return None
+
+    def facts(self, result: Any) -> dict[str, Any]:
+        """Return what the details list beside the method, the model and the versions."""
+        return {"target": dict(result.target)}
+
+    def words_matter(self, result: Any) -> list[bool]:
+        """Return whether the map of each word is evidence."""
+        return [True] * len(result.words)
+
+
+def view_of(result: ResultWithMaps) -> MapView:
+    """Return the view of a result with maps."""
+    return find("views", result.kind)()
+
+
+def require_view(value: Any, caller: str, of: type[View] = View) -> None:
+    """Check that a function was given a result that has a view, with finite numbers."""
+    own = getattr(value, "kind", None)
+    known = kinds("views")
+    # the views of other kinds need not be imported for a result that has its own
+    views = [find("views", kind) for kind in ([own] if own in known else known)]
+    able = [view for view in views if issubclass(view, of)]
+    if not any(isinstance(value, view.shows) for view in able):
+        able = [view for kind in known if issubclass(view := find("views", kind), of)]
+
+    able.sort(key=lambda view: view.place)
+    require_result(value, caller, *(view.shows for view in able))
+
+
+def similarity_name(result: ResultWithMaps) -> str:
+    """Return how the model compares both sides."""
+    return "MaxSim" if result.model.get("similarity") == "max_sim" else "cosine"
+
+
+def fixed(value: float) -> str:
+    """Return a similarity with three decimals, and a minus sign instead of a hyphen."""
+    return f"{value:z.3f}".replace("-", "\u2212")
+
+
+def quoted(text: str) -> str:
+    """Return a text in quotation marks."""
+    return f"\u201c{text}\u201d"
+
+
+def names_of(sources: Sequence[str]) -> list[str]:
+    """Return the names of images without their folders, as far as they still differ.
+
+    >>> names_of(["photos/cat.jpg", "photos/dog.jpg"]), names_of(["a/1.jpg", "b/1.jpg"])
+    (['cat.jpg', 'dog.jpg'], ['a/1.jpg', 'b/1.jpg'])
+    """
+    parts = [re.split(r"[/\\]", source) for source in sources]
+    for count in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(part[-count:]) or source for part, source in zip(parts, sources, strict=True)]
+        if len(set(names)) == len(set(sources)):
+            return names
+    return list(sources)
+
+
+def other_image(first: str, second: str) -> str:
+    """Return how a question names the second of two images, whose names may be the same."""
+    return "the other image" if first == second else second
