@@ -28,11 +28,11 @@ from nibt.models._failures import (
     json_object,
     loading,
 )
-from nibt.models._family import class_names, writes
+from nibt.models._family import class_names
 from nibt.models._hub import Wants, model_folder
 from nibt.models._hugging_face import named_processor
 from nibt.models._in_memory import check_part, check_processor, check_usable
-from nibt.models._kinds import WRITES, kind_of
+from nibt.models._kinds import WRITES, kind_of, writes
 from nibt.models._placement import check_placement
 from nibt.models._precision import check_quantized
 from nibt.models._request import (

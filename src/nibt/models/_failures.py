@@ -4,11 +4,11 @@ import math
 import warnings
 import zipfile
 from asyncio import CancelledError
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from re import fullmatch
 from typing import Any
 
@@ -17,9 +17,11 @@ from torch import nn
 
 from nibt.errors import CannotLoad, NibtError, reason
 from nibt.io import load_json
-from nibt.models._kinds import problem_of_files
 from nibt.records import JsonObject
 
+REFERENCE = "the reference of models lists the supported classes"
+DUAL = f"use a model that embeds images and captions ({REFERENCE})"
+_SOURCE = "use the repository from which it was converted, which has weights for Transformers"
 _LOG_IN = "log in with 'hf auth login'"
 _LONGEST = 300  # characters of a sentence of a hub
 
@@ -156,6 +158,22 @@ def line(error: BaseException) -> str:
     lines = (str(error).strip() or type(error).__name__).split("\n")
     count = 2 if lines[0].rstrip(". ").endswith(":") else 1
     return " ".join(text.strip() for text in lines[:count]).rstrip(".")[:_LONGEST]
+
+
+def problem_of_files(files: Iterable[str], config: JsonObject) -> str | None:
+    """Return why no model can be loaded from these files, and what to do; None if they may be those of Transformers."""
+    names = sorted(PurePosixPath(file).name for file in files)
+    weights = any(name.endswith((".safetensors", ".bin", ".safetensors.index.json")) for name in names)
+    gguf = next((name for name in names if name.endswith(".gguf")), None)
+    if gguf is not None and not weights:
+        return f"its weights are in GGUF, the format of llama.cpp ({gguf}): {_SOURCE}"
+    quantization = config.get("quantization")
+    of_mlx = isinstance(quantization, dict) and "group_size" in quantization
+    if of_mlx or "weights.npz" in names:
+        return f"it was converted for MLX, whose weights Transformers does not read: {_SOURCE}"
+    if "model_index.json" in names:
+        return f"it is a pipeline of diffusers, which draws images: {DUAL}"
+    return None
 
 
 def json_object(path: Path) -> JsonObject:

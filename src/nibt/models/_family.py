@@ -8,8 +8,7 @@ from torch import nn
 
 from nibt.errors import BadOption, CannotLoad
 from nibt.models._classes import declared, family_of_generator, shipped
-from nibt.models._failures import WritesText
-from nibt.models._kinds import REFERENCE, WRITES, declared_class, kind_of
+from nibt.models._failures import REFERENCE, WritesText
 from nibt.models._request import Request
 from nibt.models._text_tower import TextTower
 from nibt.models.base import ImageTower
@@ -101,24 +100,15 @@ def family_of_type(name: str, model_type: Any, classes: Sequence[str] = ()) -> s
     problem = f"{name!r} has the model_type {model_type!r}, which is not supported"
     if model_type in _REFUSED:
         raise CannotLoad(f"{problem}: {_REFUSED[model_type][1]}")
+
+    from nibt.models._kinds import WRITES, kind_of, writes  # which only refusals need
+
     kind = kind_of(classes, model_type)
     if kind is None:
         raise CannotLoad(f"{problem}: {REFERENCE}")
     if kind == WRITES:  # of a class that no family takes
         raise WritesText(f"{problem}: {writes(classes, model_type)}")
     raise CannotLoad(f"{problem}: it {kind.does}; {kind.instead}")
-
-
-def writes(classes: Sequence[str], model_type: Any) -> str:
-    """Return what to do with a model of a class that writes text about images, and is not supported."""
-    supported = [name for row in declared().values() for name in row.writes]
-    writer = declared_class(model_type, supported)
-    if writer is not None and writer not in classes:
-        return (
-            f"it has no head that writes text: save the model as a {writer}, which Transformers declares for its "
-            "model_type, and use nibt answer"
-        )
-    return f"it {WRITES.does}, and nibt does not explain its answers yet; {WRITES.instead}"
 
 
 def family_of_module(module: nn.Module) -> str | None:

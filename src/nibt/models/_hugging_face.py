@@ -30,7 +30,6 @@ from nibt.models._failures import (
     refusal,
     step,
 )
-from nibt.models._hub import processor_folder
 from nibt.models._precision import check_quantization, of_one_dtype
 from nibt.models._request import Request, hub_name
 from nibt.models._text_tower import TextTower
@@ -168,6 +167,8 @@ def named_processor(name: str) -> tuple[Any, Any]:
                 "processor must be a processor, or the folder or the name (org/name) of a model that has one (got "
                 f"{name!r})"
             )
+        from nibt.models._hub import processor_folder
+
         folder = processor_folder(place)
     source = str(folder)
     with _needed("processor", name, "load_model"):

@@ -6,18 +6,15 @@ writes. It never comes from how a name is spelled.
 
 from collections.abc import Iterable, Sequence
 from inspect import signature
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from nibt.records import JsonObject
+from nibt.models._classes import declared
+from nibt.models._failures import DUAL, REFERENCE
 
-REFERENCE = "the reference of models lists the supported classes"
 _PAIR = (
     "if you have an image model and a text model with projections to one space, load both with Transformers, and pass "
     "load_model((image_model, text_model), processor=...)"
 )
-_DUAL = f"use a model that embeds images and captions ({REFERENCE})"
-_SOURCE = "use the repository from which it was converted, which has weights for Transformers"
 
 
 class Kind(NamedTuple):
@@ -28,13 +25,13 @@ class Kind(NamedTuple):
 
 
 WRITES = Kind("writes text about images", f"use a model whose answers are supported ({REFERENCE})")
-_AUDIO = Kind("reads audio", _DUAL)
+_AUDIO = Kind("reads audio", DUAL)
 _VIDEO = Kind("reads videos", "use a model of images, and explain single frames")
-_DETECTS = Kind("detects or segments objects", _DUAL)
-_CLASSIFIES = Kind("classifies images, without captions", _DUAL)
+_DETECTS = Kind("detects or segments objects", DUAL)
+_CLASSIFIES = Kind("classifies images, without captions", DUAL)
 _FUSES = Kind(
     "reads an image and a text together in one network, so there are no two embeddings to compare",
-    _DUAL,
+    DUAL,
 )
 _IMAGES = Kind("reads images only", _PAIR)
 _TEXT = Kind("reads text only", _PAIR)
@@ -75,22 +72,6 @@ def declared_class(model_type: Any, supported: Iterable[str]) -> str | None:
     return next((name for name in _as_names(declared) if name in names), None)
 
 
-def problem_of_files(files: Iterable[str], config: JsonObject) -> str | None:
-    """Return why no model can be loaded from these files, and what to do; None if they may be those of Transformers."""
-    names = sorted(PurePosixPath(file).name for file in files)
-    weights = any(name.endswith((".safetensors", ".bin", ".safetensors.index.json")) for name in names)
-    gguf = next((name for name in names if name.endswith(".gguf")), None)
-    if gguf is not None and not weights:
-        return f"its weights are in GGUF, the format of llama.cpp ({gguf}): {_SOURCE}"
-    quantization = config.get("quantization")
-    of_mlx = isinstance(quantization, dict) and "group_size" in quantization
-    if of_mlx or "weights.npz" in names:
-        return f"it was converted for MLX, whose weights Transformers does not read: {_SOURCE}"
-    if "model_index.json" in names:
-        return f"it is a pipeline of diffusers, which draws images: {_DUAL}"
-    return None
-
-
 def _mapping(task: str) -> Any:
     """Return the mapping of a task from ``model_type`` to the names of classes; empty if Transformers has none."""
     from transformers.models.auto import modeling_auto
@@ -125,3 +106,15 @@ def _kind_of_class(name: str) -> Kind | None:
     if hasattr(model_class, "get_text_features") and hasattr(model_class, "get_image_features"):
         return None  # a dual encoder: what is wrong is another entry of the configuration
     return WRITES if model_class.can_generate() else _FUSES
+
+
+def writes(classes: Sequence[str], model_type: Any) -> str:
+    """Return what to do with a model of a class that writes text about images, and is not supported."""
+    supported = [name for row in declared().values() for name in row.writes]
+    writer = declared_class(model_type, supported)
+    if writer is not None and writer not in classes:
+        return (
+            f"it has no head that writes text: save the model as a {writer}, which Transformers declares for its "
+            "model_type, and use nibt answer"
+        )
+    return f"it {WRITES.does}, and nibt does not explain its answers yet; {WRITES.instead}"
