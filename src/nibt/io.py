@@ -112,6 +112,9 @@ def one_line(text: str) -> str:
     >>> one_line("a red\ncat"), one_line("\x1b[2J"), one_line("\udcff")
     ('a red cat', '\\x1b[2J', '\\udcff')
     """
+    if text.isprintable():
+        return text
+
     return "".join(character if character in _JOINERS else _visible(character) for character in text)
 
 

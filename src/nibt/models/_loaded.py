@@ -79,7 +79,10 @@ def fingerprint(module: nn.Module) -> tuple[Hashable, ...]:
     """
     parts, facts, sums = tuple(module.modules()), [], []
     for part in parts:  # module.parameters() builds a name for each, which takes several times as long
-        facts.append(tuple(item for item in vars(part).items() if isinstance(item[1], _PLAIN)))
+        for item in vars(part).items():
+            if isinstance(item[1], _PLAIN):
+                facts.append(item)
+        facts.append(None)  # the end of a part
         if part._forward_hooks or part._forward_pre_hooks:
             facts += foreign_hooks(part)
         tensors = (*part._parameters.values(), *part._buffers.values())

@@ -114,9 +114,15 @@ def shortened_inside(text: str, size: int, width: float | int) -> str:
 
 def font_for(text: str, size: int) -> Font:
     """Return the first of the fonts that have the most characters of the text."""
-    characters = [character for character in set(text) if not character.isspace()]
-    fonts = [font for font in _fonts(size) if not _apart.get() or isinstance(getattr(font, "path", None), str)]
-    return max(fonts, key=lambda font: sum(_has(font, character) for character in characters))
+    return _font_of(frozenset(text), size, _apart.get())
+
+
+@lru_cache(maxsize=1024)
+def _font_of(characters: frozenset[str], size: int, of_file: bool) -> Font:
+    """Return the first of the fonts that have the most of some characters; ``of_file`` if it must have a file."""
+    drawn = [character for character in characters if not character.isspace()]
+    fonts = [font for font in _fonts(size) if not of_file or isinstance(getattr(font, "path", None), str)]
+    return max(fonts, key=lambda font: sum(_has(font, character) for character in drawn))
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,75 @@
+"""What a warm explanation and its picture cost beside the model: calls of functions of nibt, and the time of saving.
+
+    OMP_NUM_THREADS=1 python benchmarks/calls.py [--model scenes]
+
+Prints the number of calls of functions of nibt in ``explain(...).save(picture)``, those that are called most, and the
+time of saving relative to drawing the picture and encoding it once (medians of several runs).
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter
+from itertools import count
+from pathlib import Path
+from statistics import median
+
+from limit import machine
+
+import nibt
+
+ROOT = str(Path(nibt.__file__).parent)
+RUNS, SHOWN = 7, 10
+
+
+def seconds(run):
+    """The median time of several runs."""
+    times = []
+    for _ in range(RUNS):
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return median(times)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="scenes")
+    options = parser.parse_args()
+    print(machine())
+    model = nibt.load_model(options.model)
+
+    with tempfile.TemporaryDirectory() as folder:
+        numbers = count()
+
+        def save(result):
+            result.save(f"{folder}/{next(numbers)}.png")
+
+        def explain_and_save():
+            save(nibt.explain(model, "sample:scene", "a cat"))
+
+        explain_and_save()
+        explain_and_save()
+        calls = Counter()
+
+        def add(frame, event, argument):
+            if event == "call" and frame.f_code.co_filename.startswith(ROOT):
+                calls[frame.f_code.co_filename[len(ROOT) + 1 :], frame.f_code.co_qualname] += 1
+
+        sys.setprofile(add)
+        explain_and_save()
+        sys.setprofile(None)
+
+        explained = nibt.explain(model, "sample:scene", "a cat")
+        saving = seconds(lambda: save(explained))
+        drawing = seconds(lambda: nibt.draw(explained).save(f"{folder}/plain.png"))
+
+    print(f"{sum(calls.values())} calls of {len(calls)} functions")
+    for (file, function), number in calls.most_common(SHOWN):
+        print(f"{number:6} {file} {function}")
+    print(f"saving takes {saving / drawing:.2f} times as long as drawing and encoding once")
+
+
+if __name__ == "__main__":
+    main()
