@@ -85,8 +85,20 @@ PLUGIN = '''
 import re
 
 import pytest
+from typer.core import TyperGroup
 
 GONE = re.compile({gone!r})
+WINGS, COMMANDS = {wings!r}, {commands!r}
+find_command = TyperGroup.resolve_command
+
+
+def resolve_command(group, context, words):
+    if words and words[0] in COMMANDS:
+        raise ModuleNotFoundError(f"No command {{words[0]}}")
+    return find_command(group, context, words)
+
+
+TyperGroup.resolve_command = resolve_command
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -94,6 +106,20 @@ def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
     if report.failed and GONE.search(f"{{call.excinfo.value!r}} {{report.longrepr}}"):
         report.outcome, report.wasxfail = "skipped", "needs a wing"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector):
+    report = (yield).get_result()
+    if report.failed and GONE.search(str(report.longrepr)):
+        report.outcome, report.longrepr = "skipped", (str(collector.path), 0, "Skipped: needs a wing")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        needed = [wing for mark in item.iter_markers("needs") for wing in mark.args]
+        if any(wing in WINGS for wing in needed):
+            item.add_marker(pytest.mark.skip(reason="needs a wing"))
 '''
 
 
@@ -145,6 +171,7 @@ def without(wings: list[str], with_tests: bool) -> tuple[str, bool]:
         shutil.copytree(ROOT, copy, ignore=left_out)
         package = copy / "src" / "nibt"
         before = modules_in(package, "nibt")
+        commands = [*commands_of(package, wings)]
         for part in " ".join(WINGS[wing] for wing in wings).split():
             place = package / part
             if not place.exists():
@@ -166,21 +193,32 @@ def without(wings: list[str], with_tests: bool) -> tuple[str, bool]:
         failed = probed.stdout.strip().splitlines()
         if probed.returncode:
             failed.append(probed.stderr.strip().splitlines()[-1])
-        tests = run_tests(copy, gone, environment) if with_tests else ""
+        tests = run_tests(copy, wings, gone, commands, environment) if with_tests else ""
 
     row = f"| {', '.join(wings)} | {len(gone)} | {len(left)} | {'; '.join(failed) or 'none'} | "
     row += f"{'; '.join(sorted(blamed)) or 'none'} | {tests} |"
     return row, not failed and not blamed and " failed" not in tests and " error" not in tests
 
 
-def run_tests(copy: Path, gone: set[str], environment: dict[str, str]) -> str:
+def commands_of(package: Path, wings: list[str]) -> Iterator[str]:
+    """Yield the names of the commands in the files of wings."""
+    for part in " ".join(WINGS[wing] for wing in wings).split():
+        if part.startswith("cli/commands/"):
+            yield from re.findall(r"\bCommand\(\s*\d+,\s*(\w+)", (package / part).read_text(encoding="utf-8"))
+
+
+def run_tests(copy: Path, wings: list[str], gone: set[str], commands: list[str], environment: dict[str, str]) -> str:
     """Run the fast suite without the tests of what is gone, and return pytest's closing line."""
     tests = modules_in(copy / "tests", "tests")
-    lost = tests_of(tests, gone)
+    lost = {*tests_of(tests, gone), "tests.test_wings"}
     for name in lost:
         tests[name].unlink()
     names = "|".join(re.escape(name) for name in sorted(gone))
-    plugin = PLUGIN.format(gone=rf"(No module named|lacks) '?({names})\b")
+    plugin = PLUGIN.format(
+        gone=rf"(No module named|lacks) '?({names})\b|No command ({'|'.join(commands) or '-'})",
+        wings=wings,
+        commands=commands,
+    )
     (copy / "wings_plugin.py").write_text(plugin)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "wings_plugin", "--ignore", "tests/test_documents.py"]
     path = f"{environment['PYTHONPATH']}{os.pathsep}{copy}"

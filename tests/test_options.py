@@ -109,6 +109,7 @@ def groups(kind: type[OptionGroup] = OptionGroup) -> Iterator[type[OptionGroup]]
         yield from groups(part)
 
 
+@pytest.mark.needs("lab")
 def test_every_number_of_a_command_has_a_range() -> None:
     """Click reads the text; the group of the option checks the number, before anything is read."""
     numbers = [(kind, name) for kind in groups() for name, type_ in field_types(kind).items() if is_number(type_)]

@@ -8,7 +8,10 @@ from nibt.registry import available, find, summary
 from tests.helpers import Run
 
 
-@pytest.mark.parametrize("kind", ["methods", "models", "targets", "metrics", "datasets", "samples"])
+METRICS = pytest.param("metrics", marks=pytest.mark.needs("lab"))
+
+
+@pytest.mark.parametrize("kind", ["methods", "models", "targets", METRICS, "datasets", "samples"])
 def test_list_names_the_parts(run: Run, kind: str) -> None:
     code, out, _ = run("list", kind)
     assert code == 0
@@ -57,7 +60,11 @@ def test_list_describes_a_variant(run: Run) -> None:
     ("words", "message"),
     [
         (("methods", "nib:papper"), "unknown variant 'papper'. Did you mean 'paper'"),
-        (("metrics", "deletion:x"), "metrics have no variants (got deletion:x): write nibt list metrics deletion"),
+        pytest.param(
+            ("metrics", "deletion:x"),
+            "metrics have no variants (got deletion:x): write nibt list metrics deletion",
+            marks=pytest.mark.needs("lab"),
+        ),
         (("targets", "softmax:x"), "targets have no variants"),
         (("models", "lite"), "lite is a model that ships with nibt, and no family of models: see nibt check lite"),
     ],
@@ -68,6 +75,7 @@ def test_list_says_what_to_write(words: tuple[str, str], message: str, run: Run)
     assert message in err
 
 
+@pytest.mark.needs("lab")
 def test_list_shows_the_file_of_a_plan(run: Run) -> None:
     code, out, _ = run("list", "plans", "quick")
     assert code == 0

@@ -18,7 +18,7 @@ from nibt.generators.loading import load_generator
 from nibt.registry import find
 from nibt.types import SOURCES
 from tests import tiny
-from tests.engine.test_answers import ANSWER, PROMPT, generator
+from tests.generators.test_answers import ANSWER, PROMPT, generator
 from tests.suites import few
 
 

@@ -16,7 +16,7 @@ from nibt.generators.results.answer import AnswerExplanation
 from nibt.jobs import worker as work
 from nibt.jobs.answers import answer_schema
 from tests import tiny
-from tests.engine.test_answers import generator
+from tests.generators.test_answers import generator
 from tests.helpers import ROOT, Run
 from tests.processes import parts
 

@@ -148,6 +148,7 @@ def test_along_path_has_the_variants_of_the_method(variant: str, settings: dict[
     assert kind.configured(tower, variant, {}, {}).layer == GradCAM.configured(tower, variant, {}, {}).layer
 
 
+@pytest.mark.needs("lab")
 def test_along_path_chooses_layers_automatically() -> None:
     sample = [nibt.Pair(tiny.image(seed=3), "a red cat")]
     answer = nibt.explain(

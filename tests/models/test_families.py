@@ -199,6 +199,7 @@ def test_models_without_two_towers_of_images_and_text_are_refused(kind: str, rea
         load_model(tmp_path)
 
 
+@pytest.mark.needs("generators")
 def test_captioning_checkpoint_of_blip_is_refused(tmp_path: Path) -> None:
     from transformers import BlipForConditionalGeneration
 
