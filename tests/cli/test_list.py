@@ -7,7 +7,6 @@ import pytest
 from nibt.registry import available, find, summary
 from tests.helpers import Run
 
-
 METRICS = pytest.param("metrics", marks=pytest.mark.needs("lab"))
 
 
