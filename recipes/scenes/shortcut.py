@@ -342,10 +342,10 @@ def mixed(folder, amount):
     return model
 
 
-def main():
+def main(kinds=KINDS):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["train", "used"])
-    parser.add_argument("--kind", choices=KINDS, default="mark")
+    parser.add_argument("--kind", choices=kinds, default="mark")
     parser.add_argument("--out", type=Path, required=True, help="the folder of the model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="the kind's own by default")

@@ -22,6 +22,8 @@ from .evaluation.bench.report import write_report as write_report
 from .evaluation.bench.run import benchmark as benchmark
 from .evaluation.decisive import decisive_region as decisive_region
 from .evaluation.measure import measure as measure
+from .evaluation.parts import parts as parts
+from .evaluation.parts import used_share as used_share
 from .evaluation.roar import roar as roar
 from .formats.base import save as save
 from .formats.json import to_coco as to_coco
@@ -57,6 +59,8 @@ from .results.audit import Audit as Audit
 from .results.explanation import Explanation as Explanation
 from .results.frames import to_frame as to_frame
 from .results.map_regions import MapRegion as MapRegion
+from .results.parts import Parts as Parts
+from .results.parts import UsedShare as UsedShare
 from .results.records import Measurement as Measurement
 from .results.regions import Regions as Regions
 from .results.roar import Roar as Roar

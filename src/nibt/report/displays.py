@@ -14,6 +14,7 @@ TYPES: dict[tuple[str, str], tuple[str, ...]] = {
     ("nibt.heads.decomposition", "Decomposition"): (PICTURE,),
     ("nibt.report.html.view_data", "Panel"): (PAGE,),
     ("nibt.results.audit", "Audit"): (PAGE,),
+    ("nibt.results.parts", "Parts"): (PAGE,),
     ("builtins", "list"): (PAGE,),
 }
 """The media types in which values are displayed, by module and class. Of lists, only those of measurements are."""

@@ -296,4 +296,4 @@ def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], K
     return pairs, {**data.record(), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
 
 
-COMMANDS = (Command(7, audit), Command(8, bench))
+COMMANDS = (Command(7, audit), Command(9, bench))

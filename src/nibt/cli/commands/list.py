@@ -108,4 +108,4 @@ def _lines(kind: Kind) -> dict[str, str]:
     return {name: summary(str(kind), name) for name in available(str(kind))}
 
 
-COMMANDS = (Command(12, list_parts, "list", interrupted=""),)
+COMMANDS = (Command(13, list_parts, "list", interrupted=""),)

@@ -99,4 +99,4 @@ def _layer_number(text: str) -> int:
         raise BadOption(f"layers must be whole numbers, such as 2,3,4 (got {text!r})") from error
 
 
-COMMANDS = (Command(4, check), Command(10, calibrate))
+COMMANDS = (Command(4, check), Command(11, calibrate))

@@ -131,4 +131,4 @@ def roar(
         say("wrote " + ", ".join(map(str, files)), err=True)
 
 
-COMMANDS = (Command(9, roar),)
+COMMANDS = (Command(10, roar),)

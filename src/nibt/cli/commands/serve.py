@@ -102,4 +102,4 @@ def serve(
     )
 
 
-COMMANDS = (Command(11, serve, interrupted=""),)
+COMMANDS = (Command(12, serve, interrupted=""),)

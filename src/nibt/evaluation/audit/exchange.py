@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from nibt.data.ground_truth import GroundTruth, covered_share
-from nibt.data.images import ImageInput, Region
+from nibt.data.images import ImageInput
 from nibt.data.objects import Object
 from nibt.data.pair import Pair
 from nibt.engine.encode import similarities
 from nibt.evaluation.audit.checks import CheckValues
+from nibt.evaluation.cells import with_cells
 from nibt.evaluation.maps import Map
 from nibt.evaluation.statistics import NOTHING, Interval, bootstrap_t, ratio
 from nibt.models.base import Model
@@ -95,10 +95,11 @@ def exchange_beside_objects(
         is_object = covered_share(truth.mask, image_map.scores.shape).numpy() > _COVERED
         if is_object.all() or not is_object.any():
             continue
+        assert image_map.region is not None, "maps of images have a region"
         items.append(item)
         donor = pairs[donors[item]].image
-        without_rest.append(_with_cells(pair.image, donor, image_map, ~is_object))
-        without_objects.append(_with_cells(pair.image, donor, image_map, is_object))
+        without_rest.append(with_cells(pair.image, donor, image_map.region, ~is_object))
+        without_objects.append(with_cells(pair.image, donor, image_map.region, is_object))
 
     captions = [pairs[item].caption for item in items]
     plain = similarities(model, [pairs[item].image for item in items], captions)
@@ -133,25 +134,6 @@ def exchange_of_words(model: Model, pairs: Sequence[Pair]) -> Exchange:
     by_rest = plain - similarities(model, images, without_rest)
     by_names = plain - similarities(model, images, without_names)
     return _exchange(len(pairs), items, by_rest, by_names)
-
-
-def _with_cells(image: ImageInput, donor: ImageInput, image_map: Map, is_exchanged: np.ndarray) -> ImageInput:
-    """Return an image that has cells of another one, which is resized to its size."""
-    region = image_map.region
-    assert region is not None, "maps of images have a region"
-    pixels = np.array(image.pil_image)
-    of_donor = np.array(donor.pil_image.resize(image.size, Image.Resampling.BICUBIC))
-    for row, column in np.argwhere(is_exchanged).tolist():
-        place = _place(region, image_map.scores.shape, row, column)
-        pixels[place] = of_donor[place]
-    return ImageInput(Image.fromarray(pixels), f"{image.source}, changed")
-
-
-def _place(region: Region, shape: tuple[int, ...], row: int, column: int) -> tuple[slice, slice]:
-    """Return the pixels of a cell of a map."""
-    tops = [max(0, round(region.top + region.height * line / shape[0])) for line in (row, row + 1)]
-    lefts = [max(0, round(region.left + region.width * line / shape[1])) for line in (column, column + 1)]
-    return slice(*tops), slice(*lefts)
 
 
 def _names(pair: Pair) -> list[str]:

@@ -1,0 +1,175 @@
+"""``nibt parts``, which finds what a model looks at over a data set."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from rich.table import Table
+from rich.text import Text
+from typer import Option
+
+from nibt.cli.commands.evaluation import DataOptions, open_data, read_pairs
+from nibt.cli.command import Command
+from nibt.cli.groups import OptionGroup, expand_groups
+from nibt.cli.options import (
+    METHOD_HELP,
+    EvaluatedModelOptions,
+    MethodOptions,
+    OverwriteOptions,
+    completing,
+    set_options,
+)
+from nibt.cli.output import Output, input_paths, model_name, slug, suffix
+from nibt.cli.terminal import Terminal, show_progress
+from nibt.errors import BadInput, reason
+from nibt.io import read_text
+from nibt.options import Count
+
+if TYPE_CHECKING:
+    from nibt.results.parts import Parts
+
+_COUNT = 200
+_NUMBERS = ("score", "images", "on objects", "needed", "sufficient", "stable")
+_STYLES = {"shortcut": "bold red", "object": "bold blue", "not needed": "bold", "no verdict": "bold"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartsDataOptions(DataOptions):
+    """The pairs whose evidence is clustered."""
+
+    count: Annotated[Count | None, Option(help=f"The number of pairs. Default: {_COUNT}.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastMethodOptions(MethodOptions):
+    """A method of maps, the fast one by default."""
+
+    method: Annotated[
+        str, Option("--method", metavar="METHOD", help=METHOD_HELP, autocompletion=completing("methods"))
+    ] = "nib:fast"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartsOptions(OptionGroup, panel="Parts"):
+    """How cells are clustered, and what parts are named by."""
+
+    parts: Annotated[int, Option(help="The number of clusters.")] = 12
+    layer: Annotated[
+        int | None,
+        Option(help="The layer whose hidden states describe cells. Default: two thirds of the depth of the tower."),
+    ] = None
+    names: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Texts that parts are named by, one per line. Default: everyday nouns."),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartsOutputOptions(OverwriteOptions):
+    """The files of parts."""
+
+    out: Annotated[
+        list[str] | None,
+        Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="A file: x.html or x.json; - prints JSON. Repeatable. Default: a page and a JSON file.",
+        ),
+    ] = None
+
+
+@expand_groups
+def parts(
+    model: EvaluatedModelOptions,
+    data: PartsDataOptions,
+    method: FastMethodOptions,
+    clusters: PartsOptions,
+    output: PartsOutputOptions,
+) -> None:
+    """Find what a model looks at over a data set, and whether that decides.
+
+    Clusters the places that carry the positive scores, exchanges those of each cluster between images, and prints how
+    far each is needed. With masks or boxes of the named objects, it says which are shortcuts; else, look at the page.
+    With the model scenes and 200 pairs it takes less than a minute on one core.
+    """
+    from nibt.evaluation.parts import parts as run
+    from nibt.results.outputs import check_targets
+
+    names = None if clusters.names is None else _texts(clusters.names)
+    name_suffix = suffix(
+        None if method.method == "nib:fast" else method.method,
+        **set_options(count=data.count, seed=data.seed or None, layer=clusters.layer),
+        **({} if clusters.parts == 12 else {"parts": clusters.parts}),
+    )
+    inputs = input_paths(model.model, data.data, clusters.names)
+    files = Output(output.out, output.quiet, output.overwrite, name_suffix, inputs, (".html", ".json"))
+    name, _, folder = data.data.partition(":")
+    short = slug(f"{name}-{Path(folder).resolve().name}" if folder else name)
+    targets = files.check([f"parts-{model_name(model.model) or model.name}-{short}"], "parts")
+    count = _COUNT if data.count is None else data.count
+    opened = open_data(data, count)
+    pairs, record = read_pairs(opened, count, files.silent)
+    loaded = model.loaded(files.silent)
+    images = [row.image for row in opened.records(lambda place: place < count) if row is not None]
+    sources = input_paths([image for image in images if isinstance(image, str)])
+    check_targets([target.path for target in targets], sources, output.overwrite)
+    with show_progress("finding parts", files.silent) as on_progress:
+        result = run(
+            loaded,
+            pairs,
+            method.method,
+            layer=clusters.layer,
+            count=clusters.parts,
+            texts=names,
+            seed=data.seed,
+            batch_size=16,
+            data=record,
+            on_progress=on_progress,
+        )
+    files.write([result], targets, lambda results: show_parts(results[0]))
+
+
+def show_parts(result: "Parts") -> None:
+    """Print a table of parts, and the notes."""
+    console = Terminal(width=None if sys.stdout.isatty() else 120)
+    console.print(Text(f"{result.model['id']}, {result.data.get('pairs')} pairs", style="bold"))
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("", "verdict", "score", "images", "on objects", "needed", "sufficient", "place", "name", "stable"):
+        table.add_column(heading, justify="right" if heading in _NUMBERS else "left", no_wrap=True)
+    for part in result.parts:
+        table.add_row(
+            str(part.number),
+            Text(part.verdict, style=_STYLES[part.verdict]),
+            f"{part.share:.0%}",
+            str(part.images),
+            "-" if part.on_objects is None else f"{part.on_objects:.0%}",
+            *(f"{effect.value:.2f}" if effect else "-" for effect in (part.needed, part.sufficient)),
+            part.where,
+            part.name or "-",
+            f"{part.stability:.0%}",
+        )
+    console.print(table)
+    console.print(
+        "needed: what images lose without the part's cells, as a share of what they lose without all. sufficient: what "
+        "others gain by them.",
+        style="dim",
+    )
+    for note in result.notes:
+        console.print(f"note: {note}", style="yellow")
+
+
+def _texts(path: Path) -> list[str]:
+    """Return the lines of a file that are not blank."""
+    try:
+        lines = read_text(path).splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"cannot read the names in {str(path)!r} ({reason(error)}): give a text file") from error
+    texts = [line.strip() for line in lines if line.strip()]
+    if len(texts) < 2:
+        raise BadInput(f"{str(path)!r} must have at least two texts, one per line (got {len(texts)})")
+    return texts
+
+
+COMMANDS = (Command(8, parts),)

@@ -1,0 +1,128 @@
+"""The effects of parts by intervention: their cells are exchanged between images, and the model is asked again.
+
+All similarities are with the caption of the image. With all of its cells exchanged for those of another image, an image
+loses its whole advantage over that image. The loss by the cells of a part alone, as a share of that, says how far the
+part is needed. The gain of the other image by these cells alone says how far the part is sufficient.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from nibt.data.images import ImageInput, Region
+from nibt.data.pair import Pair
+from nibt.engine.encode import encode
+from nibt.evaluation.cells import with_cells
+from nibt.evaluation.statistics import NOTHING, Interval, bootstrap_t, ratio
+from nibt.models.base import Model
+from nibt.results.parts import Effect
+
+_REACH = (-2.0, 3.0)  # of a share: an exchange may also raise the similarity, or lower it below the other image's
+_TOGETHER = 64  # images that are in memory together
+_VERSIONS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """What images lose by the exchange of some cells.
+
+    Attributes:
+        by_cells: The similarity that each image loses if the cells are exchanged.
+        by_rest: The similarity that it loses if all other cells are.
+        by_all: The similarity that it loses if all cells are.
+        changes: The embedding of each image minus that with the cells exchanged; None if images have several vectors.
+    """
+
+    by_cells: Float[np.ndarray, " image"]
+    by_rest: Float[np.ndarray, " image"]
+    by_all: Float[np.ndarray, " image"]
+    changes: Float[np.ndarray, "image dim"] | None
+
+    @property
+    def gains(self) -> Float[np.ndarray, " image"]:
+        """The similarity that the other image gains by the cells."""
+        return self.by_all - self.by_rest
+
+
+@torch.no_grad()
+def losses(
+    model: Model,
+    pairs: Sequence[Pair],
+    donors: Sequence[int],
+    regions: Sequence[Region],
+    grids: Mapping[int, np.ndarray],
+) -> Losses:
+    """Exchange cells of images for those of other images, and measure the similarities.
+
+    Args:
+        model: The model.
+        pairs: The pairs.
+        donors: For each pair, the position of the pair with the other image.
+        regions: The part of each image that the grid covers.
+        grids: For some pairs, by their positions, whether each cell is exchanged.
+    """
+    items = list(grids)
+    lost: list[np.ndarray] = []
+    changes: list[np.ndarray] = []
+    for first in range(0, len(items), _TOGETHER):
+        batch = items[first : first + _TOGETHER]
+        images: list[ImageInput] = []
+        for item in batch:
+            image, donor = pairs[item].image, pairs[donors[item]].image
+            for is_exchanged in (grids[item], ~grids[item], np.ones_like(grids[item])):
+                images.append(with_cells(image, donor, regions[item], is_exchanged))
+            images.append(image)
+
+        of_images = encode(model.image, images).float()
+        of_captions = encode(model.text, [pairs[item].caption for item in batch]).float()
+        values = model.similarity(of_images, of_captions.repeat_interleave(_VERSIONS, 0)).double().cpu().numpy()
+        values = values.reshape(len(batch), _VERSIONS)
+        lost.append(values[:, 3:] - values[:, :3])
+        if of_images.ndim == 2:
+            vectors = of_images.unflatten(0, (len(batch), _VERSIONS)).double().cpu().numpy()
+            changes.append(vectors[:, 3] - vectors[:, 0])
+
+    joined = np.concatenate(lost) if lost else np.empty((0, 3))
+    return Losses(joined[:, 0], joined[:, 1], joined[:, 2], np.concatenate(changes) if changes else None)
+
+
+def share(parts: Float[np.ndarray, " image"], wholes: Float[np.ndarray, " image"]) -> Interval:
+    """Return the sum of parts as a share of the sum of wholes, with its interval over images.
+
+    It is unknown for fewer than two images, and if the sum of the wholes is not positive.
+    """
+    if len(parts) < 2 or wholes.mean() <= 1e-6:
+        return NOTHING
+
+    def statistic(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return ratio(weights, weights @ parts, weights @ wholes, parts, wholes)
+
+    return bootstrap_t(len(parts), statistic, _REACH)
+
+
+def effects(of_part: Losses, of_random: Losses) -> tuple[Effect | None, Effect | None]:
+    """Return how far a part is needed, and how far it is sufficient; None if it is unknown.
+
+    Args:
+        of_part: What images lose by the cells of the part.
+        of_random: What they lose by as many random cells.
+    """
+    needed = _effect(of_part.by_cells, of_random.by_cells, of_part.by_all)
+    sufficient = _effect(of_part.gains, of_random.gains, of_part.by_all)
+    return needed, sufficient
+
+
+def _effect(of_part: np.ndarray, of_random: np.ndarray, wholes: np.ndarray) -> Effect | None:
+    value = share(of_part, wholes)
+    beyond = share(of_part - of_random, wholes)
+    if not (value.has_ends and beyond.has_ends):
+        return None
+    return Effect(*value, *beyond, count=len(of_part))
+
+
+def random_cells(grids: Mapping[int, np.ndarray], draws: np.random.Generator) -> dict[int, np.ndarray]:
+    """Return for each grid another one with as many random cells."""
+    return {item: draws.permutation(grid.ravel()).reshape(grid.shape) for item, grid in grids.items()}

@@ -1,0 +1,140 @@
+"""The cells of many images that carry their positive scores, and the hidden states that describe them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from nibt.data.images import ImageInput, Region
+from nibt.data.units import Grid
+from nibt.engine.encode import groups_of, within_memory
+from nibt.errors import BadInput, BadOption
+from nibt.evaluation.maps import Map
+from nibt.models.base import Model
+
+KEPT = 0.6
+"""The cells of an image are those that hold this share of its positive score, the largest first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The cells that carry the positive scores of images.
+
+    Attributes:
+        images: The position of the image of each cell.
+        places: The position of each cell in the grid, in row-major order.
+        weights: The share of the positive score of its image that each cell has.
+        states: The hidden state of each cell, (cell, dim).
+        shape: The rows and columns of the grid.
+        regions: The part of each image that the grid covers.
+    """
+
+    images: Int[np.ndarray, " cell"]
+    places: Int[np.ndarray, " cell"]
+    weights: Float[np.ndarray, " cell"]
+    states: Float[np.ndarray, "cell dim"]
+    shape: tuple[int, int]
+    regions: tuple[Region, ...]
+
+    @cached_property
+    def means(self) -> Float[np.ndarray, " dim"]:
+        """The mean of each channel of the states."""
+        return self.states.mean(0)
+
+    @cached_property
+    def deviations(self) -> Float[np.ndarray, " dim"]:
+        """The standard deviation of each channel."""
+        return self.states.std(0) + 1e-6
+
+    @cached_property
+    def points(self) -> Float[np.ndarray, "cell dim"]:
+        """The standardized states."""
+        return (self.states - self.means) / self.deviations
+
+    def of_images(self, chosen: np.ndarray) -> dict[int, np.ndarray]:
+        """Return the weights of chosen cells, by the positions of their images: 0 on other cells, rows x columns."""
+        grids: dict[int, np.ndarray] = {}
+        for cell in chosen.tolist():
+            grid = grids.setdefault(int(self.images[cell]), np.zeros(self.shape))
+            grid.flat[self.places[cell]] = self.weights[cell]
+        return grids
+
+
+def evidence_cells(model: Model, images: Sequence[ImageInput], maps: Sequence[Map], layer: int, batch: int) -> Cells:
+    """Find the cells that hold 60 % of the positive score of each image, with their hidden states at a layer.
+
+    Raises:
+        BadInput: No image has a positive score, or images have grids of several sizes.
+        BadOption: The states of the layer have another grid than the maps.
+    """
+    shapes = sorted({image_map.scores.shape for image_map in maps})
+    if len(shapes) > 1:
+        sizes = " and ".join(f"{rows} x {columns}" for rows, columns in shapes[:2])
+        raise BadInput(
+            f"parts needs images that the model cuts to one grid (got {sizes} cells): resize them to one size"
+        )
+
+    shares = [_shares(image_map.scores) for image_map in maps]
+    kept = [_largest(share) for share in shares]
+    if not any(map(len, kept)):
+        raise BadInput(
+            f"no image has a positive score (got {len(maps)} maps without one), so nothing speaks for the captions: "
+            "check that each caption is that of its image, or use a signed method such as nib:fast"
+        )
+
+    states: dict[int, np.ndarray] = {}
+    regions: dict[int, Region] = {}
+    for item, of_cells, region in cell_states(model, images, layer, shapes[0], batch):
+        states[item] = of_cells[kept[item]]
+        regions[item] = region
+    return Cells(
+        images=np.repeat(np.arange(len(maps)), [len(places) for places in kept]),
+        places=np.concatenate(kept),
+        weights=np.concatenate([share.ravel()[places] for share, places in zip(shares, kept, strict=True)]),
+        states=np.concatenate([states[item] for item in range(len(maps))]),
+        shape=(shapes[0][0], shapes[0][1]),
+        regions=tuple(regions[item] for item in range(len(maps))),
+    )
+
+
+@torch.no_grad()
+def cell_states(
+    model: Model, images: Sequence[ImageInput], layer: int, shape: tuple[int, ...], batch: int
+) -> Iterator[tuple[int, Float[np.ndarray, "cell dim"], Region]]:
+    """Yield the position of each image, in any order, with the states of its cells at a layer, and what they cover."""
+    tower = model.image
+    tower.check_layer(layer)
+
+    def computed(indices: Sequence[int]) -> tuple[np.ndarray, tuple[Region, ...]]:
+        inputs = tower.prepare([images[index] for index in indices])
+        cut = tower.trace(inputs, layer).cut(layer)
+        if not isinstance(cut.units, Grid) or cut.units.shape != shape:
+            got = " x ".join(map(str, cut.units.shape)) if isinstance(cut.units, Grid) else "no"
+            raise BadOption(
+                f"layer must have the grid of the maps, {shape[0]} x {shape[1]} cells (layer {layer} has {got}): "
+                "choose another one"
+            )
+        count, _, width = cut.hidden.shape
+        of_units = cut.units.keep(cut.hidden.float().movedim(-1, 0).flatten(0, 1))  # each channel as if it were a score
+        return of_units.unflatten(0, (width, count)).movedim(0, -1).cpu().numpy(), inputs.regions
+
+    for indices, (states, regions) in within_memory(
+        groups_of([tower.group(image) for image in images], batch), computed
+    ):
+        yield from zip(indices, states, regions, strict=True)
+
+
+def _shares(scores: np.ndarray) -> np.ndarray:
+    """Return the share of the positive score on each cell; 0 if no score is positive."""
+    positive = scores.clip(0)
+    return positive / max(float(positive.sum()), 1e-30)
+
+
+def _largest(shares: np.ndarray) -> Int[np.ndarray, " cell"]:
+    """Return the places of the largest cells that hold 60 % together."""
+    order = np.argsort(-shares.ravel(), kind="stable")
+    before = np.cumsum(shares.ravel()[order]) - shares.ravel()[order]
+    return order[(before < KEPT) & (shares.ravel()[order] > 0)]

@@ -1,0 +1,55 @@
+"""Names of parts: the text that is nearest to what the cells of a part add to the embeddings of images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch.nn.functional as F
+from jaxtyping import Float
+
+from nibt.engine.encode import encode
+from nibt.evaluation.audit.checks import WORDING, vocabulary_check
+from nibt.models.base import Model
+from nibt.preprocessing.captions import NOUNS
+
+_LEAST_IMAGES = 4  # that confirm a name
+_AGREEING = 0.5  # the share of them whose nearest text is the name
+
+
+def everyday_nouns(model: Model) -> list[str]:
+    """Return the everyday nouns that the model knows."""
+    _, unknown = vocabulary_check(model)
+    return [noun for noun in NOUNS if noun not in unknown]
+
+
+def directions(model: Model, texts: Sequence[str]) -> Float[np.ndarray, "text dim"]:
+    """Return the unit embedding of each text minus the mean of all texts, again with the length 1."""
+    embeddings = F.normalize(encode(model.text, [WORDING.format(text) for text in texts]).float(), dim=-1)
+    return F.normalize(embeddings - embeddings.mean(0), dim=-1).double().cpu().numpy()
+
+
+def name_of(
+    changes: Float[np.ndarray, "image dim"], texts: Sequence[str], vectors: Float[np.ndarray, "text dim"]
+) -> tuple[str, tuple[tuple[str, float], ...]]:
+    """Return the name of a part, and the two nearest texts with their cosines.
+
+    The texts are chosen on every other image, by what the part adds on average. The nearest one is the name if it is
+    also the nearest one in at least half of the other images, each alone. Otherwise the name is empty: what a mark
+    adds is near a noun in each image, but near another one in each.
+
+    Args:
+        changes: What the part's cells add to the embedding of each image.
+        texts: The texts.
+        vectors: Their directions.
+    """
+    if len(texts) < 2 or not len(changes):
+        return "", ()
+    chosen_on, confirmed_on = changes[::2], changes[1::2]
+    mean = chosen_on.mean(0)
+    cosines = vectors @ mean / max(float(np.linalg.norm(mean)), 1e-12)
+    best, second = np.argsort(-cosines, kind="stable")[:2].tolist()
+    nearest = tuple((texts[place], float(cosines[place])) for place in (best, second))
+
+    if len(confirmed_on) < _LEAST_IMAGES:
+        return "", nearest
+    is_nearest = (confirmed_on @ vectors.T).argmax(1) == best
+    return texts[best] if is_nearest.mean() >= _AGREEING else "", nearest

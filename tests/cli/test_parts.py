@@ -1,0 +1,59 @@
+"""Tests of ``nibt.cli.parts``."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nibt.results.parts import Parts
+from tests.helpers import Run
+
+FEW = ("--count", "12", "--parts", "3")
+
+
+@pytest.mark.slow
+def test_parts_writes_a_page_and_a_json_file(run: Run) -> None:
+    Path("names.txt").write_text("cat\ndog\n\ntree\n")
+    code, out, err = run("parts", "scenes", "-m", "scenes", *FEW, "--names", "names.txt")
+    assert code == 0, err
+    assert "wrote parts-scenes-scenes.count-12.parts-3.html, parts-scenes-scenes.count-12.parts-3.json" in out
+    parts = Parts.load("parts-scenes-scenes.count-12.parts-3.json")
+    assert parts.data["dataset"] == "scenes"
+    assert parts.data["pairs"] == 12
+    assert parts.count == 3
+    assert {text for part in parts.parts for text, _ in part.nearest} <= {"cat", "dog", "tree"}
+    for part in parts.parts:
+        assert part.verdict in out
+        assert part.where in out
+    assert Path("parts-scenes-scenes.count-12.parts-3.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.slow
+def test_parts_prints_json(run: Run) -> None:
+    code, out, err = run("parts", "-m", "scenes", *FEW, "-o", "-", "-o", "x.json")
+    assert code == 0, err
+    data = json.loads(out)
+    assert data["kind"] == "parts"
+    assert {**json.loads(Path("x.json").read_text()), "signature": ""} == {**data, "signature": ""}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["scenes", "--count", "1"], 1, "two different images"),
+        (["scenes", "--count", "4", "--parts", "0"], 2, "count must be between 1 and 100"),
+        (["scenes", "--count", "4", "--layer", "40"], 2, "layer must be between 0 and"),
+        (["scenes", "--method", "nibb"], 2, "Did you mean 'nib'"),
+        (["scenes", "-o", "x.png"], 2, "(got"),
+        (["scenes", "--names", "nowhere.txt"], 1, "cannot read the names in 'nowhere.txt'"),
+        (["scenes", "--names", "one.txt"], 1, "at least two texts, one per line (got 1)"),
+        (["coco"], 2, "give coco:FOLDER"),
+    ],
+)
+def test_parts_rejects_bad_arguments(run: Run, arguments: list[str], code: int, message: str) -> None:
+    Path("one.txt").write_text("cat\n")
+    actual, out, err = run("parts", *arguments, "-m", "scenes")
+    assert actual == code, err
+    assert message in " ".join(err.split())
+    assert "Traceback" not in out + err
+    assert not list(Path().glob("*.html"))
