@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from rich.table import Table
-from rich.text import Text
 from typer import Option
 
 from nibt.cli.commands.evaluation import DataOptions, open_data, read_pairs
@@ -133,6 +131,9 @@ def parts(
 
 def show_parts(result: "Parts") -> None:
     """Print a table of parts, and the notes."""
+    from rich.table import Table
+    from rich.text import Text
+
     console = Terminal(width=None if sys.stdout.isatty() else 120)
     console.print(Text(f"{result.model['id']}, {result.data.get('pairs')} pairs", style="bold"))
     table = Table(box=None, pad_edge=False, header_style="dim")

@@ -1,6 +1,7 @@
 """Pictures of a part: the images in which it has the largest shares, and some at random."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -59,7 +60,8 @@ def _crop(item: int, pair: Pair, grid: np.ndarray, share: float, region: Region,
 
 def _largest_group(grid: np.ndarray) -> np.ndarray:
     """Return the largest group of cells that touch each other, at corners, too."""
-    groups, _ = ndimage.label(grid, np.ones((3, 3)))
+    labelled: Any = ndimage.label(grid, np.ones((3, 3)))
+    groups = labelled[0]
     sizes = np.bincount(groups.ravel())
     return groups == 1 + int(sizes[1:].argmax())
 

@@ -46,8 +46,10 @@ def name_of(
     chosen_on, confirmed_on = changes[::2], changes[1::2]
     mean = chosen_on.mean(0)
     cosines = vectors @ mean / max(float(np.linalg.norm(mean)), 1e-12)
-    best, second = np.argsort(-cosines, kind="stable")[:2].tolist()
-    nearest = tuple((texts[place], float(cosines[place])) for place in (best, second))
+    order = np.argsort(-cosines, kind="stable")
+    best = int(order[0])
+    second = int(order[1])
+    nearest = (texts[best], float(cosines[best])), (texts[second], float(cosines[second]))
 
     if len(confirmed_on) < _LEAST_IMAGES:
         return "", nearest
