@@ -25,8 +25,9 @@ import nibt
 from nibt.data.ground_truth import covered_share
 from nibt.datasets.scenes import Scenes
 from nibt.evaluation.maps import maps
-from nibt.evaluation.parts import COUNT, DEPTH, grouped, object_cells
+from nibt.evaluation.parts import COUNT, DEPTH
 from nibt.evaluation.parts.evidence import evidence_cells
+from nibt.evaluation.parts.groups import grouped, object_cells
 from nibt.evaluation.statistics import jackknife
 from nibt.registry import MethodSpec
 
@@ -77,9 +78,9 @@ def measured(model, kind, count, seed, has_cue):
     data = Scenes(count=count, seed=seed, fewest=2, most=3, named="one")
     pairs = pairs_of(kind, count, seed)
     images = [pair.image for pair in pairs]
-    found_maps = maps(model, pairs, MethodSpec.parse("nib:fast"), "image", 0)
+    image_maps = maps(model, pairs, MethodSpec.parse("nib:fast"), "image", 0)
     layer = model.image.relative(DEPTH)
-    cells = evidence_cells(model, images, found_maps, layer, 16)
+    cells = evidence_cells(model, images, image_maps, layer, 16)
 
     started = time.perf_counter()
     result = nibt.parts(model, pairs)

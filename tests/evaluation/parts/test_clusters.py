@@ -9,25 +9,25 @@ DRAWS = np.random.default_rng(0)
 CENTERS = 10 * np.eye(3, 5)
 GROUPS = np.arange(90) % 3
 POINTS = CENTERS[GROUPS] + DRAWS.normal(size=(90, 5))
-ONES = np.ones(90)
+EQUAL_WEIGHTS = np.ones(90)
 IMAGES = np.arange(90) // 3
 
 
-def test_groups_are_found_with_the_heaviest_first() -> None:
+def test_the_heaviest_group_comes_first() -> None:
     weights = np.array([1.0, 3.0, 2.0])[GROUPS]
-    found = clustered(POINTS, weights, IMAGES, 3, seed=0)
-    order = [int(GROUPS[found.members == cluster][0]) for cluster in range(3)]
+    clusters = clustered(POINTS, weights, IMAGES, 3, seed=0)
+    order = [int(GROUPS[clusters.members == cluster][0]) for cluster in range(3)]
     assert order == [1, 2, 0]
     for cluster, group in enumerate(order):
-        assert set(GROUPS[found.members == cluster]) == {group}
-        np.testing.assert_allclose(found.centers[cluster], POINTS[GROUPS == group].mean(0))
-    assert found.stability.tolist() == [1, 1, 1]
+        assert set(GROUPS[clusters.members == cluster]) == {group}
+        np.testing.assert_allclose(clusters.centers[cluster], POINTS[GROUPS == group].mean(0))
+    assert clusters.stability.tolist() == [1, 1, 1]
 
 
 def test_clusters_of_noise_are_not_stable() -> None:
     noise = np.random.default_rng(1).normal(size=(120, 40))
-    found = clustered(noise, np.ones(120), np.arange(120), 12, seed=0)
-    assert found.stability.mean() < 0.3
+    clusters = clustered(noise, np.ones(120), np.arange(120), 12, seed=0)
+    assert clusters.stability.mean() < 0.3
 
 
 def test_weights_count_as_copies() -> None:
@@ -47,12 +47,12 @@ def test_the_cost_is_not_above_that_of_scikit_learn() -> None:
 
 
 def test_one_seed_gives_the_same_bits() -> None:
-    first, second = (clustered(POINTS, ONES, IMAGES, 5, seed=4) for _ in range(2))
+    first, second = (clustered(POINTS, EQUAL_WEIGHTS, IMAGES, 5, seed=4) for _ in range(2))
     assert np.array_equal(first.centers, second.centers)
     assert np.array_equal(first.stability, second.stability)
 
 
 def test_fewer_different_points_than_clusters_give_fewer_parts() -> None:
-    found = clustered(np.repeat(CENTERS[:2], 3, 0), np.ones(6), np.arange(6), 4, seed=0)
-    assert len(found.centers) == 2
-    assert nearest(CENTERS[:2], found.centers).tolist() in ([0, 1], [1, 0])
+    clusters = clustered(np.repeat(CENTERS[:2], 3, 0), np.ones(6), np.arange(6), 4, seed=0)
+    assert len(clusters.centers) == 2
+    assert nearest(CENTERS[:2], clusters.centers).tolist() in ([0, 1], [1, 0])

@@ -30,6 +30,11 @@ def test_a_name_must_be_nearest_in_most_images(nearest: list[int], name: str) ->
     assert two[0][1] >= two[1][1]
 
 
+@pytest.mark.parametrize(("captions", "name"), [(["a dog"] * 10, ""), (["a cat"] * 10, "dog"), ([], "dog")])
+def test_captions_with_the_name_do_not_confirm_it(captions: list[str], name: str) -> None:
+    assert name_of(changes(*[1] * 10), TEXTS, VECTORS, captions)[0] == name
+
+
 def test_no_texts_give_no_name() -> None:
     assert name_of(changes(1, 1), [], np.empty((0, 4))) == ("", ())
 

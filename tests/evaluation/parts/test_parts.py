@@ -16,7 +16,8 @@ from nibt.data.objects import Object
 from nibt.data.pair import Pair
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption
-from nibt.evaluation.parts import donors_of, shown_objects
+from nibt.evaluation.parts.effects import donors_of
+from nibt.evaluation.parts.groups import shown_objects
 from nibt.results.parts import Effect, Part, Parts
 from tests import tiny
 from tests.helpers import noise_pairs
@@ -25,13 +26,13 @@ PAIRS = list(Scenes(count=16, fewest=2, most=3, named="one"))
 NOUNS = ("cat", "dog", "car", "tree", "house")
 
 
-def found(pairs: list[Pair] = PAIRS, **options: Any) -> Parts:
+def parts_of(pairs: list[Pair] = PAIRS, **options: Any) -> Parts:
     return nibt.parts("scenes", pairs, **{"count": 3, "texts": NOUNS, **options})
 
 
 @pytest.fixture(scope="module")
 def parts() -> Parts:
-    return found()
+    return parts_of()
 
 
 def test_parts_divide_the_score(parts: Parts) -> None:
@@ -55,7 +56,7 @@ def test_scenes_has_no_shortcut_and_needs_its_objects(parts: Parts) -> None:
 
 @pytest.mark.slow
 def test_the_same_call_gives_the_same_result(parts: Parts) -> None:
-    assert replace(found(), seconds=parts.seconds) == parts
+    assert replace(parts_of(), seconds=parts.seconds) == parts
 
 
 def test_another_model_has_other_bits(parts: Parts) -> None:
@@ -85,9 +86,9 @@ def test_the_page_loads_nothing_and_has_all_pictures(parts: Parts, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_without_masks_there_is_a_gallery_and_no_verdict() -> None:
+def test_pairs_without_masks_have_a_gallery_and_no_verdict() -> None:
     plain = [replace(pair, objects=()) for pair in PAIRS]
-    result = found(plain, count=2)
+    result = parts_of(plain, count=2)
     assert {part.verdict for part in result.parts} == {"no verdict"}
     assert {part.on_objects for part in result.parts} == {None}
     assert all(part.gallery for part in result.parts)
@@ -98,7 +99,7 @@ def test_without_masks_there_is_a_gallery_and_no_verdict() -> None:
 def test_labels_of_parts_are_those_of_the_pairs() -> None:
     labels = tuple(dict.fromkeys(pair.objects[0].name for pair in PAIRS))
     labelled = [replace(pair, labels=labels, label=labels.index(pair.objects[0].name)) for pair in PAIRS]
-    (part,) = found(labelled, count=1, texts=[]).parts[:1]
+    (part,) = parts_of(labelled, count=1, texts=[]).parts[:1]
     assert {row.label for row in part.labels} <= set(labels)
     assert sum(row.share for row in part.labels) <= 1 + 1e-9
     assert part.name == ""
@@ -129,7 +130,7 @@ def test_used_share_of_a_part_is_between_the_share_of_nothing_and_of_all(parts: 
 def test_parts_of_another_model_are_refused_without_that_model(parts: Parts) -> None:
     plain = replace(parts, parts=tuple(replace(part, on_objects=None) for part in parts.parts))
     clip, pairs = tiny.model("clip"), [replace(pair, objects=()) for pair in PAIRS]
-    with pytest.raises(BadInput, match=f"weights {parts.model['weights_hash']}, layer {parts.layer}.*found_by"):
+    with pytest.raises(BadInput, match=f"weights {parts.model['weights_hash']}, layer {parts.layer}.*parts_model"):
         nibt.used_share(clip, pairs, plain, 1)
     moved = replace(plain, layer=parts.layer - 1, grid=(2, 2), parts=())
     with pytest.raises(BadOption, match="must be a number from 1 to 0"):

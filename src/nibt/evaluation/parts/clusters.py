@@ -53,14 +53,14 @@ def clustered(
     centers = centers[order]
     members = nearest(points, centers)
 
-    found = np.zeros(len(centers))
+    matches = np.zeros(len(centers))
     every = np.unique(images)
     for _ in range(RESAMPLES):
         half = draws.permutation(every)[: max(1, len(every) // 2)]
         is_drawn = np.isin(images, half)
         others = nearest(points, kmeans(points[is_drawn], weights[is_drawn], count, draws))
-        found += _overlaps(members, others, weights, len(centers)).max(1) >= SAME
-    return Clusters(centers, members, found / RESAMPLES)
+        matches += _overlaps(members, others, weights, len(centers)).max(1) >= SAME
+    return Clusters(centers, members, matches / RESAMPLES)
 
 
 def kmeans(points: Points, weights: Float[np.ndarray, " point"], count: int, draws: np.random.Generator) -> Points:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from nibt.data.images import ImageInput, Region
 from nibt.data.pair import Pair
 from nibt.engine.encode import encode
+from nibt.errors import BadInput
 from nibt.evaluation.cells import with_cells
 from nibt.evaluation.statistics import NOTHING, Interval, bootstrap_t, ratio
 from nibt.models.base import Model
@@ -126,3 +127,32 @@ def _effect(of_part: np.ndarray, of_random: np.ndarray, wholes: np.ndarray) -> E
 def random_cells(grids: Mapping[int, np.ndarray], draws: np.random.Generator) -> dict[int, np.ndarray]:
     """Return for each grid another one with as many random cells."""
     return {item: draws.permutation(grid.ravel()).reshape(grid.shape) for item, grid in grids.items()}
+
+
+def donors_of(pairs: Sequence[Pair], caller: str = "parts") -> list[int]:
+    """Return for each pair the position of the next one with another image and another label.
+
+    Pairs without a label have their caption as one.
+    """
+    digests = [pair.image.digest for pair in pairs]
+    if len(set(digests)) < 2:
+        noun = "pair" if len(pairs) == 1 else "pairs"
+        raise BadInput(
+            f"{caller} needs at least two different images (got {len(pairs)} {noun}): cells are exchanged between them"
+        )
+    labels = [_label(pair) for pair in pairs]
+    if len(set(labels)) < 2:
+        raise BadInput(
+            f"{caller} needs images with at least two different labels or captions (got only {labels[0]!r:.60}): an "
+            "exchange with an image of the same label shows nothing"
+        )
+    donors = []
+    for item in range(len(pairs)):
+        following = [*range(item + 1, len(pairs)), *range(item)]
+        others = (place for place in following if labels[place] != labels[item] and digests[place] != digests[item])
+        donors.append(next(others, following[0]))
+    return donors
+
+
+def _label(pair: Pair) -> str:
+    return pair.caption if pair.label is None else pair.labels[pair.label]

@@ -28,7 +28,10 @@ def directions(model: Model, texts: Sequence[str]) -> Float[np.ndarray, "text di
 
 
 def name_of(
-    changes: Float[np.ndarray, "image dim"], texts: Sequence[str], vectors: Float[np.ndarray, "text dim"]
+    changes: Float[np.ndarray, "image dim"],
+    texts: Sequence[str],
+    vectors: Float[np.ndarray, "text dim"],
+    captions: Sequence[str] = (),
 ) -> tuple[str, tuple[tuple[str, float], ...]]:
     """Return the name of a part, and the two nearest texts with their cosines.
 
@@ -40,18 +43,22 @@ def name_of(
         changes: What the part's cells add to the embedding of each image.
         texts: The texts.
         vectors: Their directions.
+        captions: The captions of the images, for a part that is beside the named objects: images whose caption has the
+            name do not confirm it. There, what stands for a noun adds the noun, whatever it looks like.
     """
     if len(texts) < 2 or not len(changes):
         return "", ()
-    chosen_on, confirmed_on = changes[::2], changes[1::2]
-    mean = chosen_on.mean(0)
+    mean = changes[::2].mean(0)
     cosines = vectors @ mean / max(float(np.linalg.norm(mean)), 1e-12)
     order = np.argsort(-cosines, kind="stable")
     best = int(order[0])
     second = int(order[1])
     nearest = (texts[best], float(cosines[best])), (texts[second], float(cosines[second]))
 
-    if len(confirmed_on) < _LEAST_IMAGES:
+    is_confirming = np.arange(len(changes)) % 2 == 1
+    if captions:
+        is_confirming &= np.array([texts[best] not in caption for caption in captions])
+    if is_confirming.sum() < _LEAST_IMAGES:
         return "", nearest
-    is_nearest = (confirmed_on @ vectors.T).argmax(1) == best
+    is_nearest = (changes[is_confirming] @ vectors.T).argmax(1) == best
     return texts[best] if is_nearest.mean() >= _AGREEING else "", nearest

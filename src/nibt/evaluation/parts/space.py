@@ -1,0 +1,46 @@
+"""The place of each part among the hidden states of a layer, by which its cells are found in other images."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nibt.data.images import ImageInput, Region
+from nibt.evaluation.parts.clusters import squared_distances
+from nibt.evaluation.parts.evidence import cell_states
+from nibt.models.base import Model
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """Where parts are among the hidden states of a layer.
+
+    Attributes:
+        layer: The layer.
+        shape: The rows and columns of its cells.
+        means: The mean of each channel.
+        deviations: The standard deviation of each channel.
+        centers: The center of each part, (part, dim).
+        reaches: The distance from the center within which its cells are.
+    """
+
+    layer: int
+    shape: tuple[int, int]
+    means: np.ndarray
+    deviations: np.ndarray
+    centers: np.ndarray
+    reaches: np.ndarray
+
+
+def located(
+    model: Model, images: Sequence[ImageInput], space: Space, batch_size: int
+) -> Iterator[tuple[int, np.ndarray, Region]]:
+    """Yield the position of each image, in any order, with the part of each of its cells, and what cells cover.
+
+    A cell belongs to the part with the nearest center, or to none (-1) if 90 % of the part's own cells are nearer.
+    """
+    for item, states, region in cell_states(model, images, space.layer, space.shape, batch_size):
+        distances = np.sqrt(squared_distances((states - space.means) / space.deviations, space.centers))
+        nearest = distances.argmin(1)
+        numbers = np.where(distances.min(1) <= space.reaches[nearest], nearest, -1)
+        yield item, numbers.reshape(space.shape), region
