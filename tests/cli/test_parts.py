@@ -1,4 +1,4 @@
-"""Tests of ``nibt.cli.parts``."""
+"""Tests of ``nibt.cli.commands.parts``."""
 
 import json
 from pathlib import Path

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from nibt.cli.commands.evaluation import DataOptions, open_data, read_pairs
 from nibt.cli.command import Command
+from nibt.cli.commands.evaluation import DataOptions, open_data, read_pairs
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import (
     METHOD_HELP,
