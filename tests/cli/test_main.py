@@ -47,7 +47,6 @@ MISSING = {
     ("explain", "sample:scene", "a cat", "-m", "scenes", "--against", "a cat"): "is compared with itself",
     ("explain", "sample:scene", "a cat", "a cat", "--rank"): "the label 'a cat' occurs twice",
     ("explain", "sample:scene", "a cat", "-m", "scenes", *("--against", "a dog") * 2): "against has 'a dog' 2 times",
-    ("explain", "sample:scene", "a cat", "-m", "scenes_generator"): "writes text about images",
     ("answer", "sample:scene", "what", "-m", "lite"): "writes no text about images",
     ("bench", "none.toml", "--out", "RUN"): "there is no file 'none.toml'",
     ("show", "none"): "there is no folder 'none': give the folder of a job or of a benchmark",
@@ -102,6 +101,13 @@ def test_missing_inputs_exit_with_1_and_wrong_usage_with_2(arguments: tuple[str,
     assert code == (1 if arguments in MISSING else 2)
     assert message in err.splitlines()[-1]
     assert "Errno" not in err
+
+
+@pytest.mark.needs("generators")
+def test_a_generator_has_no_caption_to_explain(run: Run) -> None:
+    code, _, err = run("explain", "sample:scene", "a cat", "-m", "scenes_generator")
+    assert code == 1
+    assert "writes text about images" in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("command", _EXAMPLES)
