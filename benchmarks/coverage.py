@@ -237,7 +237,7 @@ def exchange_rows(source, method, one, losses, failing_at=None):
             "method": method,
             "source": source,
             "pairs": count,
-            "rule": "bootstrap-t (used)",
+            "rule": "fieller (used)",
             "coverage": round(float(((lows <= truth) & (truth <= highs)).mean()), 4),
             "misses_passing": round(float((highs < truth).mean()), 4),
             "width_to_student": "",

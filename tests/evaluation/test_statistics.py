@@ -13,6 +13,7 @@ from nibt.evaluation.statistics import (
     interval,
     jackknife,
     paired_test,
+    ratio_of_means,
     student,
     weighted_mean,
 )
@@ -148,3 +149,26 @@ def test_bootstrap_t_of_a_mean_is_close_to_student() -> None:
     values = np.random.default_rng(0).normal(size=80)
 
     assert bootstrap_t(80, weighted_mean(values), (-9.0, 9.0)) == pytest.approx(student(values), abs=0.03)
+
+
+@pytest.mark.parametrize("count", [3, 24, 200])
+def test_ends_of_a_ratio_are_where_students_test_has_its_level(count: int) -> None:
+    draws = np.random.default_rng(count)
+    wholes = 2 + draws.random(count)
+    parts = wholes * draws.random(count)
+    share, low, high = ratio_of_means(parts, wholes, (-1.0, 2.0))
+    assert low < share < high
+    for end in (low, high):
+        assert stats.ttest_1samp(parts - end * wholes, 0).pvalue == pytest.approx(0.05)
+
+
+def test_a_ratio_to_nothing_is_unknown_and_one_to_noise_has_no_ends() -> None:
+    assert not ratio_of_means([1.0, 2.0], [1.0, -1.0], (0.0, 1.0)).is_known
+    assert not ratio_of_means([1.0], [1.0], (0.0, 1.0)).is_known
+    noise = np.random.default_rng(0).normal(0.01, 1, 24)
+    assert ratio_of_means(noise / 2 + 0.1, noise, (-1.0, 2.0))[1:] == (-1.0, 2.0)
+
+
+def test_equal_shares_have_gaffkes_interval() -> None:
+    share = ratio_of_means([0.5] * 24, [1.0] * 24, (0.0, 1.0))
+    assert share == gaffke([0.5] * 24, (0.0, 1.0))

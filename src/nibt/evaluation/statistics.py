@@ -273,6 +273,44 @@ def bootstrap_t(
     return within(Interval(value, float(low), float(high)), bounds)
 
 
+def ratio_of_means(parts: Any, wholes: Any, bounds: tuple[float, float]) -> Interval:
+    """Return the mean of some values as a share of the mean of others, and its 95 % interval (Fieller, 1954).
+
+    A share is in the interval if Student's test does not reject that the mean of ``parts - share * wholes`` is 0. So
+    the skewness of a share does not matter, which few pairs with small wholes cause. If the mean of the wholes may be
+    0, the ends are the bounds.
+
+    Args:
+        parts: The values, (pair).
+        wholes: The values of which they are a share, (pair).
+        bounds: The least and the largest possible share.
+
+    >>> [round(number, 3) for number in ratio_of_means([1.0, 2.0, 2.0, 3.0], [4.1, 7.9, 8.0, 12.2], (0.0, 1.0))]
+    [0.248, 0.242, 0.258]
+    """
+    parts, wholes = np.asarray(parts, float), np.asarray(wholes, float)
+    count = len(parts)
+    if count < 2 or not wholes.mean():
+        return NOTHING
+
+    share = float(parts.mean() / wholes.mean())
+    rests = parts - share * wholes
+    if rests.std() <= _ROUNDING * max(1.0, float(np.abs(wholes).max())):  # all pairs have this share
+        return gaffke([share] * count, bounds)
+
+    # the ends are the shares at which t ** 2 is that of the level: the roots of a quadratic polynomial
+    square = float(scipy_stats().t.ppf(0.975, count - 1)) ** 2 / count
+    (of_parts, of_both), (_, of_wholes) = np.cov(parts, wholes)
+    leading = wholes.mean() ** 2 - square * of_wholes
+    if leading <= 0:
+        return Interval(share, *bounds)
+
+    middle = (parts.mean() * wholes.mean() - square * of_both) / leading
+    constant = (parts.mean() ** 2 - square * of_parts) / leading
+    reach = math.sqrt(max(0.0, middle**2 - constant))
+    return within(Interval(share, float(middle - reach), float(middle + reach)), bounds)
+
+
 def paired_test(values: Any, others: Any) -> float:
     """Return the two-sided p value of Wilcoxon's signed-rank test (1945).
 

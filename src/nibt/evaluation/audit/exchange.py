@@ -20,7 +20,7 @@ from nibt.engine.encode import similarities
 from nibt.evaluation.audit.checks import CheckValues
 from nibt.evaluation.cells import with_cells
 from nibt.evaluation.maps import Map
-from nibt.evaluation.statistics import NOTHING, Interval, bootstrap_t, ratio
+from nibt.evaluation.statistics import NOTHING, Interval, ratio_of_means
 from nibt.models.base import Model
 from nibt.types import Modality
 
@@ -58,12 +58,7 @@ class Exchange:
             return NOTHING
 
         by_rest = self.by_rest[known]
-        by_both = by_rest + self.by_objects[known]
-
-        def share(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return ratio(weights, weights @ by_rest, weights @ by_both, by_rest, by_both)
-
-        return bootstrap_t(len(by_rest), share, _REACH)
+        return ratio_of_means(by_rest, by_rest + self.by_objects[known], _REACH)
 
     def check_values(self, side: Modality) -> CheckValues:
         """Return what the check of this exchange is computed from: it is of the model, whatever the method."""

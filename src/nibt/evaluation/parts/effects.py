@@ -17,7 +17,7 @@ from nibt.data.pair import Pair
 from nibt.engine.encode import encode
 from nibt.errors import BadInput
 from nibt.evaluation.cells import with_cells
-from nibt.evaluation.statistics import NOTHING, Interval, bootstrap_t, ratio
+from nibt.evaluation.statistics import NOTHING, Interval, ratio_of_means
 from nibt.models.base import Model
 from nibt.results.parts import Effect
 
@@ -97,11 +97,7 @@ def share(parts: Float[np.ndarray, " image"], wholes: Float[np.ndarray, " image"
     """
     if len(parts) < 2 or wholes.mean() <= 1e-6:
         return NOTHING
-
-    def statistic(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return ratio(weights, weights @ parts, weights @ wholes, parts, wholes)
-
-    return bootstrap_t(len(parts), statistic, _REACH)
+    return ratio_of_means(parts, wholes, _REACH)
 
 
 def effects(of_part: Losses, of_random: Losses) -> tuple[Effect | None, Effect | None]:
