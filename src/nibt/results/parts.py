@@ -118,7 +118,7 @@ class Part(Serializable):
         needed: The similarity that images lose if the completed part is exchanged for that of another image; None if
             this is unknown, as for a model that does not prefer the captions of the images.
         sufficient: The similarity that the other image gains by its cells, likewise.
-        name: The nearest text to what its cells add to the embedding; empty if no text is clearly the nearest.
+        name: The nearest text to what its cells add to the embedding; empty if it is not clearly so in most images.
         nearest: The two nearest texts with their cosines; empty if no texts were compared.
         labels: The labels with the largest shares; empty if the pairs have no labels.
         gallery: The images with the largest shares, then some at random.

@@ -8,11 +8,11 @@ from jaxtyping import Float
 
 from nibt.engine.encode import encode
 from nibt.evaluation.audit.checks import WORDING, vocabulary_check
+from nibt.evaluation.statistics import interval
 from nibt.models.base import Model
 from nibt.preprocessing.captions import NOUNS
 
-_LEAST_IMAGES = 4  # that confirm a name
-_AGREEING = 0.5  # the share of them whose nearest text is the name
+_AGREEING = 0.5  # of the images, clearly more than this share must have the name as their nearest text
 
 
 def everyday_nouns(model: Model) -> list[str]:
@@ -36,8 +36,8 @@ def name_of(
     """Return the name of a part, and the two nearest texts with their cosines.
 
     The texts are chosen on every other image, by what the part adds on average. The nearest one is the name if it is
-    also the nearest one in at least half of the other images, each alone. Otherwise the name is empty: what a mark
-    adds is near a noun in each image, but near another one in each.
+    also the nearest one in clearly more than half of the other images, each alone: the interval is above 0.5. Otherwise
+    the name is empty: what a mark adds is near a noun in each image, but near another one in each.
 
     Args:
         changes: What the part's cells add to the embedding of each image.
@@ -58,7 +58,6 @@ def name_of(
     is_confirming = np.arange(len(changes)) % 2 == 1
     if captions:
         is_confirming &= np.array([texts[best] not in caption for caption in captions])
-    if is_confirming.sum() < _LEAST_IMAGES:
-        return "", nearest
     is_nearest = (changes[is_confirming] @ vectors.T).argmax(1) == best
-    return texts[best] if is_nearest.mean() >= _AGREEING else "", nearest
+    agreeing = interval(is_nearest, (0.0, 1.0))
+    return texts[best] if agreeing.has_ends and agreeing.low > _AGREEING else "", nearest
