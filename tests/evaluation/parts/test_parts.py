@@ -1,11 +1,13 @@
 """Tests of ``nibt.evaluation.parts``, by public calls."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
@@ -71,6 +73,11 @@ def test_parts_are_saved_and_loaded(parts: Parts, tmp_path: Path) -> None:
     data["parts"][0]["center"] = data["parts"][0]["center"][1:]
     with pytest.raises(BadInput, match=r"parts\[0\]\.center must have"):
         Parts.from_json(data)
+
+
+def test_the_file_matches_its_schema(parts: Parts) -> None:
+    schema = Path(__file__).parents[3] / "docs" / "schemas" / "parts.json"
+    jsonschema.validate(parts.to_json(), json.loads(schema.read_text()))
 
 
 def test_the_page_loads_nothing_and_has_all_pictures(parts: Parts, tmp_path: Path) -> None:
