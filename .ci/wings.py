@@ -126,11 +126,11 @@ def pytest_collection_modifyitems(items):
 
 def modules_in(package: Path, name: str) -> dict[str, Path]:
     """Return the files of a package, or of the tests, by the names of their modules."""
-    found = {}
+    modules = {}
     for path in package.rglob("*.py"):
         parts = (name, *path.relative_to(package).with_suffix("").parts)
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return modules
 
 
 def imports_of(path: Path, at_top: bool) -> Iterator[str]:

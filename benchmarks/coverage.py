@@ -219,7 +219,7 @@ def place_rows(source, method, one):
         }
 
 
-def exchange_rows(source, method, one, losses, failing_at=None):
+def exchange_rows(source, method, one, losses, is_at_threshold=False):
     """The rows of the check of an exchange: samples of losses (pair, exchange) of which the share is computed."""
     bound = BOUNDS[one["name"]]
     truth = losses[:, 0].sum() / losses.sum()
@@ -229,8 +229,8 @@ def exchange_rows(source, method, one, losses, failing_at=None):
         samples = [Exchange(*draws.choice(losses, count).T).share() for _ in range(FEW)]
         means, lows, highs = np.transpose(samples)
         false_passes = ""
-        if failing_at is not None and count >= bound.least_pairs(-1.0, 2.0):
-            false_passes = round(float(((means <= bound.passes) & (highs < failing_at)).mean()), 4)
+        if is_at_threshold and count >= bound.least_pairs(-1.0, 2.0):
+            false_passes = round(float(((means <= bound.passes) & (highs < truth)).mean()), 4)
         yield {
             "kind": "audit",
             "value": f"{one['name']} {one['side']}",
@@ -369,7 +369,7 @@ def report(options):
             for failing, (_, others) in of_sources.items():
                 if losses[:, 0].sum() / losses.sum() < fails < others[:, 0].sum() / others.sum():
                     both = mixed_losses(losses, others, fails)
-                    table += exchange_rows(f"{passing} with {failing}", "", one, both, fails)
+                    table += exchange_rows(f"{passing} with {failing}", "", one, both, is_at_threshold=True)
     with options.csv.open("w", newline="") as file:
         writer = csv.DictWriter(file, CSV)
         writer.writeheader()

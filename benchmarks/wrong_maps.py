@@ -69,11 +69,11 @@ def pairs_of(record: dict, boxes: dict[str, Boxes], model: Model) -> Iterator[tu
     known.sort(key=lambda name: -sum(width * height for *_, width, height in boxes[name]))
     if len(known) > 1:
         yield "two categories", " and ".join(map(with_article, known[:2])), known[:2]
-    found = 0
+    count = 0
     for number, caption in enumerate(record["captions"]):
         named = {word["category"] for word in record["grounded_words"] if word["caption"] == number}
-        if named & set(boxes) and found < 2:
-            found += 1
+        if named & set(boxes) and count < 2:
+            count += 1
             yield "caption", caption, sorted(named & set(boxes))
 
 

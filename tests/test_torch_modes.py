@@ -2,6 +2,7 @@
 
 import copy
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
@@ -23,7 +24,7 @@ from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.report.html.view import page
 from nibt.results.explanation import Explanation
-from nibt.torch_modes import float32_numbers, plain_torch
+from nibt.torch_modes import float32_numbers, plain_torch, without_warnings
 from tests import tiny
 from tests.helpers import METHODS, assert_same_bits, cheap_explanation, explain_cheaply
 from tests.suites import VARIED, few
@@ -286,10 +287,11 @@ def test_loading_results_ignores_all_modes(tmp_path: Path) -> None:
 
 
 def test_modes_are_restored_after_an_error() -> None:
+    model = tiny.model("convnext")
     with all_modes():
         before = global_state()
-        with pytest.raises(nibt.NibtError):
-            explain(tiny.model("convnext"), tiny.image(), "a cat", "gae")
+        with pytest.raises(nibt.NibtError, match="attention"):
+            explain(model, tiny.image(), "a cat", "gae")
         assert global_state() == before
 
 
@@ -454,3 +456,21 @@ def test_reports_ignore_modes(dtype: torch.dtype, tmp_path: Path) -> None:
     finally:
         torch.set_default_dtype(before)
     assert seen == expected
+
+
+def test_threads_leave_no_filter_of_warnings() -> None:
+    before = list(warnings.filters)
+    start = threading.Barrier(6)
+
+    def quiet() -> None:
+        start.wait()
+        for _ in range(200):
+            with without_warnings():
+                warnings.warn("this is not shown", stacklevel=1)
+
+    threads = [threading.Thread(target=quiet) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(warnings.filters) == before

@@ -37,7 +37,7 @@ def test_core_stands_without_a_wing(wing: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_missing_wing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_a_missing_wing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nibt.evaluation.measure", None)
     monkeypatch.delitem(vars(nibt), "measure", raising=False)
     with pytest.raises(Unsupported, match=r"lacks nibt\.evaluation\.measure, which this needs: install"):

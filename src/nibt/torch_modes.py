@@ -12,6 +12,7 @@ would change the user's forward pass, and record its states as those of nibt's. 
 
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -35,6 +36,21 @@ _ARITHMETIC = {
     *(getattr(owner, name) for owner in (torch, Tensor) for name in ("add", "div", "mul", "sub", "true_divide")),
     *(getattr(Tensor, f"__{name}__") for name in ("add", "mul", "sub", "truediv", "radd", "rmul", "rsub", "rtruediv")),
 }
+
+
+_WARNINGS = threading.RLock()
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Show no warnings inside.
+
+    The filters of warnings belong to the process. Threads that set and restore them in turns would leave a filter
+    behind, so one thread is inside at a time.
+    """
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextmanager

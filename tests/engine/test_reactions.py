@@ -191,7 +191,7 @@ def test_the_reaction_to_word_classes_is_that_of_the_embeddings_and_is_measured_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, calls = tiny.fresh("clip"), []
-    monkeypatch.setattr(reacting, "encode", lambda *given: calls.append(given) or encode(*given))
+    monkeypatch.setattr(reacting, "encode", lambda *inputs: calls.append(inputs) or encode(*inputs))
     first = reacting.class_reactions(model)
     assert reacting.class_reactions(model) == first
     assert len(calls) == 3

@@ -184,7 +184,7 @@ def test_scores_that_are_no_numbers_are_an_error_that_names_the_method(value: fl
         lambda: nibt.measure(model, noise_pairs(1), ["sparseness"], Broken()),
     ]
     for call in calls:
-        with pytest.raises(BadOption, match="the method broken gave scores that are NaN or infinite"):
+        with pytest.raises(BadOption, match="the method broken gave scores that are NaN, infinite or too large"):
             call()
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,3 +168,10 @@ def test_what_a_format_cannot_hold_is_refused(panel: nibt.Panel, tmp_path: Path)
         with pytest.raises(BadOption):
             nibt.save(explained, tmp_path / "x.png", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("results", [None, [None], (None, 1)])
+def test_none_is_no_result(results: Any, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="save takes results of nibt, and then the path"):
+        nibt.save(results, tmp_path / "x.png")
+    assert not list(tmp_path.iterdir())

@@ -84,8 +84,9 @@ method: Any = nibt.method
         (lambda: explained(method(lambda hidden, gradient: hidden)), r"a score per token.*got \["),
         (
             lambda: explained(method(lambda hidden, gradient: hidden[..., 0] / 0)),
-            "scores that are NaN or infinite",
+            "scores that are NaN, infinite or too large for float32",
         ),
+        (lambda: explained(method(lambda hidden, gradient: hidden[..., 0].double() * 1e300)), "too large for float32"),
         (lambda: explained(method(lambda hidden, gradient: hidden[..., 0].to("meta"))), "values.*on the meta device"),
         (lambda: explained(method(lambda hidden, gradient: hidden[..., 0].to_sparse())), "values.*torch.sparse_coo"),
         (lambda: explained(method(lambda hidden, gradient: next(iter(())))), "raised StopIteration: the function"),

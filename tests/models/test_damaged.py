@@ -220,7 +220,7 @@ def test_damaged_settings_of_a_generator_are_named(text: str, message: str, tmp_
         load_generator(folder)
 
 
-def test_generator_without_settings_and_with_unknown_ones_loads(tmp_path: Path) -> None:
+def test_generator_without_settings_or_with_unknown_settings_loads(tmp_path: Path) -> None:
     folder = shutil.copytree(EMBEDDED / "scenes_generator", tmp_path / "model")
     put(folder / "generation_config.json", "eos_token_id", [3])
     put(folder / "generation_config.json", "of_a_later_version", "x")

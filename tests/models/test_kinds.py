@@ -90,12 +90,12 @@ def test_kind_of_other_classes(name: str, tmp_path: Path) -> None:
     assert KINDS.search(refusal(tmp_path, load_generator))
 
 
-def test_text_model_and_image_model_are_told_to_be_loaded_as_a_pair(tmp_path: Path) -> None:
+def test_message_for_a_text_model_and_an_image_model_names_the_pair(tmp_path: Path) -> None:
     message = refusal(save(tmp_path, "CLIPTextModelWithProjection", "clip_text_model"), load_model)
     assert "load_model((image_model, text_model), processor=...)" in message
 
 
-def test_generator_without_its_head_is_told_its_declared_class(tmp_path: Path) -> None:
+def test_message_for_a_generator_without_its_head_names_its_declared_class(tmp_path: Path) -> None:
     message = refusal(save(tmp_path, "LlavaModel", "llava"), load_generator)
     assert "it has no head that writes text: save the model as a LlavaForConditionalGeneration" in message
 

@@ -104,6 +104,9 @@ def damaged(data: Any, place: tuple[Any, ...], value: Any) -> Any:
     ("place", "value", "message"),
     [
         (("methods",), [], r"methods must have at least 1 entry \(got \[\]\)"),
+        (("checks",), [], r"checks must have at least 1 entry \(got \[\]\)"),
+        (("checks", 0, "count"), -3, r"checks\[0\]: count must be at least 0 \(got -3\)"),
+        (("checks", 0, "high"), -3.0, r"checks\[0\]: value must be between low and high"),
         (("data", "pairs"), "x", r"data.pairs must be a whole number, at least 0 \(got 'x'\)"),
         (("checks", 0, "name"), "x", r"checks\[0\].name must be the name of a check, such as 'weights' \(got 'x'\)"),
         (("checks", 1, "question"), 99, r"checks\[1\].question must be the number of a question, .* \(got 99\)"),

@@ -1,12 +1,13 @@
 """Means with intervals, and tests of differences between methods."""
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+
+from nibt.torch_modes import without_warnings
 
 Better: TypeAlias = Literal["higher", "lower", "neither"]
 RESAMPLES = 2000
@@ -193,8 +194,8 @@ def within(mean: Interval, bounds: tuple[float, float]) -> Interval:
 def resampled(samples: Sequence[Any], statistic: Callable[..., Any]) -> Interval:
     """Return a statistic of independent samples and its percentile bootstrap 95 % interval."""
     batch = max(1, 2_000_000 // max(map(len, samples)))
-    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
-        warnings.simplefilter("ignore")  # a ratio is infinite in resamples whose denominator is 0
+    # a ratio is infinite in resamples whose denominator is 0
+    with without_warnings(), np.errstate(invalid="ignore"):
         distribution = (
             scipy_stats()
             .bootstrap(

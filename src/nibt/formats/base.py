@@ -115,11 +115,9 @@ class Format(Plugin, ABC):
         """Return the bytes of a file of results, as ``save`` writes them."""
         if not results:
             raise BadInput("there is nothing to write (got no results): give at least one")
-        strange = next((result for result in results if not isinstance(result, base.Result | base.Beside)), None)
-        if strange is not None:
-            raise BadInput(
-                f"save takes results of nibt, and then the path (got a {type(strange).__name__} as a result)"
-            )
+        strange = [type(result).__name__ for result in results if not isinstance(result, base.Result | base.Beside)]
+        if strange:
+            raise BadInput(f"save takes results of nibt, and then the path (got a {strange[0]} as a result)")
         check_drawing(options, [self])
         drawing = Drawing(**options)
         plain = [bare(result) for result in results]

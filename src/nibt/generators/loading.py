@@ -176,8 +176,8 @@ def _from_memory(module: nn.Module, request: Request) -> Generator:
     name = f"{type(module).__name__} in memory"
     family = _family(name, [type(module).__name__, *class_names(module)])
     check_usable(name, module)
-    check_processor(find("models", family), request)
     with loading(name):
+        check_processor(find("models", family), request)
         return _generator(name, family, module, request)
 
 

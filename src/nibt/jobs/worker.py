@@ -56,7 +56,7 @@ class Worker:
     def load(self, **compared: Any) -> None:
         """Load the model, and resolve the defaults of the request, with what is compared in place of its own."""
         request = self.request
-        check_loading(request.loading, LoadOptions, "processor", "tokenizer")
+        check_loading(request.loading, LoadOptions, "tokenizer")
         loaded = request.model if isinstance(request.model, Model) else load_model(request.model, **request.loading)
         named = {"against": request.against, "against_images": request.against_images, **compared}
         contrast = replace(Contrast.of(**named, templates=request.templates), explained=True)

@@ -83,10 +83,11 @@ class Method(Plugin, ABC):
         if not isinstance(attribution, Attribution):
             got = type(attribution).__name__
             raise BadOption(f"the method {self.name} must return an Attribution (got {got}): correct its class")
-        if not attribution.scores.isfinite().all() and side.score(side.trace.embedding).isfinite().all():
+        sums = attribution.scores.float().abs().sum()  # of results, whose numbers are float32
+        if not sums.isfinite() and side.score(side.trace.embedding).isfinite().all():
             raise BadOption(
-                f"the method {self.name} gave scores that are NaN or infinite: change its options, load the model in "
-                "float32, or correct its class"
+                f"the method {self.name} gave scores that are NaN, infinite or too large for float32: change its "
+                "options, load the model in float32, or correct its class"
             )
         return scaled_by_removal(side, attribution) if self.amounts == "removal" else attribution
 

@@ -1,7 +1,6 @@
 """Why a model cannot be loaded, in words: what a hub answers, and which file of a folder is broken."""
 
 import math
-import warnings
 import zipfile
 from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ from torch import nn
 from nibt.errors import CannotLoad, NibtError, reason
 from nibt.io import load_json
 from nibt.records import JsonObject
+from nibt.torch_modes import without_warnings
 
 REFERENCE = "the reference of models lists the supported classes"
 DUAL = f"use a model that embeds images and captions ({REFERENCE})"
@@ -221,8 +221,7 @@ def check_built(name: str, folder: Path, file: str, build: Callable[[], nn.Modul
     """
     remedy = f"{_largest(folder / file)}correct {file}, or save the model again"
     try:
-        with warnings.catch_warnings(), torch.device("meta"):
-            warnings.simplefilter("ignore")
+        with without_warnings(), torch.device("meta"):
             module = build()
     except Exception as error:  # libraries raise many types
         if "meta" in str(error):

@@ -161,9 +161,9 @@ def _from_memory(source: Any, request: Request) -> Model:
     from nibt.models._in_memory import check_processor, check_scores, find_module, is_library
 
     module, family, request = find_module(source, request)
-    check_processor(find("models", family), request)
     name = f"{type(module).__name__} in memory"
     with loading(name):
+        check_processor(find("models", family), request)
         model = _model(name, family, module, request)
     model = checked(model)
     if is_library(source):

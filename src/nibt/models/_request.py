@@ -4,7 +4,6 @@ A name that could mean several models is an error that lists what to write; it i
 """
 
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from torch import nn
 
 from nibt.errors import BadOption, CannotLoad, UnknownName
 from nibt.options import ImageSize, OneOf, complete, field_types
+from nibt.torch_modes import without_warnings
 
 OPEN_CLIP = "open_clip:"
 _SCHEMES = ("hf-hub:", "hf_hub:", "hf://")
@@ -241,8 +241,7 @@ def check_device(device: str) -> None:
     """Check that PyTorch can compute on a device."""
     reason = ""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about names of devices that PyTorch has abandoned
+        with without_warnings():  # about names of devices that PyTorch has abandoned
             named = torch.device(device)
             torch.empty(0, device=named)
             if named.type != "meta" and (named.type != "cpu" or not named.index):  # numbers, and a single processor

@@ -199,6 +199,8 @@ class Audit(Result):
         """Check that the parts of plain data fit: checks and curves are of its methods, and curves have all stages."""
         if not self.methods:
             raise ValueError("methods must have at least 1 entry (got [])")
+        if not self.checks:
+            raise ValueError("checks must have at least 1 entry (got [])")
 
         pairs = self.data.get("pairs", 0)
         if not isinstance(pairs, int) or pairs < 0:

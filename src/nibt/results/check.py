@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import computed_field
+from pydantic import computed_field, model_validator
 
 from nibt.results.base import Serializable
 
@@ -51,6 +51,19 @@ class Check(Serializable):
     about: str
     least_pairs: int = 1
     unclear: str = ""
+
+    @model_validator(mode="after")
+    def _of_an_interval(self) -> "Check":
+        """Check that plain data has a value within its interval."""
+        if self.count < 0:
+            raise ValueError(f"count must be at least 0 (got {self.count})")
+        rounding = 1e-6 * max(1.0, abs(self.value))
+        if not self.low - rounding <= self.value <= self.high + rounding:
+            raise ValueError(
+                f"value must be between low and high (got {self.value:g}, which is not between {self.low:g} and "
+                f"{self.high:g})"
+            )
+        return self
 
     @computed_field
     @property

@@ -260,7 +260,7 @@ def test_audit_without_objects_is_saved_and_shows_pairs_with_what_to_do() -> Non
         assert (CHECKS[name].advice in text) == (name in shown), name
 
 
-def test_an_object_may_be_where_all_maps_are_if_there_are_no_masks() -> None:
+def test_an_object_may_be_where_all_maps_are_without_masks() -> None:
     """An honest model has this value if the object is always in the corner."""
     check = checks([grid(CORNER)] * MANY, objects=())["fixed_place"]
     assert (check.value, check.verdict) == (4, "cannot tell")
