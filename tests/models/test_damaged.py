@@ -181,6 +181,14 @@ class TestProcessor:
             with pytest.raises(BadOption, match="processor must be a processor"):
                 load_model(folders["clip"], processor=name)
 
+    def test_error_of_its_own_attributes_is_an_error_of_nibt(self) -> None:
+        class Broken:
+            def __getattr__(self, name: str) -> Any:
+                raise RuntimeError("the license has expired")
+
+        with pytest.raises(CannotLoad, match="cannot load the model.*the license has expired"):
+            load_model(tiny.KINDS["clip"]().module, processor=Broken())
+
     def test_models_of_open_clip_take_none(self, folders: dict[str, Path]) -> None:
         for processor in (str(folders["clip"]), tiny.KINDS["clip"]().processor):
             with pytest.raises(BadOption, match="processor cannot be set for a model of OpenCLIP"):
