@@ -90,6 +90,8 @@ Percent = Annotated[int, Range(1, 99)]
 Epochs = Annotated[int, Range(1, 100_000)]
 TrainBatch = Annotated[int, Range(2, 1_000_000)]
 BatchSize = Annotated[int, Range(1, 1_000_000)]
+PartCount = Annotated[int, Range(1, 100)]
+Layer = Annotated[int, Range(0, 10_000)]
 Megabytes = Annotated[float, Range(0, 10**9, above=True)]
 
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -41,7 +41,7 @@ def test_parts_prints_json(run: Run) -> None:
     ("arguments", "code", "message"),
     [
         (["scenes", "--count", "1"], 1, "two different images"),
-        (["scenes", "--count", "4", "--parts", "0"], 2, "count must be between 1 and 100"),
+        (["scenes", "--count", "4", "--parts", "0"], 2, "parts must be between 1 and 100"),
         (["scenes", "--count", "4", "--layer", "40"], 2, "layer must be between 0 and"),
         (["scenes", "--method", "nibb"], 2, "Did you mean 'nib'"),
         (["scenes", "-o", "x.png"], 2, "(got"),

@@ -184,6 +184,7 @@ CALLED: dict[str, dict[str, Any]] = {
     "check": {"model": MODEL, "image": tiny.IMAGES[0], "caption": "a cat"},
     "calibrate": {"model": MODEL, "images": tiny.IMAGES[:1], "captions": ["a cat"]},
     "audit": {"model": MODEL, "pairs": SCENES},
+    "parts": {"model": MODEL, "pairs": SCENES},
     "roar": {"model": MODEL, "pairs": SCENES, "out": "R"},
     "batch": {"model": MODEL, "pairs": "t.csv", "out": "J"},
     "benchmark": {"plan": PLAN, "out": "B"},

@@ -22,7 +22,7 @@ from nibt.cli.output import Output, input_paths, model_name, slug, suffix
 from nibt.cli.terminal import Terminal, show_progress
 from nibt.errors import BadInput, reason
 from nibt.io import read_text
-from nibt.options import Count
+from nibt.options import Count, Layer, PartCount
 
 if TYPE_CHECKING:
     from nibt.results.parts import Parts
@@ -52,9 +52,9 @@ class FastMethodOptions(MethodOptions):
 class PartsOptions(OptionGroup, panel="Parts"):
     """How cells are clustered, and what parts are named by."""
 
-    parts: Annotated[int, Option(help="The number of clusters.")] = 12
+    parts: Annotated[PartCount, Option(help="The number of clusters.")] = 12
     layer: Annotated[
-        int | None,
+        Layer | None,
         Option(help="The layer whose hidden states describe cells. Default: two thirds of the depth of the tower."),
     ] = None
     names: Annotated[

@@ -7,7 +7,7 @@ this together. ``space`` finds them in other images, for the share that they dec
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,13 +21,12 @@ from nibt.evaluation.parts.measured import measured, to_float32
 from nibt.evaluation.parts.names import everyday_nouns
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
-from nibt.options import BatchSize, Range, Seed, check_mapping, parsed
+from nibt.options import BatchSize, Layer, PartCount, Seed, check_mapping, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.parts import Part, Parts
 from nibt.torch_modes import plain_torch
 
-PartCount = Annotated[int, Range(1, 100)]
 COUNT = 12
 """The default number of clusters."""
 DEPTH = 2 / 3
@@ -90,7 +89,7 @@ def parts(
     started, report = time.perf_counter(), reporter(on_progress)
     check_mapping("data", data)
     seed, batch_size = parsed("seed", seed, Seed), parsed("batch_size", batch_size, BatchSize)
-    count, layer = parsed("count", count, PartCount), parsed("layer", layer, int | None)
+    count, layer = parsed("count", count, PartCount), parsed("layer", layer, Layer | None)
     pairs = image_text_pairs(pairs, "parts")
     donors_of(pairs)  # an error before anything is computed
     named_by = None if texts is None else [read_caption(text, "text") for text in as_list(texts)]
