@@ -170,6 +170,7 @@ def test_what_a_format_cannot_hold_is_refused(panel: nibt.Panel, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("results", [None, [None], (None, 1)])
 def test_none_is_no_result(results: Any, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="save takes results of nibt, and then the path"):

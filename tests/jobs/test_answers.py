@@ -13,7 +13,7 @@ from nibt.datasets.shards import Parquet
 from nibt.errors import BadInput, BadOption, CannotLoad, OtherRequest
 from nibt.generators.answers import Generator
 from nibt.generators.results.answer import AnswerExplanation
-from nibt.jobs import worker as work
+from nibt.jobs import answers as work
 from nibt.jobs.answers import answer_schema
 from tests import tiny
 from tests.generators.test_answers import generator

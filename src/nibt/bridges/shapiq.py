@@ -91,7 +91,7 @@ class SimilarityGame(Game):
         u = masker(self._image, self._image.units)(keep)[:, 0]
         v = embeddings_with_words(self._text, self._words, torch.from_numpy(texts).float())
         pairs = zip(torch.as_tensor(image_rows).split(_CHUNK), torch.as_tensor(text_rows).split(_CHUNK), strict=True)
-        return torch.cat([compare(u[first], v[second]) for first, second in pairs]).double().cpu().numpy()
+        return torch.cat([compare(u[first], v[second]) for first, second in pairs]).cpu().double().numpy()
 
 
 def to_interactions(regions: Regions) -> InteractionValues:

@@ -50,7 +50,7 @@ def similarities(model: Model, images: Sequence[ImageInput], captions: Sequence[
 
     of_images = encode(model.image, images).float()
     of_captions = encode(model.text, captions).float()
-    return model.similarity(of_images, of_captions).double().cpu().numpy()
+    return model.similarity(of_images, of_captions).cpu().double().numpy()
 
 
 _Result = TypeVar("_Result")

@@ -279,7 +279,7 @@ class PooledMetric(Metric, ABC):
         return self.measured(metric_input)[0]
 
     def measured(self, metric_input: MetricInput) -> tuple[PerExample, Float[Tensor, "batch count"]]:
-        rows = self.rows(metric_input).double().cpu()
+        rows = self.rows(metric_input).cpu().double()
         values = [torch.nan if row.isnan().any() else self.pooled(row.numpy()[None]) for row in rows]
         return torch.tensor(values, dtype=torch.float64, device="cpu"), rows
 

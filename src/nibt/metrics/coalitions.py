@@ -162,7 +162,7 @@ class Synergy(Metric[RegionsInput], name="synergy"):
 
     def __call__(self, metric_input: RegionsInput) -> PerExample:
         dividends = metric_input.once_for_all_methods("dividends", lambda: dividends_of(metric_input))
-        table = on_patches(metric_input).double().cpu()
+        table = on_patches(metric_input).cpu().double()
         both = torch.stack([(scores - scores.mean()).flatten() for scores in (table, dividends)])
         lengths = both.norm(dim=1)
         flat = lengths <= 1e-12 * torch.stack([table.abs().max(), dividends.abs().max()])  # constant up to rounding

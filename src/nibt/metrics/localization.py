@@ -197,7 +197,7 @@ def _recognition(metric_input: RegionsInput) -> float:
     """Return the share over the patches inside objects; NaN without a noun."""
     grid = metric_input.image.units
     assert isinstance(grid, Grid)
-    table = on_patches(metric_input).double().cpu()
+    table = on_patches(metric_input).cpu().double()
     right = total = 0.0
     for noun in metric_input.nouns:
         scores = table[list(noun.words)].sum(0)

@@ -216,7 +216,7 @@ class PairArea(AreaMetric[RegionsInput], name="pair_area"):
 
     def curve(self, metric_input: RegionsInput) -> Float[Tensor, "1 level"]:
         """Compute the differences of the curves at each share of the units, from all to none."""
-        table = on_patches(metric_input).double().cpu().numpy()
+        table = on_patches(metric_input).cpu().double().numpy()
         largest, smallest = extreme_sets(table)
         kept = torch.from_numpy(np.concatenate([largest, smallest])).float()
         image = embeddings_of_patches(metric_input.image, kept[:, : table.shape[1]])

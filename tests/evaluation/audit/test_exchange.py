@@ -19,6 +19,7 @@ from nibt.evaluation.maps import Map
 from nibt.models.base import Model
 
 pytest.importorskip("scipy", reason="a share has an interval")
+pytestmark = pytest.mark.usefixtures("unchecked")  # the encoders below are no models of nibt
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 TEMPLATES = {"red": "a shiny {}", "green": "one old {}", "blue": "this big {}"}

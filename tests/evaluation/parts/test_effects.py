@@ -21,6 +21,7 @@ from tests.evaluation.audit.test_exchange import (
 )
 
 pytest.importorskip("scipy", reason="a share has an interval")
+pytestmark = pytest.mark.usefixtures("unchecked")  # its encoders are no models of nibt
 REGIONS = [Region(0, 0, SIDE, SIDE)] * MANY
 READS_CORNER = model(color_at(CORNER), color_named)
 

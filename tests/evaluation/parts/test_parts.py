@@ -150,6 +150,7 @@ def test_an_object_is_not_exchanged(parts: Parts) -> None:
         nibt.used_share("scenes", PAIRS, parts, number)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_no_shortcut_means_that_numbers_are_missing(parts: Parts) -> None:
     with pytest.raises(BadOption, match="no part is a shortcut: give the numbers"):
         nibt.used_share("scenes", PAIRS, parts)
@@ -198,6 +199,7 @@ def test_bad_input_is_an_error(pairs: Callable[[], list[Any]], options: dict[str
         nibt.parts("scenes", pairs(), **options)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 Points = Float[np.ndarray, "point dim"]
+Centers = Float[np.ndarray, "center dim"]
 
 RESAMPLES = 20
 """The number of draws of half of the images."""
@@ -24,7 +25,7 @@ class Clusters:
         stability: For each cluster, the share of draws of half of the images in which the same cluster is found.
     """
 
-    centers: Points
+    centers: Centers
     members: Int[np.ndarray, " point"]
     stability: Float[np.ndarray, " cluster"]
 
@@ -63,12 +64,12 @@ def clustered(
     return Clusters(centers, members, matches / RESAMPLES)
 
 
-def kmeans(points: Points, weights: Float[np.ndarray, " point"], count: int, draws: np.random.Generator) -> Points:
+def kmeans(points: Points, weights: Float[np.ndarray, " point"], count: int, draws: np.random.Generator) -> Centers:
     """Return the centers of the best of a few runs of weighted k-means (Lloyd) from k-means++ starts.
 
     scikit-learn's adds up in the order in which threads end, so that two calls may differ.
     """
-    best: Points = points[:0]
+    best: Centers = points[:0]
     least = np.inf
     for _ in range(_STARTS):
         centers = _start(points, weights, count, draws)
@@ -85,18 +86,18 @@ def kmeans(points: Points, weights: Float[np.ndarray, " point"], count: int, dra
     return best
 
 
-def nearest(points: Points, centers: Points) -> Int[np.ndarray, " point"]:
+def nearest(points: Points, centers: Centers) -> Int[np.ndarray, " point"]:
     """Return the position of the nearest center of each point."""
     return squared_distances(points, centers).argmin(1)
 
 
-def squared_distances(points: Points, centers: Points) -> Float[np.ndarray, "point center"]:
+def squared_distances(points: Points, centers: Centers) -> Float[np.ndarray, "point center"]:
     """Return the squared distance of each point from each center."""
     lengths = (points**2).sum(1)[:, None] + (centers**2).sum(1)
     return np.maximum(lengths - 2 * points @ centers.T, 0)
 
 
-def _start(points: Points, weights: Float[np.ndarray, " point"], count: int, draws: np.random.Generator) -> Points:
+def _start(points: Points, weights: Float[np.ndarray, " point"], count: int, draws: np.random.Generator) -> Centers:
     """Draw starting centers, each the likelier the farther it is from those before (Arthur and Vassilvitskii, 2007)."""
     chosen = [int(draws.choice(len(points), p=weights / weights.sum()))]
     distances = squared_distances(points, points[chosen])[:, 0]
@@ -109,7 +110,7 @@ def _start(points: Points, weights: Float[np.ndarray, " point"], count: int, dra
     return points[chosen]
 
 
-def _means(points: Points, weights: Float[np.ndarray, " point"], members: np.ndarray, centers: Points) -> Points:
+def _means(points: Points, weights: Float[np.ndarray, " point"], members: np.ndarray, centers: Centers) -> Centers:
     """Return the weighted mean of each cluster; an empty one keeps its center."""
     is_member = (members == np.arange(len(centers))[:, None]) * weights
     totals = is_member.sum(1)

@@ -79,11 +79,11 @@ def losses(
 
         of_images = encode(model.image, images).float()
         of_captions = encode(model.text, [pairs[item].caption for item in batch]).float()
-        values = model.similarity(of_images, of_captions.repeat_interleave(_VERSIONS, 0)).double().cpu().numpy()
+        values = model.similarity(of_images, of_captions.repeat_interleave(_VERSIONS, 0)).cpu().double().numpy()
         values = values.reshape(len(batch), _VERSIONS)
         lost.append(values[:, 3:] - values[:, :3])
         if of_images.ndim == 2:
-            vectors = of_images.unflatten(0, (len(batch), _VERSIONS)).double().cpu().numpy()
+            vectors = of_images.unflatten(0, (len(batch), _VERSIONS)).cpu().double().numpy()
             changes.append(vectors[:, 3] - vectors[:, 0])
 
     joined = np.concatenate(lost) if lost else np.empty((0, 3))

@@ -24,7 +24,7 @@ def everyday_nouns(model: Model) -> list[str]:
 def directions(model: Model, texts: Sequence[str]) -> Float[np.ndarray, "text dim"]:
     """Return the unit embedding of each text minus the mean of all texts, again with the length 1."""
     embeddings = F.normalize(encode(model.text, [WORDING.format(text) for text in texts]).float(), dim=-1)
-    return F.normalize(embeddings - embeddings.mean(0), dim=-1).double().cpu().numpy()
+    return F.normalize(embeddings - embeddings.mean(0), dim=-1).cpu().double().numpy()
 
 
 def name_of(
