@@ -276,7 +276,7 @@ def test_default_names_distinguish_requests(run: Run, here: Path, clip_folder: P
         ("--target", "difference", "--against", "a dog"),
         ("--method", "nib steps=2"),
         ("--method", "nib image_layer=1"),
-        ("--method", "nib seed=3"),
+        ("--method", "nib noise=unit deviation=0.1 samples=2 seed=3"),
         ("--load", "image_size=16", "--load", "resize=model"),
     ]
     written: set[str] = set()

@@ -1,9 +1,12 @@
-"""Images in which cells of a map are exchanged for those of another image."""
+"""The cells of a map in the pixels of its image, and images in which they are exchanged for those of another one."""
 
 import numpy as np
 from PIL import Image
 
+from nibt.data.ground_truth import PixelMask, covered_share
 from nibt.data.images import ImageInput, Region
+
+_COVERED = 0.05  # a cell shows an object if it covers more than this share of it
 
 
 def with_cells(image: ImageInput, donor: ImageInput, region: Region, is_exchanged: np.ndarray) -> ImageInput:
@@ -21,6 +24,11 @@ def with_cells(image: ImageInput, donor: ImageInput, region: Region, is_exchange
         place = cell_pixels(region, is_exchanged.shape, row, column)
         pixels[place] = of_donor[place]
     return ImageInput(Image.fromarray(pixels), f"{image.source}, changed")
+
+
+def cells_with(mask: PixelMask, shape: tuple[int, ...]) -> np.ndarray:
+    """Return whether each cell of a grid shows an object, of which this is the mask."""
+    return covered_share(mask, shape).numpy() > _COVERED
 
 
 def cell_pixels(region: Region, shape: tuple[int, ...], row: int, column: int) -> tuple[slice, slice]:

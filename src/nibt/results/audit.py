@@ -3,18 +3,17 @@
 The JSON form is described in ``docs/guides/audit.md``.
 """
 
-from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, computed_field, model_validator
 
-from nibt.data.images import decode_image
 from nibt.records import JsonObject
 from nibt.results.audit_questions import CHECKS, QUESTIONS
 from nibt.results.base import Result, Serializable
 from nibt.results.check import VERDICTS, Check, Verdict
+from nibt.results.records import DataURI
 from nibt.types import ModelRecord
 
 ALPHA = 0.05
@@ -28,14 +27,6 @@ def _table(rows: list[list[float]]) -> list[list[float]]:
     if len(lengths) != 1 or not all(lengths):
         raise ValueError(f"must have rows of one length, at least 1 (got {sorted(lengths)})")
     return rows
-
-
-def _data_uri(text: str) -> str:
-    head, _, data = text.partition(",")
-    if not head.startswith("data:image/"):
-        raise ValueError(f"must be an image as a data URI (got {text!r:.60})")
-    decode_image(b64decode(data, validate=True), "its data")
-    return text
 
 
 def _part(region: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
@@ -103,7 +94,7 @@ class Example:
 
     method: str
     caption: str
-    image: Annotated[str, AfterValidator(_data_uri)]
+    image: DataURI
     region: Annotated[tuple[float, float, float, float], AfterValidator(_part)]
     maps: Mapping[str, Annotated[list[list[float]], AfterValidator(_table)]]
     words: Mapping[str, list[tuple[str, float]]]

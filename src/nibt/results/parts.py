@@ -3,20 +3,19 @@
 The JSON form is described in ``docs/guides/parts.md``.
 """
 
-from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import AfterValidator, computed_field, model_validator
+from pydantic import computed_field, model_validator
 from torch import Tensor
 
-from nibt.data.images import decode_image
 from nibt.errors import BadOption
 from nibt.records import JsonObject
 from nibt.results.base import Array, Result, Serializable
+from nibt.results.records import DataURI
 from nibt.types import ByValue, ModelRecord
 
 PartVerdict = Literal["shortcut", "object", "not needed", "no verdict"]
@@ -28,14 +27,6 @@ WIDEST = 1.0
 """The widest interval with a verdict: it is wider where images hardly prefer their captions."""
 ON_OBJECTS = 0.3
 """A part with at least this share of its score on named objects is one of the objects."""
-
-
-def _data_uri(text: str) -> str:
-    head, _, data = text.partition(",")
-    if not head.startswith("data:image/"):
-        raise ValueError(f"must be an image as a data URI (got {text!r:.60})")
-    decode_image(b64decode(data, validate=True), "its data")
-    return text
 
 
 @dataclass(frozen=True)
@@ -97,8 +88,8 @@ class Crop:
     box: tuple[int, int, int, int]
     share: float
     is_random: bool
-    crop: Annotated[str, AfterValidator(_data_uri)]
-    image: Annotated[str, AfterValidator(_data_uri)]
+    crop: DataURI
+    image: DataURI
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ import torch
 from pydantic import AfterValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from nibt.data.images import MOST_PIXELS
+from nibt.data.images import MOST_PIXELS, decode_image
 from nibt.errors import OtherRequest
 from nibt.io import read_text
 from nibt.records import JsonObject
@@ -32,7 +33,18 @@ def few_pixels(size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
+def image_as_text(text: str) -> str:
+    """Return the data URI of an image that can be read."""
+    head, _, data = text.partition(",")
+    if not head.startswith("data:image/"):
+        raise ValueError(f"must be an image as a data URI (got {text!r:.60})")
+    decode_image(b64decode(data, validate=True), "its data")
+    return text
+
+
 Size = Annotated[tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]], AfterValidator(few_pixels)]
+DataURI = Annotated[str, AfterValidator(image_as_text)]
+"""An image as a data URI."""
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 _FORBID = ConfigDict(extra="forbid")

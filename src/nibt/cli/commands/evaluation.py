@@ -112,7 +112,6 @@ def audit(
     from nibt.evaluation.audit.checks import LEAST_PAIRS
     from nibt.evaluation.audit.finished import AuditFolder
     from nibt.results.audit import audit_request
-    from nibt.results.outputs import check_targets
     from nibt.results.records import require_same_file
 
     name_suffix = suffix(
@@ -126,9 +125,7 @@ def audit(
     )
     inputs = input_paths(model.model, extent.against, data.data)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, inputs, (".html", ".json"))
-    name, _, folder = data.data.partition(":")
-    short = slug(f"{name}-{Path(folder).resolve().name}" if folder else name)
-    targets = files.check([f"audit-{model_name(model.model) or model.name}-{short}"], "audit")
+    targets = files.check([f"audit-{model_name(model.model) or model.name}-{data_name(data.data)}"], "audit")
     work = extent.work or (Path(f"{targets[0].path}.work") if targets else None)
     if work is not None and (work.is_file() or work in [target.path for target in targets]):
         raise BadOption(f"--work must be a folder of its own (got {work}): choose another one")
@@ -140,9 +137,8 @@ def audit(
     pairs, record = read_pairs(opened, count, quiet)
     loaded = model.loaded(quiet)
     against = None if extent.against is None else replace(model, model=extent.against).loaded(quiet)
-    images = [row.image for row in opened.records(lambda place: place < count) if row is not None]
     paths = [target.path for target in targets]
-    check_targets(paths, input_paths([image for image in images if isinstance(image, str)]), output.overwrite)
+    check_images(opened, count, paths, output.overwrite)
     if output.out and not output.overwrite:
         compared = None if against is None else against.record()
         request = audit_request(loaded.record(), record, methods.texts, data.seed, extent.quick, compared)
@@ -294,6 +290,20 @@ def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], K
             pairs.append(data[item])
             on_progress(Progress(len(pairs)))
     return pairs, {**data.record(), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
+
+
+def data_name(data: str) -> str:
+    """Return how names of files name the data."""
+    name, _, folder = data.partition(":")
+    return slug(f"{name}-{Path(folder).resolve().name}" if folder else name)
+
+
+def check_images(data: "Dataset", count: int, paths: Sequence[Path], overwrite: bool) -> None:
+    """Check that no output would replace an image among the first ``count`` pairs."""
+    from nibt.results.outputs import check_targets
+
+    images = [row.image for row in data.records(lambda place: place < count) if row is not None]
+    check_targets(paths, input_paths([image for image in images if isinstance(image, str)]), overwrite)
 
 
 COMMANDS = (Command(7, audit), Command(9, bench))

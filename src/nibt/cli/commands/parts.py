@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from nibt.cli.command import Command
-from nibt.cli.commands.evaluation import DataOptions, open_data, read_pairs
+from nibt.cli.commands.evaluation import DataOptions, check_images, data_name, open_data, read_pairs
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import (
     METHOD_HELP,
@@ -18,7 +18,7 @@ from nibt.cli.options import (
     completing,
     set_options,
 )
-from nibt.cli.output import Output, input_paths, model_name, slug, suffix
+from nibt.cli.output import Output, input_paths, model_name, suffix
 from nibt.cli.terminal import Terminal, show_progress
 from nibt.errors import BadInput, reason
 from nibt.io import read_text
@@ -93,7 +93,6 @@ def parts(
     With the model scenes and 200 pairs it takes less than a minute on one core.
     """
     from nibt.evaluation.parts import parts as run
-    from nibt.results.outputs import check_targets
 
     names = None if clusters.names is None else _texts(clusters.names)
     name_suffix = suffix(
@@ -103,16 +102,12 @@ def parts(
     )
     inputs = input_paths(model.model, data.data, clusters.names)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, inputs, (".html", ".json"))
-    name, _, folder = data.data.partition(":")
-    short = slug(f"{name}-{Path(folder).resolve().name}" if folder else name)
-    targets = files.check([f"parts-{model_name(model.model) or model.name}-{short}"], "parts")
+    targets = files.check([f"parts-{model_name(model.model) or model.name}-{data_name(data.data)}"], "parts")
     count = _COUNT if data.count is None else data.count
     opened = open_data(data, count)
     pairs, record = read_pairs(opened, count, files.silent)
     loaded = model.loaded(files.silent)
-    images = [row.image for row in opened.records(lambda place: place < count) if row is not None]
-    sources = input_paths([image for image in images if isinstance(image, str)])
-    check_targets([target.path for target in targets], sources, output.overwrite)
+    check_images(opened, count, [target.path for target in targets], output.overwrite)
     with show_progress("finding parts", files.silent) as on_progress:
         result = run(
             loaded,

@@ -12,20 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nibt.data.ground_truth import GroundTruth, covered_share
+from nibt.data.ground_truth import GroundTruth
 from nibt.data.images import ImageInput
 from nibt.data.objects import Object
 from nibt.data.pair import Pair
 from nibt.engine.encode import similarities
 from nibt.evaluation.audit.checks import CheckValues
-from nibt.evaluation.cells import with_cells
+from nibt.evaluation.cells import cells_with, with_cells
 from nibt.evaluation.maps import Map
 from nibt.evaluation.statistics import NOTHING, Interval, ratio_of_means
 from nibt.models.base import Model
 from nibt.types import Modality
 
 _REACH = (-1.0, 2.0)  # of a share: an exchange may also raise the similarity
-_COVERED = 0.05  # a cell is on the objects if they cover more than this share of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +86,7 @@ def exchange_beside_objects(
     for item, (pair, image_map, truth) in enumerate(zip(pairs, images, truths, strict=True)):
         if truth.mask is None:
             continue
-        is_object = covered_share(truth.mask, image_map.scores.shape).numpy() > _COVERED
+        is_object = cells_with(truth.mask, image_map.scores.shape)
         if is_object.all() or not is_object.any():
             continue
         assert image_map.region is not None, "maps of images have a region"

@@ -113,9 +113,8 @@ def parts(
     def measuring(number: int) -> None:
         report(Progress(len(_STEPS) + number, steps, f"effect of part {number + 1}"))
 
-    parts_by_rank = [
-        part for part, _ in measured(model, pairs, cells, layer, objects, groups, named_by, seed, measuring)
-    ]
+    rows = measured(model, pairs, cells, layer, objects, groups, named_by, seed, batch_size, measuring)
+    parts_by_rank = [part for part, _ in rows]
     return Parts(
         model=provenance["model"],
         data={**(data or {}), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)},

@@ -22,8 +22,7 @@ from nibt.models.base import Model
 from nibt.results.parts import Effect
 
 _REACH = (-2.0, 3.0)  # of a share: an exchange may also raise the similarity, or lower it below the other image's
-_TOGETHER = 64  # images that are in memory together
-_VERSIONS = 4
+_TOGETHER = 256  # images that are in memory together, with their changed versions
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +47,6 @@ class Losses:
         return self.by_all - self.by_rest
 
 
-@torch.no_grad()
 def losses(
     model: Model,
     pairs: Sequence[Pair],
@@ -65,29 +63,56 @@ def losses(
         regions: The part of each image that the grid covers.
         grids: For some pairs, by their positions, whether each cell is exchanged.
     """
-    items = list(grids)
+    return losses_of_choices(model, pairs, donors, regions, [grids])[0]
+
+
+@torch.no_grad()
+def losses_of_choices(
+    model: Model,
+    pairs: Sequence[Pair],
+    donors: Sequence[int],
+    regions: Sequence[Region],
+    choices: Sequence[Mapping[int, np.ndarray]],
+) -> list[Losses]:
+    """Return what ``losses`` returns for each choice of cells of the same images.
+
+    The images as they are, and with all cells exchanged, go through the model once for all choices.
+    """
+    items = list(choices[0])
+    versions = 2 * len(choices) + 2
+    together = max(1, _TOGETHER // versions)
     lost: list[np.ndarray] = []
     changes: list[np.ndarray] = []
-    for first in range(0, len(items), _TOGETHER):
-        batch = items[first : first + _TOGETHER]
+    for first in range(0, len(items), together):
+        batch = items[first : first + together]
         images: list[ImageInput] = []
         for item in batch:
             image, donor = pairs[item].image, pairs[donors[item]].image
-            for is_exchanged in (grids[item], ~grids[item], np.ones_like(grids[item])):
+            masks = [mask for grids in choices for mask in (grids[item], ~grids[item])]
+            for is_exchanged in (*masks, np.ones_like(masks[0])):
                 images.append(with_cells(image, donor, regions[item], is_exchanged))
             images.append(image)
 
         of_images = encode(model.image, images).float()
         of_captions = encode(model.text, [pairs[item].caption for item in batch]).float()
-        values = model.similarity(of_images, of_captions.repeat_interleave(_VERSIONS, 0)).cpu().double().numpy()
-        values = values.reshape(len(batch), _VERSIONS)
-        lost.append(values[:, 3:] - values[:, :3])
+        values = model.similarity(of_images, of_captions.repeat_interleave(versions, 0)).cpu().double().numpy()
+        values = values.reshape(len(batch), versions)
+        lost.append(values[:, -1:] - values[:, :-1])
         if of_images.ndim == 2:
-            vectors = of_images.unflatten(0, (len(batch), _VERSIONS)).cpu().double().numpy()
-            changes.append(vectors[:, 3] - vectors[:, 0])
+            vectors = of_images.unflatten(0, (len(batch), versions)).cpu().double().numpy()
+            changes.append(vectors[:, -1:] - vectors[:, : 2 * len(choices) : 2])
 
-    joined = np.concatenate(lost) if lost else np.empty((0, 3))
-    return Losses(joined[:, 0], joined[:, 1], joined[:, 2], np.concatenate(changes) if changes else None)
+    joined = np.concatenate(lost) if lost else np.empty((0, versions - 1))
+    of_choices = np.concatenate(changes) if changes else None
+    return [
+        Losses(
+            by_cells=joined[:, 2 * number],
+            by_rest=joined[:, 2 * number + 1],
+            by_all=joined[:, -1],
+            changes=None if of_choices is None else of_choices[:, number],
+        )
+        for number in range(len(choices))
+    ]
 
 
 def share(parts: Float[np.ndarray, " image"], wholes: Float[np.ndarray, " image"]) -> Interval:

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nibt.data.ground_truth import covered_share, seen_mask
+from nibt.data.ground_truth import seen_mask
 from nibt.data.images import Region
 from nibt.data.objects import Object
 from nibt.data.pair import Pair
+from nibt.evaluation.cells import cells_with
 from nibt.evaluation.parts.clusters import clustered, squared_distances
 from nibt.evaluation.parts.evidence import Cells
 
-_COVERED = 0.05  # a cell shows an object if it covers more than this share of it
 _INSIDE = 0.9  # the share of a part's cells within its reach
 
 
@@ -76,7 +76,7 @@ def object_cells(pairs: Sequence[Pair], regions: Sequence[Region], shape: tuple[
 
 def shown_objects(pair: Pair, region: Region, shape: tuple[int, int]) -> np.ndarray:
     """Return whether each cell of an image shows an object that the caption names."""
-    return covered_share(seen_mask(pair, _named_areas(pair), region), shape).numpy() > _COVERED
+    return cells_with(seen_mask(pair, _named_areas(pair), region), shape)
 
 
 def _named_areas(pair: Pair) -> list[Object]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nibt.data.pair import Pair
-from nibt.evaluation.parts.effects import donors_of, effects, losses, random_cells
+from nibt.evaluation.parts.effects import donors_of, effects, losses_of_choices, random_cells
 from nibt.evaluation.parts.evidence import Cells
 from nibt.evaluation.parts.gallery import gallery
 from nibt.evaluation.parts.groups import Group
@@ -30,6 +30,7 @@ def measured(
     groups: Sequence[Group],
     texts: Sequence[str],
     seed: int,
+    batch_size: int,
     on_part: Callable[[int], None],
 ) -> list[tuple[Part, Group]]:
     """Return the parts with their effects and names, shortcuts first, then by their shares.
@@ -43,6 +44,7 @@ def measured(
         groups: The cells of each part.
         texts: What parts are named by.
         seed: The seed of all random draws.
+        batch_size: The largest number of images whose states are computed together.
         on_part: Called with the number of parts that are done.
     """
     donors = donors_of(pairs)
@@ -55,7 +57,8 @@ def measured(
         np.stack([group.center for group in groups]),
         np.array([group.reach for group in groups]),
     )
-    whole = {item: numbers for item, numbers, _ in located(model, [pair.image for pair in pairs], space, 16)}
+    images = [pair.image for pair in pairs]
+    whole = {item: numbers for item, numbers, _ in located(model, images, space, batch_size)}
     rows: list[tuple[Part, Group]] = []
     for number, group in enumerate(groups):
         on_part(number)
@@ -94,8 +97,8 @@ def part_of(
 
     drawn = sorted(draws.permutation(list(grids))[:_MOST_IMAGES].tolist())
     exchanged = {item: completed[item] for item in drawn}
-    of_part = losses(model, pairs, donors, cells.regions, exchanged)
-    of_random = losses(model, pairs, donors, cells.regions, random_cells(exchanged, draws))
+    choices = [exchanged, random_cells(exchanged, draws)]
+    of_part, of_random = losses_of_choices(model, pairs, donors, cells.regions, choices)
     needed, sufficient = effects(of_part, of_random)
 
     part = Part(
