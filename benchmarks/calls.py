@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/calls.py [--model scenes]
 
-Prints the number of calls of functions of nibt in ``explain(...).save(picture)``, those that are called most, and the
-time of saving relative to drawing the picture and encoding it once (medians of several runs).
+Prints the number of calls of functions of nibt in ``explain(...).save(picture)``, those that are called most, the time
+of a warm explanation relative to its passes (the model's modules and the gradients), and the time of saving relative to
+drawing the picture and encoding it once (medians of several runs).
 """
 
 import argparse
@@ -15,7 +16,9 @@ from itertools import count
 from pathlib import Path
 from statistics import median
 
+import torch
 from limit import machine
+from torch import nn
 
 import nibt
 
@@ -31,6 +34,50 @@ def seconds(run):
         run()
         times.append(time.perf_counter() - started)
     return median(times)
+
+
+class Passes:
+    """Measures inside ``with`` the time in calls of modules and of ``torch.autograd.grad``, nested ones once."""
+
+    def __init__(self):
+        self.seconds = 0.0
+        self.is_inside = False
+        self.originals = {(nn.Module, "__call__"): nn.Module.__call__, (torch.autograd, "grad"): torch.autograd.grad}
+
+    def timed(self, function):
+        def timed(*arguments, **keywords):
+            if self.is_inside:
+                return function(*arguments, **keywords)
+
+            self.is_inside = True
+            started = time.perf_counter()
+            try:
+                return function(*arguments, **keywords)
+            finally:
+                self.seconds += time.perf_counter() - started
+                self.is_inside = False
+
+        return timed
+
+    def __enter__(self):
+        for (owner, name), function in self.originals.items():
+            setattr(owner, name, self.timed(function))
+        return self
+
+    def __exit__(self, *_):
+        for (owner, name), function in self.originals.items():
+            setattr(owner, name, function)
+
+
+def relative_to_passes(explain):
+    """The median time of an explanation relative to that of its passes in the same run."""
+    ratios = []
+    for _ in range(RUNS):
+        with Passes() as passes:
+            started = time.perf_counter()
+            explain()
+            ratios.append((time.perf_counter() - started) / passes.seconds)
+    return median(ratios)
 
 
 def main():
@@ -61,6 +108,7 @@ def main():
         explain_and_save()
         sys.setprofile(None)
 
+        ratio = relative_to_passes(lambda: nibt.explain(model, "sample:scene", "a cat"))
         explained = nibt.explain(model, "sample:scene", "a cat")
         saving = seconds(lambda: save(explained))
         drawing = seconds(lambda: nibt.draw(explained).save(f"{folder}/plain.png"))
@@ -68,6 +116,7 @@ def main():
     print(f"{sum(calls.values())} calls of {len(calls)} functions")
     for (file, function), number in calls.most_common(SHOWN):
         print(f"{number:6} {file} {function}")
+    print(f"an explanation takes {ratio:.2f} times as long as its passes")
     print(f"saving takes {saving / drawing:.2f} times as long as drawing and encoding once")
 
 

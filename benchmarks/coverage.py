@@ -40,7 +40,7 @@ from nibt.registry import MethodSpec, find
 
 COUNTS = (12, 24, 64, 200)
 SAMPLES, DRAWS, FEWER_RESAMPLES = 1000, 2000, 400
-FEW = 400  # samples for rules that resample each of them
+FEW = 600  # samples for rules that resample each of them
 PAIRS, SEED, METRIC_SEED = 240, 20_261_130, 424_242
 METHODS = ("nib:fast", "gae", "grad_cam", "random")
 METRICS = (

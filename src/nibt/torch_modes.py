@@ -114,13 +114,12 @@ class _Float32Numbers(TorchFunctionMode):
 
 def has_hooks(block: nn.Module) -> bool:
     """Return whether a block or a child of it has hooks or a forward pass of its own, which may change its outputs."""
-    return any(
-        ((module._forward_hooks or module._forward_pre_hooks) and foreign_hooks(module))
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or "forward" in vars(module)
-        for module in (block, *block.children())
-    )
+    for module in (block, *block.children()):
+        if module._backward_hooks or module._backward_pre_hooks or "forward" in vars(module):
+            return True
+        if (module._forward_hooks or module._forward_pre_hooks) and foreign_hooks(module):
+            return True
+    return False
 
 
 def backward_hooks_note(module: nn.Module) -> list[str]:

@@ -19,6 +19,7 @@ RUNNER_UP = "runner-up"
 
 Hidden: TypeAlias = Float[Tensor, "batch token width"]
 States: TypeAlias = Float[Tensor, "node batch token width"]  # the states of each example at the nodes of a path
+AtNodes: TypeAlias = Float[Tensor, "node batch *item"]  # what is computed of such states
 Embedding: TypeAlias = Float[
     Tensor, "*embedded dim"
 ]  # (..., batch, dim); with late interaction, (..., batch, vector, dim)

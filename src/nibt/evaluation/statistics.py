@@ -13,6 +13,7 @@ Better: TypeAlias = Literal["higher", "lower", "neither"]
 RESAMPLES = 2000
 """The number of bootstrap resamples."""
 _DIRICHLET_DRAWS = 10_000
+_WIDENING = 10
 _ROUNDING = 1e-12  # errors up to this, relative to the value, are rounding errors of equal values
 _MOST_WEIGHTS = 10_000_000  # of all draws
 _MOST_SUMS = 20_000_000
@@ -252,10 +253,25 @@ def jackknife(
     return Interval(value, low, high)
 
 
+def widened(reach: float, count: int) -> float:
+    """Return how far an end of an interval is away from the value: 10 in n pairs more, for values that are skewed.
+
+    A sample of few pairs often lacks the rare ones that matter most, and neither its variance nor its resamples show
+    that. The 10 was chosen by simulation (``benchmarks/coverage.py``), as the least number that contains the value of
+    all populations in 0.93 of samples from 12 pairs on.
+
+    >>> [round(widened(1.0, count), 2) for count in (12, 24, 200)]
+    [1.83, 1.42, 1.05]
+    """
+    return reach * (1 + _WIDENING / count)
+
+
 def bootstrap_t(
     count: int, statistic: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], bounds: tuple[float, float]
 ) -> Interval:
     """Return a statistic of pairs, and its 95 % interval by the bootstrap of Student's t (Efron, 1982).
+
+    The ends are farther away by 10 in n pairs, see :func:`widened`.
 
     Args:
         count: The number of pairs.
@@ -270,16 +286,16 @@ def bootstrap_t(
         return gaffke([value] * count, bounds)
 
     ratios = (values[has_error] - value) / errors[has_error]
-    low, high = value - error * np.quantile(ratios, [0.975, 0.025])
+    low, high = value - widened(error, count) * np.quantile(ratios, [0.975, 0.025])
     return within(Interval(value, float(low), float(high)), bounds)
 
 
 def ratio_of_means(parts: Any, wholes: Any, bounds: tuple[float, float]) -> Interval:
     """Return the mean of some values as a share of the mean of others, and its 95 % interval (Fieller, 1954).
 
-    A share is in the interval if Student's test does not reject that the mean of ``parts - share * wholes`` is 0. So
-    the skewness of a share does not matter, which few pairs with small wholes cause. If the mean of the wholes may be
-    0, the ends are the bounds.
+    A share is in the interval if Student's test does not reject that the mean of ``parts - share * wholes`` is 0, where
+    the critical value is :func:`widened`. So the skewness of a share does not matter, which few pairs with small wholes
+    cause. If the mean of the wholes may be 0, the ends are the bounds.
 
     Args:
         parts: The values, (pair).
@@ -300,7 +316,8 @@ def ratio_of_means(parts: Any, wholes: Any, bounds: tuple[float, float]) -> Inte
         return gaffke([share] * count, bounds)
 
     # the ends are the shares at which t ** 2 is that of the level: the roots of a quadratic polynomial
-    square = float(scipy_stats().t.ppf(0.975, count - 1)) ** 2 / count
+    critical = widened(float(scipy_stats().t.ppf(0.975, count - 1)), count)
+    square = critical**2 / count
     (of_parts, of_both), (_, of_wholes) = np.cov(parts, wholes)
     leading = wholes.mean() ** 2 - square * of_wholes
     if leading <= 0:

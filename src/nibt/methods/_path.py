@@ -23,7 +23,7 @@ from nibt.models._trace import Cut
 from nibt.options import complete
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution, PathSummary, allowed
-from nibt.types import Hidden, Modality, PerExample, PerToken
+from nibt.types import AtNodes, Hidden, Modality, PerExample, PerToken
 
 
 class GradientMethod(LayerMethod):
@@ -174,7 +174,7 @@ class PathMethod(PathOptions):
         """
         side, count, tokens = stage.side, *stage.start.shape[:2]
 
-        def values_at(positions: Sequence[float], rows: Rows) -> Float[Tensor, "node row value"]:
+        def values_at(positions: Sequence[float], rows: Rows) -> AtNodes:
             taken = stage if len(rows) == count else stage.take(rows.tolist())
             hidden, start = taken.cut.hidden, taken.start
             difference, values = hidden - start, []
@@ -193,7 +193,7 @@ class PathMethod(PathOptions):
             steps = values.new_full((count,), len(path.positions), dtype=torch.float32)
             return torch.tensordot(values.new_tensor(path.weights), values, 1), steps
 
-        def gaps(values: Float[Tensor, "row value"], rows: Rows) -> PerExample:
+        def gaps(values: PerToken, rows: Rows) -> PerExample:
             return (change[rows] - values[:, :tokens].sum(-1)).abs() / bound[rows]
 
         paths = refined(self.quadrature, self.steps, self.floor, True)

@@ -233,7 +233,8 @@ def one_row(
     residual, mask = stream[items, row][:, None], None
     shape = (len(stream), -1, attention.num_heads, attention.head_dim)
     query = attention.q_proj(normed[items, row][:, None]).view(shape).transpose(1, 2)
-    key, value = (project(normed).view(shape).transpose(1, 2) for project in (attention.k_proj, attention.v_proj))
+    key = attention.k_proj(normed).view(shape).transpose(1, 2)
+    value = attention.v_proj(normed).view(shape).transpose(1, 2)
     if attention_mask is not None:
         mask = attention_mask.expand(len(stream), -1, -1, -1)[items, :, row][:, :, None]
     elif attention.is_causal if is_causal is None else is_causal:

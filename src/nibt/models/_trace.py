@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
@@ -32,7 +31,7 @@ from nibt.models._compiled import is_compiled
 from nibt.options import Keywords
 from nibt.preprocessing.images import Surroundings
 from nibt.torch_modes import has_hooks
-from nibt.types import Embedding, Hidden, States
+from nibt.types import AtNodes, Embedding, Hidden, States
 
 See = Callable[[Tensor], Tensor | None]
 """Receives the first tokens, and returns their replacement or None."""
@@ -92,7 +91,7 @@ class Cut:
 
     hidden: Hidden
     units: Units
-    rest: Callable[[States], Float[Tensor, "node batch *item"]]
+    rest: Callable[[States], AtNodes]
     mapped: bool = True
 
 
@@ -120,7 +119,7 @@ class Trace:
         stream, head_inputs = self.streams[layer], tower.head_inputs(self.inputs)
         assert stream is not None, f"traced above layer {layer}"
 
-        def rest(states: States) -> Float[Tensor, "node batch *item"]:
+        def rest(states: States) -> AtNodes:
             count, blocks = len(states), tower.blocks
             # features that are added after each of the next blocks are columns beside the hidden state
             running, *pending = tower.to_stream(states.flatten(0, 1), stream).chunk(
@@ -153,7 +152,7 @@ class Trace:
         assert stream is not None, f"traced above layer {number}"
         hidden = tower.to_tokens(stream)
 
-        def rest(states: States) -> Float[Tensor, "node batch value"]:
+        def rest(states: States) -> AtNodes:
             running = tower.to_stream(states.flatten(0, 1), stream)
             index = torch.arange(len(hidden), device=stream.device).repeat(len(states))
             args, kwargs = call if len(states) == 1 else self._at(call, index)
@@ -285,7 +284,7 @@ def cut_stem(tower: Any, inputs: Inputs) -> Cut:
         tower.run(inputs)
     (stream,) = streams
 
-    def rest(states: States) -> Float[Tensor, "node batch *item"]:
+    def rest(states: States) -> AtNodes:
         tiled = inputs.take(list(range(len(inputs))) * len(states)) if len(states) > 1 else inputs
         with tower.computing(), tower.on_first_tokens(lambda _: tower.to_stream(states.flatten(0, 1), stream)):
             return tower.after(tower.run(tiled)).unflatten(0, (len(states), -1))

@@ -9,7 +9,7 @@ every block are recorded, and the remaining blocks are replayed. The model is ne
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from operator import itemgetter
 from typing import Any, ClassVar
 
@@ -132,9 +132,8 @@ class ImageTower(Tower):
         return self.blank_inputs(self.prepare([blank]))
 
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
-        first = inputs.take([0])
-        key = (first.values.shape, *((k, *v.flatten().tolist()) for k, v in first.extra.items()))
-        state = self._blank_state(key, partial(self.blank_inputs, first), layer)
+        key = (inputs.values.shape[1:], *((k, *v[0].flatten().tolist()) for k, v in inputs.extra.items()))
+        state = self._blank_state(key, lambda: self.blank_inputs(inputs.take([0])), layer)
         return state.expand(len(inputs.values), -1, -1)
 
 

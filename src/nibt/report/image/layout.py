@@ -90,7 +90,11 @@ def length(text: str, size: int) -> float:
 
 def fitting(line: str, size: int, width: float | int) -> int:
     """Return how many characters at the start of a line fit into a width, at least 1."""
-    font, most = font_for(line, size), max(1, min(len(line), round(width)))  # a character has about a pixel or more
+    font = font_for(line, size)
+    if font.getlength(line) <= width:
+        return max(1, len(line))
+
+    most = max(1, min(len(line), round(width)))  # a character has about a pixel or more
     return max(1, bisect_right(range(1, most + 1), width, key=lambda count: font.getlength(line[:count])))
 
 
@@ -252,7 +256,9 @@ def _broken(text: str, width: int, size: int) -> Iterator[str]:
         for _ in range(_MOST_LINES - 1):
             end = fitting(word, size, width)
             if end >= len(word):
+                yield word
                 break
             yield word[:end]
             word = word[end:]
-        yield shortened(word, size, width)
+        else:
+            yield shortened(word, size, width)
