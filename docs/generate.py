@@ -32,7 +32,7 @@ from nibt.cli.groups import OptionGroup
 from nibt.data.images import SAMPLE, sample_captions, samples
 from nibt.evaluation.bench.plan import Plan, plans
 from nibt.evaluation.bench.report import protocol_table
-from nibt.methods.base import SIDES, Method, pair_methods
+from nibt.methods.base import SIDES, Method
 from nibt.models._failures import embedded
 from nibt.options import OneOf, Range, field_types
 from nibt.registry import KINDS, available, documentation, find, summary
@@ -222,9 +222,10 @@ _OPTIONS_OF_METHODS = (
 def method_page(name: str) -> str:
     """Return the page of a method."""
     kind, doc = find("methods", name), parts("methods", name)
-    options, shipped = list(option_lines(kind)), name in pair_methods()
+    options = list(option_lines(kind))
+    is_drawn = (COSTS.parent / f"{name}.webp").exists()
     text = [
-        *opening(name, doc, f"![Maps](../../images/methods/{name}.webp)" if shipped else ""),
+        *opening(name, doc, f"![Maps](../../images/methods/{name}.webp)" if is_drawn else ""),
         *([_OPTIONS_OF_METHODS, "\n".join([*options, *variant_lines(kind)])] if options else []),
         "[The study](../../explanation/study.md#published-and-default) compares the variant `paper` with the default."
         if name == "nib"

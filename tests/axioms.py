@@ -76,9 +76,7 @@ MORE = {
     "banzhaf, sampled": MethodCase("banzhaf", options={"budget": 24}),
     "shapley, sampled": MethodCase("shapley", options={"budget": 24}),
 }
-BLIND = ("center", "ones", "random", "rollout")
-"""Methods that do not depend on the score."""
-NO_MEANING = {("completeness", name) for name in (*BLIND, "m2ib")}
+NO_MEANING = {("completeness", name) for name in METHODS if not METHODS[name].reads_score} | {("completeness", "m2ib")}
 """Scores that are no shares of the target (nats, attention alone, a random number) have no change to sum to."""
 
 

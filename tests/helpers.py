@@ -1,6 +1,7 @@
 """What tests of several folders share: assertions, inputs and sides of tiny models, and the state of a model."""
 
 import json
+import math
 import re
 import sys
 import warnings
@@ -27,7 +28,7 @@ from nibt.errors import Unsupported
 from nibt.methods.base import pair_methods
 from nibt.models._trace import Cut
 from nibt.models.base import Inputs, Model, Tower
-from nibt.options import _rule
+from nibt.options import Range, _Rule, _rule, field_types
 from nibt.registry import find
 from nibt.results.attribution import PathSummary, allowed
 from nibt.results.explanation import Explanation
@@ -320,6 +321,25 @@ def is_number(field_type: Any) -> bool:
     """Whether the field of an option is a number, or a number or None."""
     rule = _rule(field_type)
     return rule is not None and rule.target in (int, float)
+
+
+def rules(kind: type) -> dict[str, _Rule]:
+    """Return the rule of each option of a plugin that has a range or listed words."""
+    found = {name: _rule(field_type) for name, field_type in field_types(kind).items()}
+    return {name: rule for name, rule in found.items() if rule is not None and rule.limits is not None}
+
+
+def refused(rule: _Rule) -> list[Any]:
+    """Return values just outside of the range of a rule, or words that it does not list."""
+    if rule.target is str:
+        return ["", "another"]
+    limits = rule.limits
+    assert isinstance(limits, Range)
+    step = 1 if rule.target is int else 1e-9
+    low = limits.low if limits.above else limits.low - step
+    high = limits.high if limits.below else limits.high + step
+    numbers = [low, high] if math.isfinite(high) else [low]
+    return numbers if rule.target is int else [*numbers, math.nan]
 
 
 def at_end(of: Side, name: str, layer: int | None, cut: Cut, state: Tensor) -> Tensor:

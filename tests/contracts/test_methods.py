@@ -50,14 +50,6 @@ FELT = {
 """Methods that depend on a constant added to the score, and the reason."""
 
 
-BLIND = ("center", "ones", "random", "rollout")
-"""Methods that do not depend on the score."""
-
-
-RECTIFIED = ("chefer", "gae", "grad_cam", "grad_eclip")
-"""Methods that clip at zero, which may leave nothing."""
-
-
 CASES = [(name, kind, side) for kind in KINDS for side in ("image", "text") for name in METHODS]
 
 
@@ -173,9 +165,9 @@ def scores_depend_on_the_other_side(case: Case) -> None:
     other = Side(tiny.model(case.kind), trace, lambda embedding: cosine(embedding, opposite.flip(0)))
     actual = case.run(other).scores
     if first.any() or actual.any():
-        assert torch.equal(actual, first) == (case.name in BLIND)
+        assert torch.equal(actual, first) != METHODS[case.name].reads_score
     else:
-        assert case.name in RECTIFIED
+        assert not METHODS[case.name].signed, "only methods that clip at zero may leave nothing"
 
 
 def scores_are_repeatable_and_leave_no_trace(case: Case) -> None:
@@ -193,9 +185,9 @@ def scores_are_repeatable_and_leave_no_trace(case: Case) -> None:
 
     try:
         case.run(of(case.kind, case.modality, change=broken))
-        assert case.name in BLIND, "the method does not depend on the score"
+        assert not METHODS[case.name].reads_score, "the method does not depend on the score"
     except Broken:
-        assert case.name not in BLIND
+        assert METHODS[case.name].reads_score
     assert module_state(tiny.model(case.kind).module) == before
     assert world() == around
     assert side.tower.lock.acquire(blocking=False)
@@ -261,7 +253,6 @@ def test_method_describes_itself(name: str) -> None:
     kind = METHODS[name]
     assert kind.paper, "the source of the method"
     assert kind.cost, "the cost of the method"
-    assert kind.category in {"path", "gradient", "attention", "perturbation", "control"}
     assert (kind.category == "control") == (kind.cost == "0")
     assert "default" in kind.variants
     assert set(kind.needs) <= {"attention", "stem"}
@@ -315,12 +306,12 @@ def test_costs_of_all_methods_are_formulas() -> None:
         evaluate("1 + masks", {"steps": 3.0})
 
 
-def test_recommended_options_apply_to_nib_only() -> None:
+def test_recommended_options_apply_to_methods_that_take_them() -> None:
     """Recommendations are for NIB: a default of another method that is the paper's stays as it is."""
     tower, recommended = tiny.model("clip").image, {"image_layer": 0, "image_steps": 32, "image_baseline": "mean"}
     for name, kind in METHODS.items():
         built, plain = (kind.configured(tower, "default", {}, options).options() for options in (recommended, {}))
-        assert (built == plain) == (name != "nib"), name
+        assert (built != plain) == kind.takes_recommended, name
     nib = METHODS["nib"].configured(tower, "default", {}, recommended).options()
     assert {"layer": [0], "steps": 32, "baseline": "mean"}.items() <= nib.items()
 

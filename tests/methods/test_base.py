@@ -1,8 +1,9 @@
 """Tests of ``nibt.methods.base``, and of the options of all methods."""
 
 import math
+import re
 from dataclasses import MISSING, FrozenInstanceError, dataclass, fields, replace
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -20,19 +21,15 @@ from nibt.methods.nib import NIB
 from nibt.registry import MethodSpec
 from nibt.results.attribution import Attribution
 from tests import tiny
-from tests.helpers import METHODS, QUICK, is_number, make_side
-
-REQUIRED: dict[str, dict[str, Any]] = {
-    "grad_cam": {"layer": (1,)},
-    "m2ib": {"layer": (1,)},
-    "nib": {"layer": (1,)},
-    "rise": {"masks": 2},
-}
-"""Values of the options without a default."""
+from tests.helpers import METHODS, QUICK, make_side, refused, rules
 
 
 def build(name: str, **options: Any) -> Method:
-    return METHODS[name](**REQUIRED.get(name, {}) | options)
+    """Return a method with the options of its variant ``default`` that have no default of their own."""
+    kind = METHODS[name]
+    of_variant = {**kind.variants["default"]["image"], "layer": (1,)}
+    required = {field.name: of_variant[field.name] for field in fields(kind) if field.default is MISSING}
+    return kind(**required | options)
 
 
 @dataclass(frozen=True)
@@ -104,58 +101,8 @@ def test_methods_are_frozen_and_equal_by_their_options(name: str) -> None:
             setattr(method, attribute, None)
 
 
-SEGMENTED = ("banzhaf", "fixlip", "occlusion", "shapley")
-"""Methods whose units may be segments of the image."""
-
-
-BOUNDS: dict[tuple[str, str], tuple[str, list[Any], list[Any]]] = {
-    ("banzhaf", "budget"): ("between 2 and 100,000", [2], [1]),
-    ("banzhaf", "ridge"): ("at least 0", [0.0], [-1e-9, math.nan]),
-    ("banzhaf", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
-    ("banzhaf", "share"): ("above 0 and below 1", [1e-9, 0.999], [0.0, 1.0, math.nan]),
-    ("center", "spread"): ("above 0", [1e-9], [0.0, -1.0, math.nan]),
-    ("clip_surgery", "blocks"): ("between 1 and 10,000", [1, None], [0]),
-    ("fixlip", "budget"): ("between 2 and 100,000", [2], [1]),
-    ("fixlip", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
-    ("fixlip", "share"): ("above 0 and below 1", [1e-9, 0.999], [0.0, 1.0, math.nan]),
-    ("gae", "blocks"): ("between 1 and 10,000", [1, None], [0]),
-    ("integrated_gradients", "floor"): ("above 0 and below 1", [1e-9, 0.999], [0.0, 1.0, math.nan]),
-    ("integrated_gradients", "steps"): ("between 1 and 1,000", [1], [0]),
-    ("legrad", "blocks"): ("between 1 and 10,000", [1, None], [0]),
-    ("m2ib", "beta"): ("at least 0", [0.0], [-1e-9, math.nan]),
-    ("m2ib", "clip"): ("above 0", [1e-9, None], [0.0, math.nan]),
-    ("m2ib", "rate"): ("above 0", [1e-9], [0.0, math.nan]),
-    ("m2ib", "samples"): ("between 1 and 1,000", [1], [0]),
-    ("m2ib", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
-    ("m2ib", "seeds"): ("between 1 and 1,000", [1], [0]),
-    ("m2ib", "sharpness"): ("above 0", [1e-9], [0.0, math.nan]),
-    ("m2ib", "steps"): ("between 1 and 1,000", [1], [0]),
-    ("mfaba", "steps"): ("between 1 and 1,000", [1], [0]),
-    ("mfaba", "stride"): ("above 0", [1e-9], [0.0, math.nan]),
-    ("naclip", "spread"): ("above 0", [1e-9], [0.0, -1.0, math.nan]),
-    ("nib", "deviation"): ("at least 0", [0.0], [-1e-9, math.nan]),
-    ("nib", "floor"): ("above 0 and below 1", [1e-9, 0.999], [0.0, 1.0, math.nan]),
-    ("nib", "samples"): ("between 1 and 100,000", [1], [0]),
-    ("nib", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
-    ("nib", "steps"): ("between 1 and 1,000", [1], [0]),
-    ("nib", "tolerance"): ("above 0", [1e-9, None], [0.0, -1.0, math.nan]),
-    ("random", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
-    ("rise", "cells"): ("between 1 and 64", [1], [0]),
-    ("rise", "masks"): ("between 1 and 100,000", [1], [0]),
-    ("rise", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
-    ("rise", "share"): ("above 0 and at most 1", [1e-9, 1.0], [0.0, 1.000001, math.nan]),
-    ("shapley", "budget"): ("between 2 and 100,000", [2], [1]),
-    ("shapley", "seed"): ("between 0 and 4,294,967,295", [0], [-1]),
-    **{(name, "segments"): ("between 2 and 10,000", [2], [1, 10_001]) for name in SEGMENTED},
-}
-"""What is allowed of each number, the values at the edges, and the values just outside."""
 GEOMETRIC = {"quadrature": "geometric", "baseline": "zero"}
 """The options with which ``floor`` counts."""
-
-
-def test_bounds_cover_every_number_of_every_method() -> None:
-    numbers = {(name, field.name) for name, kind in METHODS.items() for field in fields(kind) if is_number(field.type)}
-    assert numbers == {*BOUNDS, *((name, "views") for name in METHODS)}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -167,56 +114,12 @@ def test_methods_take_1_to_16_views(name: str) -> None:
             build(name, views=views)
 
 
-@pytest.mark.parametrize(("name", "option"), BOUNDS)
-def test_methods_take_numbers_up_to_their_bounds(name: str, option: str) -> None:
-    rule, allowed, rejected = BOUNDS[name, option]
-    more = GEOMETRIC if option == "floor" else {}
-    for value in allowed:
-        assert getattr(build(name, **more | {option: value}), option) == value
-    for value in rejected:
-        with pytest.raises(BadOption, match=rf"{option} must be {rule} \(got {value}\)"):
-            build(name, **more | {option: value})
-
-
-WORDS: dict[tuple[str, str], tuple[str, ...]] = {
-    ("banzhaf", "estimate"): ("least_squares", "means"),
-    ("fast_ig", "at"): ("attention", "input"),
-    ("fixlip", "pairs"): ("all", "drawn"),
-    ("gae", "rectified"): ("mean", "heads"),
-    ("grad_cam", "weights"): ("token", "pooled"),
-    ("grad_eclip", "heads"): ("all", "joined"),
-    ("integrated_gradients", "baseline"): ("zero", "blank", "mean", "mean:FILE"),
-    ("integrated_gradients", "quadrature"): ("riemann", "gauss", "midpoint"),
-    ("m2ib", "noise"): ("unit", "features"),
-    ("m2ib", "pair_weight"): ("none", "euclidean", "manhattan", "softplus"),
-    ("nib", "baseline"): ("zero", "blank", "mean", "mean:FILE"),
-    ("nib", "noise"): ("none", "unit", "features"),
-    ("nib", "quadrature"): ("riemann", "gauss", "midpoint"),
-    ("saliency_map", "at"): ("attention", "input"),
-    ("rise", "units"): ("words", "tower"),
-    **{(name, "units"): ("words", "tower", "segments", "segments:FILE") for name in SEGMENTED},
-    **{(name, "amounts"): ("method", "removal") for name in METHODS},
-}
-"""The words that an option can be."""
-
-
-def test_words_cover_every_text_option_of_every_method() -> None:
-    texts = {
-        (name, field.name)
-        for name, kind in METHODS.items()
-        for field in fields(kind)
-        if str in (field.type, *get_args(field.type)[:1])
-    }
-    assert texts == WORDS.keys()
-
-
-@pytest.mark.parametrize(("name", "option"), WORDS)
-def test_methods_take_only_the_words_of_an_option(name: str, option: str) -> None:
-    for word in WORDS[name, option]:
-        assert getattr(build(name, **{option: word}), option) == word
-    for word in ("", "another", WORDS[name, option][0].upper()):
-        with pytest.raises(BadOption, match=rf"{option} must be .* \(got '{word}'\)"):
-            build(name, **{option: word})
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_refuse_values_beyond_their_range_and_other_words(name: str) -> None:
+    for option, rule in rules(METHODS[name]).items():
+        for value in refused(rule):
+            with pytest.raises(BadOption, match=rf"^{option} must be {re.escape(str(rule.limits))}"):
+                build(name, **{option: value})
 
 
 def test_geometric_paths_need_the_baseline_zero() -> None:
@@ -224,58 +127,6 @@ def test_geometric_paths_need_the_baseline_zero() -> None:
         assert build(name, **GEOMETRIC)
         with pytest.raises(BadOption, match=r"needs the baseline zero \(got 'blank'\); use gauss"):
             build(name, quadrature="geometric")
-
-
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "banzhaf": {"budget": 512, "seed": 0, "share": 0.5, "estimate": "least_squares", "ridge": 0.0},
-    "center": {"spread": 0.5},
-    "clip_surgery": {"blocks": 6},
-    "fast_ig": {"at": "attention"},
-    "fixlip": {"budget": 512, "seed": 0, "share": 0.5, "pairs": "all"},
-    "gae": {"blocks": None, "rectified": "mean"},
-    "grad_cam": {"weights": "token"},
-    "grad_eclip": {"heads": "all"},
-    "integrated_gradients": {"baseline": "blank", "quadrature": "midpoint", "steps": 50, "floor": 0.1},
-    "legrad": {"blocks": None},
-    "m2ib": {
-        "beta": 0.1,
-        "steps": 10,
-        "samples": 10,
-        "rate": 1.0,
-        "seed": 0,
-        "seeds": 1,
-        "noise": "unit",
-        "pair_weight": "none",
-        "sharpness": 1.0,
-        "clip": None,
-    },
-    "mfaba": {"steps": 10, "stride": 0.01},
-    "naclip": {"spread": 5.0},
-    "nib": {
-        "baseline": "blank",
-        "quadrature": "gauss",
-        "steps": 4,
-        "floor": 0.1,
-        "tolerance": None,
-        "distribute": False,
-        "noise": "none",
-        "deviation": 1.0,
-        "samples": 10,
-        "seed": 0,
-    },
-    "random": {"seed": 0},
-    "rise": {"units": "words", "share": 0.1, "cells": 8, "seed": 0},
-    "saliency_map": {"at": "attention"},
-    "shapley": {"budget": 512, "seed": 0},
-}
-"""The defaults that the pages of methods state."""
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_methods_have_the_documented_defaults(name: str) -> None:
-    actual = {field.name: field.default for field in fields(METHODS[name]) if field.default is not MISSING}
-    of_segments = {"units": "words", "segments": 40} if name in SEGMENTED else {}
-    assert actual == {"views": 1, "amounts": "method", **of_segments, **DEFAULTS.get(name, {})}
 
 
 LAYERS = {
@@ -415,12 +266,16 @@ def test_configured_rejects_unknown_names() -> None:
         Options.configured(tiny.model("clip").image, "papers", {}, {})
 
 
-def test_configured_takes_recommended_values_where_the_default_is_ours() -> None:
-    """A default that equals the paper's stays, and so does what the variant leaves to the class."""
-    recommended = {"image_count": 8, "text_count": 8, "image_share": 0.1, "count": 9}
+def test_a_class_that_takes_recommended_values_gets_those_of_its_default_variant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the variant leaves to the class stays."""
+    recommended = {"image_count": 8, "text_count": 9, "image_share": 0.1, "count": 10}
+    assert configured("image", recommended).count == 3
+    monkeypatch.setattr(Options, "takes_recommended", True)
     image, text = (configured(modality, recommended) for modality in ("image", "text"))
     assert (image.count, image.share) == (8, 0.5)
-    assert text.count == 4
+    assert text.count == 9
     assert configured("image", recommended, count=5).count == 5
     paper = Options.configured(tiny.model("clip").image, "paper", {}, recommended)
     assert vars(paper)["count"] == 3

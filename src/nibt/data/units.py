@@ -159,6 +159,12 @@ class Words(ByValue):
         """Return the scores of all rows, with 0 for special tokens, since captions of a batch differ in length."""
         return scores.masked_fill(~self.explained.to(scores.device), 0.0)
 
+    def without_padding(self, scores: PerToken) -> PerToken:
+        """Return the scores of all rows, with 0 for those that pad a caption to the longest of its batch."""
+        lengths = torch.tensor([len(tokens) for tokens in self.tokens], device=scores.device)
+        rows = torch.arange(scores.shape[1], device=scores.device)
+        return scores.masked_fill(rows >= lengths[:, None], 0.0)
+
     def repeated(self, count: int) -> "Words":
         """Return a batch of ``count`` times the same caption."""
         return Words(self.tokens * count, self.words * count, self.explained.expand(count, -1))

@@ -270,6 +270,7 @@ class Rollout(AttentionMethod, name="rollout"):
     category = "attention"
     cost = "2"
     signed = False
+    reads_score = False
 
     def scores(self, side: Side) -> PerToken:
         attentions = side.attentions()

@@ -56,6 +56,10 @@ class Method(Plugin, ABC):
     needs: ClassVar[tuple[Need, ...]] = ()
     signed: ClassVar[bool] = True
     """Whether the sign of a score is the direction in which a unit moves the target; if not, only its size counts."""
+    reads_score: ClassVar[bool] = True
+    """Whether the scores depend on the target."""
+    takes_recommended: ClassVar[bool] = False
+    """Whether options that a model recommends apply to the variants ``default`` and ``fast``."""
     linear: ClassVar[bool] = False
     """Whether the scores are linear in the target. Each unit then has a vector, whose product with the unit embedding
     of the other side is its score, and two sides have a table (``nibt.methods._vectors``)."""
@@ -152,9 +156,8 @@ class Method(Plugin, ABC):
             tower: The tower of the side that is explained.
             variant: A key of ``variants``.
             options: Values by option. The prefix ``image_`` or ``text_`` limits a value to one side: ``image_layer``.
-            recommended: The values that the model recommends. They apply to the variants ``default``, where it
-                differs from the variant ``paper``, and ``fast``, which keeps its own steps, and only to options that
-                the variant sets.
+            recommended: The values that the model recommends. If the class takes them, they apply to the variants
+                ``default`` and ``fast``, which keeps its own steps, and only to options that the variant sets.
 
         Raises:
             UnknownName: There is no such variant or option.
@@ -164,7 +167,7 @@ class Method(Plugin, ABC):
         cls.check_options(variant, options)
         types = field_types(cls)
         of_variant, changes = cls.variants[variant][tower.modality], {}
-        if variant in ("default", "fast") and of_variant != cls.variants.get("paper", {}).get(tower.modality):
+        if cls.takes_recommended and variant in ("default", "fast"):
             defaults = _side_options(recommended, tower.modality, prefixed_only=True)
             kept = {"steps"} if variant == "fast" else set()
             changes = {name: value for name, value in defaults.items() if name in of_variant.keys() - kept}

@@ -21,6 +21,7 @@ class ControlMethod(UnitMethod):
     category = "control"
     cost = "0"
     signed = False
+    reads_score = False
 
 
 @dataclass(frozen=True)

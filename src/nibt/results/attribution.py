@@ -125,6 +125,8 @@ class Attribution(ByValue):
     @classmethod
     def of_rows(cls, scores: PerToken, units: Units, path: PathSummary | None = None) -> "Attribution":
         """Build the attribution of a batch from the scores of all rows."""
+        if isinstance(units, Words):
+            scores = units.without_padding(scores)
         kept = units.keep(scores)
         if path is not None:
             total = kept.sum(-1)
