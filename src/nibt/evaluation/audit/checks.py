@@ -155,9 +155,7 @@ _BORDER = 16 / 7  # likewise, in the outermost ring
 
 BOUNDS = {
     "weights": Bound(1, "lower", 0.4, 0.7, "similarity to the map of a random tower", -1.0, interval="student"),
-    "weights_ssim": Bound(
-        1, "lower", 0.4, 0.7, "similarity to the map of a random tower (SSIM)", -1.0, interval="student"
-    ),
+    "weights_ssim": Bound(1, "lower", 0.4, 0.7, "similarity to the map of a random tower (SSIM)", -1.0),
     "mismatch_image": Bound(
         2, "lower", 0.6, 0.9, "similarity to the map for another caption", -1.0, interval="student"
     ),
