@@ -181,7 +181,6 @@ VERBS: dict[str, Callable[[Model], Any]] = {
     ),
     "explain views": lambda model: nibt.explain(model, *PAIRS[0], steps=2, views=2),
     "explain along the path": lambda model: nibt.explain(model, *PAIRS[0], "grad_cam", steps=2, along_path=True),
-    "explain with a layer that is chosen": lambda model: nibt.explain(model, *PAIRS[0], image_layer="auto", steps=1),
     "explain two images": lambda model: nibt.compare(model, tiny.image(), tiny.image(seed=1), steps=2),
     "explain softmax": lambda model: nibt.explain(model, *PAIRS[0], target="softmax", against=["a bird"], steps=2),
     "explain_ranking": lambda model: nibt.explain_ranking(model, tiny.image(), ["a cat", "a bird"], steps=2),

@@ -85,7 +85,6 @@ BAD = {
     "no file": (["one.png", "--compare", "none.png"], 1, "no such file"),
     "blank": (["a cat", "--compare", " "], 1, "blank"),
     "contrast": (["a cat", "--compare", "a dog", "--target", "softmax"], 2, "give captions in against"),
-    "auto": (["a cat", "--compare", "a dog", "--method", "nib layer=auto"], 2, "cannot be auto"),
 }
 
 

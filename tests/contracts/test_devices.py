@@ -53,7 +53,6 @@ VERBS: dict[str, Callable[[Model, Path], Any]] = {
     "along the path": explained(method="grad_cam", along_path=True),
     "segments": explained(method="occlusion", units="segments"),
     "adaib": explained(method="m2ib", variant="adaib", steps=2, samples=2),
-    "a chosen layer": lambda model, _: nibt.explain(model, IMAGES[0], CAPTIONS[0], image_layer="auto", steps=1),
     "two images": lambda model, _: nibt.compare(model, *IMAGES, steps=2),
     "two captions": lambda model, _: nibt.compare(model, nibt.Caption(CAPTIONS[0]), CAPTIONS[1], steps=2),
     "labels": lambda model, _: nibt.explain_ranking(model, IMAGES[0], CAPTIONS, steps=2),

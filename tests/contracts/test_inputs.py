@@ -356,7 +356,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "no share": (lambda: explained("grad_cam layer=1.0"), "layer must not be 1.0"),
     "an array of layers": (lambda: explained("grad_cam", layer=np.array([1, 2])), "layer must be a whole number"),
-    "an empty sample": (lambda: explained("grad_cam", layer="auto", sample=[]), "sample must have at least one pair"),
     "the target of labels": (
         lambda: nibt.explain_ranking(MODEL, tiny.IMAGES[0], ["a cat", "a dog"], target="logit"),
         "target cannot be set for a ranking",
@@ -427,10 +426,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "other images of two sizes": (
         lambda: explained("nib", against_images=tiny.IMAGES[1], image_baseline="against"),
         "two images of one size",
-    ),
-    "the layer of the other image": (
-        lambda: explained("nib", against_images=tiny.IMAGES[3], image_baseline="against", layer="auto"),
-        "layer must not be auto",
     ),
     "an image against itself": (lambda: explained("grad_cam", against_images=tiny.IMAGES[0]), "image .* with itself"),
     "two images against one of them": (

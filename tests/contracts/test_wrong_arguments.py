@@ -54,7 +54,6 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
         lambda: explain(target="ensemble", templates=3),
         "a template must be a text that contains {} once, for the caption, and no other brace (got 3)",
     ),
-    (lambda: explain(layer="auto", sample=3), "sample takes a list of pairs of an image and a caption (got int)"),
     (
         lambda: nibt.rank(tiny.model("clip"), tiny.image(48, 48), 3),
         "labels must be a list of at least two texts, in a file one per line (got 3)",

@@ -287,7 +287,6 @@ def test_compare_notes_name_their_side() -> None:
             r"needs an image and a caption \(got two images\)",
         ),
         (tiny.IMAGES[0], tiny.IMAGES[1], {"target": "centered"}, BadOption, "needs something to compare with"),
-        (tiny.IMAGES[0], tiny.IMAGES[1], {"layer": "auto"}, BadOption, "cannot be auto for two images"),
         (tiny.IMAGES[0], tiny.IMAGES[1], {"text_layer": 1}, BadOption, "text_layer is an option of a side"),
         (CAPTIONS[0], "a cat", {"image_layer": 1}, BadOption, "two captions do not have"),
     ],

@@ -149,7 +149,6 @@ def test_json_round_trip(tmp_path: Any) -> None:
         ({"answer": ""}, BadInput, "the answer must not be empty"),
         ({"narrow": "pixels"}, NibtError, "unknown source 'pixels'"),
         ({"narrow": []}, BadOption, "narrow must name at least one of image, prompt, earlier"),
-        ({"layer": "auto"}, BadOption, "layer cannot be auto for answers"),
         ({"layer": 99}, BadOption, "layer must be between 0 and 4"),
         ({"max_words": 0}, BadOption, "max_words must be between 1"),
         ({"answer": "cat " * 400}, BadInput, "tokens .got 4"),

@@ -187,7 +187,6 @@ def test_conversations_are_not_read_as_texts(model: Generator, table: Path, tmp_
         ("image,prompt", {"target": "softmax"}, BadOption, "explain log-probabilities"),
         ("image,prompt", {"against": ["a", "b"]}, BadOption, "against must be one word"),
         ("image,prompt", {"loading": {"resize": "whole"}}, BadOption, "resize cannot be set for a loaded model"),
-        ("image,prompt", {"layer": "auto"}, BadOption, "layer cannot be auto"),
         ("image,prompt", {"answer": "reply"}, BadOption, "has no column reply: it has image, prompt"),
         ("image,question", {}, BadOption, "has no column caption: it has image, question; .* for a generator prompt="),
         ("image,question", {"answer": "question"}, BadOption, "answers needs one of prompts"),

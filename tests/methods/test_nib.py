@@ -226,17 +226,6 @@ def test_nib_rejects_layers_of_different_grids() -> None:
         nibt.explain(tiny.model("convnext"), tiny.image(), "a cat", image_layer=[0, 3])
 
 
-@pytest.mark.slow
-def test_auto_takes_the_layer_with_the_smallest_deletion_area(deep: Model) -> None:
-    sample = [nibt.Pair(tiny.image(seed=3), "a red cat")]
-    answer = nibt.explain(deep, tiny.image(), "a cat", image_layer="auto", sample=sample)
-    areas = answer.method["auto"]["areas"]["image"]
-    assert answer.method["image"]["layer"] == [int(min(areas, key=areas.get))]
-    assert len(areas) == 13
-    assert answer.method["auto"]["sample"] == "1 pairs of the argument sample"
-    assert answer.method["text"]["layer"] == [0]
-
-
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [

@@ -148,24 +148,6 @@ def test_along_path_has_the_variants_of_the_method(variant: str, settings: dict[
     assert kind.configured(tower, variant, {}, {}).layer == GradCAM.configured(tower, variant, {}, {}).layer
 
 
-@pytest.mark.needs("lab")
-def test_along_path_chooses_layers_automatically() -> None:
-    sample = [nibt.Pair(tiny.image(seed=3), "a red cat")]
-    answer = nibt.explain(
-        tiny.model("clip"),
-        tiny.image(),
-        "a cat",
-        "grad_cam",
-        along_path=True,
-        steps=2,
-        image_layer="auto",
-        sample=sample,
-    )
-    areas = answer.method["auto"]["areas"]["image"]
-    assert answer.method["image"]["layer"] == [int(min(areas, key=areas.get))]
-    assert answer.method["along_path"] is True
-
-
 def test_along_path_caches_the_class() -> None:
     kind = along_path("grad_cam")
     assert kind is along_path("grad_cam")

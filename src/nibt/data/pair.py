@@ -8,9 +8,9 @@ import json
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -79,6 +79,9 @@ class SameModalityPair:
     def items(self) -> tuple[ImageInput | str, ImageInput | str]:
         """The first and the second input."""
         return self.first, self.second
+
+
+AnyPair: TypeAlias = Pair | SameModalityPair
 
 
 def modality(item: ImageInput | str) -> Modality:
@@ -164,58 +167,105 @@ def repeated(values: Sequence[Any]) -> int | None:
 NOUNS: dict[Modality, str] = {"image": "image", "text": "caption"}
 
 
-def make_pairs(first: Any, second: Any, caller: str = "") -> tuple[list[Any], bool]:
-    """Make pairs of two inputs or lists of inputs, and return them with whether either was a list.
+@dataclass(frozen=True)
+class RequestedPairs:
+    """The pairs of a call.
+
+    Attributes:
+        pairs: The pairs, at least one.
+        is_list: Whether a list of results is returned, since either input was a list.
+    """
+
+    pairs: list[Any]  # of one type: with a caller, Pair
+    is_list: bool
+
+    def as_requested(self, results: list[Any]) -> Any:
+        """Return the results of all pairs, or the one that was asked for."""
+        return results if self.is_list else results[0]
+
+
+def make_pairs(first: Any, second: Any, caller: str = "") -> RequestedPairs:
+    """Make pairs of two inputs or lists of inputs.
 
     Strings have the modality of their place, and so do values of other types, which fail when they are read. A
     ``caller`` takes no pairs but those of an image and a caption.
     """
-    sides, kinds = [as_list(first), as_list(second)], []
-    if not all(sides):
+    firsts = as_list(first)
+    seconds = as_list(second)
+    if not firsts or not seconds:
         raise BadInput("there is nothing to explain: give at least one image and one caption")
-    for items, place, string in zip(sides, ("first", "second"), ("image", "text"), strict=True):
-        of_items = {
-            "text" if isinstance(item, Caption) else "image" if isinstance(item, NamedImage) else string
-            for item in items
-        }
-        if len(of_items) > 1:
-            raise BadInput(
-                f"the list in {place} place must have images only or captions only (a string in this place is "
-                f"{'an image' if string == 'image' else 'a caption'})"
-            )
-        kinds += of_items
-    if kinds == ["text", "image"]:
+
+    modalities = _modality_of(firsts, "first", "image"), _modality_of(seconds, "second", "text")
+    if modalities == ("text", "image"):
         raise BadInput("a caption came first and an image second: swap them")
-    if caller and kinds != ["image", "text"]:
-        raise _no_image_and_caption(caller, [items[0] for items in sides])
-    count, least = max(map(len, sides)), min(map(len, sides))
-    if least not in (1, count):
+    if caller and modalities != ("image", "text"):
+        raise _no_image_and_caption(caller, [firsts[0], seconds[0]])
+
+    count = max(len(firsts), len(seconds))
+    if min(len(firsts), len(seconds)) not in (1, count):
         raise BadInput(
-            f"{len(sides[0])} {NOUNS[kinds[0]]}s and {len(sides[1])} {NOUNS[kinds[1]]}s cannot be paired: give "
+            f"{len(firsts)} {NOUNS[modalities[0]]}s and {len(seconds)} {NOUNS[modalities[1]]}s cannot be paired: give "
             "as many of both, or one of either"
         )
-    image, text = sides[0][0], sides[1][0]
-    if isinstance(image, str) and isinstance(text, str) and os.path.isfile(text) and not os.path.exists(image):
-        if names_image(text):
-            raise BadInput(f"the image must come first ({image!r} is not an image, and {text!r} is one): swap them")
-    read = [
-        [read_image(item) if kind == "image" else read_caption(item) for item in items]
-        * (count if len(items) == 1 else 1)
-        for items, kind in zip(sides, kinds, strict=True)
+    _check_order(firsts[0], seconds[0])
+
+    read_firsts = _read(firsts, modalities[0], count)
+    read_seconds = _read(seconds, modalities[1], count)
+    is_list = count > 1 or first is not firsts[0] or second is not seconds[0]
+    if modalities[0] == modalities[1]:
+        return RequestedPairs(list(map(SameModalityPair, read_firsts, read_seconds)), is_list)
+
+    notes = [_named_image_notes(text) for text in seconds] * (count if len(seconds) == 1 else 1)
+    pairs = [
+        Pair(image, caption, notes=of_pair)
+        for image, caption, of_pair in zip(read_firsts, read_seconds, notes, strict=True)
     ]
-    is_list = count > 1 or first is not sides[0][0] or second is not sides[1][0]
-    if kinds[0] == kinds[1]:
-        return [SameModalityPair(*items) for items in zip(*read, strict=True)], is_list
-    pairs = [Pair(*items) for items in zip(*read, strict=True)]
-    for index, text in enumerate(sides[1]):
-        if isinstance(text, str) and looks_like_image(text) and (os.path.isfile(text) or not names_image(text)):
-            note = (
-                f"{text!r} is used as a caption, although it is the name of an image: to compare two images, use "
-                "nibt.compare or --compare"
-            )
-            named = [index] if len(sides[1]) == count else range(count)
-            pairs = [replace(pair, notes=(note,)) if number in named else pair for number, pair in enumerate(pairs)]
-    return pairs, is_list
+    return RequestedPairs(pairs, is_list)
+
+
+def _modality_of(items: Sequence[Any], place: str, of_strings: Modality) -> Modality:
+    """Return the modality of the inputs in first or second place, which must be the same for all."""
+    found: set[Modality] = set()
+    for item in items:
+        if isinstance(item, Caption):
+            found.add("text")
+        elif isinstance(item, NamedImage):
+            found.add("image")
+        else:
+            found.add(of_strings)
+
+    if len(found) > 1:
+        a_string = "an image" if of_strings == "image" else "a caption"
+        raise BadInput(
+            f"the list in {place} place must have images only or captions only (a string in this place is {a_string})"
+        )
+    return found.pop()
+
+
+def _check_order(image: Any, text: Any) -> None:
+    """Check that a caption and the path of an image were not swapped."""
+    if not isinstance(image, str) or not isinstance(text, str):
+        return
+    if os.path.isfile(text) and not os.path.exists(image) and names_image(text):
+        raise BadInput(f"the image must come first ({image!r} is not an image, and {text!r} is one): swap them")
+
+
+def _read(items: Sequence[Any], modality: Modality, count: int) -> list[Any]:
+    """Read inputs of one modality; a single one is repeated ``count`` times."""
+    read = [read_image(item) if modality == "image" else read_caption(item) for item in items]
+    return read * count if len(read) == 1 else read
+
+
+def _named_image_notes(text: Any) -> tuple[str, ...]:
+    """Return a warning about a caption that is the name of an image."""
+    if not isinstance(text, str) or not looks_like_image(text):
+        return ()
+    if names_image(text) and not os.path.isfile(text):
+        return ()
+    return (
+        f"{text!r} is used as a caption, although it is the name of an image: to compare two images, use nibt.compare "
+        "or --compare",
+    )
 
 
 def image_text_pairs(pairs: Any, caller: str) -> list[Pair]:

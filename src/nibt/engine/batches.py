@@ -7,7 +7,6 @@ Explanations, metrics, audits and ROAR use ``explain_batches``. Jobs prepare the
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,18 +16,18 @@ import torch
 import torch.nn.functional as F
 
 from nibt.core.side import Side
-from nibt.data.pair import Pair, SameModalityPair
-from nibt.engine.encode import encode, groups_of, halve_batches, is_out_of_memory
+from nibt.data.images import ImageInput
+from nibt.data.pair import AnyPair
+from nibt.engine.encode import encode, groups_of, is_out_of_memory, within_memory
 from nibt.engine.spec import ExplanationSpec
 from nibt.errors import BadInput, BadOption
+from nibt.models._tower import Tower
 from nibt.models._trace import Inputs, Trace
 from nibt.models.base import Model
 from nibt.results.attribution import Attribution
 from nibt.results.explanation import shortened
 from nibt.torch_modes import plain_torch
-from nibt.types import Modality
-
-AnyPair = Pair | SameModalityPair
+from nibt.types import Embedding, Modality
 
 
 @dataclass(frozen=True)
@@ -106,21 +105,36 @@ class PreparedBatch:
     @plain_torch()
     def of(cls, spec: ExplanationSpec, pairs: Sequence[AnyPair]) -> "PreparedBatch":
         """Prepare pairs that may share a batch: resize their images and tokenize their captions."""
-        inputs, rows = [], []
-        for items, modality in zip(zip(*(pair.items for pair in pairs), strict=True), spec.modalities, strict=True):
-            keys = [item if isinstance(item, str) else id(item) for item in items]
-            unique = dict(zip(keys, items, strict=True))
-            inputs.append(spec.model.tower(modality).prepare(list(unique.values())))
-            rows.append(list(map(list(unique).index, keys)))
-        return cls(pairs, (inputs[0], inputs[1]), (rows[0], rows[1]))
+        first_inputs, first_rows = _prepared([pair.items[0] for pair in pairs], spec.model.tower(spec.modalities[0]))
+        second_inputs, second_rows = _prepared([pair.items[1] for pair in pairs], spec.model.tower(spec.modalities[1]))
+        return cls(pairs, (first_inputs, second_inputs), (first_rows, second_rows))
+
+    @property
+    def devices(self) -> set[torch.device]:
+        """The devices that the towers compute on."""
+        return {inputs.values.device for inputs in self.inputs}
 
     def take(self, indices: Sequence[int]) -> "PreparedBatch":
         """Return the batch of the pairs at the indices."""
-        taken = [[rows[index] for index in indices] for rows in self.rows]
-        unique = [list(dict.fromkeys(rows)) for rows in taken]
-        first, second = (inputs.take(rows) for inputs, rows in zip(self.inputs, unique, strict=True))
-        first_rows, second_rows = (list(map(kept.index, rows)) for kept, rows in zip(unique, taken, strict=True))
-        return PreparedBatch([self.pairs[index] for index in indices], (first, second), (first_rows, second_rows))
+        first_inputs, first_rows = _taken(self.inputs[0], self.rows[0], indices)
+        second_inputs, second_rows = _taken(self.inputs[1], self.rows[1], indices)
+        pairs = [self.pairs[index] for index in indices]
+        return PreparedBatch(pairs, (first_inputs, second_inputs), (first_rows, second_rows))
+
+
+def _prepared(items: Sequence[ImageInput | str], tower: Tower) -> tuple[Inputs, list[int]]:
+    """Prepare each image or caption once, and return the row of each item."""
+    keys = [item if isinstance(item, str) else id(item) for item in items]
+    unique = dict(zip(keys, items, strict=True))
+    places = {key: row for row, key in enumerate(unique)}
+    return tower.prepare(list(unique.values())), [places[key] for key in keys]
+
+
+def _taken(inputs: Inputs, rows: Sequence[int], indices: Sequence[int]) -> tuple[Inputs, list[int]]:
+    """Return the inputs of the pairs at the indices, and the row of each of these pairs."""
+    wanted = [rows[index] for index in indices]
+    unique = list(dict.fromkeys(wanted))
+    return inputs.take(unique), [unique.index(row) for row in wanted]
 
 
 @dataclass(frozen=True)
@@ -148,18 +162,19 @@ def explain_batches(
     """Explain pairs batch by batch. If memory runs out, the batches are halved, with a warning in the log."""
     if len(pairs) != 1:
         check_words(spec.model, pairs)
-    queue = deque([[0]] if len(pairs) == 1 else batch_indices(spec, pairs, size))
-    while queue:
-        indices = queue.popleft()
+
+    def explained(indices: Sequence[int]) -> ExplainedBatch:
         batch_pairs = [pairs[index] for index in indices]
         try:
-            batch = explain_batch(spec, batch_pairs, modalities, cache)
+            return explain_batch(spec, batch_pairs, modalities, cache)
         except Exception as error:
             if cache and is_out_of_memory(error):
                 cache.forget(batch_pairs)
-            halve_batches(error, indices, queue)
-        else:
-            yield replace(batch, indices=indices)
+            raise
+
+    batches = [[0]] if len(pairs) == 1 else batch_indices(spec, pairs, size)
+    for indices, batch in within_memory(batches, explained):
+        yield replace(batch, indices=indices)
 
 
 def check_words(model: Model, pairs: Sequence[AnyPair]) -> None:
@@ -175,19 +190,30 @@ def check_words(model: Model, pairs: Sequence[AnyPair]) -> None:
 
 def _check_differences(spec: ExplanationSpec, pairs: Sequence[AnyPair]) -> None:
     """Check that nothing is compared with what is the same for the model, since its map would be 0."""
-    options, read = spec.record["target"]["options"], spec.model.text.tokens
-    for image in [pair.items[0] for pair in pairs] if spec.origin else ():
-        if not isinstance(image, str) and spec.origin and image.size != spec.origin.size:
-            sizes = " and ".join("{} x {}".format(*each.size) for each in (image, spec.origin))
-            raise BadOption(
-                f"the baseline against needs two images of one size (got {sizes} pixels): resize one, or leave the "
-                "baseline out"
-            )
-    others = {read(caption).ids for caption in options.get("against", ())} | {*options.get("against_images_hash", ())}
-    for item in (item for pair in pairs for item in pair.items):
-        if (read(item).ids if isinstance(item, str) else item.digest) in others:
-            name = f"caption {item!r}" if isinstance(item, str) else f"image {item.source}"
-            raise BadInput(f"the {name} is compared with itself: give another one")
+    if spec.origin is not None:
+        for pair in pairs:
+            _check_size(pair.items[0], spec.origin)
+
+    tokenize = spec.model.text.tokens
+    options = spec.record["target"]["options"]
+    captions = {tokenize(caption).ids for caption in options.get("against", ())}
+    images = set(options.get("against_images_hash", ()))
+    for pair in pairs:
+        for item in pair.items:
+            if isinstance(item, str) and tokenize(item).ids in captions:
+                raise BadInput(f"the caption {item!r} is compared with itself: give another one")
+            if not isinstance(item, str) and item.digest in images:
+                raise BadInput(f"the image {item.source} is compared with itself: give another one")
+
+
+def _check_size(image: ImageInput | str, origin: ImageInput) -> None:
+    """Check that a path can lead from one image to another."""
+    if isinstance(image, str) or image.size == origin.size:
+        return
+    sizes = f"{image.size[0]} x {image.size[1]} and {origin.size[0]} x {origin.size[1]}"
+    raise BadOption(
+        f"the baseline against needs two images of one size (got {sizes} pixels): resize one, or leave the baseline out"
+    )
 
 
 @plain_torch()
@@ -206,15 +232,24 @@ def explain_batch(
         prepared = cache.once(pairs, ("inputs", spec.modalities), partial(PreparedBatch.of, spec, pairs))
     if spec.record["target"]["name"] == "difference":
         _check_differences(spec, prepared.pairs)
+
     sides, encoding_seconds = _sides(spec, prepared, cache)
-    devices = {inputs.values.device for inputs in prepared.inputs}
-    attributions, seconds = [], []
+    attributions = []
+    seconds = []
     for side in sides:
-        started, modality = clock(devices), side.trace.tower.modality
+        started = clock(prepared.devices)
+        modality = side.trace.tower.modality
         attributions.append(spec.methods[modality](side) if modality in modalities else None)
-        seconds.append(clock(devices) - started)
-    indices = range(len(prepared.pairs))
-    return ExplainedBatch(indices, prepared.pairs, sides, tuple(attributions), tuple(seconds), encoding_seconds)
+        seconds.append(clock(prepared.devices) - started)
+
+    return ExplainedBatch(
+        indices=range(len(prepared.pairs)),
+        pairs=prepared.pairs,
+        sides=sides,
+        attributions=tuple(attributions),
+        seconds=tuple(seconds),
+        encoding_seconds=encoding_seconds,
+    )
 
 
 @plain_torch()
@@ -255,42 +290,66 @@ def batch_order(keys: Sequence[Hashable], lengths: Sequence[Any]) -> list[int]:
 
 def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | None) -> tuple[tuple[Side, ...], float]:
     """Trace both towers, each image or caption once, and return the sides, and the time of the forward passes."""
-    devices, traces, seconds = {inputs.values.device for inputs in prepared.inputs}, [], 0.0
-    for position, (modality, inputs) in enumerate(zip(spec.modalities, prepared.inputs, strict=True)):
-        rows, lowest = prepared.rows[position], spec.methods[modality].lowest
-        timed = cache.trace(prepared.pairs, position, lowest) if cache else None
-        if timed is None:
-            started = clock(devices)
-            trace = spec.model.tower(modality).trace(inputs, lowest)
-            trace = trace if len(inputs.values) == len(rows) else trace.take(rows)
-            timed = TimedTrace(trace, lowest, clock(devices) - started)
-            if cache:
-                cache.keep(prepared.pairs, position, timed)
-        traces.append(timed.trace)
-        seconds += timed.seconds
-    others = [trace.embedding.detach() for trace in reversed(traces)]
+    first, second = (_timed_trace(spec, prepared, position, cache) for position in (0, 1))
+    traces = [first.trace, second.trace]
+    others = [second.trace.embedding.detach(), first.trace.embedding.detach()]
+    modalities: list[Modality] = list(spec.modalities)
+
+    started = clock(prepared.devices)
     if "image" in spec.scores and spec.scores["image"].target.rewords:
-        started = clock(devices)
-        captions, wordings = [str(pair.items[1]) for pair in prepared.pairs], spec.scores["image"].target.wordings
-        if any(wordings(caption) != [caption] for caption in captions):  # their mean embeddings are compared with
-            means = [F.normalize(encode(spec.model.text, wordings(caption)), dim=-1).mean(0) for caption in captions]
-            others[0] = torch.stack(means).detach()
-        seconds += clock(devices) - started
-    modalities, added = list(spec.modalities), None
-    if (compared := spec.against or spec.origin) is not None:
-        started, tower = clock(devices), spec.model.tower("text" if isinstance(compared, str) else "image")
-        lowest = spec.methods[tower.modality].lowest
-        added = tower.trace(tower.prepare([compared]), lowest).take([0] * len(prepared.pairs))
-        seconds += clock(devices) - started
-        if spec.against is not None:
-            traces.append(added)
-            others.append(others[spec.modalities.index(tower.modality)])
-            modalities.append(tower.modality)
-    sides = tuple(
-        Side(spec.model, trace, replace(spec.scores[modality], other=partner), spec.memory)
-        for modality, trace, partner in zip(modalities, traces, others, strict=True)
-    )
-    return (replace(sides[0], origin=added), *sides[1:]) if spec.origin else sides, seconds
+        others[0] = _reworded(spec, prepared.pairs, others[0])
+
+    if spec.against is not None:
+        modality: Modality = "text" if isinstance(spec.against, str) else "image"
+        traces.append(_same_trace(spec, spec.against, modality, len(prepared.pairs)))
+        others.append(others[spec.modalities.index(modality)])
+        modalities.append(modality)
+
+    sides = [
+        Side(spec.model, trace, replace(spec.scores[modality], other=other), spec.memory)
+        for modality, trace, other in zip(modalities, traces, others, strict=True)
+    ]
+    if spec.origin is not None:
+        origin = _same_trace(spec, spec.origin, "image", len(prepared.pairs))
+        sides[0] = replace(sides[0], origin=origin)
+    return tuple(sides), first.seconds + second.seconds + clock(prepared.devices) - started
+
+
+def _timed_trace(spec: ExplanationSpec, prepared: PreparedBatch, position: int, cache: BatchCache | None) -> TimedTrace:
+    """Return the trace of the first or second items of the pairs, from the cache if it has one."""
+    modality = spec.modalities[position]
+    lowest = spec.methods[modality].lowest
+    kept = cache.trace(prepared.pairs, position, lowest) if cache else None
+    if kept is not None:
+        return kept
+
+    inputs = prepared.inputs[position]
+    rows = prepared.rows[position]
+    started = clock(prepared.devices)
+    trace = spec.model.tower(modality).trace(inputs, lowest)
+    if len(inputs.values) != len(rows):  # an item of several pairs
+        trace = trace.take(rows)
+
+    timed = TimedTrace(trace, lowest, clock(prepared.devices) - started)
+    if cache:
+        cache.keep(prepared.pairs, position, timed)
+    return timed
+
+
+def _reworded(spec: ExplanationSpec, pairs: Sequence[AnyPair], embeddings: Embedding) -> Embedding:
+    """Return the mean embeddings of the wordings of each caption, in place of those of the captions."""
+    wordings = spec.scores["image"].target.wordings
+    captions = [str(pair.items[1]) for pair in pairs]
+    if all(wordings(caption) == [caption] for caption in captions):
+        return embeddings
+    means = [F.normalize(encode(spec.model.text, wordings(caption)), dim=-1).mean(0) for caption in captions]
+    return torch.stack(means).detach()
+
+
+def _same_trace(spec: ExplanationSpec, item: ImageInput | str, modality: Modality, count: int) -> Trace:
+    """Return the trace of one image or caption as if each of ``count`` pairs had it."""
+    tower = spec.model.tower(modality)
+    return tower.trace(tower.prepare([item]), spec.methods[modality].lowest).take([0] * count)
 
 
 def clock(devices: Iterable[torch.device]) -> float:

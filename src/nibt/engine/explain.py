@@ -5,15 +5,8 @@ from dataclasses import replace
 from typing import Any, TypeAlias, overload
 
 from nibt.data.images import ImageSource, is_image_name, read_image
-from nibt.data.pair import (
-    Caption,
-    Pair,
-    SameModalityPair,
-    as_list,
-    make_pairs,
-    modality,
-)
-from nibt.engine.batches import AnyPair, explain_batches
+from nibt.data.pair import Caption, Pair, RequestedPairs, as_list, make_pairs, modality
+from nibt.engine.batches import explain_batches
 from nibt.engine.explanations import to_explanations
 from nibt.engine.spec import resolve
 from nibt.engine.targets import Contrast, check_target_name
@@ -50,7 +43,6 @@ def explain(
     templates: Sequence[str] = (),
     batch_size: int = 8,
     seed: int | None = None,
-    sample: Sequence[Pair] | None = None,
     memory_mb: float | None = None,
     on_progress: OnProgress | None = None,
     **options: Any,
@@ -72,12 +64,11 @@ def explain(
         templates: Templates of captions with ``{}``, for the target ``ensemble``.
         batch_size: The largest number of pairs that go through the model together.
         seed: A seed for methods that draw at random.
-        sample: The pairs on which ``layer="auto"`` is chosen; None means the samples of the package.
         memory_mb: The approximate memory in MB for hidden states that go through the model together, with their
             gradients. None means little memory compared with that of the model.
         on_progress: Called after each batch with the number of pairs that are done.
         **options: Options of the method, for both sides (``steps=8``) or one side (``image_layer=6``,
-            ``text_layer=0``). ``layer="auto"`` chooses the layer with the smallest deletion area on ``sample``.
+            ``text_layer=0``).
             ``along_path=True`` averages a gradient method (``grad_cam``) along NIB's path. ``views=5`` explains each
             image five times, shifted by fractions of a patch, for a map that is finer than the patches.
 
@@ -104,10 +95,18 @@ def explain(
             "explain needs a model, an image and a caption (got two of them): put the model first, as in "
             'nibt.explain("lite", "photo.jpg", "a cat")'
         )
-    pairs = make_pairs(image, caption, "explain")
-    spec, contrast = MethodSpec.of(method, variant, options, seed), Contrast.of(against, against_images, templates)
-    sizes = batch_size, memory_mb
-    return _explain(model, pairs, spec, target, contrast, sizes, on_progress, seed=seed, sample=sample)
+    requested = make_pairs(image, caption, "explain")
+    return _explain(
+        model,
+        requested,
+        MethodSpec.of(method, variant, options, seed),
+        target,
+        Contrast.of(against, against_images, templates),
+        seed=seed,
+        batch_size=batch_size,
+        memory_mb=memory_mb,
+        on_progress=on_progress,
+    )
 
 
 @plain_torch()
@@ -158,17 +157,27 @@ def compare(
         >>> [word.text for word in explanation.second.words]
         ['a', 'red', 'car']
     """
-    read = make_pairs(marked(first), marked(second))
-    wrong = next((pair for pair in read[0] if isinstance(pair, Pair)), None)
-    if wrong is not None:
-        raise BadInput(
-            f"compare takes two images or two captions (got an image and the caption {wrong.caption!r}): use explain"
-        )
+    requested = make_pairs(marked(first), marked(second))
+    for pair in requested.pairs:
+        if isinstance(pair, Pair):
+            raise BadInput(
+                f"compare takes two images or two captions (got an image and the caption {pair.caption!r}): use explain"
+            )
+
     others = marked(as_list(against))
     captions = [item for item in others if isinstance(item, Caption)]
-    contrast = Contrast.of(captions, [item for item in others if not isinstance(item, Caption)], ())
-    spec = MethodSpec.of(method, variant, options, seed)
-    return _explain(model, read, spec, target, contrast, (batch_size, memory_mb), on_progress, seed=seed)
+    images = [item for item in others if not isinstance(item, Caption)]
+    return _explain(
+        model,
+        requested,
+        MethodSpec.of(method, variant, options, seed),
+        target,
+        Contrast.of(captions, images, ()),
+        seed=seed,
+        batch_size=batch_size,
+        memory_mb=memory_mb,
+        on_progress=on_progress,
+    )
 
 
 def marked(value: Any) -> Any:
@@ -182,31 +191,30 @@ def marked(value: Any) -> Any:
 
 def _explain(
     model: ModelSource,
-    read: tuple[list[AnyPair], bool],
+    requested: RequestedPairs,
     method: MethodSpec,
     target: str | None,
     contrast: Contrast,
-    sizes: tuple[int, float | None],
+    *,
+    seed: int | None,
+    batch_size: int,
+    memory_mb: float | None,
     on_progress: OnProgress | None,
-    **choices: Any,
 ) -> Any:
-    """Explain pairs with a model, which is loaded after everything else was read; ``sizes`` are of batch and memory.
+    """Explain pairs with a model, which is loaded after everything else was read."""
+    check_target_name(target)
+    report = reporter(on_progress)
+    batch_size = parsed("batch_size", batch_size, BatchSize)
+    memory_mb = parsed("memory_mb", memory_mb, Megabytes | None)
 
-    ``read`` has the pairs, and whether a list is returned.
-    """
-    pairs, many = read
-    if target is not None:
-        check_target_name(target)
-    if on_progress is not None:
-        on_progress = reporter(on_progress)
-    batch_size, memory = parsed("batch_size", sizes[0], BatchSize), parsed("memory_mb", sizes[1], Megabytes | None)
     model = load_model(model)
-    if isinstance(pairs[0], SameModalityPair):
-        choices["modalities"] = tuple(map(modality, pairs[0].items))
-    spec = resolve(model, method, target, replace(contrast, explained=True), memory=memory, **choices)
+    pairs = requested.pairs
+    modalities = modality(pairs[0].items[0]), modality(pairs[0].items[1])
+    contrast = replace(contrast, explained=True)
+    spec = resolve(model, method, target, contrast, modalities=modalities, seed=seed, memory=memory_mb)
+
     explanations: dict[int, Explanation] = {}
     for batch in explain_batches(spec, pairs, batch_size):
         explanations |= dict(zip(batch.indices, to_explanations(spec, batch), strict=True))
-        if on_progress is not None:
-            on_progress(Progress(len(explanations), len(pairs)))
-    return [explanations[index] for index in range(len(pairs))] if many else explanations[0]
+        report(Progress(len(explanations), len(pairs)))
+    return requested.as_requested([explanations[index] for index in range(len(pairs))])

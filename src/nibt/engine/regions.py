@@ -92,15 +92,18 @@ def regions(
         torch.Size([24, 24])
     """
     # names are checked before a model is loaded
-    report, method_spec = reporter(on_progress), MethodSpec.of(method, variant, options)
-    pairs, many = make_pairs(image, caption, "regions")
+    report = reporter(on_progress)
+    method_spec = MethodSpec.of(method, variant, options)
+    requested = make_pairs(image, caption, "regions")
+
     spec = resolve_regions(load_model(model), method_spec)
+    check_words(spec.model, requested.pairs)
+
     tables = []
-    check_words(spec.model, pairs)
-    for pair in pairs:
+    for pair in requested.pairs:
         tables.append(explain_pair(spec, pair, as_list(words))[0])
-        report(Progress(len(tables), len(pairs)))
-    return tables if many else tables[0]
+        report(Progress(len(tables), len(requested.pairs)))
+    return requested.as_requested(tables)
 
 
 @plain_torch()

@@ -1,24 +1,20 @@
 """The explanation spec: a request whose defaults are resolved once, before the first pair is explained.
 
-The option ``layer="auto"`` is resolved here by deletion on a sample of pairs.
-
 A pair has two sides of one modality each. Methods and targets are resolved per modality, so two images share one method
 and one target.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib.metadata import version
 from typing import Any, cast
 
-from nibt.core.side import Side, mean_states
-from nibt.data.images import ImageInput, read_image, sample_captions
-from nibt.data.pair import Pair, image_text_pairs
-from nibt.data.units import cells_of
+from nibt.core.side import mean_states
+from nibt.data.images import ImageInput
 from nibt.engine.targets import IMAGE_AND_TEXT, Contrast, Modalities, resolve_targets
-from nibt.errors import BadInput, BadOption
+from nibt.errors import BadOption
 from nibt.io import file_digests
 from nibt.methods._path import along_path
 from nibt.methods.base import Method
@@ -70,64 +66,106 @@ def resolve(
     contrast: Contrast | None = None,
     *,
     modalities: Modalities = IMAGE_AND_TEXT,
-    sample: Sequence[Pair] | None = None,
     seed: int | None = None,
     memory: float | None = None,
 ) -> ExplanationSpec:
     """Resolve the defaults of a request, so that every pair is explained in the same way."""
     contrast = contrast or Contrast()
-    compares = contrast.against or contrast.against_images
-    if target is None:
-        target = "ensemble" if contrast.templates else "difference" if compares else "cosine"
+    target = target or _default_target(contrast)
     scores, target_warnings = resolve_targets(model, target, contrast, modalities)
-    method_class, options, extra = class_and_options(method, seed)
-    if modalities[0] == modalities[1]:
+
+    method_class, options, record_entries = class_and_options(method, seed)
+    is_same_modality = modalities[0] == modalities[1]
+    if is_same_modality:
         _check_same_modality(modalities[0], options)
-    unserved: list[Modality] = []
-    if str(options.get("baseline")).startswith("mean"):
-        options, unserved = _mean_states_by_side(model, method_class, options, modalities)
-    automatic = any(name.endswith("layer") and isinstance(v, str) and v == "auto" for name, v in options.items())
-    if sample is not None and not automatic:
-        raise BadOption("sample has no effect without layer='auto': leave it out, or set layer")
-    if automatic and "against" in [value for name, value in options.items() if name.endswith("baseline")]:
-        raise BadOption("layer must not be auto with the baseline against: give a layer, or leave it out")
-    if automatic:
-        options, tried = _resolve_auto(model, method_class, method.variant, options, scores, sample)
-        extra |= tried
-    of_two = method_class.task_defaults.get("images") if contrast.against_images and method.variant == "default" else {}
-    recommended = {**model.defaults, **of_two} if of_two and not model.image.reads_units else model.defaults
-    methods: dict[Modality, Method] = {
-        modality: method_class.configured(model.tower(modality), method.variant, options, recommended)
-        if method.instance is None
-        else _checked(method.instance, model.tower(modality))
-        for modality in dict.fromkeys(modalities)
-    }
-    compared = {name: list(value) for name, value in vars(scores[modalities[0]].target).items()}
-    compared |= contrast.record() if compares else {}
-    against = origin = None
-    to_one = find("targets", target).others == "one"
-    if starts := [side for side in methods if getattr(methods[side], "baseline", "") == "against"]:
-        if len(methods) < 2 or starts != ["image"] or not to_one or len(contrast.against_images) != 1:
-            raise BadOption(
-                "the baseline against is the state of one other image, with the target difference: give that image in "
-                "against_images (--against) of explain or batch, and the baseline as image_baseline"
-            )
-        origin, target_warnings = contrast.against_images[0], {}
-    elif contrast.explained and len(target_warnings) == 1 and to_one:
-        against, target_warnings = (*contrast.against, *contrast.against_images)[0], {}
-    notes = tuple(_keeps_baseline(side, options, methods[side]) for side in unserved)
+    options, sides_without_means = _mean_states_by_side(model, method_class, options, modalities)
+    methods = _methods_by_modality(model, method, method_class, options, contrast, modalities)
+
+    # a side that has nothing to compare with is explained with the cosine, and warns of it, unless the one other input
+    # is explained, too, or is where the path of the image starts
+    compares_with_one = find("targets", target).others == "one"
+    origin = _path_origin(methods, contrast, compares_with_one)
+    against = None
+    if origin is not None:
+        target_warnings = {}
+    elif contrast.explained and len(target_warnings) == 1 and compares_with_one:
+        against = (*contrast.against, *contrast.against_images)[0]
+        target_warnings = {}
+
+    side_names: tuple[str, ...] = modalities
+    if is_same_modality:
+        side_names = ("first", "second")
+    elif against is not None:
+        side_names = (*modalities, "against")
+
+    target_options = {name: list(value) for name, value in vars(scores[modalities[0]].target).items()}
+    if contrast.against or contrast.against_images:
+        target_options |= contrast.record()
     return ExplanationSpec(
-        model,
-        methods,
-        scores,
-        {"method": method_record(method, seed, methods, extra), "target": {"name": target, "options": compared}},
-        (*model.notes, *target_warnings.values(), *notes),
-        modalities,
-        memory,
-        ("first", "second") if modalities[0] == modalities[1] else (*modalities, *["against"] * (against is not None)),
-        against,
-        origin,
+        model=model,
+        methods=methods,
+        scores=scores,
+        record={
+            "method": method_record(method, seed, methods, record_entries),
+            "target": {"name": target, "options": target_options},
+        },
+        warnings=(
+            *model.notes,
+            *target_warnings.values(),
+            *(_keeps_baseline(side, options, methods[side]) for side in sides_without_means),
+        ),
+        modalities=modalities,
+        memory=memory,
+        side_names=side_names,
+        against=against,
+        origin=origin,
     )
+
+
+def _default_target(contrast: Contrast) -> str:
+    """Return the target of a request that names none."""
+    if contrast.templates:
+        return "ensemble"
+    if contrast.against or contrast.against_images:
+        return "difference"
+    return "cosine"
+
+
+def _methods_by_modality(
+    model: Model,
+    method: MethodSpec,
+    method_class: type[Method],
+    options: Keywords,
+    contrast: Contrast,
+    modalities: Modalities,
+) -> dict[Modality, Method]:
+    """Return the method of each modality, with all options resolved."""
+    towers: dict[Modality, Tower] = {modality: model.tower(modality) for modality in modalities}
+    if method.instance is not None:
+        return {modality: _checked(method.instance, tower) for modality, tower in towers.items()}
+
+    recommended = model.defaults
+    if contrast.against_images and method.variant == "default" and not model.image.reads_units:
+        recommended = {**recommended, **method_class.task_defaults.get("images", {})}
+    return {
+        modality: method_class.configured(tower, method.variant, options, recommended)
+        for modality, tower in towers.items()
+    }
+
+
+def _path_origin(methods: Mapping[Modality, Method], contrast: Contrast, compares_with_one: bool) -> ImageInput | None:
+    """Return the image at which the paths of images start, if the baseline is ``against``."""
+    starts = [side for side, method in methods.items() if getattr(method, "baseline", "") == "against"]
+    if not starts:
+        return None
+
+    is_of_image_alone = starts == ["image"] and len(methods) == 2
+    if not is_of_image_alone or not compares_with_one or len(contrast.against_images) != 1:
+        raise BadOption(
+            "the baseline against is the state of one other image, with the target difference: give that image in "
+            "against_images (--against) of explain or batch, and the baseline as image_baseline"
+        )
+    return contrast.against_images[0]
 
 
 def _checked(method: Method, tower: Tower) -> Method:
@@ -147,52 +185,54 @@ def _checked(method: Method, tower: Tower) -> Method:
 
 def _check_same_modality(modality: Modality, options: Mapping[str, Any]) -> None:
     """Check that no option needs an image and a caption."""
-    two, foreign_prefix = ("two images", "text_") if modality == "image" else ("two captions", "image_")
-    for name, value in options.items():
+    inputs = "two images" if modality == "image" else "two captions"
+    foreign_prefix = "text_" if modality == "image" else "image_"
+
+    for name in options:
         if name.startswith(foreign_prefix):
-            raise BadOption(f"{name} is an option of a side that {two} do not have: leave it out")
+            raise BadOption(f"{name} is an option of a side that {inputs} do not have: leave it out")
         if name in ("views", "amounts") and modality == "text":
             raise BadOption(f"{name} can only be used with images (got two captions): leave {name} out")
-        if name.endswith("layer") and value == "auto":
-            raise BadOption(
-                f"{name} cannot be auto for {two}, since layers are chosen on images with captions: give a layer, or "
-                "leave it out"
-            )
 
 
 def method_record(
-    method: MethodSpec, seed: int | None, methods: Mapping[Modality, Method], extra: Keywords
+    method: MethodSpec, seed: int | None, methods: Mapping[Modality, Method], record_entries: Keywords
 ) -> MethodRecord:
     """Return the method with the options of each side, as plain data."""
-    resolved = {side: side_method.options() for side, side_method in methods.items()}
+    options_by_side = {side: side_method.options() for side, side_method in methods.items()}
     record = {
         "name": method.name,
         "variant": method.variant,
         "seed": parsed("seed", seed, Seed | None),
         "signed": next(iter(methods.values())).signed,
-        **resolved,
-        **extra,
+        **options_by_side,
+        **record_entries,
     }
-    texts = {value for side in resolved.values() for value in side.values() if isinstance(value, str)}
-    named = [text for text in texts if not text.isidentifier() or os.path.isfile(text)]  # may name a file
-    digests = file_digests(named) if named else {}
-    return cast(MethodRecord, {**record, "files": digests} if digests else record)
+
+    # the digests of files that options name, such as mean states: a result says what it was computed from
+    texts = {value for options in options_by_side.values() for value in options.values() if isinstance(value, str)}
+    file_names = [text for text in texts if not text.isidentifier() or os.path.isfile(text)]
+    digests = file_digests(file_names) if file_names else {}
+    if digests:
+        record["files"] = digests
+    return cast(MethodRecord, record)
 
 
 def class_and_options(method: MethodSpec, seed: int | None) -> tuple[type[Method], Keywords, Keywords]:
     """Return the class of the method, its options with the seed, and other entries of its record."""
-    others = {name: value for name, value in method.options.items() if name != "along_path"}
-    along = parsed("along_path", method.options.get("along_path", False), bool)
+    options = dict(method.options)
+    along = parsed("along_path", options.pop("along_path", False), bool)
     if method.instance is not None:
         return type(method.instance), {}, {}
-    if unused := next((name for name in others if {f"image_{name}", f"text_{name}"} <= others.keys()), None):
-        raise BadOption(f"{unused} has no effect beside image_{unused} and text_{unused}: leave it out, or one of them")
-    method_class, extra = find("methods", method.name), {}
-    if along:
-        method_class, extra = along_path(method.name), {"along_path": True}
-    if seed is not None and method_class.draws(others):
-        others["seed"] = seed
-    return method_class, others, extra
+
+    for name in options:
+        if f"image_{name}" in options and f"text_{name}" in options:
+            raise BadOption(f"{name} has no effect beside image_{name} and text_{name}: leave it out, or one of them")
+
+    method_class = along_path(method.name) if along else find("methods", method.name)
+    if seed is not None and method_class.draws(options):
+        options["seed"] = seed
+    return method_class, options, {"along_path": True} if along else {}
 
 
 def check_options(method: MethodSpec) -> None:
@@ -209,102 +249,50 @@ def baseline_by_side(options: Mapping[str, Any], sides: Iterable[Modality]) -> K
     that a side keeps its default.
     """
     baseline = options.get("baseline")
-    named = {f"{side}_baseline": baseline for side in sides if options.get(f"{side}_baseline") is None}
-    if baseline is None or not named:
+    open_sides = [side for side in sides if options.get(f"{side}_baseline") is None]
+    if baseline is None or not open_sides:
         return dict(options)
-    both = {**options, **named}
-    return {
-        name: both[name] for name in both if name != "baseline" or not {"image_baseline", "text_baseline"} <= {*both}
-    }
+
+    by_side = {**options, **{f"{side}_baseline": baseline for side in open_sides}}
+    if "image_baseline" in by_side and "text_baseline" in by_side:
+        del by_side["baseline"]  # it would have no effect
+    return by_side
 
 
 def _mean_states_by_side(
     model: Model, method_class: type[Method], options: Keywords, modalities: Modalities
 ) -> tuple[Keywords, list[Modality]]:
-    """Restrict a file of mean states, named for both sides, to the sides that it has.
+    """Restrict a file of mean states, named for both sides, to the sides that it has, and return the other sides.
 
     If it has neither side, the options stay as they are, and the method raises an error.
     """
     baseline: Any = options.get("baseline")
-    names = {field.name for field in fields(method_class)}
-    is_file = isinstance(baseline, str) and baseline.partition(":")[0] == "mean"
-    if not is_file or modalities[0] == modalities[1] or not {"layer", "baseline"} <= names:
+    if not isinstance(baseline, str) or modalities[0] == modalities[1]:
         return options, []
+    state, _, file = baseline.partition(":")
+    if state != "mean" or not {"layer", "baseline"} <= {field.name for field in fields(method_class)}:
+        return options, []
+
     open_sides: list[Modality] = [side for side in modalities if options.get(f"{side}_baseline") is None]
-    states = mean_states(model, baseline.partition(":")[2])
+    states = mean_states(model, file)
     unserved: list[Modality] = [side for side in open_sides if not states.layers(side)]
     if len(unserved) in (0, len(open_sides)):
         return options, []
-    others = {name: value for name, value in options.items() if name != "baseline"}
-    return others | {f"{side}_baseline": baseline for side in open_sides if side not in unserved}, unserved
+
+    restricted = {name: value for name, value in options.items() if name != "baseline"}
+    for side in open_sides:
+        if side not in unserved:
+            restricted[f"{side}_baseline"] = baseline
+    return restricted, unserved
 
 
 def _keeps_baseline(side: Modality, options: Keywords, method: Method) -> str:
     """Return the warning about a side that a file of mean states lacks."""
-    opposite, lacking = ("text", "images") if side == "image" else ("image", "captions")
-    baseline, kept = options[f"{opposite}_baseline"], method.options()["baseline"]
+    opposite = "text" if side == "image" else "image"
+    lacking = "images" if side == "image" else "captions"
+    baseline = options[f"{opposite}_baseline"]
+    kept = method.options()["baseline"]
     return (
         f"{baseline} has mean states of the {opposite} side only, since it was computed without {lacking}: the {side} "
         f"side keeps its baseline {kept!r}"
     )
-
-
-_FEWEST_CELLS, _MOST_CELLS = 9, 4096  # of the feature maps that are tried
-
-
-def shipped_sample() -> list[Pair]:
-    """Return the photographs that ship with the package, with their captions."""
-    captions = {name: caption for name, caption in sample_captions().items() if name != "scene"}  # which is drawn
-    return [Pair(read_image(f"sample:{name}"), caption) for name, caption in captions.items()]
-
-
-def _resolve_auto(
-    model: Model,
-    method_class: type[Method],
-    variant: str,
-    options: Keywords,
-    scores: Mapping[Modality, Score],
-    sample: Sequence[Pair] | None,
-) -> tuple[Keywords, Keywords]:
-    """Replace each "auto" in the options by the layer with the smallest deletion area."""
-    pairs = shipped_sample() if sample is None else image_text_pairs(sample, "sample")
-    if not pairs:
-        raise BadInput("sample must have at least one pair (got none): leave it out for the samples of the package")
-    resolved = {name: value for name, value in options.items() if name != "layer" or str(value) != "auto"}
-    areas_by_side: Keywords = {}
-    for tower in (model.image, model.text):
-        name = f"{tower.modality}_layer"
-        if options.get(name, options.get("layer")) != "auto":
-            continue
-        areas: dict[int, float] = {}
-        others = {key: value for key, value in resolved.items() if key != name}
-        defaults: Any = method_class.configured(tower, variant, others, model.defaults)
-        for layer in sorted({*_candidates(tower, pairs), *defaults.layer}):
-            method = method_class.configured(tower, variant, {**others, name: layer}, model.defaults)
-            areas[layer] = _deletion_area(model, method, tower, scores[tower.modality], pairs)
-        resolved[name] = min(areas, key=lambda layer: areas[layer])
-        areas_by_side[tower.modality] = {str(layer): area for layer, area in areas.items()}
-    source = "the images that ship with nibt" if sample is None else f"{len(pairs)} pairs of the argument sample"
-    return resolved, {"auto": {"sample": source, "metric": "deletion", "areas": areas_by_side}}
-
-
-def _candidates(tower: Tower, pairs: Sequence[Pair]) -> list[int]:
-    """Return the layers to try beside the default: every layer, or the feature maps with a suitable number of cells."""
-    if tower.positional:
-        return list(range(tower.depth))
-    trace = tower.trace(tower.prepare([pairs[0].image]))
-    counts = [cells_of(trace.cut(layer).units).count for layer in range(tower.depth + 1)]
-    return [layer for layer, count in enumerate(counts) if _FEWEST_CELLS <= count <= _MOST_CELLS]
-
-
-def _deletion_area(model: Model, method: Method, tower: Tower, score: Score, pairs: Sequence[Pair]) -> float:
-    """Return the area under the deletion curve, averaged over pairs."""
-    deletion = find("metrics", "deletion")()
-    areas = []
-    for pair in pairs:
-        image = model.image.trace(model.image.prepare([pair.image]))
-        text = model.text.trace(model.text.prepare([pair.caption]))
-        traced, partner = (image, text) if tower.modality == "image" else (text, image)
-        side = Side(model, traced, replace(score, other=partner.embedding))
-        areas.append(float(deletion.of_map(side, method(side))))
-    return sum(areas) / len(areas)

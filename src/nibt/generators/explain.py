@@ -239,8 +239,6 @@ def _check_options(spec: MethodSpec) -> None:
     prefixed = next((name for name in spec.options if name.startswith(("image_", "text_"))), None)
     if prefixed is not None:
         raise BadOption(f"{prefixed} is for models with two towers: leave out the side, as in layer=1")
-    if spec.options.get("layer") == "auto":
-        raise BadOption("layer cannot be auto for answers: give a layer, or leave it out")
 
 
 def _reading(answer: str | None, tokens: AnswerTokens, generator: Generator) -> list[str]:

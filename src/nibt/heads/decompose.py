@@ -72,13 +72,15 @@ def decompose(
     """
     if not isinstance(side, str) or side not in SIDES:
         raise BadOption(f"side must be image or text (got {side!r})")
-    report, (pairs, many) = reporter(on_progress), make_pairs(image, caption, "decompose")
+    report = reporter(on_progress)
+    requested = make_pairs(image, caption, "decompose")
+
     model = load_model(model)
     results = []
-    for pair in pairs:
+    for pair in requested.pairs:
         results.append(_decompose(model, pair, cast(Modality, side)))
-        report(Progress(len(results), len(pairs)))
-    return results if many else results[0]
+        report(Progress(len(results), len(requested.pairs)))
+    return requested.as_requested(results)
 
 
 def unit_directions(embedding: Embedding, partner: Embedding) -> Embedding:

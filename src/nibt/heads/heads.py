@@ -208,7 +208,8 @@ def ablate_heads(
         BadOption: There is no such head.
         Unsupported: The tower cannot be decomposed.
     """
-    report, (pairs, _) = reporter(on_progress), make_pairs(image, caption, "ablate_heads")
+    report = reporter(on_progress)
+    pairs = make_pairs(image, caption, "ablate_heads").pairs
     images = _read_images(pairs, "ablate_heads")
     model = load_model(model)
     texts = encode(model.text, [pair.caption for pair in pairs])

@@ -7,10 +7,10 @@ of these states, which are computed from h - r and the gradient at z(l).
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nibt.core.quadrature import Rows, integrate, nodes, refined
@@ -92,11 +92,13 @@ class PathStage:
 
     def take(self, rows: Sequence[int]) -> "PathStage":
         """Return the stage of the items at ``rows``."""
-        side, layer = self.side.take(rows), self.layer
+        layer = self.layer
         assert layer is not None, "the first tokens are not cut for some items"
+        side = self.side.take(rows)
         if self.weights is not None:
-            of_item = self.weights.shape[1] // self.start.shape[2]
-            return PathStage.of_block(side, layer, self.weights[rows], of_item, self.baseline)
+            width = self.start.shape[2]
+            first_rows = self.weights.shape[1] // width
+            return PathStage.of_block(side, layer, self.weights[rows], first_rows, self.baseline)
         return PathStage(side, layer, self.start[rows], side.trace.cut(layer), side.score, baseline=self.baseline)
 
     def change(self) -> PerExample:
@@ -127,11 +129,12 @@ class PathMethod(PathOptions):
 
     def ends(self, stage: PathStage, name: str) -> tuple[PerExample, PerExample]:
         """Return the scores at the end and at the start of a path: of the baseline ``name``, or of another state."""
-        side, cut, start = stage.side, stage.cut, stage.start
-        low = nodes(self.quadrature, self.steps, self.floor).low
-        end = side.end(name, stage.layer, cut, start + low * (cut.hidden - start))
+        side = stage.side
+        lowest = nodes(self.quadrature, self.steps, self.floor).low
+        state = stage.start + lowest * (stage.cut.hidden - stage.start)
+        embedding = side.end(name, stage.layer, stage.cut, state)
         with torch.no_grad():
-            return side.score(side.trace.embedding), side.score(end)
+            return side.score(side.trace.embedding), side.score(embedding)
 
     def attribute_stages(
         self, stage: PathStage, scores: Scores, name: str = "", change: PerExample | None = None
@@ -142,49 +145,69 @@ class PathMethod(PathOptions):
         is that of the score along the path.
         """
         at_input, at_start = self.ends(stage, name or self.baseline)
-        side, layer, (_, tokens, width) = stage.side, stage.layer, stage.start.shape
-        of_stage, bound, rows = at_input - at_start, None, 0
-        special = torch.zeros(1, tokens, dtype=torch.bool, device=stage.start.device)
-        if self.distribute and layer:
-            special, rows = special_tokens(stage.cut.units, tokens)
-            special = special.to(stage.start.device)
+        special, special_rows = self._special_rows(stage)
+        layer = stage.layer
+        blocks_below = range(layer or 0) if special_rows else range(0)
+
+        bound = None  # of the gap of one stage
         if self.tolerance is not None:
-            bound = allowed(of_stage if change is None else change, self.tolerance)
-            bound = bound / (1 + (layer or 0)) if rows else bound  # each stage adds its gap
-        values, steps = self.integrate(stage, scores, of_stage, bound, rows)
+            bound = allowed(at_input - at_start if change is None else change, self.tolerance)
+            bound = bound / (1 + len(blocks_below))  # each stage adds its gap
+
+        _, tokens, width = stage.start.shape
+        values, steps = self.integrate(stage, scores, at_input - at_start, bound, special_rows)
         total = values[:, :tokens]
-        for number in range((layer or 0) - 1, -1, -1) if rows else ():
-            weights = (values[:, tokens:].unflatten(1, (rows, width)) * special[:, :rows, None]).flatten(1)
-            stage = PathStage.of_block(side, number, weights, rows, stage.baseline)
-            of_stage = of_stage if bound is None else stage.change()
-            values, steps_of_stage = self.integrate(stage, scores, of_stage, bound, rows)
-            total, steps = total.masked_fill(special, 0) + values[:, :tokens], torch.maximum(steps, steps_of_stage)
-        layers, sums = () if layer is None else (layer,), (total.sum(-1), torch.zeros_like(at_input))
-        return total, PathSummary(
-            self.baseline, self.quadrature, layers, steps, at_input, at_start, *sums, self.tolerance
+        for number in reversed(blocks_below):
+            # the scores of special tokens are divided among the rows that enter the block, by their mean gradients
+            gradients = values[:, tokens:].unflatten(1, (special_rows, width))
+            weights = (gradients * special[:, :special_rows, None]).flatten(1)
+            stage = PathStage.of_block(stage.side, number, weights, special_rows, stage.baseline)
+            of_stage = None if bound is None else stage.change()
+
+            values, steps_of_stage = self.integrate(stage, scores, of_stage, bound, special_rows)
+            total = total.masked_fill(special, 0) + values[:, :tokens]
+            steps = torch.maximum(steps, steps_of_stage)
+
+        summary = PathSummary(
+            baseline=self.baseline,
+            quadrature=self.quadrature,
+            layers=() if layer is None else (layer,),
+            steps=steps,
+            at_input=at_input,
+            at_baseline=at_start,
+            sum=total.sum(-1),
+            special_tokens=torch.zeros_like(at_input),
+            tolerance=self.tolerance,
         )
+        return total, summary
+
+    def _special_rows(self, stage: PathStage) -> tuple[Bool[Tensor, "#batch token"], int]:
+        """Return which rows distribute their scores, and how many first rows have all of them (0: none does)."""
+        tokens = stage.start.shape[1]
+        if not self.distribute or not stage.layer:  # nothing is below layer 0
+            return torch.zeros(1, tokens, dtype=torch.bool, device=stage.start.device), 0
+
+        special, rows = special_tokens(stage.cut.units, tokens)
+        return special.to(stage.start.device), rows
 
     def integrate(
-        self, stage: PathStage, scores: Scores, change: PerExample, bound: PerExample | None, special: int
+        self,
+        stage: PathStage,
+        scores: Scores,
+        change: PerExample | None,
+        bound: PerExample | None,
+        special_rows: int,
     ) -> tuple[Float[Tensor, "batch value"], PerExample]:
         """Average the scores along the path of a stage, and return the number of steps of each item.
 
         Without a ``bound`` of the gap to the ``change``, it takes the steps of the rule. The gradients of the first
-        ``special`` rows are averaged, too, and follow the scores.
+        ``special_rows`` are averaged, too, and follow the scores.
         """
-        side, count, tokens = stage.side, *stage.start.shape[:2]
+        count, tokens, _ = stage.start.shape
 
         def values_at(positions: Sequence[float], rows: Rows) -> AtNodes:
             taken = stage if len(rows) == count else stage.take(rows.tolist())
-            hidden, start = taken.cut.hidden, taken.start
-            difference, values = hidden - start, []
-            at_once = None if side.memory is None else side.at_once(stage.layer, hidden)
-            for chunk in chunks(len(positions), hidden, at_once=at_once):
-                states = start + difference.new_tensor(positions[chunk])[:, None, None, None] * difference
-                for gradient in side.gradient(taken.cut, states, taken.score):
-                    of_rows = scores(difference, gradient)
-                    values.append(torch.cat([of_rows, gradient[:, :special].flatten(1)], -1) if special else of_rows)
-            return torch.stack(values)
+            return self._values_at(taken, scores, positions, special_rows)
 
         rows = torch.arange(count, device=stage.start.device)
         if bound is None:
@@ -193,11 +216,31 @@ class PathMethod(PathOptions):
             steps = values.new_full((count,), len(path.positions), dtype=torch.float32)
             return torch.tensordot(values.new_tensor(path.weights), values, 1), steps
 
+        assert change is not None, "a bound is one of the gap to a change"
+
         def gaps(values: PerToken, rows: Rows) -> PerExample:
             return (change[rows] - values[:, :tokens].sum(-1)).abs() / bound[rows]
 
         paths = refined(self.quadrature, self.steps, self.floor, True)
         return integrate(paths, values_at, rows, gaps, self.tolerance)
+
+    def _values_at(self, stage: PathStage, scores: Scores, positions: Sequence[float], special_rows: int) -> AtNodes:
+        """Compute the scores at positions of a path and, after them, the gradients of the first ``special_rows``."""
+        side = stage.side
+        hidden = stage.cut.hidden
+        difference = hidden - stage.start
+        at_once = None if side.memory is None else side.at_once(stage.layer, hidden)
+
+        values = []
+        for chunk in chunks(len(positions), hidden, at_once=at_once):
+            shares = difference.new_tensor(positions[chunk])[:, None, None, None]
+            states = stage.start + shares * difference
+            for gradient in side.gradient(stage.cut, states, stage.score):
+                of_rows = scores(difference, gradient)
+                if special_rows:
+                    of_rows = torch.cat([of_rows, gradient[:, :special_rows].flatten(1)], -1)
+                values.append(of_rows)
+        return torch.stack(values)
 
 
 def products(difference: Hidden, gradient: Hidden) -> PerToken:
@@ -209,14 +252,21 @@ def products(difference: Hidden, gradient: Hidden) -> PerToken:
 class _AlongPath(PathMethod, GradientMethod):
     """Mixin that averages a method of one gradient along the path; ``with_path`` puts it before the method."""
 
+    takes_recommended = True  # of the path
+
     def attribute(self, side: Side) -> Attribution:
         """Compute the mean of the maps of all layers."""
-        results = []
+        maps = []
+        paths = []
         for layer in self.layer:
-            stage = PathStage.of_layer(side, layer, self.baseline)
-            units = stage.cut.units
-            results.append(self.attribute_stages(stage, lambda h, g, units=units: self.scores(h, g, units)))
-        return average_layers(side, self.layer, [rows for rows, _ in results], [path for _, path in results])
+            scores, path = self._attribute_layer(side, layer)
+            maps.append(scores)
+            paths.append(path)
+        return average_layers(side, self.layer, maps, paths)
+
+    def _attribute_layer(self, side: Side, layer: int) -> tuple[PerToken, PathSummary]:
+        stage = PathStage.of_layer(side, layer, self.baseline)
+        return self.attribute_stages(stage, partial(self.scores, units=stage.cut.units))
 
 
 _PATHS: dict[str, Mapping[Modality, Options]] = {

@@ -47,7 +47,7 @@ from nibt.models.base import Tower
 from nibt.options import Either, Keywords, NotNegative, Positive, Samples, Seed, parsed
 from nibt.progress import tracked
 from nibt.results.attribution import Attribution, PathSummary
-from nibt.types import Hidden, PerExample, States
+from nibt.types import Hidden, PerExample, PerToken, States
 
 _FIRST_STEPS = 5  # of a path with a tolerance
 _DISTRIBUTED = {"baseline": "blank", "quadrature": "midpoint", "distribute": True}
@@ -153,26 +153,17 @@ class NIB(PathMethod, LayerMethod):
         at all layers, without noise. If the head reads nothing else, the layer is the last one then, which needs no
         gradient of a block as a whole. If it reads patches, the path needs twice as many steps, and takes one view.
         """
-        values, rule = dict(defaults), changes.get("quadrature", defaults.get("quadrature"))
-        if "quadrature" not in changes and "steps" not in changes:
-            if changes.get("tolerance") is not None and rule != "riemann":
-                values |= {"quadrature": "clenshaw_curtis", "steps": _FIRST_STEPS}
-        elif changes.get("quadrature") == "late":
-            values["steps"] = 1
-        elif defaults.get("quadrature") == "late":
-            values |= {"quadrature": "midpoint", "steps": cls.steps}
-        values |= changes
-        if "distribute" in changes:
-            values["distribute"] = parsed("distribute", changes["distribute"], bool)
-        else:
-            exact = values.get("baseline", cls.baseline) in _EXACT and values.get("noise", cls.noise) == "none"
-            values["distribute"] = exact and tower.distributes and bool(defaults.get("distribute"))
-        if tower.modality == "image" and "distribute" in defaults and tower.distributes and tower.reads_units:
-            if not {"layer", "steps", "quadrature", "tolerance"} & {*changes}:
+        values = {**defaults, **cls._rule_of_path(defaults, changes), **changes}
+        values["distribute"] = cls._distributes(tower, defaults, values, changes)
+
+        is_of_patches = tower.modality == "image" and tower.distributes and tower.reads_units
+        if is_of_patches and "distribute" in defaults:
+            if not {"layer", "steps", "quadrature", "tolerance"} & changes.keys():
                 values["steps"] = _OF_PATCHES.get(values["steps"], values["steps"])
             if "views" in values and "views" not in changes:
                 values["views"] = 1
             values["distribute"] = values["distribute"] and tower.has_special_tokens
+
         if "layer" not in changes and tower.modality == "image":
             if values["distribute"] and values.get("layer") == _SHARE and not tower.reads_units:
                 values["layer"] = tower.depth
@@ -180,22 +171,59 @@ class NIB(PathMethod, LayerMethod):
                 values["layer"] = _SHARE
         return values
 
+    @classmethod
+    def _rule_of_path(cls, defaults: Options, changes: Options) -> Keywords:
+        """Return the rule and the steps that follow from a changed rule, or from a tolerance without one."""
+        rule = changes.get("quadrature", defaults.get("quadrature"))
+        if "quadrature" not in changes and "steps" not in changes:
+            if changes.get("tolerance") is not None and rule != "riemann":
+                return {"quadrature": "clenshaw_curtis", "steps": _FIRST_STEPS}
+            return {}
+
+        if changes.get("quadrature") == "late":
+            return {"steps": 1}
+        if defaults.get("quadrature") == "late":
+            return {"quadrature": "midpoint", "steps": cls.steps}
+        return {}
+
+    @classmethod
+    def _distributes(cls, tower: Tower, defaults: Options, values: Options, changes: Options) -> bool:
+        """Return whether the scores of special tokens are distributed: as requested, or where that is exact."""
+        if "distribute" in changes:
+            return parsed("distribute", changes["distribute"], bool)
+        if not tower.distributes or not defaults.get("distribute"):
+            return False
+        return values.get("baseline", cls.baseline) in _EXACT and values.get("noise", cls.noise) == "none"
+
     def attribute(self, side: Side) -> Attribution:
         """Compute the mean of the maps of all layers and, with noise, of the paths that start at its samples."""
-        change = self.change(side) if self.tolerance is not None and (len(self.layer) > 1 or self.noisy) else None
-        maps, paths = [], []
+        change = None
+        if self.tolerance is not None and (len(self.layer) > 1 or self.noisy):
+            change = self.change(side)
+
+        maps = []
+        paths = []
         for layer in self.layer:
             stage = PathStage.of_layer(side, layer, self.baseline)
-            if not self.noisy:
-                scores, path = self.attribute_stages(stage, products, change=change)
+            if self.noisy:
+                scores, path = self._attribute_samples(stage, change)
             else:
-                starts = [replace(stage, start=start) for start in self.starts(side, layer, stage.cut.hidden)]
-                runs = [self.attribute_stages(start, products, "zero", change) for start in tracked(starts)]
-                scores = torch.stack([scores for scores, _ in runs]).mean(0)
-                path = PathSummary.mean([path for _, path in runs])
+                scores, path = self.attribute_stages(stage, products, change=change)
             maps.append(scores)
             paths.append(path)
         return average_layers(side, self.layer, maps, paths)
+
+    def _attribute_samples(self, stage: PathStage, change: PerExample | None) -> tuple[PerToken, PathSummary]:
+        """Compute the mean of the maps of the paths that start at samples of the noise."""
+        maps = []
+        paths = []
+        assert stage.layer is not None
+        starts = self.starts(stage.side, stage.layer, stage.cut.hidden)
+        for start in tracked([replace(stage, start=start) for start in starts]):
+            scores, path = self.attribute_stages(start, products, "zero", change)
+            maps.append(scores)
+            paths.append(path)
+        return torch.stack(maps).mean(0), PathSummary.mean(paths)
 
     def change(self, side: Side) -> PerExample:
         """Compute the mean change of the score over the paths of all layers and samples."""

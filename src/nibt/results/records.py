@@ -65,7 +65,6 @@ class MethodRecord(TypedDict):
         Annotated[dict[str, int], Field(description="Word-region tables only: the number of steps on each side.")]
     ]
     along_path: NotRequired[bool]
-    auto: NotRequired[Annotated[JsonObject, Field(description='How layers were chosen for layer="auto".')]]
     files: NotRequired[
         Annotated[dict[str, str], Field(description="Digests of the files that options name: mean states, segments.")]
     ]

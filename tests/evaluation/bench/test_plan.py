@@ -40,7 +40,6 @@ def test_shipped_plans_are_valid(name: str) -> None:
         ({"methods": ["nib", {"name": "nib", "options": {"stepz": 1}}]}, r"methods\[1\]: unknown option 'stepz'"),
         ({"methods": [{"name": "nib", "variant": "papper"}]}, r"methods\[0\]: unknown variant 'papper'"),
         ({"methods": ["nib", "nib"]}, r"methods\[1\] has the label 'nib'"),
-        ({"methods": [{"name": "nib", "options": {"layer": "auto"}}]}, r"methods\[0\]: a layer cannot be auto"),
         ({"methods": [{"name": "nib", "grid": {"steps": 3}}]}, r"^methods\[0\].grid.steps must be a list \(got 3\)$"),
         ({"methods": [3]}, r"^methods\[0\] must be a name, a table with a name, or a Method \(got 3\)$"),
         ({"methods": [{"name": "nib", "steps": 3}]}, r"methods\[0\].steps is unknown"),

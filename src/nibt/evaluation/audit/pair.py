@@ -103,10 +103,6 @@ def with_checks(model: Model, explanation: Explanation, method: MethodSpec, seed
     """Return a new explanation of the cosine with its checks."""
     assert explanation.image.input is not None, "a new explanation has its image"
     pair = Pair(explanation.image.input, explanation.caption)
-    if "auto" in explanation.method:  # the layers that layer="auto" has chosen
-        options = {name: value for name, value in method.options.items() if not name.endswith("layer")}
-        layers = {f"{side}_layer": explanation.method.get(side, {})["layer"] for side in ("image", "text")}
-        method = replace(method, options={**options, **layers})
     computed = explanation.grid.double().numpy()
     adapted = without_mean_states(model, method, "image")  # mean states are not valid for random weights
     before = computed if adapted == method else maps(model, [pair], adapted, "image", seed)[0].scores

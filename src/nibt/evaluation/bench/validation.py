@@ -174,10 +174,6 @@ def _check_method(choice: MethodChoice) -> None:
     check_names("variants", [choice.variant], method.variants)
     if "seed" in choice.options:
         raise BadOption("seed cannot be an option of a method in a plan: set the key seeds of the plan")
-    if any(name.endswith("layer") and value == "auto" for name, value in choice.options.items()):
-        raise BadOption(
-            "a layer cannot be auto in a plan: find it with nibt explain --method 'NAME layer=auto', and set its number"
-        )
 
 
 def open_data(choice: Choice, count: int | None = None) -> Dataset:
