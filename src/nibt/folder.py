@@ -258,9 +258,8 @@ def read_manifest(folder: Path, manifest_class: type[_Manifest]) -> _Manifest:
     try:
         data = load_json(path)
     except FileNotFoundError as error:
-        raise BadInput(
-            f"{str(folder)!r} has no {expected_kind} (it has no {MANIFEST}): give the folder of one"
-        ) from error
+        lacks = f"it has no {MANIFEST}" if folder.is_dir() else "there is no such folder"
+        raise BadInput(f"{str(folder)!r} has no {expected_kind} ({lacks}): give the folder of one") from error
     except (OSError, ValueError) as error:
         raise BadInput(
             f"{str(path)!r} cannot be read as the manifest of a {expected_kind} ({reason(error)})"

@@ -3,14 +3,18 @@
 import ast
 import errno
 import json
+import math
 import os
 import random
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from filelock import FileLock
@@ -18,6 +22,7 @@ from filelock import FileLock
 import nibt
 from nibt import jobs
 from nibt.errors import BadInput, BadOption, CannotWrite, OtherRequest, Unsupported, WouldOverwrite
+from nibt.io import short_digest
 from nibt.jobs import worker as work
 from nibt.models.base import Model
 from nibt.progress import Progress
@@ -108,6 +113,44 @@ def test_counts_in_the_manifest_are_not_believed(whole_job: nibt.Job, tmp_path: 
         BadOption, match=r"10 of its 1000000000000 rows are stored; check it with nibt show .* --verify"
     ):
         job.explanation(99)
+
+
+def written(path: Path, table: Any) -> None:
+    """Write a table in place of a part, whose name then has the digest of its bytes."""
+    pq.write_table(table, path)
+    path.rename(path.with_name(f"{path.stem.partition('-')[0]}-{short_digest(path)}.parquet"))
+
+
+def with_nan(table: pa.Table) -> pa.Table:
+    column = [[*grid[:-1], [math.nan] * len(grid[-1])] for grid in table["grid"].to_pylist()]
+    place = table.schema.get_field_index("grid")
+    return table.set_column(place, table.schema.field(place), pa.array(column, table.schema.field(place).type))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (with_nan, r"row \d+ in .* has no explanation that can be read"),
+        (lambda table: table.drop_columns(["grid"]), r"row \d+ in .* has no explanation that can be read"),
+        (lambda table: table.drop_columns(["error"]), "unknown column 'error'"),
+        (lambda table: table.replace_schema_metadata(None), "no metadata of nibt"),
+    ],
+)
+def test_check_reads_the_explanations(
+    whole_job: nibt.Job, tmp_path: Path, change: Callable[[pa.Table], pa.Table], problem: str
+) -> None:
+    shutil.copytree(whole_job.folder, tmp_path / "out")
+    job = nibt.Job.open(tmp_path / "out")
+    path = job.chunks()[0][0]
+    written(path, change(pq.read_table(path)))
+    assert job.check() and all(re.search(problem, line) for line in job.check())
+
+
+def test_a_folder_without_a_job_says_so(tmp_path: Path) -> None:
+    assert "there is no such folder" in repr(nibt.Job(tmp_path / "nowhere"))
+    assert "it has no manifest.json" in repr(nibt.Job(tmp_path))
+    (tmp_path / "manifest.json").write_text("[")
+    assert "cannot be read" in repr(nibt.Job(tmp_path))
 
 
 def test_a_manifest_without_errors_is_read(whole_job: nibt.Job, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from typing_extensions import TypedDict
 from nibt.data.pair import as_list
 from nibt.datasets._opening import open_rows
 from nibt.datasets.base import Dataset
-from nibt.errors import BadInput, BadOption, check_names
-from nibt.folder import MANIFEST, Manifest, RunFolder, open_table
+from nibt.errors import BadInput, BadOption, UnknownName, check_names, reason
+from nibt.folder import MANIFEST, REMEDY, Manifest, RunFolder, open_table
 from nibt.io import one_line, read_path
 from nibt.jobs.rows import explanation_of, plain_rows, shared_metadata
 from nibt.options import parsed
@@ -73,8 +73,8 @@ class Job(RunFolder[JobManifest]):
     def __repr__(self) -> str:
         try:
             manifest = self.manifest
-        except BadInput:
-            return f"Job in {self.folder}: empty"
+        except BadInput as error:
+            return f"Job in {self.folder}: {error}"
         lines = [f"Job in {self.folder}"]
         request = manifest.request
         if "method" in request and "target" in request and "model" in request:
@@ -155,17 +155,22 @@ class Job(RunFolder[JobManifest]):
 
     def _explained(self, values: JsonObject, shared: JsonObject) -> "Explanation | AnswerExplanation":
         """Build the explanation of a row, without its images."""
-        if not self.has_prompts:
-            return explanation_of(values, shared)
+        try:
+            if not self.has_prompts:
+                return explanation_of(values, shared)
 
-        from nibt.jobs.answers import answer_of
+            from nibt.jobs.answers import answer_of
 
-        return answer_of(values, shared)
+            return answer_of(values, shared)
+        except (KeyError, TypeError) as error:  # of a file that another program wrote
+            raise BadInput(
+                f"row {values['row']} lacks what an explanation has ({type(error).__name__}: {reason(error)}): {REMEDY}"
+            ) from error
 
     def check(self) -> list[str]:
         """Check the files of the job, and return a description of each problem.
 
-        The list is empty if each row is stored exactly once and no part was changed.
+        The list is empty if each row is stored exactly once, no part was changed, and all explanations can be read.
         """
         rows, size = self.manifest.rows, self.chunk_size
         chunks, problems = self.chunks(), []
@@ -251,16 +256,25 @@ class Job(RunFolder[JobManifest]):
         """Yield a description of each problem of a file that must have exactly these rows."""
         try:
             with open_table(path) as table:
-                counts = Counter(table.read(columns=["row"])["row"].to_pylist())
-        except BadInput as error:
+                check_names("columns", ("row", "error"), table.schema_arrow.names)
+                stored, shared = plain_rows(table.read()), shared_metadata(table)
+        except (BadInput, UnknownName) as error:
             yield str(error)
             return
+        counts = Counter(values["row"] for values in stored)
         missing = [row for row in rows if row not in counts]
         if missing:
             yield f"{path.name} lacks {len(missing)} rows, the first is {missing[0]}"
         more = [row for row, count in counts.items() if count > 1 or row not in rows]
         if more:
             yield f"{path.name} has {len(more)} repeated or unexpected rows, the first is {min(more)}"
+        for values in stored:
+            if values["error"] is not None:
+                continue
+            try:
+                self._explained({**values, "source": ""}, shared)  # without its image
+            except BadInput as error:
+                yield f"row {values['row']} in {path.name} has no explanation that can be read ({reason(error)})"
 
 
 FILE = "README.md"
