@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nibt.cli.groups import OptionGroup
 from nibt.errors import BadOption
-from nibt.options import Range, field_types, parsed
+from nibt.options import OneOf, Range, field_types, parsed
 from nibt.registry import KINDS, available, find
 from tests.helpers import Run, is_number
 
@@ -63,7 +63,6 @@ def test_ranges_have_words_and_members() -> None:
         (int | None, None, None),
         (float, "1e-3", 1e-3),
         (bool, "True", True),
-        (str, 3, "3"),
         (Annotated[int, Range(1, 5)] | None, "5", 5),
         (dict, "as it is", "as it is"),
         (tuple[int, ...], 6, (6,)),
@@ -137,3 +136,11 @@ def test_a_bad_number_of_a_command_is_one_line_at_once(run: Run, photo: Path, cl
     assert (code, out) == (2, "")
     assert err.strip().count("\n") == 0, err
     assert "must be" in err or "must name" in err or "is not available" in err
+
+
+@pytest.mark.parametrize(("value", "shown"), [(5, "5"), (None, "None"), (["x"], r"\['x'\]")])
+def test_an_option_of_text_shows_what_it_got(value: Any, shown: str) -> None:
+    with pytest.raises(BadOption, match=rf"dtype must be one of a, b \(got {shown}\)"):
+        parsed("dtype", value, Annotated[str, OneOf(("a", "b"))])
+    with pytest.raises(BadOption, match=rf"prompt must be text \(got {shown}\)"):
+        parsed("prompt", value, str)

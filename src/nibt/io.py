@@ -44,6 +44,14 @@ def read_path(name: str, value: Any) -> Path:
     return Path(value)
 
 
+def file_path(name: str, value: Any) -> Path:
+    """Return the path of an argument that names a file to write, whose end would be lost if it named a folder."""
+    path = read_path(name, value)
+    if str(value).endswith((os.sep, f"{os.sep}.")):
+        raise BadInput(f"{name} must be that of a file (got {str(value)!r:.100}, which is a folder): add a name to it")
+    return path
+
+
 def check_regular(path: str | Path, most: int | float = math.inf) -> None:
     """Check that a path is not a device or a pipe, which may have no end, and that its file has at most that length."""
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):

@@ -10,6 +10,7 @@ A value may come from a command line, a plan or Python: ``parsed`` converts it t
 import dataclasses
 import inspect
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import sha256
@@ -130,6 +131,8 @@ def parsed(name: str, value: Any, field_type: Any) -> Any:
     if rule is None or (value is None and rule.takes_none):
         return value
     target, limits = rule.target, rule.limits
+    if target is str and not isinstance(value, str | os.PathLike):
+        raise BadOption(f"{name} must be {limits or _NAMES[str]} (got {value!r:.60})")
     try:
         if target is bool:
             return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nibt.errors import BadInput, BadOption, UnknownName, Unsupported, check_names, reason
-from nibt.io import read_text
+from nibt.io import file_path, read_text
 from nibt.options import assignments
 
 KINDS = ("methods", "models", "targets", "metrics", "datasets", "formats")
@@ -154,7 +154,7 @@ def format_of(path: str | Path) -> Any:
     """Return the format of a path, an object of ``nibt.formats.base.Format``: that of the longest ending."""
     if not isinstance(path, str | Path):
         raise BadInput(f"save takes results of nibt, and then the path (got a {type(path).__name__} as the path)")
-    name, by_ending = Path(path).name.lower(), {}
+    name, by_ending = file_path("the path", path).name.lower(), {}
     for file_format in (find("formats", format_name)() for format_name in available("formats")):
         by_ending |= dict.fromkeys(file_format.endings, file_format)
     for ending in sorted(by_ending, key=len, reverse=True):
@@ -211,8 +211,6 @@ class MethodSpec:
         """Return a method that is given as text, as a spec or as an object, with a variant and further options."""
         if isinstance(method, type):
             raise BadOption(f"a method must be a text or an object (got the class {method.__name__}): call it first")
-        if not isinstance(variant, str | None):
-            raise UnknownName("variants", variant, ("default", "paper"))
         if isinstance(method, Plugin) and hasattr(method, "attribute"):  # a Method, whose file imports PyTorch
             beside = [*(options or ()), *([] if variant is None else [f"variant={variant}"])]
             beside += ["seed"] if seed is not None else []
@@ -220,6 +218,8 @@ class MethodSpec:
                 raise BadOption(f"a Method has its options already (got {', '.join(beside)}): leave them out")
             return cls(method.name, instance=method)
         spec = method if isinstance(method, MethodSpec) else cls.parse(method)
+        if not isinstance(variant, str | None):
+            raise UnknownName("variants", variant, spec.method_class.variants)
         names = [*(options or ()), *([] if seed is None else ["seed", "image_seed", "text_seed"])]
         twice = [name for name in names if name in spec.options]
         in_text = method.split()[0].partition(":")[2] if isinstance(method, str) else spec.variant != "default"

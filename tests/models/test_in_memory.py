@@ -1,5 +1,6 @@
 """Tests of ``nibt.models._in_memory``: what is taken off a model in memory, and what is refused."""
 
+import copy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
-from nibt.errors import BadOption, CannotLoad
+from nibt.errors import BadOption, CannotLoad, Unsupported
 from nibt.models._loading import load_model
 from nibt.models._request import check_source
 from tests import tiny
@@ -205,3 +206,36 @@ def test_ids_are_on_the_device_of_the_table() -> None:
     assert model.image.first_weight is model.module.vision_model.embeddings.patch_embedding.weight
     adapted = tiny.model("clip adapted").text
     assert adapted.first_weight.device == adapted.example.device
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"tokenizer": 3}, "tokenizer must be a tokenizer .got 3"),
+        ({"tokenizer": 0}, "tokenizer must be a tokenizer .got 0"),
+        ({"tokenizer": len}, "tokenizer must be a tokenizer of Transformers .got a builtin_function_or_method"),
+        ({"processor": 3}, "processor must be a processor, or the folder or the name of a model .got 3"),
+        ({"processor": len, "tokenizer": tiny.clip_tokenizer(True)}, "must have an image processor of Transformers"),
+    ],
+)
+def test_what_is_no_processor_or_tokenizer_is_named(parts: dict[str, Any], message: str) -> None:
+    built = clip()
+    with pytest.raises(BadOption, match=message):
+        load_model(built.module, **{"processor": built.processor, **parts})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("image_mean", [float("nan")] * 3),
+        ("image_std", [float("inf")] * 3),
+        ("image_std", [0.5, 0.0, 0.5]),
+        ("rescale_factor", float("nan")),
+    ],
+)
+def test_settings_of_a_processor_are_blamed_and_not_the_weights(name: str, value: Any) -> None:
+    built = clip()
+    processor = copy.deepcopy(built.processor)
+    setattr(processor.image_processor, name, value)
+    with pytest.raises(Unsupported, match=f"{name} of the image processor must have finite numbers"):
+        load_model(built.module, processor=processor)

@@ -15,7 +15,7 @@ from nibt.data.pair import as_list, read_caption
 from nibt.data.units import Words
 from nibt.engine.encode import groups_of
 from nibt.errors import BadInput, BadOption
-from nibt.io import existing_paths, read_path
+from nibt.io import existing_paths, file_path
 from nibt.models._loading import ModelSource, load_model
 from nibt.models._mean_states import MeanStates, caption_places, grid_fact
 from nibt.models.base import Model, Tower
@@ -70,7 +70,7 @@ def calibrate(
         )
     if out is not None:
         named = [str(source) for source in (model, *images) if isinstance(source, str | Path)]
-        check_targets([read_path("out", out)], [path for text in named for path in existing_paths(text)], overwrite)
+        check_targets([file_path("out", out)], [path for text in named for path in existing_paths(text)], overwrite)
     batch_size = parsed("batch_size", batch_size, BatchSize)
     layers = list(layers) if isinstance(layers, range) else layers
     layers = None if layers is None else parsed("layers", layers, Layers)

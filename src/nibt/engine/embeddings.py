@@ -19,7 +19,7 @@ from nibt.data.units import Grid, Words
 from nibt.engine.encode import encode
 from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
 from nibt.errors import BadInput, Unsupported
-from nibt.io import read_path
+from nibt.io import file_path
 from nibt.methods._vectors import SideVectors, rest_share
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
@@ -218,7 +218,7 @@ class Contributions(ByValue):
         tensors = {"vectors": self.vectors.half(), "after": self.after.half(), "before": self.before.half()}
         facts = {"kind": _KIND, "grid": f"{self.grid.rows},{self.grid.columns}", **self.facts}
         data = tensor_file(tensors, {"signature": unsigned(facts), **facts})
-        write_bytes(read_path("path", path), data, [facts], overwrite)
+        write_bytes(file_path("path", path), data, [facts], overwrite)
 
     @classmethod
     @plain_torch()

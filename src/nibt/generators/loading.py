@@ -39,9 +39,12 @@ from nibt.models._request import (
     GenerationOptions,
     Request,
     check_device,
+    check_processor_arguments,
     check_source,
     check_unset,
     hub_name,
+    name_of_device,
+    name_of_dtype,
     open_clip_name,
 )
 from nibt.models._trace import Inputs
@@ -101,7 +104,8 @@ def load_generator(
     if isinstance(processor, str | Path):
         with loading(str(processor)):
             processor, tokenizer = named_processor(str(processor))
-    options = GenerationOptions(str(device), str(dtype).removeprefix("torch."), generation)
+    check_processor_arguments(processor, tokenizer)
+    options = GenerationOptions(name_of_device(device), name_of_dtype(dtype), generation)
     check_device(options.device)
     number_type = getattr(torch, options.dtype)
     request = Request(number_type, processor=processor, tokenizer=tokenizer, generation=generation)

@@ -324,6 +324,11 @@ class HuggingFaceTextTower(TextTower):
         self.root = root
         self.config = root.config.text_config
         self.tokenizer = request.text_tokenizer
+        if not hasattr(self.tokenizer, "is_fast"):
+            raise BadOption(
+                f"tokenizer must be a tokenizer of Transformers (got a {type(self.tokenizer).__name__}): pass "
+                "AutoTokenizer.from_pretrained(...)"
+            )
 
     model = part("root.text_model")
     """The encoder of captions."""

@@ -41,10 +41,13 @@ from nibt.models._request import (
     LoadOptions,
     Request,
     check_device,
+    check_processor_arguments,
     check_source,
     check_unset,
     hint,
     hub_name,
+    name_of_device,
+    name_of_dtype,
     open_clip_name,
 )
 from nibt.models.base import Model
@@ -117,9 +120,18 @@ def load_model(
     if isinstance(processor, str | Path):
         with loading(str(processor)):
             processor, its_tokenizer = named_processor(str(processor))
-        tokenizer = tokenizer or its_tokenizer
-    dtype = str(dtype).removeprefix("torch.")
-    options = LoadOptions(str(device), dtype, resize, image_size, pooling, instruction, image_prompt, text_prompt)
+        tokenizer = its_tokenizer if tokenizer is None else tokenizer
+    check_processor_arguments(processor, tokenizer)
+    options = LoadOptions(
+        name_of_device(device),
+        name_of_dtype(dtype),
+        resize,
+        image_size,
+        pooling,
+        instruction,
+        image_prompt,
+        text_prompt,
+    )
     check_device(options.device)
     embedding = {name: vars(options)[name] for name in EMBEDDING if vars(options).get(name) is not None}
     number_type = getattr(torch, options.dtype)

@@ -206,6 +206,27 @@ def check_unset(kind: str, **options: Any) -> None:
             )
 
 
+def name_of_device(device: Any) -> Any:
+    """Return the name of a device; anything else than a device as it is, for its error."""
+    return str(device) if isinstance(device, torch.device) else device
+
+
+def name_of_dtype(dtype: Any) -> Any:
+    """Return the name of a dtype without its module; anything else than a name or a dtype as it is, for its error."""
+    return str(dtype).removeprefix("torch.") if isinstance(dtype, str | torch.dtype) else dtype
+
+
+def check_processor_arguments(processor: Any, tokenizer: Any = None) -> None:
+    """Check that what a caller passes as a processor and a tokenizer can be called."""
+    for name, value in (("processor", processor), ("tokenizer", tokenizer)):
+        if value is not None and (not callable(value) or isinstance(value, type)):
+            other = ", or the folder or the name of a model" if name == "processor" else ""
+            raise BadOption(
+                f"{name} must be a {name}{other} (got {value!r:.60}): pass Auto{name.title()}.from_pretrained(...), or "
+                "leave it out"
+            )
+
+
 def check_loading(loading: Mapping[str, Any], options: type, *others: str) -> None:
     """Check the names of options of loading."""
     names = (*field_types(options), *others)

@@ -1,6 +1,7 @@
 """Adapters of Hugging Face processors and tokenizers, which callers pass in."""
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -23,6 +24,7 @@ from nibt.preprocessing.captions import (
 )
 from nibt.preprocessing.images import Preparation, Resize
 
+_SMALLEST = 1e-6  # by which colors are divided or multiplied
 _MOST_PATCHES = 128  # along a side; the time of attention grows with the fourth power
 
 
@@ -60,11 +62,34 @@ def check_resizing(resize: str | None, size: int | None, native: int, multiple: 
 
 def blank_value(processor: Any) -> float:
     """Return the value of the pixels of a blank image: the mean color, or gray if there is no normalization."""
+    check_numbers(processor)
     if getattr(processor, "do_normalize", True):
         return 0.0
     scale = processor.rescale_factor if getattr(processor, "do_rescale", True) else 1.0
     gray = 127.5 * scale
     return gray - 1 if getattr(processor, "rescale_offset", False) else gray
+
+
+_SETTINGS = (("image_mean", "do_normalize"), ("image_std", "do_normalize"), ("rescale_factor", "do_rescale"))
+
+
+def check_numbers(processor: Any) -> None:
+    """Check that the colors of images stay finite: an embedding of NaN would be blamed on the weights."""
+    for name, used in _SETTINGS:
+        value = getattr(processor, name, None)
+        if value is None or not getattr(processor, used, True):
+            continue
+        numbers = value if isinstance(value, list | tuple) else [value]
+        is_divisor = name != "image_mean"
+        if not all(_is_finite(number) and not (is_divisor and abs(number) < _SMALLEST) for number in numbers):
+            above = f", not below {_SMALLEST:g}" if is_divisor else ""
+            raise Unsupported(
+                f"{name} of the image processor must have finite numbers{above} (got {value!r:.60}): correct it"
+            )
+
+
+def _is_finite(number: Any) -> bool:
+    return isinstance(number, int | float) and math.isfinite(number)
 
 
 def _pixels(processor: Any, image: Image.Image, **options: Any) -> Float[Tensor, "channel height width"]:
@@ -93,6 +118,11 @@ def check_sides(resize: Resize) -> None:
 
 
 def _resize_of(processor: Any, size: int | None) -> Resize:
+    if not hasattr(processor, "size"):
+        raise BadOption(
+            f"processor must have an image processor of Transformers (got a {type(processor).__name__}): pass "
+            "AutoProcessor.from_pretrained(...)"
+        )
     if getattr(processor, "do_resize", True) is False or getattr(processor, "crop_pct", None):
         raise Unsupported(
             "the image processor must resize images to a fixed size (got do_resize=false or crop_pct), else patches "
