@@ -256,7 +256,7 @@ def test_compare_notes_name_their_side() -> None:
     assert [warning.split(":")[0] for warning in warnings] == ["first", "second"]
     assert all("cropped" in warning for warning in warnings)
     missed = compare("clip", tiny.IMAGES[0], tiny.IMAGES[1], tolerance=1e-9).warnings
-    assert any("all tokens of the second side, special tokens included" in warning for warning in missed)
+    assert any("all tokens of the second image, special tokens included" in warning for warning in missed)
 
 
 @pytest.mark.parametrize(

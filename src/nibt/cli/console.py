@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from decimal import Decimal
 
 from rich.cells import cell_len
 from rich.color import Color
@@ -43,7 +42,7 @@ _SUMMARY = ("side", "target", "score", "baseline", "attributed", "gap", "special
 
 
 def summary(answer: Explanation) -> Table:
-    """Return a table with a row per side, in which ``attributed + baseline + gap = score``."""
+    """Return a table with a row per side; its gap is a share of the change, as in pictures and pages."""
     table = plain_table(_SUMMARY)
     for name, side in answer.sides.items():
         title = side_title(answer, name).removesuffix(" side")
@@ -62,15 +61,15 @@ def plain_table(headings: Sequence[str]) -> Table:
 
 
 def balance(score: float, side: SideAttribution) -> tuple[str, str, str, str]:
-    """Return the score, the baseline, the attributed part and the gap as texts; the rounded numbers add up."""
+    """Return the score, the baseline, the attributed part and the gap as texts; the gap is that of pictures and pages.
+
+    A difference of the rounded numbers would be another one.
+    """
     path = side.path
     if path is None:
         return f"{score:.4f}", "-", "-", "-"
-    value, baseline, attributed = (
-        Decimal(f"{float(number):z.4f}") for number in (path.at_input, path.at_baseline, path.sum)
-    )
-    gap = value - baseline - attributed
-    return f"{value:.4f}", f"{baseline:.4f}", f"{attributed:+.4f}", f"{gap:+.4f}" if gap else "0.0000"
+    value, baseline, attributed = (float(number) for number in (path.at_input, path.at_baseline, path.sum))
+    return f"{value:z.4f}", f"{baseline:z.4f}", f"{attributed:+z.4f}", path.gap_share
 
 
 def ranking(explanation: Explanation) -> Table:

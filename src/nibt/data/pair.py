@@ -167,6 +167,17 @@ def repeated(values: Sequence[Any]) -> int | None:
 NOUNS: dict[Modality, str] = {"image": "image", "text": "caption"}
 
 
+def side_title(name: str, modality: Modality) -> str:
+    """Return the name of a side of a result in a sentence.
+
+    >>> side_title("text", "text"), side_title("against", "text"), side_title("first", "image")
+    ('text side', 'other caption', 'first image')
+    """
+    if name in ("image", "text"):
+        return f"{name} side"
+    return f"{'other' if name == 'against' else name} {NOUNS[modality]}"
+
+
 @dataclass(frozen=True)
 class RequestedPairs:
     """The pairs of a call.

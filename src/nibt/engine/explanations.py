@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from nibt.core.side import Side
 from nibt.data.images import ImageInput, read_image, sample_captions
-from nibt.data.pair import NOUNS, modality
+from nibt.data.pair import NOUNS, modality, side_title
 from nibt.data.units import Grid, Words, WordScore
 from nibt.engine.batches import ExplainedBatch
 from nibt.engine.encode import encode
@@ -110,6 +110,7 @@ def negligible(
     the distance of their embeddings. ``embeddings`` are those of the two sides of the pair.
     """
     for place, (name, side) in enumerate(zip(spec.side_names, sides, strict=True)):
+        title = side_title(name, side.modality)
         score = spec.scores[side.modality]
         compares = score.target.others if place < 2 else "none"
         in_units = side.path is not None or type(spec.methods[side.modality]).linear
@@ -131,7 +132,7 @@ def negligible(
         if total >= NOISE_SHARE * usual:
             continue
         share = f"{100 * total / usual:.2g} % of what this model usually gives to a match"
-        text = f"{NEGLIGIBLE} the absolute scores of the {name} side add up to {share}"
+        text = f"{NEGLIGIBLE} the absolute scores of the {title} add up to {share}"
         if not in_units:
             text = f"{NEGLIGIBLE} the difference is nowhere more than {share}"
         if compares == "one":
@@ -257,6 +258,7 @@ def _side(item: ImageInput | str, batch: ExplainedBatch, position: int, index: i
 def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:
     """Yield a warning for each side whose scores do not add up to the change of the score, as far as they should."""
     for name, side in zip(spec.side_names, sides, strict=True):
+        title = side_title(name, side.modality)
         path = side.path
         if path is None:
             continue
@@ -267,7 +269,7 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[s
         if path.tolerance is not None and path.missed:
             share = f" ({abs(gap - special) / abs(change):.2g} of the change of the score)" if change else ""
             yield (
-                f"the scores of all tokens of the {name} side, special tokens included, miss the change of the score "
+                f"the scores of all tokens of the {title}, special tokens included, miss the change of the score "
                 f"by {abs(gap - special):.2g}{share}, which is above the tolerance after {int(path.steps)} steps"
             )
         large = abs(gap) > LARGE_GAP * max(abs(change), 0.01)
@@ -276,13 +278,13 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[s
             if "distribute" in options and options["noise"] == "none":  # which divides them among the units
                 remedy = f"set distribute=true{' and baseline=blank' * (options['baseline'] != 'blank')}"
             yield (
-                f"the scores of the {name} side show {total:+.3g} of the change of the score ({change:+.3g}), and "
+                f"the scores of the {title} show {total:+.3g} of the change of the score ({change:+.3g}), and "
                 f"special tokens have {special:+.3g}: {remedy}"
             )
         elif large or (path.quadrature == "late" and path.tolerance is None):
             factor = f", {total / change:.2g} times the change" if change else ""
             yield (
-                f"the scores of the {name} side are relative: they add up to {total:+.3g}{factor} of the score "
+                f"the scores of the {title} are relative: they add up to {total:+.3g}{factor} of the score "
                 f"({change:+.3g}); compare them with each other{', or set a tolerance' * (path.tolerance is None)}"
             )
 
@@ -290,6 +292,7 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[s
 def _opposite(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[Note]:
     """Yield a note for each map of a difference that has another sign than the difference, which the baseline has."""
     for name, side in zip(spec.side_names, sides, strict=True):
+        title = side_title(name, side.modality)
         path = side.path
         if path is None or spec.scores[side.modality].target.name != "difference":
             continue
@@ -298,7 +301,7 @@ def _opposite(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterat
         if score * change < 0 and abs(change) > abs(score):
             yield Note(
                 "baseline_decides",
-                f"the difference of the {name} side ({score:+.4f}) comes from the baseline ({baseline:+.4f}): the "
+                f"the difference of the {title} ({score:+.4f}) comes from the baseline ({baseline:+.4f}): the "
                 f"scores show what changes it by {change:+.4f}, the other way",
                 name,
             )
@@ -307,21 +310,23 @@ def _opposite(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterat
 def _padding(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[Note]:
     """Yield a note for each image of which a part of the map is on the padding around it."""
     for name, side in zip(spec.side_names, sides, strict=True):
+        title = side_title(name, side.modality)
         if not isinstance(side, ImageAttribution):
             continue
         share = side.outside_share
         if share >= PADDING_SHARE:
-            text = f"{percent(share)} of the absolute scores of the {name} side are on padding outside of the image"
+            text = f"{percent(share)} of the absolute scores of the {title} are on padding outside of the image"
             yield Note("padding", f"{text}, which the model sees and the map does not show")
 
 
 def _flat_maps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:
     """Yield a warning for each map that gives every unit the same score."""
     for name, side in zip(spec.side_names, sides, strict=True):
+        title = side_title(name, side.modality)
         words = isinstance(side, TextAttribution)
         scores = [word.score for word in side.words] if words else side.grid.flatten().tolist()
         if len(scores) > 1 and max(scores) - min(scores) <= _FLAT:
             method, score = spec.record["method"]["name"], scores[0]
             removal = spec.methods[side.modality].amounts == "removal"
             scaled = ", without a region to remove," if removal else ""
-            yield f"the map of the {name} side is flat: {method}{scaled} gives every unit the score {score:.3g}"
+            yield f"the map of the {title} is flat: {method}{scaled} gives every unit the score {score:.3g}"

@@ -1,9 +1,7 @@
 """Numbers that several metrics are computed from."""
 
-import random
+import math
 from collections.abc import Callable
-from functools import cache
-from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -64,16 +62,29 @@ def _centered_ranks(values: Float[Tensor, " entry"]) -> Float[Tensor, " entry"]:
     return ranks - ranks.mean()
 
 
-def ranking(name: Literal["average_precision_score", "roc_auc_score"], truth: np.ndarray, scores: np.ndarray) -> float:
-    """Compute a ranking metric of scikit-learn; NaN if the labels are all true or all false."""
-    return float("nan") if truth.all() or not truth.any() else float(getattr(_metrics(), name)(truth, scores))
+def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
+    """Return the average precision of a ranking; NaN if the labels are all true or all false.
+
+    It is the mean, over the true entries, of the precision among all entries with at least as high a score.
+    """
+    if truth.all() or not truth.any():
+        return math.nan
+
+    order = np.argsort(-scores, kind="stable")
+    found, ranked = truth[order].cumsum(), scores[order]
+    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # of each run of equal scores
+    precisions = found[ends] / (ends + 1)
+    gains = np.diff(found[ends], prepend=0)
+    return float((gains * precisions).sum() / found[-1])
 
 
-@cache
-def _metrics() -> Any:
-    """Import the metrics of scikit-learn; some versions import rich, which draws a random number of the user."""
-    state = random.getstate()
-    from sklearn import metrics
+def area_under_roc(truth: np.ndarray, scores: np.ndarray) -> float:
+    """Return the probability that a true entry has a higher score than a false one; NaN without one of both.
 
-    random.setstate(state)
-    return metrics
+    Equal scores count one half.
+    """
+    if truth.all() or not truth.any():
+        return math.nan
+
+    ranks = _centered_ranks(torch.from_numpy(scores)).numpy()
+    return float(0.5 + (ranks[truth].mean() - ranks[~truth].mean()) / len(truth))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nibt.data.ground_truth import GroundTruth
 from nibt.metrics._labels import scaled
-from nibt.metrics._numbers import on_masks_or_points, ranking
+from nibt.metrics._numbers import area_under_roc, average_precision, on_masks_or_points
 from nibt.metrics.base import MaskMetric, MetricInput, PixelMap, PixelMask, ShareMetric, WordMetric, on_masks
 from nibt.options import Share
 from nibt.types import PerExample
@@ -112,7 +112,7 @@ class AveragePrecision(ShareMetric, name="average_precision"):
 
 
 def _precision(scores: Float[Tensor, "..."], mask: Bool[Tensor, "..."]) -> float:
-    return ranking("average_precision_score", mask.flatten().numpy(), scores.flatten().numpy())
+    return average_precision(mask.flatten().numpy(), scores.flatten().numpy())
 
 
 def _precision_of_both(scores: PixelMap, mask: PixelMask) -> float:
@@ -125,7 +125,7 @@ class WordAUC(WordMetric, name="word_auc"):
     """Area under the ROC curve of words for visible objects against the other words of a caption.
 
     The value is the probability that a word which names an object of the image has a higher score than a word which
-    does not; ties count one half. scikit-learn computes it.
+    does not; ties count one half.
 
     Use it when:
         You evaluate the scores of words.
@@ -141,4 +141,4 @@ class WordAUC(WordMetric, name="word_auc"):
         return truth.named
 
     def number(self, scores: Tensor, mask: Tensor) -> float:
-        return ranking("roc_auc_score", mask.numpy(), scores.double().numpy())
+        return area_under_roc(mask.numpy(), scores.double().numpy())

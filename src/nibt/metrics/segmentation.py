@@ -15,7 +15,7 @@ from torch import Tensor
 from nibt.datasets._files import lines
 from nibt.errors import BadInput
 from nibt.metrics._labels import LabelMetric, ObjectMetric, TwoClasses, _best, _overlap, _precision, object_share
-from nibt.metrics._numbers import known_mean, ranking, ratio
+from nibt.metrics._numbers import average_precision, known_mean, ratio
 from nibt.metrics.base import MetricInput, PooledMetric, ShareMetric, on_masks
 from nibt.options import ClosedShare, OneOf, Positive, Range
 from nibt.results.pixels import to_pixels
@@ -291,6 +291,6 @@ class LabelPrecision(ShareMetric, LabelMetric, PooledMetric, name="label_precisi
     def weighted(self, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
         scores, has = np.split(rows, 2, axis=1)
         if len(rows) == 1:
-            value = ranking("average_precision_score", has[0] > 0, scores[0])
+            value = average_precision(has[0] > 0, scores[0])
             return np.full(len(weights), value)
         return known_mean(np.stack([_precision(*label, weights) for label in zip(scores.T, has.T, strict=True)], -1))

@@ -4,15 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nibt.data.pair import NOUNS
+from nibt.data import pair
 from nibt.report.view import names_of
 from nibt.results.explanation import Explanation, Ranked
 
 
 def side_title(result: Explanation, name: str) -> str:
     """Return the name of a side for readers."""
-    titles = {"image": "image side", "text": "text side", "against": f"other {NOUNS[result.sides[name].modality]}"}
-    return titles.get(name, name)
+    return name if name in ("first", "second") else pair.side_title(name, result.sides[name].modality)
 
 
 def ranked_noun(result: Explanation) -> str:

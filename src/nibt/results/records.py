@@ -175,7 +175,6 @@ _PACKAGES = (
     "pillow",
     "numpy",
     "scipy",
-    "scikit-learn",
     "pyarrow",
 )
 _NAMES = ("model.id", "model.revision")

@@ -236,6 +236,12 @@ def test_donors_have_another_image_and_another_label() -> None:
         assert pairs[place].image.digest != pair.image.digest
 
 
+def test_a_donor_of_the_same_label_has_another_image() -> None:
+    first, second = (pair.image for pair in noise_pairs(2))
+    pairs = [Pair(first, "a cat"), Pair(first, "a dog"), Pair(second, "a cat")]
+    assert donors_of(pairs) == [2, 2, 1]
+
+
 def test_cells_that_an_object_hardly_covers_do_not_show_it() -> None:
     mask = np.zeros((64, 64), bool)
     mask[:16, :17] = True  # one column of pixels in the third column of cells, of eight pixels

@@ -67,7 +67,9 @@ class CalibrationOptions(OptionGroup, panel="Data"):
 class CalibrationOutput(OverwriteOptions):
     """The file of mean states."""
 
-    out: Annotated[str | None, Option("--out", "-o", metavar="FILE", help="The file to write (safetensors). Required.")] = None
+    out: Annotated[
+        str | None, Option("--out", "-o", metavar="FILE", help="The file to write (safetensors). Required.")
+    ] = None
 
 
 @expand_groups
@@ -78,7 +80,9 @@ def calibrate(model: EvaluatedModelOptions, data: CalibrationOptions, output: Ca
     from nibt.engine.calibrate import calibrate as run
     from nibt.results.outputs import check_targets
 
-    check_targets([file_path("--out", output.out)], input_paths(model.model, data.images, data.captions), output.overwrite)
+    check_targets(
+        [file_path("--out", output.out)], input_paths(model.model, data.images, data.captions), output.overwrite
+    )
     images, captions = data.images or [], read_lines(data.captions) if data.captions else []
     layers = None if data.layers is None else [_layer_number(text) for text in data.layers.split(",")]
     loaded = model.loaded(output.quiet)

@@ -39,6 +39,11 @@ class Exchange:
     by_rest: np.ndarray
     by_objects: np.ndarray
 
+    @property
+    def losses(self) -> np.ndarray:
+        """What each pair loses by both exchanges: (exchange, pair)."""
+        return np.stack([self.by_rest, self.by_objects])
+
     def values(self) -> np.ndarray:
         """Return what each pair loses by the first exchange, relative to the mean of what pairs lose by both.
 

@@ -58,6 +58,10 @@ class FinishedWork:
         """Return rows of numbers and strings that have a name."""
         return compute() if self.folder is None else self._kept(name, compute)
 
+    def numbers(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return an array of numbers that has a name."""
+        return compute() if self.folder is None else np.array(self._kept(name, lambda: compute().tolist()), float)
+
     def _kept(self, name: str, compute: Callable[[], Any]) -> Any:
         """Return the data of a name from its file, or compute and write it."""
         assert self.folder is not None

@@ -107,8 +107,8 @@ def with_checks(model: Model, explanation: Explanation, method: MethodSpec, seed
     adapted = without_mean_states(model, method, "image")  # mean states are not valid for random weights
     before = computed if adapted == method else maps(model, [pair], adapted, "image", seed)[0].scores
     random = maps(randomized(model, pair, _SEED), [pair], adapted, "image", seed)[0].scores
-    nouns = set(_nouns(pair.caption))
-    captions = [caption for caption in sample_captions().values() if not nouns & set(_nouns(caption))]
+    nouns = _nouns(pair.caption)
+    captions = [caption for caption in sample_captions().values() if not {*nouns} & {*_nouns(caption)}]
     image, texts = encode(model.image, [pair.image]), encode(model.text, captions)
     unrelated = captions[int(model.similarity.to_each(image.float(), texts.float())[0].argmin())]
     changed = maps(model, [Pair(pair.image, unrelated)], method, "image", seed)[0].scores
@@ -116,7 +116,7 @@ def with_checks(model: Model, explanation: Explanation, method: MethodSpec, seed
         _similarity("weights", "with random weights, the map", method, before, random),
         _similarity("mismatch_image", f"for “{unrelated}”, the map", method, computed, changed),
         _region(model, pair, method, seed, computed),
-        *_noun_places(model, pair, method, seed, computed),
+        *_noun_places(model, pair, nouns, method, seed, computed),
     )
     return replace(explanation, checks=checks, **note_fields(_with_limit(explanation.notes, checks)))
 
@@ -165,7 +165,7 @@ def _region(model: Model, pair: Pair, method: MethodSpec, seed: int | None, comp
 
 
 def _noun_places(
-    model: Model, pair: Pair, method: MethodSpec, seed: int | None, computed: np.ndarray
+    model: Model, pair: Pair, nouns: Sequence[str], method: MethodSpec, seed: int | None, computed: np.ndarray
 ) -> Iterator[Check]:
     """Yield the check of the places of the caption's nouns, which names each that fails; nothing without a noun.
 
@@ -173,7 +173,6 @@ def _noun_places(
     the other one is. On 40 photographs, 8 of 19 nouns whose objects have a sum of at most 0 fail, and 3 of 79 other
     nouns (``benchmarks/noun_places.py``).
     """
-    nouns = _nouns(pair.caption)
     others = {word.lower() for word in re.findall(r"\w+", pair.caption)} - {*FUNCTION_WORDS, *nouns, *_OF_PHOTOS}
     if len(nouns) == 1 and not others:  # the caption is that of the noun alone
         return

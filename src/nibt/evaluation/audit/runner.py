@@ -4,18 +4,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
+from nibt.data.ground_truth import GroundTruth
 from nibt.data.pair import Pair
 from nibt.engine.batches import BatchCache
-from nibt.errors import BadInput
 from nibt.evaluation.audit.checks import CheckValues, worst_first
 from nibt.evaluation.audit.evidence import Evidence, corner_cells, in_corners, text_masks, truths_of
 from nibt.evaluation.audit.exchange import Exchange, exchange_beside_objects, exchange_of_words
 from nibt.evaluation.audit.finished import NOTHING_FINISHED, FinishedWork
 from nibt.evaluation.audit.randomization import cascade
+from nibt.evaluation.donors import donors
 from nibt.evaluation.maps import Map, maps, spearman, ssim
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import SIDES
@@ -33,24 +33,28 @@ _CODAS = "b ck ft lp mb nt rk rv sp x".split()
 
 def other_captions(pairs: Sequence[Pair]) -> list[Pair]:
     """Return each image with the caption of a following pair that, if possible, names none of its objects."""
-    later = _following(
-        pairs, "captions", lambda pair: pair.caption, lambda pair, other: _depicted(pair) & _named(other)
+    later = donors(
+        pairs,
+        lambda pair: pair.caption,
+        lambda pair, other: bool(_depicted(pair) & _named(other)),
+        f"all {len(pairs)} captions are the same: an audit needs at least two different captions",
     )
     return [Pair(pair.image, pairs[place].caption) for pair, place in zip(pairs, later, strict=True)]
 
 
 def other_images(pairs: Sequence[Pair]) -> list[Pair]:
     """Return each caption with the image of a following pair that, if possible, shows none of its objects."""
-    return [Pair(pairs[place].image, pair.caption) for pair, place in zip(pairs, donors(pairs), strict=True)]
+    places = image_donors(pairs)
+    return [Pair(pairs[place].image, pair.caption) for pair, place in zip(pairs, places, strict=True)]
 
 
-def donors(pairs: Sequence[Pair]) -> list[int]:
+def image_donors(pairs: Sequence[Pair]) -> list[int]:
     """Return for each pair the position of the next one with another image that, if possible, lacks its objects."""
-    return _following(
+    return donors(
         pairs,
-        "images",
         lambda pair: pair.image.pil_image.tobytes(),
-        lambda pair, other: _named(pair) & _depicted(other),
+        lambda pair, other: bool(_named(pair) & _depicted(other)),
+        f"all {len(pairs)} images are the same: an audit needs at least two different images",
     )
 
 
@@ -82,22 +86,6 @@ def caption_words(template: str, reworded: Map, plain: Map) -> Map | None:
     if reworded.words[skipped:end] != plain.words:
         return None
     return Map(reworded.scores[skipped:end], plain.words)
-
-
-def _following(
-    pairs: Sequence[Pair], noun: str, item: Callable[[Pair], Any], shared: Callable[[Pair, Pair], set[str]]
-) -> list[int]:
-    """Return for each pair the next one (cyclic) whose item differs and, if possible, that shares no object with it."""
-    positions = []
-    for index, pair in enumerate(pairs):
-        following = [*range(index + 1, len(pairs)), *range(index)]
-        current = item(pair)
-        candidates = [place for place in following if item(pairs[place]) != current]
-        if not candidates:
-            raise BadInput(f"all {len(pairs)} {noun} are the same: an audit needs at least two different {noun}")
-        best = (place for place in candidates if not shared(pair, pairs[place]))
-        positions.append(next(best, candidates[0]))
-    return positions
 
 
 def _depicted(pair: Pair) -> set[str]:
@@ -142,10 +130,7 @@ class AuditRunner:
         images = self.unchanged[str(methods[0]), "image"]
         truths = truths_of(model, pairs, images)
         text = text_masks(pairs, images)
-        self.exchanges: dict[Modality, Exchange] = {
-            "image": exchange_beside_objects(model, pairs, donors(pairs), images, truths),
-            "text": exchange_of_words(model, pairs),
-        }
+        self.exchanges = self._exchanges(images, truths)
         self.evidence = {
             str(method): Evidence.of(
                 model, pairs, self.unchanged[str(method), "image"], self.unchanged[str(method), "text"], truths, text
@@ -314,6 +299,18 @@ class AuditRunner:
                 images, texts = ({"evidence": self.unchanged[method, side][index]} for side in SIDES)
                 find = example(method, self.pairs[index], images, texts)
                 yield replace(find, check=check.name, value=float(values[index]))
+
+    def _exchanges(self, images: Sequence[Map], truths: Sequence[GroundTruth]) -> dict[Modality, Exchange]:
+        """Return the exchange of each side, which is kept among the finished work."""
+        places = image_donors(self.pairs)
+        computed: dict[Modality, Callable[[], Exchange]] = {
+            "image": lambda: exchange_beside_objects(self.model, self.pairs, places, images, truths),
+            "text": lambda: exchange_of_words(self.model, self.pairs),
+        }
+        return {
+            side: Exchange(*self.finished.numbers(f"exchange {side}", lambda exchange=exchange: exchange().losses))
+            for side, exchange in computed.items()
+        }
 
     def _maps(
         self, name: str, pairs: Sequence[Pair], method: MethodSpec, side: Modality, seed: int | None = None

@@ -17,6 +17,7 @@ from nibt.data.pair import Pair
 from nibt.engine.encode import encode
 from nibt.errors import BadInput
 from nibt.evaluation.cells import with_cells
+from nibt.evaluation.donors import donors
 from nibt.evaluation.statistics import NOTHING, Interval, ratio_of_means
 from nibt.models.base import Model
 from nibt.results.parts import Effect
@@ -151,28 +152,24 @@ def random_cells(grids: Mapping[int, np.ndarray], draws: np.random.Generator) ->
 
 
 def donors_of(pairs: Sequence[Pair], caller: str = "parts") -> list[int]:
-    """Return for each pair the position of the next one with another image and another label.
+    """Return for each pair the position of the next one with another image and, if possible, another label.
 
     Pairs without a label have their caption as one.
     """
-    digests = [pair.image.digest for pair in pairs]
-    if len(set(digests)) < 2:
-        noun = "pair" if len(pairs) == 1 else "pairs"
-        raise BadInput(
-            f"{caller} needs at least two different images (got {len(pairs)} {noun}): cells are exchanged between them"
-        )
+    noun = "pair" if len(pairs) == 1 else "pairs"
+    places = donors(
+        pairs,
+        lambda pair: pair.image.digest,
+        lambda pair, other: _label(pair) == _label(other),
+        f"{caller} needs at least two different images (got {len(pairs)} {noun}): cells are exchanged between them",
+    )
     labels = [_label(pair) for pair in pairs]
     if len(set(labels)) < 2:
         raise BadInput(
             f"{caller} needs images with at least two different labels or captions (got only {labels[0]!r:.60}): an "
             "exchange with an image of the same label shows nothing"
         )
-    donors = []
-    for item in range(len(pairs)):
-        following = [*range(item + 1, len(pairs)), *range(item)]
-        others = (place for place in following if labels[place] != labels[item] and digests[place] != digests[item])
-        donors.append(next(others, following[0]))
-    return donors
+    return places
 
 
 def _label(pair: Pair) -> str:
