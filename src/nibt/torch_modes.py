@@ -138,6 +138,16 @@ def backward_hooks_note(module: nn.Module) -> list[str]:
     ]
 
 
+class TensorHooks(TorchFunctionMode):
+    """Records whether hooks are set on tensors inside ``with``, which act on gradients."""
+
+    found = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.found = self.found or func is Tensor.register_hook
+        return func(*args, **(kwargs or {}))
+
+
 def foreign_hooks(module: nn.Module) -> dict[int, Any]:
     """Return the forward hooks of a module, by number, and its forward pass, by -1, if it is not that of its class.
 

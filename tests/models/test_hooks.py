@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import nibt
 from nibt.models.base import Model
@@ -159,3 +159,32 @@ def test_global_backward_hooks_are_noted() -> None:
     with torch.nn.modules.module.register_module_full_backward_hook(lambda *_: None):
         assert any("backward hooks on all modules" in note for note in model.notes)
     assert not model.notes
+
+
+def scaled(_: nn.Module, __: Any, out: Any) -> None:
+    """Set a hook on the output of a module that scales its gradient, as gradient reversal or clipping does."""
+    state = out[0] if isinstance(out, tuple) else out
+    if state.requires_grad:
+        state.register_hook(lambda gradient: 3 * gradient)
+
+
+def test_forward_hooks_that_change_gradients_are_noted() -> None:
+    model = tiny.fresh("clip")
+    recording = model.image.blocks[0].register_forward_hook(lambda *_: None)
+    assert not [note for note in model.renewed().notes if "hook" in note]
+
+    scaling = model.image.blocks[1].mlp.register_forward_hook(scaled)
+    (note,) = [note for note in explained(model, "gae").warnings if "hook" in note]
+    assert "set hooks on tensors: they may change gradients" in note
+    recording.remove()
+    scaling.remove()
+    assert not [note for note in model.renewed().notes if "hook" in note]
+
+
+@pytest.mark.slow
+def test_forward_hooks_of_generators_that_change_gradients_are_noted() -> None:
+    generator = nibt.load_generator("scenes_generator")
+    with generator.answers.blocks[1].register_forward_hook(scaled):
+        notes = [note for note in generator.renewed().notes if "hook" in note]
+    assert notes
+    assert not [note for note in generator.renewed().notes if "hook" in note]

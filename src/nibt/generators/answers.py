@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
+from PIL import Image
 from torch import Tensor, nn
 
 from nibt.data.images import ImageInput
@@ -119,6 +120,16 @@ class AnswerTower(ImageTower, TextTower):
 
     def group(self, item: Any) -> Any:
         return id(item)
+
+    def empty_inputs(self) -> Inputs:
+        """Return the inputs of a gray image with a prompt and an answer."""
+        image = ImageInput(Image.new("RGB", (64, 64), (128, 128, 128)), "gray")
+        return self.example_inputs(image, "" if self.prompts == "none" else "what is in the image")
+
+    def example_inputs(self, image: ImageInput, prompt: str) -> Inputs:
+        """Return the inputs of an image with a prompt and an answer."""
+        prompted = Prompted(image, prompt)
+        return self.prepare([ForcedWord(prompted, self.read(prompted, "a cat and a dog"))])
 
     def spelled(self, ids: Sequence[int]) -> AnswerTokens:
         """Return the words that the tokens of an answer spell."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad
-from nibt.generators.answers import AnswerTower, ForcedWord, Generator, Prompted
+from nibt.generators.answers import AnswerTower, Generator
 from nibt.generators.base import writer_of
 from nibt.generators.writing import check_settings
 from nibt.models._checkpoint import FILE_NAME, adapted, base_model, check_class, within_layers
@@ -234,7 +234,7 @@ def _checked(generator: Generator) -> Generator:
     with loading(generator.id):
         tower = generator.answers
         prompt = "" if tower.prompts == "none" else "what is in the image"
-        inputs = _prepared(tower, prompt, ImageInput(seeded_noise(), "seeded noise"))
+        inputs = tower.example_inputs(ImageInput(seeded_noise(), "seeded noise"), prompt)
         for layer, error in replay_errors(tower, inputs).items():
             if not error <= _LARGEST_ERROR:  # also for NaN
                 place = "its states" if layer is None else f"layer {layer} of {tower.depth}"
@@ -242,15 +242,9 @@ def _checked(generator: Generator) -> Generator:
                     f"the model {generator.id!r} cannot be cut: computed from {place}, log-probabilities differ from "
                     f"those of the uncut model by {error:.2g} (must be at most {_LARGEST_ERROR})"
                 )
-        check_placement(generator.id, tower, seeded_noise(), partial(_prepared, tower, prompt))
+        check_placement(generator.id, tower, seeded_noise(), partial(tower.example_inputs, prompt=prompt))
     generator.renewed().kept["checked"] = True
     return generator
-
-
-def _prepared(tower: AnswerTower, prompt: str, image: ImageInput) -> Inputs:
-    """Return the inputs of an image with a prompt and an answer."""
-    prompted = Prompted(image, prompt)
-    return tower.prepare([ForcedWord(prompted, tower.read(prompted, "a cat and a dog"))])
 
 
 def replay_errors(tower: AnswerTower, inputs: Inputs) -> dict[int | None, float]:

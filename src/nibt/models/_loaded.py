@@ -23,7 +23,7 @@ from nibt.models._request import Request
 from nibt.models._tower import Tower
 from nibt.records import JsonObject
 from nibt.registry import available, find
-from nibt.torch_modes import backward_hooks_note, foreign_hooks
+from nibt.torch_modes import TensorHooks, backward_hooks_note, foreign_hooks
 from nibt.types import ModelRecord
 
 _VOLATILE = ("_name_or_path", "_attn_implementation", "transformers_version", "torch_dtype", "dtype", "processor_class")
@@ -154,6 +154,14 @@ def check_usable(name: str, module: nn.Module) -> None:
         raise CannotLoad(f"the weights of the {name} are on several devices ({', '.join(devices)}): {_ONE_DEVICE}")
 
 
+def _sets_tensor_hooks(tower: Tower) -> bool:
+    """Return whether hooks are set on tensors while a blank input goes through the blocks with gradients."""
+    cut = tower.trace(tower.empty_inputs()).cut(0)
+    with TensorHooks() as hooks, torch.enable_grad():
+        cut.rest(cut.hidden.detach().requires_grad_()[None])
+    return hooks.found
+
+
 AnyModel = TypeVar("AnyModel", bound="LoadedModel")
 _ONE_DEVICE = (
     "load it on one device with device_map={'': 'cuda:0'} or 'cpu', and in 4 bits with "
@@ -226,7 +234,22 @@ class LoadedModel(ABC):
     @property
     def notes(self) -> tuple[str, ...]:
         """Warnings about the model, for all of its results."""
-        return (*self.request.notes, *backward_hooks_note(self.module))
+        return (*self.request.notes, *backward_hooks_note(self.module), *self._tensor_hooks_note())
+
+    def _tensor_hooks_note(self) -> list[str]:
+        """Return a note if forward hooks of the user set hooks on tensors, which act whenever nibt takes gradients."""
+        names = [name or "the model" for name, part in self.module.named_modules() if foreign_hooks(part)]
+        if not names:
+            return []
+        if "sets tensor hooks" not in self.kept:
+            self.kept["sets tensor hooks"] = any(_sets_tensor_hooks(tower) for tower in self.towers)
+        if not self.kept["sets tensor hooks"]:
+            return []
+        listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        return [
+            f"the forward hooks on {listed} set hooks on tensors: they may change gradients, and the scores that are "
+            "computed from them; to explain the model alone, remove them"
+        ]
 
     @property
     def weights_hash(self) -> str:
