@@ -39,7 +39,8 @@ def read_path(name: str, value: Any) -> Path:
         raise BadInput(f"{name} must be a path (got {value!r:.60})")
     if any(len(part) > _LONGEST_NAME for part in Path(value).parts):
         raise BadInput(
-            f"{name} must be a path whose names have at most {_LONGEST_NAME} characters (got {str(value)!r:.60}...)"
+            f"{name} must have names of at most {_LONGEST_NAME} characters (got {str(value)!r:.60}...): choose another "
+            "name"
         )
     return Path(value)
 

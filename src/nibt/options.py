@@ -9,6 +9,7 @@ A value may come from a command line, a plan or Python: ``parsed`` converts it t
 
 import dataclasses
 import inspect
+import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -155,6 +156,18 @@ def check_mapping(name: str, value: Any) -> None:
     """Check that an argument is a mapping or None."""
     if not isinstance(value, Mapping | None):
         raise BadOption(f"{name} must be a mapping (got {value!r:.60})")
+
+
+def check_facts(name: str, value: Any) -> None:
+    """Check that an argument is None or a mapping that a JSON file can hold, since it is saved with a result."""
+    check_mapping(name, value)
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadOption(f"{name} must have plain values, as JSON has them ({error}): leave the others out") from error
+    others = [key for key in value or () if not isinstance(key, str)]
+    if others:
+        raise BadOption(f"{name} must have texts as keys (got {others[0]!r:.60}): name each value")
 
 
 def complete(plugin: Any) -> None:

@@ -39,7 +39,7 @@ from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 from tests import tiny
 from tests.contracts.test_wrong_arguments import PLAIN
-from tests.helpers import Run
+from tests.helpers import Run, noise_pairs
 from tests.suites import few
 
 MODEL = tiny.model("clip")
@@ -360,6 +360,26 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: nibt.explain_ranking(MODEL, tiny.IMAGES[0], ["a cat", "a dog"], target="logit"),
         "target cannot be set for a ranking",
     ),
+    "an origin that is no JSON": (
+        lambda: nibt.parts(MODEL, [(image, "a cat") for image in tiny.IMAGES[:2]], data={"a": {1}}),
+        "data must have plain values",
+    ),
+    "an origin without names": (
+        lambda: nibt.parts(MODEL, [(image, "a cat") for image in tiny.IMAGES[:2]], data={1: 2}),
+        "data must have texts as keys",
+    ),
+    "an audit of an object": (
+        lambda: nibt.audit(MODEL, [(image, "a cat") for image in tiny.IMAGES[:2]], [nibt.method(lambda a, b: a)]),
+        "methods of an audit must be names",
+    ),
+    "an audit in a folder that is no path": (
+        lambda: nibt.audit(MODEL, noise_pairs(8), "center", folder=3),
+        "folder must be a path .got 3",
+    ),
+    "a word that is a list": (
+        lambda: nibt.regions(MODEL, tiny.IMAGES[0], "a cat").for_words([]),
+        "a word must be its text or its position",
+    ),
     "no metrics": (lambda: nibt.measure(MODEL, [nibt.Pair(tiny.IMAGES[0], "a cat")], []), "at least one metric"),
     "a caption against itself": (lambda: explained("grad_cam", against="a cat"), "'a cat' is compared with itself"),
     "a long caption": (lambda: nibt.explain(MODEL, tiny.IMAGES[0], "a" * 200_000), "at most 100,000 characters"),
@@ -457,8 +477,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: nibt.roar(MODEL, SCENES, "ones", out="R", data=3),
         "data must be a mapping",
     ),
-    "methods of an audit": (lambda: nibt.audit(MODEL, SCENES, None), "a method must be its name"),
-    "methods of ROAR": (lambda: nibt.roar(MODEL, SCENES, 3, out="R"), "a method must be its name"),
+    "methods of an audit": (lambda: nibt.audit(MODEL, SCENES, None), "methods of an audit must be names"),
+    "methods of ROAR": (lambda: nibt.roar(MODEL, SCENES, 3, out="R"), "methods of roar must be names"),
     "blocks that nothing trains": (
         lambda: nibt.roar(MODEL, SCENES, "ones", out="R", blocks=3),
         "blocks has no effect without trainable=last .got features",
@@ -480,7 +500,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         r"metrics\[0\]: pointing_game measures the side image .got sides text",
     ),
     "{stem} in Python": (lambda: explained("grad_cam").save("x{stem}.json"), "{stem} is for commands"),
-    "a name of 300 characters": (lambda: explained("grad_cam").save("y" * 300 + ".json"), "choose another name"),
+    "a name of 300 characters": (lambda: explained("grad_cam").save("y" * 300 + ".json"), "choose another *name"),
     "a name with a null character": (lambda: explained("grad_cam").save("a\0.png"), "choose another name"),
     "a device as a result": (lambda: Explanation.load("/dev/zero"), "not a regular file"),
 }

@@ -37,8 +37,10 @@ def test_explain_warns_about_ambiguous_input(photo_file: str) -> None:
     model = tiny.model("clip")
     with pytest.raises(BadInput, match="2 times"):
         nibt.explain(model, photo_file, "a cat", target="softmax", against=["a dog", "a dog"])
-    with pytest.raises(BadInput, match="'a cat' is compared with itself"):
-        nibt.explain(model, photo_file, "a cat", target="difference", against="a cat")
+    for target in ("difference", "softmax", "centered"):
+        with pytest.raises(BadInput, match="'a cat' is compared with itself"):
+            nibt.explain(model, photo_file, "a cat", target=target, against="a cat")
+    nibt.explain(model, photo_file, "a cat", "gae", target="centered", against=["a cat", "a dog"])  # a mean of labels
     with Path(photo_file).open("rb") as stream:
         nibt.explain(model, stream, "a cat", steps=1)
         with pytest.raises(BadInput, match="was read before"):

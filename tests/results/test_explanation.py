@@ -11,6 +11,7 @@ from nibt.errors import BadInput
 from nibt.report.image.draw import draw
 from nibt.results.explanation import Explanation, change_image
 from tests.answers import PEAK, WHOLE, answer
+from tests.helpers import explain_cheaply
 
 
 def test_explanation_is_saved_and_loaded(tmp_path: Path) -> None:
@@ -61,4 +62,12 @@ def test_damaged_data_are_refused(change: Callable[[Any], object], message: str)
     assert Explanation.from_json(data).to_json() == data
     change(data)
     with pytest.raises(BadInput, match=message):
+        Explanation.from_json(data)
+
+
+@pytest.mark.parametrize("value", [2.0, -0.5])
+def test_a_share_beyond_its_range_is_refused(value: float) -> None:
+    data = explain_cheaply("clip", "gae").to_json()
+    data["sides"]["image"]["special_token_share"] = value
+    with pytest.raises(BadInput, match=r"special_token_share must be between 0 and 1"):
         Explanation.from_json(data)

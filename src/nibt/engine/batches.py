@@ -24,6 +24,7 @@ from nibt.errors import BadInput, BadOption
 from nibt.models._tower import Tower
 from nibt.models._trace import Inputs, Trace
 from nibt.models.base import Model
+from nibt.registry import find
 from nibt.results.attribution import Attribution
 from nibt.results.explanation import shortened
 from nibt.torch_modes import plain_torch
@@ -189,13 +190,21 @@ def check_words(model: Model, pairs: Sequence[AnyPair]) -> None:
 
 
 def _check_differences(spec: ExplanationSpec, pairs: Sequence[AnyPair]) -> None:
-    """Check that nothing is compared with what is the same for the model, since its map would be 0."""
+    """Check that nothing is compared with what is the same for the model: its map would be 0, or it would count twice.
+
+    The mean of a set of captions or images may include that of the pair.
+    """
+    options = spec.record["target"]["options"]
+    target = find("targets", spec.record["target"]["name"])
+    count = len(options.get("against", ())) + len(options.get("against_images", ()))
+    if target.others == "none" or (target.averages and count != 1):
+        return
+
     if spec.origin is not None:
         for pair in pairs:
             _check_size(pair.items[0], spec.origin)
 
     tokenize = spec.model.text.tokens
-    options = spec.record["target"]["options"]
     captions = {tokenize(caption).ids for caption in options.get("against", ())}
     images = set(options.get("against_images_hash", ()))
     for pair in pairs:
@@ -230,8 +239,7 @@ def explain_batch(
         prepared = PreparedBatch.of(spec, pairs)
     else:
         prepared = cache.once(pairs, ("inputs", spec.modalities), partial(PreparedBatch.of, spec, pairs))
-    if spec.record["target"]["name"] == "difference":
-        _check_differences(spec, prepared.pairs)
+    _check_differences(spec, prepared.pairs)
 
     sides, encoding_seconds = _sides(spec, prepared, cache)
     attributions = []

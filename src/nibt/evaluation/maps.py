@@ -34,6 +34,11 @@ class Map:
 def named_methods(methods: str | Sequence[str], needed_by: str) -> list[MethodSpec]:
     """Return methods by their names, each once; they may have a variant, but no options."""
     names = [methods] if isinstance(methods, str) or not isinstance(methods, Iterable) else methods
+    for name in names:
+        if not isinstance(name, str):
+            raise BadOption(
+                f"methods of {needed_by} must be names, since results are stored under them (got {name!r:.100})"
+            )
     specs = {name: MethodSpec.parse(name) for name in names}
     for name, spec in specs.items():
         if spec.options:  # results are stored under the names

@@ -154,7 +154,7 @@ def check_drawing(names: Iterable[str], formats: Sequence[Format]) -> None:
 
 def _words(result_kind: str) -> str:
     """Return the name of a kind of result in messages."""
-    special = {"regions": "word-region tables", "roar": "ROAR"}
+    special = {"regions": "word-region tables", "roar": "ROAR", "parts": "parts"}
     return special.get(result_kind, f"{result_kind.replace('_', ' ')}s")
 
 

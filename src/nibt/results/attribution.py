@@ -188,7 +188,7 @@ class ImageAttribution(OfImage):
 
     modality: Literal["image"] = "image"
     grid: Annotated[Float[Tensor, "row column"], Array(2)]
-    special_token_share: Annotated[PerExample, Array()]
+    special_token_share: Annotated[PerExample, Array(is_share=True)]
     path: PathSummary | None = None
 
     @classmethod
@@ -276,7 +276,7 @@ class TextAttribution(Serializable):
     tokens: tuple[str, ...]
     scores: Annotated[Float[Tensor, " token"], Array(1)]
     special: Annotated[Bool[Tensor, " token"], Array(1, "boolean")]
-    special_token_share: Annotated[PerExample, Array()]
+    special_token_share: Annotated[PerExample, Array(is_share=True)]
     path: PathSummary | None = None
 
     @model_validator(mode="after")

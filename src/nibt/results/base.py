@@ -29,6 +29,9 @@ _INPUTS = ("kind", "source", "image_hash", "caption", "method", "model")  # the 
 _ResultType = TypeVar("_ResultType", bound="Result")
 
 
+_ROUNDING = 1e-5  # of a share, which is a sum
+
+
 @dataclass(frozen=True)
 class Array:
     """Marks a field with a tensor, which is a number or nested lists of numbers in the JSON form.
@@ -38,6 +41,8 @@ class Array:
 
     axes: int = 0
     entries: Literal["number", "integer", "boolean"] = "number"
+    is_share: bool = False
+    """Whether the numbers are between 0 and 1."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         nested: Any = {"number": float, "integer": int, "boolean": bool}[self.entries]
@@ -60,6 +65,8 @@ class Array:
         tensor = torch.tensor(numbers, dtype=torch.bool if self.entries == "boolean" else torch.float32, device="cpu")
         if not tensor.isfinite().all():  # JSON has larger numbers than float32
             raise ValueError("must have numbers within float32")
+        if self.is_share and not (tensor.ge(0) & tensor.le(1 + _ROUNDING)).all():
+            raise ValueError(f"must be between 0 and 1 (got {numbers})")
         return tensor
 
     def _lists(self, tensor: Tensor) -> Any:
@@ -137,7 +144,10 @@ class Result(Serializable):
             raise BadInput(f"expected the plain data of {cls.kind}, got {type(data).__name__}: load reads a file")
         stated = data.get("kind"), data.get("schema")
         if stated != (cls.kind, cls.schema):
-            raise BadInput(f"expected schema {cls.schema} of {cls.kind}, got schema {stated[1]!r} of {stated[0]}")
+            raise BadInput(
+                f"expected schema {cls.schema} of {cls.kind}, got schema {stated[1]!r} of {stated[0]}: read it with "
+                "the class of its kind, and with the version of nibt that wrote it"
+            )
         fields = {name: value for name, value in data.items() if name not in ("kind", "schema", "signature")}
         return read_record(cls, fields, cls.kind)
 

@@ -192,6 +192,8 @@ def word_indices(words: Sequence[Word], wanted: Sequence[str | SupportsIndex]) -
     indices: set[int] = set()
     for word in wanted:
         if not isinstance(word, str):
+            if not hasattr(word, "__index__") and not isinstance(word, float):
+                raise BadInput(f"a word must be its text or its position in the caption (got {word!r:.60})")
             position = parsed("the position of a word", word, int)
             if not 0 <= position < len(texts):
                 raise BadInput(f"the position of a word must be between 0 and {len(texts) - 1} (got {word})")

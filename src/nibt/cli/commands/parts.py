@@ -52,7 +52,7 @@ class FastMethodOptions(MethodOptions):
 class PartsOptions(OptionGroup, panel="Parts"):
     """How cells are clustered, and what parts are named by."""
 
-    parts: Annotated[PartCount, Option(help="The number of clusters.")] = 12
+    parts: Annotated[PartCount, Option(help="The number of clusters; with masks, at least two.")] = 12
     layer: Annotated[
         Layer | None,
         Option(help="The layer whose hidden states describe cells. Default: two thirds of the depth of the tower."),

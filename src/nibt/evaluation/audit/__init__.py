@@ -4,7 +4,6 @@
 ``checks`` answers questions 5 to 8, ``evidence`` question 9, and ``against`` compares two models.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -24,9 +23,10 @@ from nibt.evaluation.audit.checks import LEAST_PAIRS, MetricScores, discriminati
 from nibt.evaluation.audit.finished import NOTHING_FINISHED, AuditFolder, FinishedWork
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.maps import named_methods
+from nibt.io import read_path
 from nibt.methods.base import SIDES
 from nibt.models._loading import ModelSource, load_model
-from nibt.options import BatchSize, Seed, check_mapping, parsed
+from nibt.options import BatchSize, Seed, check_facts, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.audit import Audit, Check, audit_request
@@ -90,11 +90,7 @@ def audit(
         nibt.errors.BadInput: an audit needs at least 8 pairs (got 3): with fewer, its intervals are too wide
     """
     report, specs = reporter(on_progress), named_methods(methods, "an audit")
-    check_mapping("data", data)
-    try:
-        json.dumps(data, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise BadOption(f"data must have plain values, as JSON has them ({error}): leave the others out") from error
+    check_facts("data", data)
     if not specs:
         raise BadOption("methods is empty: name at least one method to audit")
     seed, batch_size = parsed("seed", seed, Seed), parsed("batch_size", batch_size, BatchSize)
@@ -129,7 +125,7 @@ def audit(
     with ExitStack() as stack:
         finished = NOTHING_FINISHED
         if folder is not None:
-            work = AuditFolder(Path(folder))
+            work = AuditFolder(read_path("folder", folder))
             finished = FinishedWork(work)
             stack.enter_context(work.writing(request))
         runners = [

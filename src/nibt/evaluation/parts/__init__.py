@@ -21,7 +21,7 @@ from nibt.evaluation.parts.measured import measured, to_float32
 from nibt.evaluation.parts.names import everyday_nouns
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
-from nibt.options import BatchSize, Layer, PartCount, Seed, check_mapping, parsed
+from nibt.options import BatchSize, Layer, PartCount, Seed, check_facts, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.parts import Part, Parts
@@ -63,7 +63,8 @@ def parts(
         pairs: Pairs of an image and its right caption, or tuples of both, perhaps with a mask of the object.
         method: A method with maps of the image side, with its variant and options.
         layer: The layer of the image tower whose hidden states describe cells; None means two thirds of its depth.
-        count: The number of clusters. A larger one splits parts, a smaller one mixes them.
+        count: The number of clusters; with masks, at least one on the objects and one beside them. A larger one splits
+            parts, a smaller one mixes them.
         texts: The texts that parts are named by, such as nouns; an empty list for no names. None means the everyday
             nouns that the model knows.
         seed: The seed of all random draws.
@@ -87,7 +88,7 @@ def parts(
         nibt.errors.BadInput: parts needs at least two different images (got 1 pair): cells are exchanged between them
     """
     started, report = time.perf_counter(), reporter(on_progress)
-    check_mapping("data", data)
+    check_facts("data", data)
     seed, batch_size = parsed("seed", seed, Seed), parsed("batch_size", batch_size, BatchSize)
     count, layer = parsed("count", count, PartCount), parsed("layer", layer, Layer | None)
     pairs = image_text_pairs(pairs, "parts")

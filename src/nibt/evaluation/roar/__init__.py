@@ -25,7 +25,7 @@ from nibt.evaluation.roar.settings import (
 from nibt.io import read_path
 from nibt.methods.base import SIDES
 from nibt.models._loading import ModelSource, load_model
-from nibt.options import Repeats, check_mapping, parsed
+from nibt.options import Repeats, check_facts, parsed
 from nibt.progress import OnProgress, reporter
 from nibt.registry import find
 from nibt.results.roar import Roar
@@ -78,7 +78,7 @@ def roar(
         Unsupported: The model is not in float32, or it lacks what a method needs.
     """
     report, folder, named = reporter(on_progress), read_path("out", out), named_methods(methods, "roar")
-    check_mapping("data", data)
+    check_facts("data", data)
     trainables, removals = checked_names("trainable", trainable, TRAINABLES), checked_names("side", side, REMOVALS)
     checked = Settings.of(learning_rates=learning_rates(learning_rate, trainables), **settings)
     if not RoarFolder(folder).is_begun:  # whose settings are those of all its trainings, also of others
