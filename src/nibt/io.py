@@ -19,7 +19,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from nibt.errors import TOO_DEEP, BadInput, CannotWrite, reason
+from nibt.errors import TOO_DEEP, BadInput, BadOption, CannotWrite, reason
 
 _MOST_LEVELS = 100
 _MOST_TEXT = 2**31
@@ -49,7 +49,7 @@ def file_path(name: str, value: Any) -> Path:
     """Return the path of an argument that names a file to write, whose end would be lost if it named a folder."""
     path = read_path(name, value)
     if str(value).endswith((os.sep, f"{os.sep}.")):
-        raise BadInput(f"{name} must be that of a file (got {str(value)!r:.100}, which is a folder): add a name to it")
+        raise BadOption(f"{name} must be that of a file (got {str(value)!r:.100}, which is a folder): add a name to it")
     return path
 
 

@@ -16,6 +16,9 @@ def test_serve_needs_public_for_other_machines(run: Run) -> None:
         check_host(host, public=True)
     for host in ("127.0.0.1", "::1", "localhost"):
         check_host(host, public=False)
+    for host in ("x y", "http://localhost", "127.0.0.1;"):
+        with pytest.raises(BadOption, match="a host must be an address or a name"):
+            check_host(host, public=True)
     code, _, errors = run("serve", "--host", "0.0.0.0")
     assert (code, "--public" in errors, "Traceback" in errors) == (2, True, False)
 

@@ -181,8 +181,8 @@ def test_none_is_no_result(results: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", ["/", "/.", "//"])
 def test_the_path_of_a_folder_is_no_file(end: str, panel: nibt.Panel, tmp_path: Path) -> None:
     text = f"{tmp_path / 'x.png'}{end}"
-    with pytest.raises(BadInput, match="must be that of a file"):
+    with pytest.raises(BadOption, match="must be that of a file"):
         panel.answer.save(text)
-    with pytest.raises(BadInput, match="must be that of a file"):
+    with pytest.raises(BadOption, match="must be that of a file"):
         nibt.save(panel, text)
     assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """Tests of ``nibt.heads.heads``."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -200,3 +201,12 @@ def test_direct_effects_predict_ablations_of_late_heads_of_scenes() -> None:
 def test_errors_say_what_to_do(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_correlation_of_two_numbers_is_unknown() -> None:
+    change = torch.tensor([[0.1], [-0.2]])
+    assert math.isnan(nibt.HeadAblation(((0, 0),), change, change).correlation)
+    assert "correlation unknown" in repr(nibt.HeadAblation(((0, 0),), change, change))
+    assert "correlation 1.000" in repr(
+        nibt.HeadAblation(((0, 0), (0, 1)), change * torch.ones(2), change * torch.ones(2))
+    )

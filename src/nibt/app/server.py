@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 import shutil
 import signal
 import socket
@@ -23,6 +24,7 @@ from nibt.errors import BadOption, CannotLoad, CannotWrite, Unsupported, install
 from nibt.io import one_line, read_text, remove
 from nibt.models._failures import embedded_generators
 from nibt.models._hub import files_read
+from nibt.models._loading import check_name
 from nibt.options import Keywords
 
 KEPT = ("lite", "lite:256", "scenes")
@@ -92,7 +94,9 @@ def serve(
 
 
 def check_host(host: str, public: bool) -> None:
-    """Check that other machines can reach a host only if that is intended."""
+    """Check that a host can be one, and that other machines can reach it only if that is intended."""
+    if not re.fullmatch(r"[\w.:%-]+", host, re.ASCII):
+        raise BadOption(f"a host must be an address or a name, such as 127.0.0.1 or localhost (got {host!r:.80})")
     if not public and not is_loopback(host):
         raise BadOption(f"other machines can reach the host {host!r}: add --public if that is intended. {PUBLIC}")
 
@@ -149,6 +153,8 @@ def write_space(folder: Path, models: Sequence[str], limits: Keywords) -> None:
             raise BadOption(
                 f"{name!r} is not the folder of a saved model: give a folder with its configuration, or a name"
             ) from error
+        if not looks_local and name not in embedded_generators():
+            check_name(name)
         if name in local and folder.resolve().is_relative_to(Path(name).resolve()):
             raise BadOption(f"--space must not be in the folder of a model (got {str(folder)!r}): choose another place")
     if len(set(local.values())) < len(local):

@@ -98,7 +98,11 @@ def _run(arguments: list[str] | None) -> int | str | None:
         sys.stderr.close()  # the process that reads the output has ended
         return 1
     except OSError as error:
-        complain(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        cause = error.strerror or error
+        if error.filename:
+            complain(f"{error.filename} cannot be read or written ({cause}): check the path, its rights and the disk")
+        else:
+            complain(f"the output cannot be printed ({cause}): send it to another file or terminal")
         return 1
     return 0
 

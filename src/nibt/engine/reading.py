@@ -41,18 +41,19 @@ def describe(model: LoadedModel, text: str | None = None) -> dict[str, str]:
     """Return what nibt reads of a model and of a caption or a prompt, one line per topic."""
     text = None if text is None else unicode_text("text", text)
     inner, request, image = model.module, model.request, read_image(_IMAGE)
-    count, tokenizer = sum(weight.numel() for weight in inner.parameters()), request.text_tokenizer
+    count = sum(weight.numel() for weight in inner.parameters())
+    parts = [part for part in (request.image_processor, request.text_tokenizer) if part is not None]
     attention = getattr(getattr(inner, "config", None), "_attn_implementation", None)
     lines = {
         "model": str(model.id),
         "class": f"{type(inner).__name__}, family {model.family}" + (f", attention {attention}" if attention else ""),
         "weights": f"{count:,} numbers, {model.precision} on {model.device}, {model.weights_hash}",
-        "processor": f"{type(request.image_processor).__name__}, {type(tokenizer).__name__}",
+        "processor": ", ".join(type(part).__name__ for part in parts),
     }
     reader = _of_pair if isinstance(model, Model) else find("readings", "generator").lines
     lines |= reader(model, image, text)
-    parts = [(module, list(names)) for module, names in groupby(request.ignored, lambda name: name.split(".")[0])]
-    ignored = (names[0] if len(names) == 1 else f"{len(names)} weights of {module}" for module, names in parts)
+    unread = [(module, list(names)) for module, names in groupby(request.ignored, lambda name: name.split(".")[0])]
+    ignored = (names[0] if len(names) == 1 else f"{len(names)} weights of {module}" for module, names in unread)
     lines["ignored"] = ", ".join(ignored) or "nothing"
     lines |= {"notes": "; ".join(dict.fromkeys(request.notes))} if request.notes else {}
     packages = ("nibt", "torch", "transformers", "open_clip_torch", "timm")

@@ -1,5 +1,6 @@
 """Heads over a list of images: names from texts (TextSpan), and a test of decompositions by ablation."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -153,10 +154,13 @@ class HeadAblation(ByValue):
 
     @property
     def correlation(self) -> float:
-        """Pearson's correlation of the predicted with the actual changes; 0 if either is constant."""
+        """Pearson's correlation of predicted and actual changes; NaN if either is constant, or of fewer than three."""
+        if self.predicted.numel() < 3:  # of two, it is 1 or -1
+            return math.nan
+
         deviations = [changes.flatten().double() - changes.double().mean() for changes in (self.predicted, self.actual)]
         lengths = deviations[0].norm() * deviations[1].norm()
-        return float((deviations[0] * deviations[1]).sum() / lengths) if lengths > 0 else 0.0
+        return float((deviations[0] * deviations[1]).sum() / lengths) if lengths > 0 else math.nan
 
     @property
     def largest_difference(self) -> float:
@@ -176,7 +180,8 @@ class HeadAblation(ByValue):
     def __repr__(self) -> str:
         return (
             f"HeadAblation of {len(self.heads)} heads on {len(self.predicted)} pairs: correlation "
-            f"{self.correlation:.3f}, largest difference {self.largest_difference:.2g}"
+            f"{'unknown' if math.isnan(self.correlation) else f'{self.correlation:.3f}'}, largest difference "
+            f"{self.largest_difference:.2g}"
         )
 
 

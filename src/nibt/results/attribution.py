@@ -17,6 +17,7 @@ from nibt.results.map_regions import MapRegion, map_regions, segment_sums, thres
 from nibt.results.pixels import min_max, over_image
 from nibt.types import ByValue, PerExample, PerToken, PerUnit
 
+_TINY = 0.001  # a share of the change that is mostly rounding
 _VALUES = ("steps", "at_input", "at_baseline", "sum", "special_tokens")
 """The fields of a path with a value for each item."""
 
@@ -78,7 +79,7 @@ class PathSummary(Serializable):
         gap, change = abs(float(self.gap)), abs(float(self.at_input - self.at_baseline))
         if not change:
             return f"{gap:.2g} (there is no change)"
-        return percent(gap / change)
+        return percent(gap / change) if gap >= _TINY * change else f"under {percent(_TINY)}"
 
     @property
     def missed(self) -> Bool[Tensor, "*batch"]:

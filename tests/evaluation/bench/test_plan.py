@@ -235,5 +235,5 @@ def test_what_is_no_file_is_no_plan(path: str, tmp_path: Path) -> None:
 
 def test_names_that_are_too_long_are_refused(tmp_path: Path) -> None:
     for call in (lambda: nibt.benchmark("a" * 10_000, tmp_path / "run"), lambda: nibt.Job.open("a" * 10_000)):
-        with pytest.raises(BadInput, match="whose names have at most 255 characters"):
+        with pytest.raises(BadInput, match="must have names of at most 255 characters"):
             call()

@@ -132,7 +132,8 @@ def batch(
     rows, failed = result.manifest.rows, result.manifest.errors or 0
     if not job.quiet:
         done = "are there already" if files_before and result.chunks() == files_before else "written"
-        say(f"{rows:,} rows {done}, {failed:,} failed; to draw a row: nibt show {out} ROW")
+        draw = f"; to draw a row: nibt show {out} ROW" if failed < rows else ""
+        say(f"{rows:,} rows {done}, {failed:,} failed{draw}")
     for warning in result.manifest.warnings:
         complain(warning)
     if failed:
@@ -149,7 +150,8 @@ def show(
     output: OutputOptions,
     row: Annotated[int | None, Argument(help="The position of a row of a job, from 0.")] = None,
     verify: Annotated[
-        bool, Option("--verify", help="Check that a job is complete: each row is stored once, no part was changed.")
+        bool,
+        Option("--verify", help="Check a job: each row is stored once, no part was changed, each result can be read."),
     ] = False,
     base: Annotated[
         str | None,
