@@ -79,7 +79,7 @@ class PathSummary(Serializable):
         gap, change = abs(float(self.gap)), abs(float(self.at_input - self.at_baseline))
         if not change:
             return f"{gap:.2g} (there is no change)"
-        return percent(gap / change) if gap >= _TINY * change else f"under {percent(_TINY)}"
+        return percent(gap / change) if gap >= _TINY * change else f"<{percent(_TINY)}"
 
     @property
     def missed(self) -> Bool[Tensor, "*batch"]:
