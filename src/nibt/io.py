@@ -37,6 +37,8 @@ def read_path(name: str, value: Any) -> Path:
     """Return the path of an argument that names a file or a folder."""
     if not isinstance(value, str | os.PathLike) or value == "":
         raise BadInput(f"{name} must be a path (got {value!r:.60})")
+    if "\0" in str(value):
+        raise BadInput(f"{name} must have no null character (got {str(value)!r:.60}): choose another name")
     if any(len(part) > _LONGEST_NAME for part in Path(value).parts):
         raise BadInput(
             f"{name} must have names of at most {_LONGEST_NAME} characters (got {str(value)!r:.60}...): choose another "

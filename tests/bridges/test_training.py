@@ -227,7 +227,7 @@ NOT_STARTED: dict[str, tuple[Callable[[Path], Any], type[NibtError], str]] = {
     "method": (lambda folder: Watch(pairs(), folder, "nip"), UnknownName, "nib"),
     "file": (lambda _: Watch(pairs(), __file__), WouldOverwrite, "is a file: give a folder"),
     "other folder": (lambda _: Watch(pairs(), Path(__file__).parent), WouldOverwrite, "choose a new folder"),
-    "loading": (lambda folder: Watch(pairs(), folder, views=1), UnknownName, "options of loading"),
+    "loading": (lambda folder: Watch(pairs(), folder, views=1), UnknownName, "loading option"),
     "watch": (lambda folder: WatchCallback(str(folder)), BadInput, "watch must be a Watch"),  # pyright: ignore
     "interval": (lambda folder: WatchCallback(Watch(pairs(), folder), 0), BadOption, "interval"),
     "model": (

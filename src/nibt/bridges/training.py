@@ -93,7 +93,7 @@ class Watch:
         self.pairs = image_text_pairs(pairs, "Watch")
         if not self.pairs:
             raise BadInput("there is nothing to watch (got no pairs): give at least one pair")
-        check_loading(loading, LoadOptions, "processor", "tokenizer")
+        check_loading(loading, LoadOptions, "tokenizer")
         self.method, self.loading = MethodSpec.of(method), loading
         self._folder = _Steps(read_path("folder", folder))
         self._request = {"pairs": pairs_hash(self.pairs), "method": str(self.method)}

@@ -140,12 +140,17 @@ def existing(patterns: Iterable[str | os.PathLike]) -> list[Path]:
 
 def named_paths(names: str | Path, endings: tuple[str, ...]) -> list[Path]:
     """Return the files of a name."""
-    paths = existing(str(names).split(_SEPARATOR))
+    paths = existing(separated(names))
     if len(paths) == 1 and paths[0].is_dir():
         paths = files_in(paths[0], endings)
         if not paths:
             raise BadInput(f"{str(names)!r} has no {' or '.join(endings)} files")
     return paths
+
+
+def separated(names: Any) -> list[Any]:
+    """Return the names that ``joined`` has joined; anything else than a text is one name."""
+    return names.split(_SEPARATOR) if isinstance(names, str) else [names]
 
 
 def joined(paths: list[Any]) -> str:

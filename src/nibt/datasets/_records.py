@@ -18,9 +18,19 @@ from nibt.data.objects import Box, Object, Point, read_box
 from nibt.data.pair import Pair, read_caption
 from nibt.data.segments import decoded
 from nibt.datasets._captions import named_spans
-from nibt.datasets._files import format_errors, natural, readable
-from nibt.datasets.base import Dataset, Edges, FilePart, ImageLocation, ObjectAnnotation, Record, Wanted
+from nibt.datasets._files import format_errors, natural, readable, separated
+from nibt.datasets.base import (
+    Dataset,
+    Edges,
+    FilePart,
+    ImageLocation,
+    ObjectAnnotation,
+    Record,
+    Wanted,
+    check_position,
+)
 from nibt.errors import BadInput, BadOption
+from nibt.io import read_path
 from nibt.options import Count, Seed
 
 _ORIENTATION = 0x0112  # the EXIF tag of the orientation
@@ -43,6 +53,11 @@ class RecordDataset(Dataset):
     count: Count | None = None
     seed: Seed | None = None
     _labels: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in separated(self.folder):
+            read_path("folder", name)
 
     @abstractmethod
     def stream(self, wanted: Wanted) -> Iterator[Record | None]:
@@ -88,8 +103,7 @@ class RecordDataset(Dataset):
         return len(self.entries)
 
     def __getitem__(self, item: int) -> Pair:
-        if not 0 <= item < len(self):
-            raise IndexError(f"item must be between 0 and {len(self) - 1} (got {item})")
+        check_position(item, len(self))
         record = self.entries[item]
         pair = self.read(record, {})
         labels = self.labels

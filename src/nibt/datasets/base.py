@@ -166,6 +166,14 @@ class Record:
             return self  # the worker reports the error
 
 
+def check_position(item: Any, count: int) -> None:
+    """Check the position of a pair; the error of one out of range ends a loop of Python."""
+    if not hasattr(item, "__index__"):
+        raise BadInput(f"the position of a pair must be a whole number (got {item!r:.60}): for several, use list(data)")
+    if not 0 <= item < count:
+        raise IndexError(f"item must be between 0 and {count - 1} (got {item})")
+
+
 @dataclass(frozen=True)
 class Dataset(Plugin, ABC):
     """Base class of data sets: sequences of pairs, whose order does not change.

@@ -18,7 +18,7 @@ from nibt.datasets._local import LocalDataset, images_folder
 from nibt.datasets._records import CHOOSE, RecordDataset, file_hash
 from nibt.datasets._table import TableDataset
 from nibt.datasets.base import WHOLE_CAPTION, ObjectAnnotation, Record, Wanted
-from nibt.errors import BadInput, UnknownName
+from nibt.errors import BadInput, UnknownName, reason
 from nibt.io import read_text, short_digest
 from nibt.records import JsonObject
 
@@ -259,8 +259,13 @@ class ImageFolder(RecordDataset, name="image_folder"):
 
     @cached_property
     def _names(self) -> list[str]:
-        with os.scandir(self.root) as entries:
-            names = sorted((entry.name for entry in entries if names_image(entry.name)), key=natural)
+        try:
+            with os.scandir(self.root) as entries:
+                names = sorted((entry.name for entry in entries if names_image(entry.name)), key=natural)
+        except OSError as error:
+            raise BadInput(
+                f"{str(self.folder)!r} cannot be read as a folder of images ({reason(error)}): give an existing folder"
+            ) from error
         if not names:
             raise BadInput(
                 f"{str(self.folder)!r} has no pairs: it must have pairs.csv, pairs.jsonl, .tar or .parquet files, a "

@@ -20,7 +20,7 @@ from nibt.datasets._captions import named_spans, photo_of
 from nibt.datasets._draws import Draws
 from nibt.datasets._opening import open_dataset
 from nibt.datasets._records import RecordDataset, mask_box
-from nibt.datasets.base import Dataset, Record
+from nibt.datasets.base import Dataset, Record, check_position
 from nibt.errors import BadInput, BadOption
 from nibt.options import Count, OneOf, Range, Seed
 from nibt.records import JsonObject
@@ -97,8 +97,7 @@ class ImageGrid(Dataset):
         return self.count
 
     def __getitem__(self, item: int) -> Pair:
-        if not 0 <= item < self.count:
-            raise IndexError(f"item must be between 0 and {self.count - 1} (got {item})")
+        check_position(item, self.count)
         pictures, (caption, spans) = self.pictures(item), self._caption(item)
         image = Image.new("RGB", (2 * self.cell, 2 * self.cell))
         objects: list[Object] = []

@@ -232,7 +232,7 @@ def check_loading(loading: Mapping[str, Any], options: type, *others: str) -> No
     names = (*field_types(options), *others)
     for name in loading:
         if name not in names:
-            raise UnknownName("options of loading", name, names)
+            raise UnknownName("loading options", name, names)
 
 
 def check_source(source: Any) -> None:

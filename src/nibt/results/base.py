@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nibt.data.images import MOST_PIXELS, ImageInput, Region, image_at
 from nibt.errors import BadInput, reason
-from nibt.io import load_json
+from nibt.io import load_json, read_path
 from nibt.records import JsonObject, place_of, plain_data, read_record
 from nibt.registry import format_of
 from nibt.results.notes import WithNotes
@@ -160,8 +160,9 @@ class Result(Serializable):
         Raises:
             BadInput: The file is missing, or it has no result of this kind and schema.
         """
+        file = read_path("path", path)
         try:
-            data = load_json(Path(path))
+            data = load_json(file)
             if isinstance(data, list):
                 raise ValueError(f"it has a list of {len(data)} results: read each with from_json")
             if not isinstance(data, dict):

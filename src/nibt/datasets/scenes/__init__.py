@@ -17,7 +17,7 @@ from nibt.data.objects import Box, Object
 from nibt.data.pair import Pair
 from nibt.datasets._captions import NamingCaption, naming_caption
 from nibt.datasets._draws import Draws
-from nibt.datasets.base import Dataset
+from nibt.datasets.base import Dataset, check_position
 from nibt.datasets.scenes.drawing import ANGLES, BACKGROUNDS, CODES, NOUNS, STYLES, Sprite, sprite
 from nibt.errors import BadOption
 from nibt.options import Count, OneOf, Percent, Range, Seed
@@ -106,8 +106,7 @@ class Scenes(Dataset):
         return str(item)
 
     def __getitem__(self, item: int) -> Pair:
-        if not 0 <= item < self.count:
-            raise IndexError(f"item must be between 0 and {self.count - 1} (got {item})")
+        check_position(item, self.count)
         scene = self.scene(item)
         caption, named = self._caption(scene, item)
         spans = {noun: (span,) for noun, span in zip(named, caption.spans, strict=True)}
