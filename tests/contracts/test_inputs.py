@@ -92,7 +92,7 @@ def test_a_share_of_the_depth_is_the_same_layer_as_text_and_as_a_number() -> Non
             for value in (str(share), share)
         )
         assert as_text == as_number
-    with pytest.raises(BadOption, match=r"layer must be a whole number \(got 1.5\)"):
+    with pytest.raises(BadOption, match=r"layer must be a whole number, or a share .* \(got 1.5\)"):
         find("methods", "grad_cam").configured(tower, "default", {"layer": "1.5"}, {})
 
 

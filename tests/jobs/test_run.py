@@ -150,6 +150,8 @@ def test_check_reads_the_explanations(
 
 def test_a_folder_without_a_job_says_so(tmp_path: Path) -> None:
     assert "there is no such folder" in repr(nibt.Job(tmp_path / "nowhere"))
+    with pytest.raises(BadInput, match="there is no such folder"):
+        list(nibt.Job(tmp_path / "nowhere").rows())
     assert "it has no manifest.json" in repr(nibt.Job(tmp_path))
     (tmp_path / "manifest.json").write_text("[")
     assert "cannot be read" in repr(nibt.Job(tmp_path))
@@ -160,6 +162,9 @@ def test_a_manifest_without_errors_is_read(whole_job: nibt.Job, tmp_path: Path) 
     manifest = tmp_path / "out" / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "errors": None}))
     assert "10 rows, 0 failed" in repr(nibt.Job.open(tmp_path / "out"))
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "rows": -1}))
+    with pytest.raises(BadInput, match="rows must be"):
+        nibt.Job.open(tmp_path / "out")
 
 
 @pytest.mark.slow

@@ -231,7 +231,8 @@ def test_nib_rejects_layers_of_different_grids() -> None:
     [
         ({"layer": 13}, BadOption, r"layer must be between 0 and 12 for this image tower \(got 13\)"),
         ({"text_layer": -1}, BadOption, r"layer must be between 0 and 12 for this text tower \(got -1\)"),
-        ({"layer": "two"}, BadOption, "layer must be a whole number"),
+        ({"layer": "two"}, BadOption, "layer must be a whole number, or a share of the depth above 0 and below 1"),
+        ({"layer": -0.5}, BadOption, "layer must be a whole number, or a share of the depth .* .got -0.5"),
         ({"layer": []}, BadOption, "at least one layer"),
         ({"steps": 0}, BadOption, r"steps must be between 1 and .* \(got 0\)"),
         ({"steps": -2}, BadOption, "between 1 and 1,000"),

@@ -57,8 +57,8 @@ class JobManifest(Manifest):
     kind: str = "job"
     request: JobRequest
     names: list[str] | None = Field(description="The absolute paths of the pairs; None for a data set in memory.")
-    rows: int | None = None
-    errors: int | None = None
+    rows: Annotated[int, Field(ge=0)] | None = None
+    errors: Annotated[int, Field(ge=0)] | None = None
     smaller_batches: list[SmallerBatch] | None = None
     warnings: list[str] = Field([], description="Keys that occur in more than one row.")
 
@@ -119,6 +119,7 @@ class Job(RunFolder[JobManifest]):
             UnknownName: There is no such column.
         """
         columns = None if columns is None else as_list(columns)
+        self.manifest  # noqa: B018  a folder without a job has no rows
         for path, *_ in self.chunks().values():
             with open_table(path) as table:
                 check_names("columns", columns or (), table.schema_arrow.names)

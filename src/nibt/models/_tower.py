@@ -202,7 +202,14 @@ class Tower(ABC):
                     "layer must not be 1.0, a layer or the whole depth: give 1, or the number of the last one"
                 )
             return (min(self.relative(value) + leaves_block, last),)
-        layers = parsed("layer", value.split(",") if isinstance(value, str) else value, Layers)
+        try:
+            layers = parsed("layer", value.split(",") if isinstance(value, str) else value, Layers)
+        except BadOption as error:
+            if isinstance(value, list | tuple):
+                raise
+            raise BadOption(
+                f"layer must be a whole number, or a share of the depth above 0 and below 1 (got {value!r:.60})"
+            ) from error
         for layer in layers:
             self.check_layer(layer)
         if max(layers) > last:
