@@ -132,7 +132,7 @@ def batch(
     rows, failed = result.manifest.rows, result.manifest.errors or 0
     if not job.quiet:
         done = "are there already" if files_before and result.chunks() == files_before else "written"
-        draw = f"; to draw a row: nibt show {out} ROW" if failed < rows else ""
+        draw = f"; to draw a row: nibt show {out} ROW" if failed != rows else ""
         say(f"{rows:,} rows {done}, {failed:,} failed{draw}")
     for warning in result.manifest.warnings:
         complain(warning)
