@@ -141,10 +141,10 @@ def backward_hooks_note(module: nn.Module) -> list[str]:
 class TensorHooks(TorchFunctionMode):
     """Records whether hooks are set on tensors inside ``with``, which act on gradients."""
 
-    found = False
+    is_set = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.found = self.found or func is Tensor.register_hook
+        self.is_set = self.is_set or func is Tensor.register_hook
         return func(*args, **(kwargs or {}))
 
 

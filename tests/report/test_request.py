@@ -16,9 +16,9 @@ from tests.answers import PEAK, WHOLE, answer
 
 CONTRASTS = {
     "softmax": (
-        {"against": list(tiny.CAPTIONS[:3])},
+        {"against": [tiny.CAPTIONS[0], "a bus", tiny.CAPTIONS[2]]},
         "\u201ctwo cars\u201d more or less probable among 4 captions?",
-        "against the captions \u201ca photo of a cat and a dog\u201d, \u201ctwo cars\u201d, ",
+        "against the captions \u201ca photo of a cat and a dog\u201d, \u201ca bus\u201d, ",
     ),
     "difference": ({"against_images": tiny.image(seed=4)}, "Why does noise 0 match", "other image: cosine"),
     "centered": ({"against": ["cat", "a dog", "cars", "a mat"]}, "more than the average caption?", "and 1 more"),

@@ -71,11 +71,11 @@ def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
         return math.nan
 
     order = np.argsort(-scores, kind="stable")
-    found, ranked = truth[order].cumsum(), scores[order]
+    counts, ranked = truth[order].cumsum(), scores[order]  # of true entries so far
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # of each run of equal scores
-    precisions = found[ends] / (ends + 1)
-    gains = np.diff(found[ends], prepend=0)
-    return float((gains * precisions).sum() / found[-1])
+    precisions = counts[ends] / (ends + 1)
+    gains = np.diff(counts[ends], prepend=0)
+    return float((gains * precisions).sum() / counts[-1])
 
 
 def area_under_roc(truth: np.ndarray, scores: np.ndarray) -> float:

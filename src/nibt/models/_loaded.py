@@ -156,10 +156,15 @@ def check_usable(name: str, module: nn.Module) -> None:
 
 def _sets_tensor_hooks(tower: Tower) -> bool:
     """Return whether hooks are set on tensors while a blank input goes through the blocks with gradients."""
-    cut = tower.trace(tower.empty_inputs()).cut(0)
-    with TensorHooks() as hooks, torch.enable_grad():
-        cut.rest(cut.hidden.detach().requires_grad_()[None])
-    return hooks.found
+    try:
+        cut = tower.trace(tower.empty_inputs()).cut(0)
+        with TensorHooks() as hooks, torch.enable_grad():
+            cut.rest(cut.hidden.detach().requires_grad_()[None])
+    except (
+        Exception
+    ):  # of a hook, or without memory: the explanation itself has this error, or goes on in smaller batches
+        return False
+    return hooks.is_set
 
 
 AnyModel = TypeVar("AnyModel", bound="LoadedModel")
