@@ -2,5 +2,5 @@
 
 ``classifier`` makes a zero-shot classifier of a model and captions, a module that captum, Quantus and pytorch-grad-cam
 take. ``captum``, ``fiftyone``, ``quantus`` and ``shapiq`` need the package of their name. ``training`` shows what a
-model looks at while it is trained.
+model looks at while it is trained, and ``repair`` trains it without parts of evidence that it must not read.
 """

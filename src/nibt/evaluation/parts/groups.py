@@ -69,16 +69,16 @@ def grouped(cells: Cells, objects: Sequence[np.ndarray] | None, count: int, seed
 
 def object_cells(pairs: Sequence[Pair], regions: Sequence[Region], shape: tuple[int, int]) -> list[np.ndarray] | None:
     """Return whether each cell of each image shows a named object; None if no masks or boxes are known."""
-    if not any(_named_areas(pair) for pair in pairs):
+    if not any(named_areas(pair) for pair in pairs):
         return None
     return [shown_objects(pair, region, shape) for pair, region in zip(pairs, regions, strict=True)]
 
 
 def shown_objects(pair: Pair, region: Region, shape: tuple[int, int]) -> np.ndarray:
     """Return whether each cell of an image shows an object that the caption names."""
-    return cells_with(seen_mask(pair, _named_areas(pair), region), shape)
+    return cells_with(seen_mask(pair, named_areas(pair), region), shape)
 
 
-def _named_areas(pair: Pair) -> list[Object]:
+def named_areas(pair: Pair) -> list[Object]:
     """Return the objects with a mask or a box that the caption names."""
     return [obj for obj in pair.objects if obj.spans and (obj.mask is not None or obj.box is not None)]

@@ -4,11 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from nibt.data.images import ImageInput, Region
 from nibt.evaluation.parts.clusters import squared_distances
 from nibt.evaluation.parts.evidence import cell_states
 from nibt.models.base import Model
+from nibt.results.parts import Parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,18 @@ class Space:
     deviations: np.ndarray
     centers: np.ndarray
     reaches: np.ndarray
+
+    @classmethod
+    def of(cls, parts: Parts) -> "Space":
+        """Return the space of a result."""
+        return cls(
+            parts.layer,
+            parts.grid,
+            parts.means.numpy(),
+            parts.deviations.numpy(),
+            torch.stack([part.center for part in parts.parts]).numpy(),
+            np.array([part.reach for part in parts.parts]),
+        )
 
 
 def located(

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from nibt.data.images import Region
 from nibt.data.pair import Pair, as_list, image_text_pairs
@@ -16,7 +15,7 @@ from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.options import BatchSize, parsed
 from nibt.results.base import require_result
-from nibt.results.parts import Part, Parts, UsedShare
+from nibt.results.parts import ON_OBJECTS, Part, Parts, UsedShare
 from nibt.torch_modes import plain_torch
 
 
@@ -58,44 +57,36 @@ def used_share(
     """
     require_result(parts, "used_share", Parts)
     pairs, batch_size = image_text_pairs(pairs, "used_share"), parsed("batch_size", batch_size, BatchSize)
-    chosen = _chosen(parts, numbers)
+    chosen = chosen_parts(parts, numbers)
     donors = donors_of(pairs, "used_share")
     model = load_model(model).renewed()
     finder = model if parts_model is None else load_model(parts_model).renewed()
-    _check_fingerprint(parts, finder)
+    check_model(parts, finder, "give the model of the parts as parts_model")
 
-    space = Space(
-        parts.layer,
-        parts.grid,
-        parts.means.numpy(),
-        parts.deviations.numpy(),
-        torch.stack([part.center for part in parts.parts]).numpy(),
-        np.array([part.reach for part in parts.parts]),
-    )
     places = [part.number - 1 for part in chosen]
     grids: dict[int, np.ndarray] = {}
     regions: dict[int, Region] = {}
-    for item, numbers_of_cells, region in located(finder, [pair.image for pair in pairs], space, batch_size):
+    for item, numbers_of_cells, region in located(finder, [pair.image for pair in pairs], Space.of(parts), batch_size):
         is_part = np.isin(numbers_of_cells, places) & ~shown_objects(pairs[item], region, parts.grid)
         regions[item] = region
         if is_part.any():
             grids[item] = is_part
     if not grids:
         raise BadInput(
-            f"none of the {len(pairs)} images has {_named(chosen)}: give images like those that the parts are from"
+            f"none of the {len(pairs)} images has {named_parts(chosen)}: give images like those that the parts are from"
         )
     lost = losses(model, pairs, donors, [regions[item] for item in range(len(pairs))], dict(sorted(grids.items())))
     value = share(lost.by_cells, lost.by_cells + lost.by_rest)
     if not value.has_ends:
         raise BadInput(
-            f"the share of {_named(chosen)} is unknown from {len(grids)} of {len(pairs)} images: it needs at least two "
-            "images that have them, of which the model prefers the captions to those of other images"
+            f"the share of {named_parts(chosen)} is unknown from {len(grids)} of {len(pairs)} images: it needs at "
+            "least two images that have them, of which the model prefers the captions to those of other images"
         )
     cells = float(np.mean([grid.mean() for grid in grids.values()]))
     return UsedShare(*value, count=len(grids), pairs=len(pairs), cells=cells)
 
 
-def _chosen(parts: Parts, numbers: int | Sequence[int] | None) -> list[Part]:
+def chosen_parts(parts: Parts, numbers: int | Sequence[int] | None) -> list[Part]:
     """Return the parts whose cells are exchanged."""
     if numbers is None:
         if not parts.shortcuts:
@@ -106,23 +97,26 @@ def _chosen(parts: Parts, numbers: int | Sequence[int] | None) -> list[Part]:
     if not chosen:
         raise BadOption("numbers must have at least one part (got none)")
     for part in chosen:
-        if part.verdict == "object":
+        if part.on_objects is not None and part.on_objects >= ON_OBJECTS:  # also in too few images for a verdict
             raise BadInput(
                 f"part {part.number} is a named object ({part.on_objects:.0%} of its score is on masks or boxes), "
-                "which the model should use: exchange parts beside the objects"
+                "which the model should use, and would learn to ignore if it were trained without: give parts beside "
+                "the objects"
             )
     return chosen
 
 
-def _check_fingerprint(parts: Parts, model: Model) -> None:
+def check_model(parts: Parts, model: Model, remedy: str) -> None:
+    """Check that parts are of a model: states of another one cannot be compared with theirs."""
     weights = parts.model["weights_hash"]
     if model.weights_hash != weights:
         raise BadInput(
             f"the parts are of a model with the weights {weights}, layer {parts.layer} ({model.id} has "
-            f"{model.weights_hash}): give the model of the parts as parts_model, or find the parts of this model"
+            f"{model.weights_hash}): {remedy}, or find the parts of this model"
         )
 
 
-def _named(chosen: Sequence[Part]) -> str:
+def named_parts(chosen: Sequence[Part]) -> str:
+    """Return the numbers of parts in words."""
     numbers = ", ".join(str(part.number) for part in chosen)
     return f"part {numbers}" if len(chosen) == 1 else f"the parts {numbers}"
