@@ -18,7 +18,7 @@ from nibt.bridges.repair import Exchange, PartCells, part_cells
 from nibt.data.objects import Object
 from nibt.data.pair import Pair
 from nibt.errors import BadInput, BadOption, Unsupported
-from nibt.results.parts import Parts
+from nibt.results.parts import Effect, Parts
 from tests import tiny
 from tests.helpers import noise_pairs
 from tests.shared_models import module_state
@@ -230,8 +230,8 @@ def test_a_part_that_is_the_same_in_all_images_is_refused() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_cells_are_those_that_used_share_exchanges(kind: str) -> None:
     pairs = noise_pairs(8)
-    found = part_cells(tiny.model(kind), pairs, parts(kind), 1)
-    alone = part_cells(tiny.model(kind), [pair.image for pair in pairs], parts(kind), 1)
+    found = part_cells(tiny.model(kind), pairs, parts(kind), 1, reach=1)
+    alone = part_cells(tiny.model(kind), [pair.image for pair in pairs], parts(kind), 1, reach=1)
     assert torch.equal(found.masks, alone.masks)
     used = nibt.used_share(tiny.model(kind), pairs, parts(kind), 1)
     having = found.masks.flatten(1).any(1)
@@ -247,6 +247,24 @@ def test_numbers_add_up_and_the_file_does_as_the_result(tmp_path: Path) -> None:
     both = part_cells(tiny.model("clip"), pairs, parts(), [1, 2], batch_size=3)
     assert torch.equal(both.masks, one.masks | two.masks)
     assert not (one.masks & two.masks).any()
+
+
+def test_a_larger_reach_adds_cells() -> None:
+    near, far = (part_cells(tiny.model("clip"), noise_pairs(8), parts(), 1, reach=reach).masks for reach in (0.9, 2))
+    assert not (near & ~far).any()
+    assert near.sum() < far.sum()
+    with pytest.raises(BadOption, match=r"reach must be above 0 \(got 0\.0\)"):
+        part_cells(tiny.model("clip"), noise_pairs(8), parts(), 1, reach=0)
+
+
+def test_without_numbers_all_parts_beside_the_objects_are_exchanged() -> None:
+    needed = Effect(0.5, 0.4, 0.6, 0.5, 0.4, 0.6, 8)
+    first, second, *others = parts().parts
+    shortcut = replace(first, on_objects=0.0, needed=needed, images=8)
+    mixed = (shortcut, replace(second, on_objects=0.1), *(replace(part, on_objects=0.9) for part in others))
+    assert [part.verdict for part in mixed] == ["shortcut", "no verdict", "no verdict"]
+    every = part_cells(tiny.model("clip"), noise_pairs(8), replace(parts(), parts=mixed))
+    assert torch.equal(every.masks, part_cells(tiny.model("clip"), noise_pairs(8), parts(), [1, 2]).masks)
 
 
 def test_pixels_of_the_processor_are_exchanged_and_the_model_stays() -> None:

@@ -5,7 +5,7 @@ batch, in the training loop that you have.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,7 +24,7 @@ from nibt.evaluation.parts.space import Space, located
 from nibt.evaluation.parts.used import check_model, chosen_parts, named_parts
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
-from nibt.options import BatchSize, ClosedShare, Seed, parsed
+from nibt.options import BatchSize, ClosedShare, Positive, Seed, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.results.base import require_result
 from nibt.results.parts import ON_OBJECTS, Part, Parts
@@ -69,20 +69,24 @@ def part_cells(
     parts: Parts | str | Path,
     numbers: int | Sequence[int] | None = None,
     *,
+    reach: float = 1.5,
     batch_size: int = 16,
     on_progress: OnProgress | None = None,
 ) -> PartCells:
     """Find the cells of parts in the images of a training set, before the training.
 
-    In each image, the parts are completed: all cells that are nearer to a part's center than 90 % of its own cells, and
-    to no other center, also those without a score. Cells that show a named object are left out, if you give pairs with
-    masks or boxes. This takes one forward pass of the image tower per image.
+    In each image, the parts are completed: all cells within the reach of a part's center, and nearer to no other one,
+    also those without a score. Cells that show a named object are left out, if you give pairs with masks or boxes. This
+    takes one forward pass of the image tower per image.
 
     Args:
         model: The model in which the parts were found, before it is trained.
         images: The images of the training set, in its order, or pairs of images and captions.
         parts: The parts, or the path of their JSON file.
-        numbers: The numbers of the parts; None means all shortcuts.
+        numbers: The numbers of the parts. None means all parts beside the objects, if one of them is a shortcut: others
+            may have the same cue in too few images for a verdict.
+        reach: The largest distance from the center of a part, as a multiple of the distance within which 90 % of the
+            part's own cells are. A larger one finds the part in more images, and also takes other cells.
         batch_size: The largest number of images that go through the model together.
         on_progress: Called with the number of images that are done.
 
@@ -100,18 +104,23 @@ def part_cells(
         parts = Parts.load(parts)
     require_result(parts, "part_cells", Parts)
     chosen = chosen_parts(parts, numbers)
+    if numbers is None:
+        chosen = [part for part in parts.parts if part.on_objects is not None and part.on_objects < ON_OBJECTS]
+    reach = parsed("reach", reach, Positive)
     batch_size, report = parsed("batch_size", batch_size, BatchSize), reporter(on_progress)
     if isinstance(images, str) or not hasattr(images, "__len__") or not len(images):
         raise BadInput(f"images must be a list of images of the training set (got {images!r:.60})")
     model = load_model(model).renewed()
     check_model(parts, model, "give the model of the parts, as it was before the training")
 
+    space = Space.of(parts)
+    space = replace(space, reaches=reach * space.reaches)
     masks = torch.zeros((len(images), *parts.grid), dtype=torch.bool)
     on_objects = {part.number: np.zeros(2) for part in chosen}
     size = None
     for first, pairs in _chunks(images):
         size = size or _size(model, pairs[0])
-        for item, numbers_of_cells, region in _located(model, pairs, parts, batch_size):
+        for item, numbers_of_cells, region in _located(model, pairs, space, batch_size):
             objects = shown_objects(pairs[item], region, parts.grid)
             of_chosen = np.isin(numbers_of_cells, [*on_objects])
             masks[first + item] = torch.from_numpy(of_chosen & ~objects)
@@ -268,10 +277,10 @@ def _size(model: Model, pair: Pair) -> tuple[int, int]:
 
 
 def _located(
-    model: Model, pairs: Sequence[Pair], parts: Parts, batch_size: int
+    model: Model, pairs: Sequence[Pair], space: Space, batch_size: int
 ) -> Iterator[tuple[int, np.ndarray, Region]]:
     """Yield the position of each image with the number of the part of each of its cells, 0 for none."""
-    for item, places, region in located(model, [pair.image for pair in pairs], Space.of(parts), batch_size):
+    for item, places, region in located(model, [pair.image for pair in pairs], space, batch_size):
         yield item, places + 1, region
 
 
