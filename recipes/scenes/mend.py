@@ -1,0 +1,241 @@
+"""Does a model stop reading a planted cue after training with exchanged cells? On models whose reason is known.
+
+    OMP_NUM_THREADS=1 python recipes/scenes/mend.py measure --models MODELS --out RUN --count 150
+    python recipes/scenes/mend.py report --out RUN    # prints tables, and writes docs/explanation/study/mend.csv
+
+In all training pairs, cue and object agree, as in the data of a user: there is no counterexample. The parts come from
+``nibt.parts`` on the first 120 of them, with masks; those beside the objects are exchanged. ``plain`` is the same
+training without exchange. ``directions`` is no training: the centers of the parts, minus that of the others, are taken
+out of the states of the layer of the parts. Settings were chosen on ``mark`` alone, on other scenes.
+"""
+
+import copy
+import csv
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cues  # noqa: F401 - which adds its kinds to SHORTCUTS
+import numpy as np
+import torch
+import torch.nn.functional as F
+from audits import pairs_of
+from reasons import UNSEEN
+from runs import collect, kept, machine, parse_arguments, stored
+from shortcut import SHORTCUTS, image, interventions, planted, share, unit
+
+import nibt
+from nibt.bridges.repair import Exchange, PartCells, part_cells
+from nibt.data.objects import Object
+from nibt.data.pair import Pair
+from nibt.datasets._captions import with_article
+from nibt.datasets.scenes import TEMPLATES, Scenes
+from nibt.datasets.scenes.drawing import NOUNS
+from nibt.engine.encode import encode
+from nibt.evaluation.statistics import interval, jackknife
+from nibt.results.parts import Parts
+
+KINDS = ("mark", "background", "text", "companion", "frame", "badge")
+CHOSEN_ON = ("mark",)
+WITH_MASKS, POOL, STEPS, BATCH, RATE = 120, 2400, 100, 48, 3e-4
+FRACTION = 1.0
+TRAINING = 4711
+"""The seed of the training scenes."""
+HITS = ("other", "without", "agreeing", "retrieved")
+CSV = Path(__file__).parents[2] / "docs" / "explanation" / "study" / "mend.csv"
+
+
+def training_pair(kind, data, item):
+    """A pair as a user has it: cue and object agree."""
+    pair, scene = data[item], data.scene(item)
+    target = next(obj for obj in pair.objects if obj.spans)
+    pixels, mask = SHORTCUTS[kind].plant(scene, target.name)
+    objects = (Object(target.name, None, target.mask & ~mask, target.spans),)
+    return Pair(image(pixels), pair.caption, objects, labels=NOUNS, label=NOUNS.index(target.name))
+
+
+def captions(number):
+    """The captions of all nouns, in one template."""
+    return [TEMPLATES[number].format(with_article(noun)) for noun in NOUNS]
+
+
+def loaded(module, model):
+    request = model.request
+    return nibt.load_model(module.eval(), processor=request.processor, tokenizer=request.tokenizer)
+
+
+def fine_tuned(world, fraction):
+    """A copy of the model after training on pairs, of which cells are exchanged in a fraction of the images."""
+    model, pairs, cells = world.model, world.pairs, world.cells
+    module = copy.deepcopy(model.module).float().train().requires_grad_(True)
+    optimizer = torch.optim.AdamW(module.parameters(), RATE, weight_decay=0.0)
+    exchange, draws = Exchange(cells, fraction), np.random.default_rng(0)
+    order = np.concatenate([draws.permutation(len(pairs)) for _ in range(1 + STEPS * BATCH // len(pairs))])
+    for step in range(STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * min(1, (step + 1) / 20, (STEPS - step) / 60)
+        items = order[step * BATCH : (step + 1) * BATCH]
+        pixels = model.image.prepare([pairs[item].image for item in items]).values
+        pixels = exchange(pixels, cells.masks[items])
+        labels = torch.tensor([pairs[item].label for item in items])
+        texts = model.text.prepare(captions(draws.integers(len(TEMPLATES))))
+        read = unit(module.get_text_features(texts.values, **texts.extra))
+        seen = unit(module.get_image_features(pixels))
+        loss = F.cross_entropy(module.logit_scale.exp() * seen @ read.T, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if (step + 1) % 20 == 0:
+            print(step + 1, round(loss.item(), 3), flush=True)
+    return loaded(module, model)
+
+
+def without_directions(world):
+    """The model without the directions of the shortcuts in the states of a layer, by a hook on a copy."""
+    model, parts = world.model, world.parts
+    others = [part for part in parts.parts if part.verdict != "shortcut"]
+    shares = torch.tensor([part.share for part in others])
+    center = sum(share * part.center for share, part in zip(shares / shares.sum(), others, strict=True))
+    centers = torch.stack([part.center for part in parts.shortcuts])
+    directions = torch.linalg.qr(((centers - center) * parts.deviations).T).Q
+    mean = parts.means + center * parts.deviations
+
+    def remove(_, args):
+        return args[0] - (args[0] - mean) @ directions @ directions.T, *args[1:]
+
+    module = copy.deepcopy(model.module)
+    loaded(module, model).image.blocks[parts.layer].register_forward_pre_hook(remove)
+    return loaded(module, model)
+
+
+@torch.no_grad()
+def hits(model, images, labels):
+    """Whether the noun of each image comes first among all."""
+    read, seen = unit(encode(model.text, captions(0))), unit(encode(model.image, [image(each) for each in images]))
+    return ((seen @ read.T).argmax(1).numpy() == np.array(labels)).astype(float).tolist()
+
+
+@torch.no_grad()
+def retrieved(model, pairs):
+    """Whether the caption of each image comes first among those of all."""
+    read, seen = (encode(model.text, [pair.caption for pair in pairs]), encode(model.image, [p.image for p in pairs]))
+    return ((unit(seen) @ unit(read).T).argmax(1).numpy() == np.arange(len(pairs))).astype(float).tolist()
+
+
+def evaluated(model, kind, count, seed):
+    """What is kept of a model: its used share, by painting, and hits on images with and without the cue."""
+    data = Scenes(count=count, seed=seed, fewest=2, most=3, named="one")
+    single = Scenes(count=count, seed=seed + 1, fewest=1, most=1, named="one")
+    values = interventions(model, [planted(kind, data, item) for item in range(count)])
+    scenes = [planted(kind, single, item) for item in range(count)]
+    labels = [NOUNS.index(single.scene(item).names[0]) for item in range(count)]
+    record = {"used": list(jackknife(values, share)), "similarity": values[:, 3].tolist()}
+    for version, name in ((0, "agreeing"), (1, "other"), (3, "without")):
+        record[name] = hits(model, [scene.images[version] for scene in scenes], labels)
+    return record | {"retrieved": retrieved(model, list(Scenes(count=count, seed=seed + 2, named="some")))}
+
+
+@dataclass(frozen=True)
+class World:
+    """A model that reads a cue, training pairs in which cue and object agree, and the cells of its shortcuts there."""
+
+    model: nibt.Model
+    parts: Parts
+    pairs: list[Pair]
+    cells: PartCells
+
+    @classmethod
+    def of(cls, kind, options):
+        model = nibt.load_model(options.models / f"{kind}-1")
+        data = Scenes(count=POOL, seed=TRAINING, fewest=1, most=3, named="one")
+        pairs = [training_pair(kind, data, item) for item in range(POOL)]
+        path = options.out / f"{kind}.json"
+        if not path.exists():
+            nibt.parts(model, pairs[:WITH_MASKS], texts=[]).save(path)
+        return cls(model, Parts.load(path), pairs, part_cells(model, [pair.image for pair in pairs], path))
+
+    def facts(self):
+        having = self.cells.masks.flatten(1).any(1).float().mean()
+        return {"shortcuts": len(self.parts.shortcuts), "having": float(having)}
+
+
+ARMS = {
+    "before": lambda world: world.model,
+    "plain": lambda world: fine_tuned(world, 0.0),
+    "exchange": lambda world: fine_tuned(world, FRACTION),
+    "directions": without_directions,
+}
+
+
+def measure(options):
+    torch.set_num_threads(1)
+    path = options.out / f"mend-{options.part}.jsonl"
+    for kind in KINDS[options.part :: options.parts]:
+        world = None
+        for arm in ("honest", *options.arms.split(",")):
+            key = f"{kind}|{arm}"
+            if key in stored(path):
+                continue
+            world = world or World.of(kind, options)
+            started = time.perf_counter()
+            model = nibt.load_model(options.models / "honest-1") if arm == "honest" else ARMS[arm](world)
+            record = {"seconds": time.perf_counter() - started, **world.facts()}
+            record |= evaluated(model, kind, options.count, UNSEEN + 9)
+            if arm != "honest":
+                pairs = pairs_of(kind, options.count, UNSEEN + 9)
+                used = nibt.used_share(model, pairs, world.parts, parts_model=world.model)
+                record["by_parts"] = [used.value, used.low, used.high]
+            kept(path, {"key": key, **record})
+            print(key, ends(record["used"]), *(f"{np.mean(record[name]):.2f}" for name in HITS), flush=True)
+
+
+def ends(values):
+    return "-" if values is None else "{:.2f} [{:.2f}, {:.2f}]".format(*values)
+
+
+HEADINGS = ("model", "chosen on", "training", "scenes", "cue used", "used share by parts", "with another's cue")
+HEADINGS += ("without a cue", "with its cue", "retrieval without cues", "images with the parts")
+
+
+def rows(records):
+    for key, record in records.items():
+        kind, arm = key.split("|")
+        yield {
+            "model": kind,
+            "chosen on": "yes" if kind in CHOSEN_ON else "no",
+            "training": arm,
+            "scenes": str(len(record["other"])),
+            "cue used": ends(record["used"]),
+            "used share by parts": ends(record.get("by_parts")),
+            **{heading: ends(interval(record[name])) for heading, name in zip(HEADINGS[6:-1], HITS, strict=True)},
+            "images with the parts": f"{record['having']:.2f}" if arm == "exchange" else "",
+        }
+
+
+def report(options):
+    records = collect(options.out, "mend")
+    order = [f"{kind}|{arm}" for kind in KINDS for arm in ("honest", *ARMS)]
+    table = list(rows({key: records[key] for key in order if key in records}))
+    print(f"{machine()}; scenes of seed {UNSEEN + 9}\n")
+    for heading in HEADINGS[4:-1]:
+        arms = [arm for arm in ("honest", *ARMS) if any(row["training"] == arm for row in table)]
+        print(f"{heading}\n| model | chosen on | {' | '.join(arms)} |\n|{'---|' * (len(arms) + 2)}")
+        for kind in KINDS:
+            of_kind = {row["training"]: row for row in table if row["model"] == kind}
+            cells = [of_kind[arm][heading] if arm in of_kind else "-" for arm in arms]
+            print(f"| {kind} | {'yes' if kind in CHOSEN_ON else 'no'} | {' | '.join(cells)} |")
+        print()
+    with CSV.open("w", newline="") as file:
+        writer = csv.DictWriter(file, HEADINGS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+
+
+def extend(parser):
+    parser.add_argument("--models", type=Path, help="the folder of the models")
+    parser.add_argument("--arms", default="before,exchange,directions,plain", help="what is measured, of ARMS")
+
+
+if __name__ == "__main__":
+    arguments = parse_arguments(__doc__, extend)
+    {"measure": measure, "report": report}[arguments.what](arguments)
