@@ -6,7 +6,7 @@
 In all training pairs, cue and object agree, as in the data of a user: there is no counterexample. The parts come from
 ``nibt.parts`` on the first 120 of them, with masks; those beside the objects are exchanged. ``plain`` is the same
 training without exchange. ``directions`` is no training: the centers of the parts, minus that of the others, are taken
-out of the states of the layer of the parts. Settings were chosen on ``mark`` alone, on other scenes.
+out of the states of the layer of the parts. Settings were chosen on ``mark``, on other scenes.
 """
 
 import copy
@@ -36,7 +36,8 @@ from nibt.evaluation.statistics import interval, jackknife
 from nibt.results.parts import Parts
 
 KINDS = ("mark", "background", "text", "companion", "frame", "badge")
-CHOSEN_ON = ("mark",)
+CHOSEN_ON = {"mark": "yes", "background": "first run", "text": "first run"}
+"""Where settings were chosen, and what was seen of a first run before they were chosen."""
 WITH_MASKS, POOL, STEPS, BATCH, RATE = 120, 2400, 100, 48, 3e-4
 FRACTION = 1.0
 TRAINING = 4711
@@ -202,7 +203,7 @@ def rows(records):
         kind, arm = key.split("|")
         yield {
             "model": kind,
-            "chosen on": "yes" if kind in CHOSEN_ON else "no",
+            "chosen on": CHOSEN_ON.get(kind, "no"),
             "training": arm,
             "scenes": str(len(record["other"])),
             "cue used": ends(record["used"]),
@@ -223,7 +224,7 @@ def report(options):
         for kind in KINDS:
             of_kind = {row["training"]: row for row in table if row["model"] == kind}
             cells = [of_kind[arm][heading] if arm in of_kind else "-" for arm in arms]
-            print(f"| {kind} | {'yes' if kind in CHOSEN_ON else 'no'} | {' | '.join(cells)} |")
+            print(f"| {kind} | {CHOSEN_ON.get(kind, 'no')} | {' | '.join(cells)} |")
         print()
     with CSV.open("w", newline="") as file:
         writer = csv.DictWriter(file, HEADINGS, lineterminator="\n")
