@@ -402,7 +402,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "workers of a local job": (lambda: nibt.batch(MODEL, "t.csv", "J", workers=3), "workers need on='ray'"),
     "images sent by a local job": (lambda: nibt.batch(MODEL, "t.csv", "J", send_images=True), "send_images need on="),
-    "a sample without auto": (lambda: explain(MODEL, "sample:scene", "a cat", sample=SCENES), "sample has no effect"),
     "rates of what is not trained": (
         lambda: nibt.roar(MODEL, SCENES, "ones", out="R", trainable="features", learning_rate={"last": 1e-3}),
         "learning_rate has no effect for last",
