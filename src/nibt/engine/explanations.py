@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -54,23 +54,36 @@ def mismatches(image: Side, text: Side) -> Iterator[Note | None]:
     if not model.has_logits:
         yield from (None for _ in image.trace.inputs.values)
         return
-    seen, caption, compare = image.trace.embedding.float(), text.trace.embedding.float(), model.similarity
-    pairs = compare(seen, caption)
-    with_blank_caption = compare(seen, text.blank().float())
-    of_blank_image = compare.swapped()(caption, _kept(model, "blank").float())
-    values = (each.tolist() for each in (reactions(text), pairs, with_blank_caption, of_blank_image))
-    for reaction, pair, *blanks in zip(*values, strict=True):
-        if reaction < NEAR_BLANK:
-            with_blank = f"(similarity {pair:z.4f}; with a blank caption {blanks[0]:z.4f})"
-            yield Note(codes.NO_REACTION, f"{NO_REACTION} {with_blank}: the map is noise")
-            continue
-        named = zip(("the blank caption", "the blank image"), blanks, strict=True)
-        lower = [f"with {name} {value:z.3f}" for name, value in named if pair < value - MARGIN / model.scale]
-        if lower:
-            yield Note(NO_MATCH, f"{MISMATCH} (similarity {pair:z.3f}; {', '.join(lower)})")
-            continue
-        change = pair - blanks[1]
-        yield None if model.scale * change >= CLEAR else _weak(model, change)
+    compare = model.similarity
+    images = image.trace.embedding.float()
+    captions = text.trace.embedding.float()
+    similarities = compare(images, captions)
+    with_blank_caption = compare(images, text.blank().float())
+    with_blank_image = compare.swapped()(captions, _kept(model, "blank").float())
+    values = (each.tolist() for each in (reactions(text), similarities, with_blank_caption, with_blank_image))
+    for reaction, similarity, blank_caption, blank_image in zip(*values, strict=True):
+        yield _mismatch(model, reaction, similarity, blank_caption, blank_image)
+
+
+def _mismatch(
+    model: Model, reaction: float, similarity: float, blank_caption: float, blank_image: float
+) -> Note | None:
+    """Return the note on a pair whose similarity says that it is a weak or no match, or says nothing."""
+    if reaction < NEAR_BLANK:
+        with_blank = f"(similarity {similarity:z.4f}; with a blank caption {blank_caption:z.4f})"
+        return Note(codes.NO_REACTION, f"{NO_REACTION} {with_blank}: the map is noise")
+
+    margin = MARGIN / model.scale
+    lower = []
+    if similarity < blank_caption - margin:
+        lower.append(f"with the blank caption {blank_caption:z.3f}")
+    if similarity < blank_image - margin:
+        lower.append(f"with the blank image {blank_image:z.3f}")
+    if lower:
+        return Note(NO_MATCH, f"{MISMATCH} (similarity {similarity:z.3f}; {', '.join(lower)})")
+
+    change = similarity - blank_image
+    return None if model.scale * change >= CLEAR else _weak(model, change)
 
 
 def _weak(model: Model, change: float) -> Note | None:
@@ -155,16 +168,18 @@ def _changes(model: Model, score: Score, caption: Embedding) -> tuple[float, flo
 def _kept(model: Model, name: str) -> Embedding:
     """Return the embeddings of a blank image, or of the package's images or captions, computed once per model."""
     key = f"embeddings of {name}"
-    if key not in model.kept:
-        samples = sample_captions()
-        model.kept[key] = (  # the blank image is square, which serves all image sizes
-            model.image.encode(model.image.empty_inputs())
-            if name == "blank"
-            else encode(model.text, list(samples.values()), 1)
-            if name == "text"
-            else encode(model.image, [read_image(f"sample:{each}") for each in samples], 1)
-        )
-    return model.kept[key]
+    if key in model.kept:
+        return model.kept[key]
+
+    samples = sample_captions()
+    if name == "blank":
+        embeddings = model.image.encode(model.image.empty_inputs())  # it is square, which serves all image sizes
+    elif name == "text":
+        embeddings = encode(model.text, list(samples.values()), 1)
+    else:
+        embeddings = encode(model.image, [read_image(f"sample:{sample}") for sample in samples], 1)
+    model.kept[key] = embeddings
+    return embeddings
 
 
 LARGE_GAP = 0.15  # of the change of the score
@@ -177,82 +192,141 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
     """Return the explanations of a batch whose two sides were explained."""
     with torch.no_grad():
         values = [side.score(side.trace.embedding).tolist() for side in batch.sides]
-    embeddings = (side.trace.embedding for side in batch.sides[:2])
-    similarities = spec.scores[spec.modalities[0]].similarity(*embeddings).tolist()  # as seen from the first side
-    if not math.isfinite(total := sum(similarities)):
-        raise Unsupported(
-            f"the model must give finite similarities (got {total}): check its weights, or load it in float32"
-        )
-    mixed, compared = spec.modalities == IMAGE_AND_TEXT, () if spec.against is None else (spec.against,)
-    prefixes = ["" if name in IMAGE_AND_TEXT else f"{name}: " for name in spec.side_names]  # two images are told apart
-    if spec.against is not None:
-        prefixes[-1] = f"other {NOUNS[modality(spec.against)]}: "
-    mismatch = list(mismatches(*batch.sides[:2])) if mixed else [None] * len(similarities)
-    one_target = len({score.target.name for score in spec.scores.values()}) == 1
-    explained = [score.target.name == spec.record["target"]["name"] for score in spec.scores.values()].index(True)
+    similarities = _similarities(spec, batch)
+    matches: list[Note | None] = [None] * len(similarities)
+    if spec.modalities == IMAGE_AND_TEXT:
+        matches = list(mismatches(*batch.sides[:2]))
+
     explanations = []
-    for index, pair in enumerate(batch.pairs):
-        items = (*pair.items, *compared)
-        sides = [_side(item, batch, position, index) for position, item in enumerate(items)]
-        path, match = sides[0].path, mismatch[index]
-        if match and "blank image" in match.text and path is not None and path.baseline != "blank":
-            text = f"{match.text}; the scores of the image start from another baseline, {path.baseline}"
-            match = replace(match, text=text)
-        notes: list[Note | str] = [*filter(None, [match]), *spec.warnings, *pair.notes]
-        for prefix, side in zip(prefixes, batch.sides, strict=True):
-            notes += prefixed(prefix, side.trace.inputs.notes[index])
-        notes += [*_gaps(spec, sides), *_flat_maps(spec, sides), *_padding(spec, sides), *_opposite(spec, sides)]
-        for prefix, scores in zip(prefixes, batch.attributions, strict=True):
-            if scores is not None and scores.notes:
-                notes += prefixed(prefix, scores.notes[index])
-        if match is None or match.code != codes.NO_REACTION:
-            embeddings = [side.trace.embedding[[index]].detach() for side in batch.sides[:2]]
-            noise = list(negligible(spec, embeddings, sides))
-            notes += noise
-            for prefix, side, scores in zip(prefixes, batch.sides, sides, strict=True):
-                if isinstance(scores, TextAttribution):
-                    method = type(spec.methods["text"])
-                    in_units = scores.path is not None or method.linear
-                    signs = mixed and one_target and not noise and method.signed
-                    of_words = word_notes(side, index, scores.words, in_units, signs)
-                    notes += prefixed(prefix, [note for note in of_words if note not in notes])
-        by_side = {
-            name: {"name": spec.scores[side.modality].target.name, "value": value[index]}
-            for name, side, value in zip(spec.side_names, sides, values, strict=True)
-        }
+    for index, match in enumerate(matches):
+        sides = _attributed_sides(spec, batch, index)
         explanations.append(
             Explanation(
                 dict(zip(spec.side_names, sides, strict=True)),
                 similarity=similarities[index],
-                target=cast(
-                    ExplainedTargetRecord, {**spec.record["target"], "value": values[explained][index], **by_side}
-                ),
+                target=_target_record(spec, sides, [of_side[index] for of_side in values]),
                 method=spec.record["method"],
                 model=spec.model.record(),
                 versions=dict(versions()),
-                **note_fields(notes),
+                **note_fields(_notes(spec, batch, index, sides, match)),
             )
         )
     return explanations
+
+
+def _similarities(spec: ExplanationSpec, batch: ExplainedBatch) -> list[float]:
+    """Return the similarity of each pair, as seen from the first side."""
+    similarity = spec.scores[spec.modalities[0]].similarity
+    similarities = similarity(batch.sides[0].trace.embedding, batch.sides[1].trace.embedding).tolist()
+    total = sum(similarities)
+    if not math.isfinite(total):
+        raise Unsupported(
+            f"the model must give finite similarities (got {total}): check its weights, or load it in float32"
+        )
+    return similarities
+
+
+def _attributed_sides(spec: ExplanationSpec, batch: ExplainedBatch, index: int) -> list[SideAttribution]:
+    """Return the sides of the result of a pair: its own two, and what it is compared with, if that is explained."""
+    items = [*batch.pairs[index].items]
+    if spec.against is not None:
+        items.append(spec.against)
+    return [_side(item, batch, position, index) for position, item in enumerate(items)]
+
+
+def _target_record(
+    spec: ExplanationSpec, sides: Sequence[SideAttribution], values: Sequence[float]
+) -> ExplainedTargetRecord:
+    """Return the target of a result, with the target and the value of each side."""
+    request = spec.record["target"]
+    targets = [spec.scores[side.modality].target.name for side in sides]
+    of_request = values[targets.index(request["name"])]
+    by_side = {
+        name: {"name": target, "value": value}
+        for name, target, value in zip(spec.side_names, targets, values, strict=True)
+    }
+    return cast(ExplainedTargetRecord, {**request, "value": of_request, **by_side})
+
+
+def _notes(
+    spec: ExplanationSpec, batch: ExplainedBatch, index: int, sides: Sequence[SideAttribution], match: Note | None
+) -> list[Note | str]:
+    """Return the notes of a result, in the order in which they are shown."""
+    prefixes = _prefixes(spec)
+    path = sides[0].path
+    if match and "blank image" in match.text and path is not None and path.baseline != "blank":
+        text = f"{match.text}; the scores of the image start from another baseline, {path.baseline}"
+        match = replace(match, text=text)
+
+    notes: list[Note | str] = [] if match is None else [match]
+    notes += [*spec.warnings, *batch.pairs[index].notes]
+    for prefix, side in zip(prefixes, batch.sides, strict=True):
+        notes += prefixed(prefix, side.trace.inputs.notes[index])
+
+    notes += [*_gaps(spec, sides), *_flat_maps(spec, sides), *_padding(spec, sides), *_opposite(spec, sides)]
+    for prefix, attribution in zip(prefixes, batch.attributions, strict=True):
+        if attribution is not None and attribution.notes:
+            notes += prefixed(prefix, attribution.notes[index])
+
+    if match is not None and match.code == codes.NO_REACTION:  # it says that the map is noise
+        return notes
+
+    embeddings = [side.trace.embedding[[index]].detach() for side in batch.sides[:2]]
+    noise = list(negligible(spec, embeddings, sides))
+    notes += noise
+
+    # the sign of a word says something only of the one score that both sides explain
+    is_one_score = spec.modalities == IMAGE_AND_TEXT and len({score.target.name for score in spec.scores.values()}) == 1
+    for prefix, side, scores in zip(prefixes, batch.sides, sides, strict=True):
+        if not isinstance(scores, TextAttribution):
+            continue
+        method = type(spec.methods["text"])
+        of_words = word_notes(
+            side,
+            index,
+            scores.words,
+            in_units=scores.path is not None or method.linear,
+            signs=is_one_score and not noise and method.signed,
+        )
+        notes += prefixed(prefix, [note for note in of_words if note not in notes])
+    return notes
+
+
+def _prefixes(spec: ExplanationSpec) -> list[str]:
+    """Return what tells the notes of the sides apart, where a result does not have an image and a caption."""
+    prefixes = ["" if name in IMAGE_AND_TEXT else f"{name}: " for name in spec.side_names]
+    if spec.against is not None:
+        prefixes[-1] = f"other {NOUNS[modality(spec.against)]}: "
+    return prefixes
 
 
 def _side(item: ImageInput | str, batch: ExplainedBatch, position: int, index: int) -> SideAttribution:
     attributions = batch.attributions[position]
     assert attributions is not None
     attribution = attributions[index]
-    units, scores = attribution.units, attribution.scores.to("cpu", torch.float32)
-    common: dict[str, Any] = {"special_token_share": attribution.special_token_share, "path": attribution.path}
+    units = attribution.units
+    scores = attribution.scores.to("cpu", torch.float32)
     if isinstance(item, str):
         assert isinstance(units, Words)
-        words = (WordScore(word.text, float(scores[[*word.tokens]].sum()), word.tokens) for word in units.words[0])
-        special = ~units.explained
+        words = [WordScore(word.text, float(scores[[*word.tokens]].sum()), word.tokens) for word in units.words[0]]
         return TextAttribution(
-            caption=item, words=tuple(words), tokens=units.tokens[0], scores=scores, special=special, **common
+            caption=item,
+            words=tuple(words),
+            tokens=units.tokens[0],
+            scores=scores,
+            special=~units.explained,
+            special_token_share=attribution.special_token_share,
+            path=attribution.path,
         )
+
     assert isinstance(units, Grid)
-    region = batch.sides[position].trace.inputs.regions[index]
-    grid = scores.unflatten(-1, (units.rows, units.columns))
-    return ImageAttribution(grid=grid, region=region, **image_fields(item), **common)
+    return ImageAttribution(
+        grid=scores.unflatten(-1, (units.rows, units.columns)),
+        region=batch.sides[position].trace.inputs.regions[index],
+        special_token_share=attribution.special_token_share,
+        path=attribution.path,
+        **image_fields(item),
+    )
 
 
 def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:
