@@ -1,5 +1,7 @@
 """The view of explanations: of an image with a caption, of two images, or of two captions."""
 
+from collections.abc import Mapping, Sequence
+
 from PIL import Image
 
 from nibt.data.pair import NOUNS
@@ -14,7 +16,9 @@ from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import Explanation
 
 _LISTED = 3  # captions or images that a target line names; the others are counted
-_PANEL, _LINE, _NEAR = 460, 760, 14
+_PANEL = 460
+_LINE = 760
+_NEAR = 14
 
 
 class ExplanationView(MapView, name="explanation"):
@@ -28,27 +32,24 @@ class ExplanationView(MapView, name="explanation"):
 
     def question(self, result: Explanation) -> str:
         if result.is_comparison:
-            noun = NOUNS[result.first.modality]
-            return f"Where does the similarity of these two {noun}s come from?"
-        target, others = result.target["name"], contrast_of(result).get("captions", ())
-        images = contrast_of(result).get("images", ())
-        value, caption = result.target["value"], quoted(result.caption)
-        if target == "difference" and not others and images:
-            first, second = names_of([result.source, images[0]])
-            if result.is_noise("text"):
-                return f"Does {first} or {other_image(first, second)} match {caption} better?"
-            better = "better" if value >= 0 else "worse"
-            return f"Why does {first} match {caption} {better} than {other_image(first, second)}?"
-        if target == "difference" and others:
-            if result.is_noise("image"):
-                return f"Does {caption} or {quoted(others[0])} match better?"
-            if value < 0:
-                return f"Why does {caption} match worse than {quoted(others[0])}?"
-            return f"Why {caption} rather than {quoted(others[0])}?"
-        if target == "softmax" and others:
+            return f"Where does the similarity of these two {NOUNS[result.first.modality]}s come from?"
+
+        target = result.target["name"]
+        value = result.target["value"]
+        caption = quoted(result.caption)
+        others = contrast_of(result)
+
+        if target == "difference" and "captions" in others:
+            return _question_of_captions(result, quoted(others["captions"][0]))
+        if target == "difference" and "images" in others:
+            return _question_of_images(result, others["images"][0])
+
+        if target == "softmax" and "captions" in others:
+            count = len(others["captions"]) + 1
             if value <= 0.5:  # another caption may be more probable
-                return f"What makes {caption} more or less probable among {len(others) + 1} captions?"
-            return f"Why {caption} among {len(others) + 1} captions?"
+                return f"What makes {caption} more or less probable among {count} captions?"
+            return f"Why {caption} among {count} captions?"
+
         if target == "centered":
             return f"Why {caption} {'more' if value >= 0 else 'less'} than the average caption?"
         return f"Where does the similarity of this image and {caption} come from?"
@@ -73,112 +74,164 @@ class ExplanationView(MapView, name="explanation"):
         return super().strong(result) + difference
 
     def target_line(self, result: Explanation) -> str:
-        sides = {name: _side(result, name) for name in result.sides}
-        targets = {result.target[name]["name"] for name in sides}
-        if targets == {"cosine"}:
+        if all(result.target[name]["name"] == "cosine" for name in result.sides):
             return f"target {similarity_name(result)}"
-        return "target " + "; ".join(f"{side_title(result, name)}: {text}" for name, text in sides.items())
+        return "target " + "; ".join(
+            f"{side_title(result, name)}: {_target_of_side(result, name)}" for name in result.sides
+        )
 
 
-def _side(explanation: Explanation, name: str) -> str:
-    target, contrast = explanation.target[name], contrast_of(explanation)
-    named = similarity_name(explanation) if target["name"] == "cosine" else target["name"]
-    text = f"{named} {target['value']:.3f}"
-    if target["name"] == "cosine":
-        return text
-    templates = explanation.target.get("options", {}).get("templates", ())
-    if target["name"] == "ensemble":
-        return f"{text}, the mean of {len(templates)} wordings"
+def _question_of_captions(explanation: Explanation, other: str) -> str:
+    caption = quoted(explanation.caption)
+    if explanation.is_noise("image"):
+        return f"Does {caption} or {other} match better?"
+    if explanation.target["value"] < 0:
+        return f"Why does {caption} match worse than {other}?"
+    return f"Why {caption} rather than {other}?"
+
+
+def _question_of_images(explanation: Explanation, source: str) -> str:
+    caption = quoted(explanation.caption)
+    image, second = names_of([explanation.source, source])
+    other = other_image(image, second)
+    if explanation.is_noise("text"):
+        return f"Does {image} or {other} match {caption} better?"
+
+    better = "better" if explanation.target["value"] >= 0 else "worse"
+    return f"Why does {image} match {caption} {better} than {other}?"
+
+
+def _target_of_side(explanation: Explanation, name: str) -> str:
+    """Return the target of a side, its value and what it compares with."""
+    target = explanation.target[name]["name"]
+    value = f"{explanation.target[name]['value']:.3f}"
+    if target == "cosine":
+        return f"{similarity_name(explanation)} {value}"
+    if target == "ensemble":
+        templates = explanation.target.get("options", {}).get("templates", ())
+        return f"ensemble {value}, the mean of {len(templates)} wordings"
+
+    # an image is compared by captions, and a caption by images
     kinds = {"image": ("captions",), "text": ("images",)}.get(name, ("captions", "images"))
-    items = [(plural, contrast[plural]) for plural in kinds if plural in contrast]
-    if items:
-        for plural, listed in items:
-            if plural == "images":
-                explained = [] if explanation.is_comparison else [explanation.source]
-                listed = names_of([*explained, *listed])[len(explained) :]
-            noun, more = plural if len(listed) > 1 else plural.removesuffix("s"), len(listed) - _LISTED
-            text += f", against the {noun} {', '.join(map(quoted, listed[:_LISTED]))}"
-            text += f" and {more} more" if more > 0 else ""
-        return text
-    return f"{text}, against the mean that the model brings" if target["name"] == "centered" else text
+    others = contrast_of(explanation)
+    against = "".join(_against(explanation, plural, others[plural]) for plural in kinds if plural in others)
+    if target == "centered" and not against:
+        against = ", against the mean that the model brings"
+    return f"{target} {value}{against}"
+
+
+def _against(explanation: Explanation, plural: str, items: Sequence[str]) -> str:
+    """Return the captions or images that a target compares with; all but a few are counted."""
+    if plural == "images":
+        # a name has its folder where it would be that of the explained image
+        explained = [] if explanation.is_comparison else [explanation.source]
+        items = names_of([*explained, *items])[len(explained) :]
+
+    noun = plural if len(items) > 1 else plural.removesuffix("s")
+    text = f", against the {noun} {', '.join(map(quoted, items[:_LISTED]))}"
+    more = len(items) - _LISTED
+    return f"{text} and {more} more" if more > 0 else text
 
 
 def _page(explanation: Explanation, look: Appearance) -> Image.Image:
     """Draw an image with its map and a caption; the image or caption that they are compared with has a map, too."""
-    images = {name: side for name, side in explanation.sides.items() if isinstance(side, ImageAttribution)}
-    strongest = max(images.values(), key=lambda side: float(side.grid.abs().max()))
-    if len(images) > 1:
-        panels = [_compared(explanation, *side, float(strongest.grid.abs().max()), look) for side in images.items()]
+    images = _image_sides(explanation)
+    strongest = max(images.values(), key=_most)
+    panels = _panels(explanation, images, _most(strongest), look)
+
+    panels_width = sum(panel.width for panel in panels)
+    is_beside = panels_width <= 1.6 * sum(panel.height for panel in panels)
+    if is_beside:
+        width = max(panels_width + MARGIN, SIDE) + 2 * MARGIN
+        panel_rows = [centered(panels, width)]
     else:
-        original = resized(photograph(explanation.image.input, explanation.source))
-        panels = [original, overlay(explanation, original, side_look(explanation, "image", look))]
-    beside = sum(panel.width for panel in panels) <= 1.6 * sum(panel.height for panel in panels)
-    panel_width = sum(panel.width for panel in panels) + MARGIN if beside else max(panel.width for panel in panels)
-    width = max(panel_width, SIDE) + 2 * MARGIN
+        width = max(SIDE, *(panel.width for panel in panels)) + 2 * MARGIN
+        panel_rows = [centered([panel], width) for panel in panels]
+
     signed = is_signed(explanation)
     image_look = look.pale if all(explanation.is_noise(name) for name in images) else look
+    image_label = "images" if len(images) > 1 else "image"
     rows = [
         *header(explanation, width, look),
-        *([centered(panels, width)] if beside else (centered([panel], width) for panel in panels)),
-        part_scale(strongest, width, image_look, signed, "images" if len(images) > 1 else "image"),
+        *panel_rows,
+        part_scale(strongest, width, image_look, signed, image_label),
     ]
+
     most_of_words = shared_word_scale(explanation)
     for name, side in explanation.sides.items():
         if isinstance(side, TextAttribution):
             label = "other words" if name == "against" else "words"
             words_look = side_look(explanation, name, look)
-            rows += [
-                caption(side, width, words_look, most=most_of_words),
-                part_scale(side, width, words_look, signed, label, most_of_words),
-            ]
+            rows.append(caption(side, width, words_look, most=most_of_words))
+            rows.append(part_scale(side, width, words_look, signed, label, most_of_words))
+
     if explanation.ranking:
         rows.append(ranking(ranked_labels(explanation), width, ranked_noun(explanation), ranked_subjects(explanation)))
-    return stacked([*rows, notes(explanation, width)], width)
+    rows.append(notes(explanation, width))
+    return stacked(rows, width)
 
 
-def _compared(
-    explanation: Explanation, name: str, side: ImageAttribution, most: float, look: Appearance
-) -> Image.Image:
-    """Draw one of two images that are compared for a caption, with its name and its similarity above it.
+def _panels(
+    explanation: Explanation, images: Mapping[str, ImageAttribution], most: float, look: Appearance
+) -> list[Image.Image]:
+    """Draw a photograph and its map, or of each of two images a panel with its name and its similarity.
 
-    The photograph in its own colors stands above the map, since images may differ in their colors.
+    A photograph in its own colors stands above its map in such a panel, since images may differ in their colors.
     """
-    mapped = explanation if name == "image" else side  # of which the explanation knows what decides
-    original = resized(photograph(side.input, side.source), _PANEL)
-    laid = overlay(mapped, original, side_look(explanation, name, look), most)
-    if look.style != "outline":  # which has the colors of the photograph
-        laid = below(original, laid, _NEAR)
-    names = {key: side.source for key, side in explanation.sides.items() if isinstance(side, ImageAttribution)}
-    title = dict(zip(names, names_of([*names.values()]), strict=True))[name]
-    return tile(laid, title, f"{explanation.target[name]['value']:z.3f}")
+    if len(images) == 1:
+        original = resized(photograph(explanation.image.input, explanation.source))
+        return [original, overlay(explanation, original, side_look(explanation, "image", look))]
+
+    panels = []
+    titles = names_of([side.source for side in images.values()])
+    for (name, side), title in zip(images.items(), titles, strict=True):
+        mapped = explanation if name == "image" else side  # of which the explanation knows what decides
+        original = resized(photograph(side.input, side.source), _PANEL)
+        picture = overlay(mapped, original, side_look(explanation, name, look), most)
+        if look.style != "outline":  # which has the colors of the photograph
+            picture = below(original, picture, _NEAR)
+        panels.append(tile(picture, title, f"{explanation.target[name]['value']:z.3f}"))
+    return panels
 
 
 def _comparison(explanation: Explanation, look: Appearance) -> Image.Image:
     """Draw both inputs, each with its color bar, and the notes."""
-    looks = {name: side_look(explanation, name, look) for name in explanation.sides}
-    images = {name: side for name, side in explanation.sides.items() if isinstance(side, ImageAttribution)}
+    images = _image_sides(explanation)
     # two images or two captions share one scale
-    most = max((float(side.grid.abs().max()) for side in images.values()), default=shared_word_scale(explanation))
-    panels = []
-    for name, side in images.items():
-        original = resized(photograph(side.input, side.source), _PANEL)
-        panels.append((original, overlay(side, original, looks[name], most)))
-    column = max((original.width for original, _ in panels), default=0)
-    width = (max(2 * column + MARGIN, SIDE) if panels else _LINE) + 2 * MARGIN
-    rows = [
-        caption(side, width, looks[name], most=most)
-        for name, side in explanation.sides.items()
-        if isinstance(side, TextAttribution)
-    ]
-    for pair in panels:  # a photograph and its map, centered in columns that all rows share
-        row = Image.new("RGB", (width, pair[0].height), PAPER)
-        left = (width - 2 * column - MARGIN) // 2
-        for place, panel in enumerate(pair):
-            row.paste(panel, (left + place * (column + MARGIN) + (column - panel.width) // 2, 0))
-        rows.append(row)
-    bars = [
-        part_scale(side, width, looks[name], is_signed(explanation), name, most)
-        for name, side in explanation.sides.items()
-    ]
-    rows = [below(row, bar, _NEAR) for row, bar in zip(rows, bars, strict=True)]
-    return stacked([*header(explanation, width, look), *rows, notes(explanation, width)], width)
+    most = max(map(_most, images.values()), default=shared_word_scale(explanation))
+    photographs = {name: resized(photograph(side.input, side.source), _PANEL) for name, side in images.items()}
+    column = max((original.width for original in photographs.values()), default=0)
+    width = (max(2 * column + MARGIN, SIDE) if images else _LINE) + 2 * MARGIN
+
+    rows = list(header(explanation, width, look))
+    for name, side in explanation.sides.items():
+        own_look = side_look(explanation, name, look)
+        if isinstance(side, ImageAttribution):
+            original = photographs[name]
+            row = _in_columns([original, overlay(side, original, own_look, most)], column, width)
+        else:
+            row = caption(side, width, own_look, most=most)
+        bar = part_scale(side, width, own_look, is_signed(explanation), name, most)
+        rows.append(below(row, bar, _NEAR))
+
+    rows.append(notes(explanation, width))
+    return stacked(rows, width)
+
+
+def _in_columns(panels: Sequence[Image.Image], column: int, width: int) -> Image.Image:
+    """Draw a photograph and its map, each centered in a column that all rows share."""
+    row = Image.new("RGB", (width, panels[0].height), PAPER)
+    left = (width - 2 * column - MARGIN) // 2
+    for panel in panels:
+        row.paste(panel, (left + (column - panel.width) // 2, 0))
+        left += column + MARGIN
+    return row
+
+
+def _image_sides(explanation: Explanation) -> dict[str, ImageAttribution]:
+    return {name: side for name, side in explanation.sides.items() if isinstance(side, ImageAttribution)}
+
+
+def _most(side: ImageAttribution) -> float:
+    """Return the largest absolute score of the map of an image, at which its colors end."""
+    return float(side.grid.abs().max())
