@@ -10,11 +10,11 @@ groups ``nibt.methods``, ``nibt.models`` and so on.
 import ast
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import EntryPoints, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from inspect import cleandoc, getdoc, isabstract
 from pathlib import Path
 from typing import Any, ClassVar
@@ -102,28 +102,40 @@ def find(group: str, name: str) -> Any:
     It is cached because plugins are not added while Python runs.
     """
     points = list(_entry_points(group).select(name=name))
-    for point in points:
-        package = point.dist.name if point.dist else point.value
-        if name in _files(group) or len(points) > 1:
-            rival = "nibt" if name in _files(group) else "another package"
-            raise Unsupported(
-                f"the packages {package} and {rival} both have the plugin {name!r} of {group}: rename it there, or "
-                f"uninstall {package}"
-            )
-        try:
-            plugin = point.load()
-        except Exception as error:  # code of another package
-            raise Unsupported(
-                f"the plugin {name!r} of the package {package} cannot be imported ({reason(error)}): correct or "
-                "uninstall that package"
-            ) from error
-        plugin.name = name
-        return plugin
+    if points:
+        return _of_entry_point(group, name, points)
+
     check_names(group, [name], _available(group))
-    file = _files(group)[name]
-    module = import_module(_module_name(file))
+    module = import_module(_module_name(_files(group)[name]))
     classes = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Plugin)]
     return [plugin for plugin in classes if plugin.name == name and not isabstract(plugin)][-1]
+
+
+def _of_entry_point(group: str, name: str, points: Sequence[EntryPoint]) -> Any:
+    """Return the class of a plugin of another package, whose name no other plugin may have."""
+    point = points[0]
+    package = point.dist.name if point.dist else point.value
+
+    rival = ""
+    if name in _files(group):
+        rival = "nibt"
+    elif len(points) > 1:
+        rival = "another package"
+    if rival:
+        raise Unsupported(
+            f"the packages {package} and {rival} both have the plugin {name!r} of {group}: rename it there, or "
+            f"uninstall {package}"
+        )
+
+    try:
+        plugin = point.load()
+    except Exception as error:  # code of another package
+        raise Unsupported(
+            f"the plugin {name!r} of the package {package} cannot be imported ({reason(error)}): correct or "
+            "uninstall that package"
+        ) from error
+    plugin.name = name
+    return plugin
 
 
 def documentation(group: str, name: str) -> str:
@@ -154,21 +166,33 @@ def format_of(path: str | Path) -> Any:
     """Return the format of a path, an object of ``nibt.formats.base.Format``: that of the longest ending."""
     if not isinstance(path, str | Path):
         raise BadInput(f"save takes results of nibt, and then the path (got a {type(path).__name__} as the path)")
-    name, by_ending = file_path("the path", path).name.lower(), {}
-    for file_format in (find("formats", format_name)() for format_name in available("formats")):
+    path = file_path("the path", path)
+    name = path.name.lower()
+    by_ending: dict[str, Any] = {}
+    for format_name in available("formats"):
+        file_format = find("formats", format_name)()
         by_ending |= dict.fromkeys(file_format.endings, file_format)
+
     for ending in sorted(by_ending, key=len, reverse=True):
         if name.endswith(ending) and name != ending:
-            stem, _, kind = name.removesuffix(ending).rpartition(".")
-            others = sorted(each for each in by_ending if stem and each.startswith(f".{kind}."))
-            if ending.count(".") == 1 and others:
-                raise BadOption(f"{Path(path).name!r} must end in {' or '.join(others)} (got {ending!r} after {kind})")
+            _check_kind(path, ending, by_ending)
             return by_ending[ending]
+
     examples = [ending for ending in by_ending if ending.count(".") > 1 or ending in (".png", ".html", ".json", ".tif")]
     raise BadOption(
-        f"{Path(path).name!r} must end in the name of a format, such as {', '.join(sorted(examples))} (got "
-        f"{Path(path).suffix!r})"
+        f"{path.name!r} must end in the name of a format, such as {', '.join(sorted(examples))} (got {path.suffix!r})"
     )
+
+
+def _check_kind(path: Path, ending: str, endings: Iterable[str]) -> None:
+    """Check that a path such as ``a.masks.png`` does not join the kind of one format with the ending of another."""
+    stem, _, kind = path.name.lower().removesuffix(ending).rpartition(".")
+    if ending.count(".") > 1 or not stem:
+        return
+
+    others = sorted(other for other in endings if other.startswith(f".{kind}."))
+    if others:
+        raise BadOption(f"{path.name!r} must end in {' or '.join(others)} (got {ending!r} after {kind})")
 
 
 def summary(group: str, name: str) -> str:
@@ -212,25 +236,50 @@ class MethodSpec:
         if isinstance(method, type):
             raise BadOption(f"a method must be a text or an object (got the class {method.__name__}): call it first")
         if isinstance(method, Plugin) and hasattr(method, "attribute"):  # a Method, whose file imports PyTorch
-            beside = [*(options or ()), *([] if variant is None else [f"variant={variant}"])]
-            beside += ["seed"] if seed is not None else []
-            if beside:
-                raise BadOption(f"a Method has its options already (got {', '.join(beside)}): leave them out")
-            return cls(method.name, instance=method)
+            return cls._of_object(method, variant, options, seed)
+
         spec = method if isinstance(method, MethodSpec) else cls.parse(method)
         if not isinstance(variant, str | None):
             raise UnknownName("variants", variant, spec.method_class.variants)
-        names = [*(options or ()), *([] if seed is None else ["seed", "image_seed", "text_seed"])]
-        twice = [name for name in names if name in spec.options]
-        in_text = method.split()[0].partition(":")[2] if isinstance(method, str) else spec.variant != "default"
-        if twice or (in_text and variant not in (None, spec.variant)):
-            name = twice[0] if twice else "variant"
-            raise BadOption(f"{name} is set twice, in the text of the method and beside it: set it once")
-        variant = spec.variant if variant is None else variant
-        result = replace(spec, variant=variant, options={**spec.options, **(options or {})})
+        spec._check_once(method, variant, options, seed)
+
+        result = replace(
+            spec,
+            variant=spec.variant if variant is None else variant,
+            options={**spec.options, **(options or {})},
+        )
         if seed is not None and not result.is_random:
             raise BadOption(f"seed has no effect, since {result} draws nothing at random: leave it out")
         return result
+
+    @classmethod
+    def _of_object(
+        cls, method: Plugin, variant: str | None, options: Mapping[str, Any] | None, seed: int | None
+    ) -> "MethodSpec":
+        beside = list(options or ())
+        if variant is not None:
+            beside.append(f"variant={variant}")
+        if seed is not None:
+            beside.append("seed")
+        if beside:
+            raise BadOption(f"a Method has its options already (got {', '.join(beside)}): leave them out")
+        return cls(method.name, instance=method)
+
+    def _check_once(
+        self, method: Any, variant: str | None, options: Mapping[str, Any] | None, seed: int | None
+    ) -> None:
+        """Check that nothing is set both in the text of a method, or in its spec, and beside it."""
+        beside = list(options or ())
+        if seed is not None:
+            beside += ["seed", "image_seed", "text_seed"]
+        twice = [name for name in beside if name in self.options]
+
+        # a text may name the default variant, which a spec has without being asked
+        has_variant = ":" in method.split()[0] if isinstance(method, str) else self.variant != "default"
+        if has_variant and variant not in (None, self.variant):
+            twice.append("variant")
+        if twice:
+            raise BadOption(f"{twice[0]} is set twice, in the text of the method and beside it: set it once")
 
     @classmethod
     def parse(cls, text: Any) -> "MethodSpec":
@@ -246,16 +295,20 @@ class MethodSpec:
                 f"a function (got {text!r:.100})"
             )
         try:
-            first, *pairs = shlex.split(text) or [""]
+            words = shlex.split(text)
         except ValueError as error:
             raise BadOption(f"the text of a method must close its quotes (got {text!r})") from error
+
+        first, *pairs = words or [""]
         name, colon, variant = first.partition(":")
-        find("methods", name)
+        find("methods", name)  # an unknown name is the first error
         if colon and not variant:
             raise BadOption(f"the variant is missing after the colon (got {text!r:.100}): name one, or leave it out")
-        options = assignments(pairs, f"an option of the method {text!r:.100}") if pairs else {}
-        values = {key: None if value.lower() == "none" else value for key, value in options.items()}
-        return cls(name, variant or "default", values)
+
+        options: dict[str, Any] = {}
+        for key, value in assignments(pairs, f"an option of the method {text!r:.100}").items():
+            options[key] = None if value.lower() == "none" else value
+        return cls(name, variant or "default", options)
 
     def __str__(self) -> str:
         name = self.name if self.variant == "default" else f"{self.name}:{self.variant}"
@@ -264,9 +317,12 @@ class MethodSpec:
     @property
     def words(self) -> list[str]:
         """What distinguishes the method from the default, for names of files."""
-        plain, options = MethodSpec(), (f"{name}-{_as_text(value)}" for name, value in self.options.items())
-        names = [(self.name, plain.name), (self.variant, plain.variant)]
-        return [*(name for name, default in names if name != default), *options]
+        words = []
+        if self.name != MethodSpec.name:
+            words.append(self.name)
+        if self.variant != MethodSpec.variant:
+            words.append(self.variant)
+        return words + [f"{name}-{_as_text(value)}" for name, value in self.options.items()]
 
     @property
     def method_class(self) -> Any:
@@ -280,4 +336,5 @@ class MethodSpec:
 
 
 def _as_text(value: Any) -> str:
-    return shlex.quote(",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return shlex.quote(text)
