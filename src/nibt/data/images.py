@@ -63,8 +63,7 @@ def read_bytes(path: Path, name: str) -> bytes:
     """Return the bytes of the file of an image."""
     with readable(name):
         try:
-            if not os.path.isfile(path):
-                check_regular(path)
+            check_regular(path)
             data = path.read_bytes()
         except FileNotFoundError as error:
             raise BadInput(f"there is no image {name!r:.300}: no such file") from error
@@ -72,8 +71,9 @@ def read_bytes(path: Path, name: str) -> bytes:
             if os.path.isdir(path):
                 raise BadInput(f"{name!r:.300} is a folder: give the path of one image") from error
             if isinstance(error, PermissionError) or os.path.exists(path):
-                raise
+                raise  # ``readable`` says why the file cannot be read
             raise BadInput(f"there is no image {name!r:.100}: {reason(error)}") from error
+
         if not data:
             raise BadInput(f"{name!r:.300} is an empty file (0 bytes)")
         return data
@@ -185,35 +185,31 @@ def read_image(source: ImageSource) -> ImageInput:
         name = str(getattr(source, "filename", "") or "image in memory")
         with readable(name):
             return _upright(source, name)
-    if isinstance(source, Tensor):
-        _check_plain(source)
     if isinstance(source, np.ndarray | Tensor):
-        item = source[0] if is_batch(source) and len(source) == 1 else source
-        container = "tensor" if isinstance(item, Tensor) else "array"
-        if item.ndim > 1:
-            height, width = item.shape[-2:] if isinstance(item, Tensor) else item.shape[:2]
-            if width * height > MOST_PIXELS:  # before anything is copied
-                raise BadInput(too_large(container, f", {width:,} x {height:,}"))
-        values = _channels_last(item) if isinstance(item, Tensor) else item
-        return _from_array(values, container, tuple(source.shape))
+        return _from_array(source)
     if isinstance(source, bytes | bytearray | memoryview):
         return decode_image(bytes(source), "bytes")
     if isinstance(source, OpenFile):
         return _from_file(source)
-    if isinstance(source, str) and source.startswith(SAMPLE):
-        name, path = source, sample_file(source.removeprefix(SAMPLE))
-    elif not isinstance(source, str | os.PathLike):
+    if not isinstance(source, str | os.PathLike):
         raise BadInput(
             "an image must be a path, the bytes of a file, an open file, a PIL image, an array or a tensor "
             f"(got {type(source).__name__})"
         )
-    elif not os.fspath(source):
+    return _from_path(source)
+
+
+def _from_path(source: str | os.PathLike) -> ImageInput:
+    if isinstance(source, str) and source.startswith(SAMPLE):
+        path = sample_file(source.removeprefix(SAMPLE))
+        return decode_image(read_bytes(path, source), source)
+
+    name = os.fspath(source)
+    if not name:
         raise BadInput("the path of an image must not be empty (got ''): give the path of one image")
-    elif is_url(name := os.fspath(source)):
+    if is_url(name):
         raise BadInput(f"an image must be a local file (got the URL {name!r}): download it, and give its path")
-    else:
-        path = Path(source)
-    return decode_image(read_bytes(path, name), name)
+    return decode_image(read_bytes(Path(source), name), name)
 
 
 def image_at(source: str, image_hash: str) -> ImageInput | None:
@@ -240,12 +236,14 @@ def _from_file(stream: Any) -> ImageInput:
         data = stream.read()
     except Exception as error:  # an object of the caller
         raise BadInput(f"{name!r} cannot be read ({error})") from error
+
     if not isinstance(data, bytes):
         raise BadInput(f"{name!r} is open as text: open it in binary mode, as open(path, 'rb')")
     if not data:
         raise BadInput(
             f"{name!r} has no bytes left to read: the file is empty, or was read before; call seek(0) to start again"
         )
+
     return decode_image(data, name)
 
 
@@ -263,12 +261,15 @@ def _upright(image: Image.Image, source: str, file_hash: str = "") -> ImageInput
         raise BadInput(f"an image must have at least one pixel (got {image.width} x {image.height}, {source!r:.300})")
     if image.width * image.height > MOST_PIXELS:
         raise BadInput(too_large(source, f", {image.width:,} x {image.height:,}"))
+
     notes = []
     if getattr(image, "n_frames", 1) > 1:  # an image of the caller stays at its frame
         frame = "the first" if image.tell() == 0 else f"number {image.tell() + 1}"
         notes.append(f"the image has {image.n_frames} frames: {frame} is used")  # pyright: ignore
+
     image.load()
-    file_format, image = image.format, ImageOps.exif_transpose(image)
+    file_format = image.format  # which a transposed image has no longer
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         image = _gray(np.asarray(image), image.mode, file_format)
     elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -279,16 +280,36 @@ def _upright(image: Image.Image, source: str, file_hash: str = "") -> ImageInput
     return ImageInput(image.convert("RGB"), source, tuple(notes), file_hash)
 
 
-def _from_array(array: np.ndarray, source: str, shape: tuple[int, ...]) -> ImageInput:
+def _from_array(source: np.ndarray | Tensor) -> ImageInput:
+    """Read an image from an array whose last axis has the channels, or a tensor whose first has; or a batch of one."""
+    if isinstance(source, Tensor):
+        _check_plain(source)
+
+    item = source[0] if is_batch(source) and len(source) == 1 else source
+    container = "tensor" if isinstance(item, Tensor) else "array"
+    if item.ndim > 1:
+        height, width = item.shape[-2:] if isinstance(item, Tensor) else item.shape[:2]
+        if width * height > MOST_PIXELS:  # before anything is copied
+            raise BadInput(too_large(container, f", {width:,} x {height:,}"))
+
+    values = _channels_last(item) if isinstance(item, Tensor) else item
+    return _from_channels_last(values, container, tuple(source.shape))
+
+
+def _from_channels_last(values: np.ndarray, container: str, shape: tuple[int, ...]) -> ImageInput:
     """Read an image from an array whose last axis has the channels; ``shape`` is that of the caller's."""
-    if isinstance(array, np.ma.MaskedArray):
+    if isinstance(values, np.ma.MaskedArray):
         raise BadInput("an image must be a plain array (got a masked array): give array.filled(value)")
-    channels = array.shape[2] if array.ndim == 3 else 1
-    if array.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in array.shape:
-        first = "(3 or 4, height, width)" if source == "tensor" else "(height, width, 3 or 4)"
-        raise BadInput(f"an image as {source} must have the shape {first} or (height, width) (got {shape})")
-    values = _as_bytes(array, source)
-    return _upright(Image.fromarray(values[..., 0] if values.ndim == 3 and channels == 1 else values), source)
+
+    channels = values.shape[2] if values.ndim == 3 else 1
+    if values.ndim not in (2, 3) or channels not in (1, 3, 4) or 0 in values.shape:
+        expected = "(3 or 4, height, width)" if container == "tensor" else "(height, width, 3 or 4)"
+        raise BadInput(f"an image as {container} must have the shape {expected} or (height, width) (got {shape})")
+
+    pixels = _as_bytes(values, container)
+    if pixels.ndim == 3 and channels == 1:  # Pillow takes gray images without an axis of channels
+        pixels = pixels[..., 0]
+    return _upright(Image.fromarray(pixels), container)
 
 
 class Region(NamedTuple):
@@ -310,13 +331,21 @@ class ImagePart(NamedTuple):
 
 def side_by_side(parts: Sequence[ImagePart]) -> ImageInput:
     """Return one image with a region of each of several, in which all cells of their maps have one size."""
-    rows, columns = max(piece.shape[0] for piece in parts), sum(piece.shape[1] for piece in parts)
-    high, wide = (max(piece.region[3 - axis] / piece.shape[axis] for piece in parts) for axis in (0, 1))
-    scale = min(1.0, (_MOST_BESIDE / (high * rows * wide * columns)) ** 0.5)
-    down, across = (max(1, round(scale * side)) for side in (high, wide))
-    sheet, place = Image.new("RGB", (across * columns, down * rows), "white"), 0
-    for image, (left, top, width, height), shape in parts:
-        seen = image.pil_image.crop((round(left), round(top), round(left + width), round(top + height)))
-        sheet.paste(seen.resize((across * shape[1], down * shape[0])), (place, 0))
-        place += across * shape[1]
-    return ImageInput(sheet, " + ".join(piece.image.source for piece in parts), parts=tuple(parts))
+    rows = max(part.shape[0] for part in parts)
+    columns = sum(part.shape[1] for part in parts)
+
+    # the largest height and width of a cell, in pixels of its image
+    height = max(part.region.height / part.shape[0] for part in parts)
+    width = max(part.region.width / part.shape[1] for part in parts)
+    scale = min(1.0, (_MOST_BESIDE / (height * rows * width * columns)) ** 0.5)
+    down = max(1, round(scale * height))
+    across = max(1, round(scale * width))
+
+    sheet = Image.new("RGB", (across * columns, down * rows), "white")
+    place = 0
+    for part in parts:
+        left, top, wide, high = part.region
+        region = part.image.pil_image.crop((round(left), round(top), round(left + wide), round(top + high)))
+        sheet.paste(region.resize((across * part.shape[1], down * part.shape[0])), (place, 0))
+        place += across * part.shape[1]
+    return ImageInput(sheet, " + ".join(part.image.source for part in parts), parts=tuple(parts))
