@@ -54,31 +54,51 @@ class Output:
     def check(self, stems: Sequence[str], result_kind: str) -> list[OutputFile]:
         """Check the files of results of a kind, and return them; ``stems`` are the names of the results."""
         from nibt.formats.base import LOOK, check_drawing
-        from nibt.registry import format_of
         from nibt.results.outputs import check_targets
 
-        names, rows = _unique(stems), tuple(range(len(stems)))
+        names = _unique(stems)
+        targets = self._requested(names) if self.out else self._defaults(names)
+        for target in targets:
+            target.file_format.check(target.path, [result_kind], len(target.rows))
+
+        # the terminal shows the look, too
+        drawn = [name for name in self.drawing if self.silent or name not in LOOK]
+        check_drawing(drawn, [target.file_format for target in targets])
+        check_targets([target.path for target in targets], self.inputs, self.overwrite)
+        return targets
+
+    def _requested(self, names: Sequence[str]) -> list[OutputFile]:
+        """Return the files of ``--out``: one for all results, or one for each where its name has a place for theirs."""
+        from nibt.registry import format_of
+
         targets: list[OutputFile] = []
         for text in self.out or []:
             if text == "-":
                 continue
             if not text or Path(text).is_dir():
                 raise BadOption(f"--out must be a file, such as {Path(text) / STEM}.png (got {text!r})")
-            format_ = format_of(text)
-            if STEM in text:
-                targets += [OutputFile(Path(text.replace(STEM, names[row])), format_, (row,)) for row in rows]
-            else:
-                targets.append(OutputFile(Path(text), format_, rows))
-        if not self.out:
-            single, combined = self.default
-            paths: list[tuple[str, tuple[int, ...]]] = [(f"{names[row]}{self.suffix}{single}", (row,)) for row in rows]
-            paths.append((f"{names[0] if len(rows) == 1 else 'explanations'}{self.suffix}{combined}", rows))
-            targets = [OutputFile(Path(path), format_of(path), held) for path, held in paths]
-        for target in targets:
-            target.file_format.check(target.path, [result_kind], len(target.rows))
-        drawn = [name for name in self.drawing if self.silent or name not in LOOK]  # which the terminal has
-        check_drawing(drawn, [target.file_format for target in targets])
-        check_targets([target.path for target in targets], self.inputs, self.overwrite)
+
+            file_format = format_of(text)
+            if STEM not in text:
+                targets.append(OutputFile(Path(text), file_format, tuple(range(len(names)))))
+                continue
+            for row, name in enumerate(names):
+                targets.append(OutputFile(Path(text.replace(STEM, name)), file_format, (row,)))
+        return targets
+
+    def _defaults(self, names: Sequence[str]) -> list[OutputFile]:
+        """Return a file for each result, and one for all of them."""
+        from nibt.registry import format_of
+
+        single, combined = self.default
+        targets: list[OutputFile] = []
+        for row, name in enumerate(names):
+            path = f"{name}{self.suffix}{single}"
+            targets.append(OutputFile(Path(path), format_of(path), (row,)))
+
+        name = names[0] if len(names) == 1 else "explanations"
+        path = f"{name}{self.suffix}{combined}"
+        targets.append(OutputFile(Path(path), format_of(path), tuple(range(len(names)))))
         return targets
 
     def write(self, results: "Sequence[Result]", targets: Sequence[OutputFile], show: Any) -> None:
@@ -89,6 +109,7 @@ class Output:
         answers = [bare(result) for result in results]
         if not self.out:
             targets = self._distinct(answers, targets)
+
         try:
             with all_or_none():
                 for target in targets:
@@ -99,6 +120,7 @@ class Output:
             if not self.out:
                 release([target.path for target in targets])  # default names are given back
             raise
+
         if self.printed:
             data = [answer.to_json() for answer in answers]
             print_json(data[0] if len(data) == 1 else data)
@@ -162,7 +184,9 @@ def suffix(*parts: str | None, **options: Any) -> str:
     texts = [re.sub(r"[^\w-]+", "-", text) for text in parts if text]
     for name, value in options.items():
         values = value if isinstance(value, list | tuple) else [value]
-        texts.append("-".join([name.replace("_", "-"), *(slug(str(item), 20) for item in values if item is not True)]))
+        words = [slug(str(item), 20) for item in values if item is not True]  # a flag is only its name
+        texts.append("-".join([name.replace("_", "-"), *words]))
+
     joined = "".join(f".{text}" for text in texts)
     return joined if len(joined) <= _LONGEST else joined[:_LONGEST].rstrip(".-")
 
@@ -200,14 +224,18 @@ def _paths_of(text: str) -> list[Path]:
 
     if not text.strip():
         return []
-    embedded = Path(__file__).parents[1] / "models" / "embedded" / text
     paths: list[Path] = []
     with suppress(OSError, ValueError, KeyError, TypeError):  # the folder of the base model of adapters
         name = str(load_json(Path(text) / "adapter_config.json")["base_model_name_or_path"])
         paths += [path for path in (Path(text) / name, Path(name)) if path.is_dir()][:1]
+
     paths += existing_paths(text)
+
+    embedded = Path(__file__).parents[1] / "models" / "embedded" / text
     if text.isidentifier() and embedded.exists():
         paths.append(embedded)
-    if text.startswith(SAMPLE) and text.removeprefix(SAMPLE) in samples():
-        paths.append(sample_file(text.removeprefix(SAMPLE)))
+
+    sample = text.removeprefix(SAMPLE)
+    if text.startswith(SAMPLE) and sample in samples():
+        paths.append(sample_file(sample))
     return paths
