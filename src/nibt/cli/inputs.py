@@ -1,6 +1,7 @@
 """The images and captions of a command line."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -85,29 +86,40 @@ class CliInputs:
     @classmethod
     def of(cls, options: ExplainInputOptions) -> "CliInputs":
         """Sort the arguments of a command line into firsts and seconds."""
-        labeled, compared = options.labels is not None, options.compare
-        modes = {"--compare": compared is not None, "--labels": labeled, "--rank": options.rank}
-        modes["--replace"] = options.replace is not None
+        modes = {
+            "--compare": options.compare is not None,
+            "--labels": options.labels is not None,
+            "--rank": options.rank,
+            "--replace": options.replace is not None,
+        }
         if sum(modes.values()) > 1:
             raise BadOption(f"{' and '.join(filter(modes.get, modes))} exclude each other: give one of them")
-        if compared is None:
-            images, captions = split_inputs(options.inputs, labeled)
-            if options.rank and len(images) == len(captions) == 1:
-                raise BadOption("--rank needs several images, or several captions of one image (got one of each)")
-            if options.labels is not None:
-                return cls(images, read_lines(options.labels), ranked="labels")
-            if options.replace is not None:
-                return cls(images, captions, ranked="words", words=_candidates(options.replace))
-            ranked = "" if not options.rank else "images" if len(images) > 1 else "labels"
-            return cls(images, captions, ranked=ranked)
+
+        if options.compare is not None:
+            return cls._of_comparison(options.inputs, options.compare)
+
+        images, captions = split_inputs(options.inputs, options.labels is not None)
+        if options.labels is not None:
+            return cls(images, read_lines(options.labels), ranked="labels")
+        if options.replace is not None:
+            return cls(images, captions, ranked="words", words=_candidates(options.replace))
+        if not options.rank:
+            return cls(images, captions)
+
+        if len(images) == len(captions) == 1:
+            raise BadOption("--rank needs several images, or several captions of one image (got one of each)")
+        return cls(images, captions, ranked="images" if len(images) > 1 else "labels")
+
+    @classmethod
+    def _of_comparison(cls, inputs: list[str], compared: str) -> "CliInputs":
         modality: Modality = "image" if is_image(compared) else "text"
-        wrong = next((item for item in options.inputs if is_image(item) != (modality == "image")), None)
-        if wrong is not None:
-            raise BadOption(
-                f"--compare takes two images or two captions (got {wrong!r} and {compared!r}): for an image with a "
-                "caption, use nibt explain IMAGE CAPTION"
-            )
-        return cls(options.inputs, [compared], (modality, modality))
+        for item in inputs:
+            if is_image(item) != (modality == "image"):
+                raise BadOption(
+                    f"--compare takes two images or two captions (got {item!r} and {compared!r}): for an image with a "
+                    "caption, use nibt explain IMAGE CAPTION"
+                )
+        return cls(inputs, [compared], (modality, modality))
 
     @property
     def queries(self) -> tuple[list[Any], list[Any]]:
@@ -128,13 +140,13 @@ class CliInputs:
     @property
     def stems(self) -> list[str]:
         """The names of the pairs, from which names of output files are formed."""
-        firsts, seconds = (
-            [stem(item) for item in items] if modality == "image" else items
-            for modality, items in zip(self.modalities, (self.firsts, self.seconds), strict=True)
-        )
-        if self.ranked in ("labels", "images"):
-            return [f"{slug(name)}-{self.ranked}" for name in (firsts if self.ranked == "labels" else seconds)]
-        return [f"{slug(first)}-{slug(second)}" for first in firsts for second in seconds]
+        firsts = _names(self.firsts, self.modalities[0])
+        seconds = _names(self.seconds, self.modalities[1])
+        if self.ranked == "labels":
+            return [f"{name}-labels" for name in firsts]
+        if self.ranked == "images":
+            return [f"{name}-images" for name in seconds]
+        return [f"{first}-{second}" for first in firsts for second in seconds]
 
     def read(self) -> "CliInputs":
         """Return the inputs with images and captions that are read, before a model is loaded."""
@@ -148,7 +160,8 @@ class CliInputs:
             firsts = [Caption(caption) for caption in firsts]
         seconds: list[Any] = [read_second(item) for item in self.seconds]
         if self.ranked == "images":
-            seconds = list(map(Caption, seconds))
+            seconds = [Caption(caption) for caption in seconds]
+
         inputs = replace(self, firsts=firsts, seconds=seconds)
         if self.ranked == "words":
             from nibt.engine.replace import read_replacements
@@ -162,27 +175,46 @@ class CliInputs:
 
     def explain(self, model: "Model", quiet: bool, options: Keywords) -> "list[Explanation]":
         """Explain each first with each second, or the best of the candidates for each of the others."""
-        from nibt.engine.explain import compare, explain
-        from nibt.engine.ranking import explain_ranking
-
-        pairs = [(first, second) for first in self.firsts for second in self.seconds]
         if not self.ranked:
-            with show_progress("explaining", quiet, len(pairs)) as on_progress:
-                firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
-                run: Any = compare if self.same_modality else explain
-                return run(model, firsts, seconds, on_progress=on_progress, **options)
-        explanations = []
-        queries, candidates = self.queries
-        calls = [partial(explain_ranking, model, query, candidates) for query in queries]
-        if self.ranked == "words":
-            from nibt.engine.replace import explain_replacement
+            return self._explain_pairs(model, quiet, options)
 
-            calls = [partial(explain_replacement, model, *pair, self.words) for pair in pairs]
+        calls = self._calls(model)
+        explanations = []
         with show_progress("explaining", quiet, len(calls)) as on_progress:
             for call in calls:
                 explanations.append(call(**options))
                 on_progress(Progress(len(explanations)))
         return explanations
+
+    def _explain_pairs(self, model: "Model", quiet: bool, options: Keywords) -> "list[Explanation]":
+        from nibt.engine.explain import compare, explain
+
+        run: Any = compare if self.same_modality else explain
+        firsts = [first for first in self.firsts for _ in self.seconds]
+        seconds = self.seconds * len(self.firsts)
+        with show_progress("explaining", quiet, len(firsts)) as on_progress:
+            return run(model, firsts, seconds, on_progress=on_progress, **options)
+
+    def _calls(self, model: "Model") -> "list[Callable[..., Explanation]]":
+        """Return the calls that choose and explain the best of the candidates, for each of the others."""
+        if self.ranked == "words":
+            from nibt.engine.replace import explain_replacement
+
+            return [
+                partial(explain_replacement, model, image, caption, self.words)
+                for image in self.firsts
+                for caption in self.seconds
+            ]
+
+        from nibt.engine.ranking import explain_ranking
+
+        queries, candidates = self.queries
+        return [partial(explain_ranking, model, query, candidates) for query in queries]
+
+
+def _names(items: list[str], modality: "Modality") -> list[str]:
+    """Return the images or captions as parts of names of files."""
+    return [slug(stem(item) if modality == "image" else item) for item in items]
 
 
 def _candidates(text: str) -> "Candidates | None":
@@ -192,18 +224,26 @@ def _candidates(text: str) -> "Candidates | None":
     (['dog', 'fox'], {'cat': ['dog']}, None, {'cat': None})
     """
     word, equals, listed = (part.strip() for part in text.rpartition("="))
-    path, words = Path(listed), None
     if "=" in word and os.sep not in word:
         raise BadOption(f"--replace takes the words for one word (got {text!r}): for several, use nibt.replace_words")
+
+    path = Path(listed)
+    words = None
     if os.sep in listed or path.suffix == ".txt" or (path.suffix and os.path.exists(path)):
-        words = read_lines(path)
-        if several := [line for line in words if "=" in line or "," in line]:
-            raise BadInput(f"{path} must have one word per line (got {several[0]!r})")
-        if not words:
-            raise BadInput(f"{path} has no words: give one per line")
+        words = _words_of_file(path)
     elif listed != "auto":
-        words = [each.strip() for each in listed.split(",") if each.strip()]
+        words = [part.strip() for part in listed.split(",") if part.strip()]
     return {word: words} if equals else words
+
+
+def _words_of_file(path: Path) -> list[str]:
+    words = read_lines(path)
+    for line in words:
+        if "=" in line or "," in line:
+            raise BadInput(f"{path} must have one word per line (got {line!r})")
+    if not words:
+        raise BadInput(f"{path} has no words: give one per line")
+    return words
 
 
 def split_inputs(items: list[str], labeled: bool = False, command: str = "explain") -> tuple[list[str], list[str]]:
@@ -212,18 +252,23 @@ def split_inputs(items: list[str], labeled: bool = False, command: str = "explai
     >>> split_inputs(["a.jpg", "b.png", "a cat", "c.png"])
     (['a.jpg', 'b.png'], ['a cat', 'c.png'])
     """
-    count = next((number for number, item in enumerate(items) if number and not is_image(item)), len(items))
-    images, captions = items[:count], items[count:]
+    count = 1
+    while count < len(items) and is_image(items[count]):
+        count += 1
+    images = items[:count]
+    captions = items[count:]
+
     if not is_image(items[0]) and any(map(is_image, items[1:])):
         raise BadOption(
             f"images must come before captions, and there is no image {items[0]!r}: nibt {command} IMAGE CAPTION"
         )
     if labeled and captions:
         raise BadOption(f"--labels cannot be combined with captions (got {captions[0]!r}): leave one of them out")
-    if not labeled and not captions:
-        alternative = " (or --labels FILE)" if command == "explain" else ""
-        if not is_image(images[0]):
-            raise BadOption(f"the image is missing: nibt {command} IMAGE CAPTION (got {images[0]!r})")
-        last = f" ({images[-1]!r} was read as an image)" if len(images) > 1 else ""
-        raise BadOption(f"the caption is missing{last}: nibt {command} IMAGE CAPTION{alternative}")
-    return images, captions
+    if labeled or captions:
+        return images, captions
+
+    if not is_image(images[0]):
+        raise BadOption(f"the image is missing: nibt {command} IMAGE CAPTION (got {images[0]!r})")
+    last = f" ({images[-1]!r} was read as an image)" if len(images) > 1 else ""
+    alternative = " (or --labels FILE)" if command == "explain" else ""
+    raise BadOption(f"the caption is missing{last}: nibt {command} IMAGE CAPTION{alternative}")
