@@ -124,32 +124,48 @@ def assignments(pairs: Iterable[str], option: str, keep_names: bool = False) -> 
 def parsed(name: str, value: Any, field_type: Any) -> Any:
     """Convert the value of an option to the type of its field, which may be one of several or have a range."""
     if field_type in (Layers, tuple[int, ...]):
-        layers = tuple(parsed(name, layer, int) for layer in (value if isinstance(value, list | tuple) else [value]))
+        values = value if isinstance(value, list | tuple) else [value]
+        layers = tuple(parsed(name, layer, int) for layer in values)
         if not layers:
             raise BadOption(f"{name} must name at least one layer (got an empty list)")
         return layers
+
     rule = _rule(field_type)
     if rule is None or (value is None and rule.takes_none):
         return value
-    target, limits = rule.target, rule.limits
-    if target is str and not isinstance(value, str | os.PathLike):
+    limits = rule.limits
+    if rule.target is str and not isinstance(value, str | os.PathLike):
         raise BadOption(f"{name} must be {limits or _NAMES[str]} (got {value!r:.60})")
+
     try:
-        if target is bool:
-            return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
-        if isinstance(value, bool) and target is not str:
-            raise ValueError
-        number: Any = value if target is str or isinstance(value, int) else float(value)  # pyright: ignore
-        if target is int and number != int(number):
-            raise ValueError
-        number = target(number)
+        converted = _converted(value, rule.target)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise BadOption(f"{name} must be {_NAMES[target]} (got {value!r:.100})") from error
-    if isinstance(number, float) and not math.isfinite(number) and limits is None:
-        raise BadOption(f"{name} must be a finite number (got {number})")
-    if limits is None or (rule.least <= number <= rule.most if isinstance(limits, Range) else number in limits):
-        return number
-    raise BadOption(f"{name} must be {limits} (got {number!r:.40})")
+        raise BadOption(f"{name} must be {_NAMES[rule.target]} (got {value!r:.100})") from error
+
+    if limits is None:
+        if isinstance(converted, float) and not math.isfinite(converted):
+            raise BadOption(f"{name} must be a finite number (got {converted})")
+        return converted
+
+    allowed = rule.least <= converted <= rule.most if isinstance(limits, Range) else converted in limits
+    if not allowed:
+        raise BadOption(f"{name} must be {limits} (got {converted!r:.40})")
+    return converted
+
+
+def _converted(value: Any, target: type) -> Any:
+    """Return a value as a text, a truth value or a number; a truth value is no number, and 1.5 no whole one."""
+    if target is str:
+        return str(value)
+    if target is bool:
+        return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
+    if isinstance(value, bool):
+        raise ValueError
+
+    number = value if isinstance(value, int) else float(value)
+    if target is int and number != int(number):
+        raise ValueError
+    return target(number)
 
 
 def check_mapping(name: str, value: Any) -> None:
@@ -182,20 +198,27 @@ def complete(plugin: Any) -> None:
 def check_effects(method: Any, names: Iterable[str], options: Mapping[str, Any]) -> None:
     """Check that options of a side have an effect, there or on the other side, whose options have its name before."""
     for name in names:
-        other, values = method.conditions.get(name, ("", ()))
-        both = [getattr(method, other, None), *(value for key, value in options.items() if key.endswith(f"_{other}"))]
-        if other and not any(value in values for value in both):
+        if name not in method.conditions:
+            continue
+
+        other, values = method.conditions[name]
+        of_sides = [value for key, value in options.items() if key.endswith(f"_{other}")]
+        shared = getattr(method, other, None)
+        if not any(value in values for value in [shared, *of_sides]):
             raise BadOption(
-                f"{name} has no effect with {other}={both[0]}: leave {name} out, or set {other} to "
+                f"{name} has no effect with {other}={shared}: leave {name} out, or set {other} to "
                 f"{' or '.join(map(str, values))}"
             )
 
 
 def changed_options(plugin: Any) -> Keywords:
     """Return the options of a plugin that differ from their defaults, with tuples as lists, and functions by source."""
-    options = {field.name: (getattr(plugin, field.name), field.default) for field in dataclasses.fields(plugin)}
-    changed = {name: value for name, (value, default) in options.items() if value != default}
-    return {name: list(value) if isinstance(value, tuple) else _by_source(value) for name, value in changed.items()}
+    changed: Keywords = {}
+    for field in dataclasses.fields(plugin):
+        value = getattr(plugin, field.name)
+        if value != field.default:
+            changed[field.name] = list(value) if isinstance(value, tuple) else _by_source(value)
+    return changed
 
 
 def _by_source(value: Any) -> Any:
@@ -235,17 +258,27 @@ def _rule(field_type: Any) -> _Rule | None:
     """Return the simple type of a field, its range or values, and whether it may be None; None for other types."""
     if field_type in _NAMES:
         return _Rule(field_type)
+
     members = get_args(field_type)
     if get_origin(field_type) is Annotated:
-        rule = _rule(members[0])
         limits = next((note for note in members[1:] if isinstance(note, Range | OneOf)), None)
-        if rule is None or limits is None:
-            return rule
-        if isinstance(limits, OneOf):
-            return rule._replace(limits=limits)
-        low = math.nextafter(limits.low, math.inf) if limits.above else limits.low
-        high = math.nextafter(limits.high, -math.inf) if limits.below or math.isinf(limits.high) else limits.high
-        return rule._replace(limits=limits, least=low, most=high)
+        return _with_limits(_rule(members[0]), limits)
+
     plain = [member for member in members if member is not type(None)]
-    rule = _rule(plain[0]) if len(plain) == len(members) - 1 == 1 else None
+    if len(members) != 2 or len(plain) != 1:  # it is not one type or None
+        return None
+    rule = _rule(plain[0])
     return rule and rule._replace(takes_none=True)
+
+
+def _with_limits(rule: _Rule | None, limits: Range | OneOf | None) -> _Rule | None:
+    if rule is None or limits is None:
+        return rule
+    if isinstance(limits, OneOf):
+        return rule._replace(limits=limits)
+
+    least = math.nextafter(limits.low, math.inf) if limits.above else limits.low
+    most = limits.high
+    if limits.below or math.isinf(most):  # no range has infinity
+        most = math.nextafter(most, -math.inf)
+    return rule._replace(limits=limits, least=least, most=most)
