@@ -32,7 +32,8 @@ from nibt.options import parsed
 
 _UNSIGNED = b"sha256:" + b"0" * 64
 _SIGNATURE = re.compile(rb"nibt (\S+) ([A-Za-z0-9_=-]*) (sha256:[0-9a-f]{64})(?: (\d{12}))?")
-_DESCRIPTION, _SOFTWARE = 0x010E, 0x0131  # EXIF fields
+_DESCRIPTION = 0x010E  # EXIF fields
+_SOFTWARE = 0x0131
 _HEAD = 1 << 16  # the number of bytes that are searched for a signature
 
 
@@ -77,24 +78,37 @@ def image_exif(image: Image.Image, request: Mapping[str, Any], size: int = 0) ->
 def read_signature(path: Path) -> Mapping[str, Any] | None:
     """Return the request in the signature of a file, or None if it has no signature or was changed."""
     try:
-        with path.open("rb") as stream:
-            match = _SIGNATURE.search(stream.read(_HEAD))
-            if match is None:  # a PDF file has its signature at the end
-                stream.seek(max(0, stream.seek(0, SEEK_END) - _HEAD))
-                match = _SIGNATURE.search(stream.read())
-            stream.seek(0)
-            # other files are not read as a whole: they may be large
-            intact = match and _digest(stream.read().replace(match[3], _UNSIGNED, 1)) == match[3]
-        if not intact:
-            with open_image(path, str(path)) as image:
-                text = str(image.getexif().get(_DESCRIPTION, "")).encode("ascii", "replace")
-                match = _SIGNATURE.fullmatch(text)
-                sized = match and match[4] is not None and int(match[4]) == path.stat().st_size
-                if not (match and sized and _pixel_digest(image) == match[3]):
-                    return None
-        return match and load_json(zlib.decompress(urlsafe_b64decode(match[2])))
+        signature = _of_bytes(path)
+        if signature is None:
+            signature = _of_image(path)
+        return None if signature is None else load_json(zlib.decompress(urlsafe_b64decode(signature)))
     except (OSError, ValueError, zlib.error):
         return None
+
+
+def _of_bytes(path: Path) -> bytes | None:
+    """Return the encoded request in the signature of a file whose digest is that of its bytes."""
+    with path.open("rb") as stream:
+        match = _SIGNATURE.search(stream.read(_HEAD))
+        if match is None:  # a PDF file has its signature at the end
+            stream.seek(max(0, stream.seek(0, SEEK_END) - _HEAD))
+            match = _SIGNATURE.search(stream.read())
+        if match is None:  # other files are not read as a whole: they may be large
+            return None
+
+        stream.seek(0)
+        digest = _digest(stream.read().replace(match[3], _UNSIGNED, 1))
+    return match[2] if digest == match[3] else None
+
+
+def _of_image(path: Path) -> bytes | None:
+    """Return the encoded request in the signature of an image, whose digest is that of its pixels."""
+    with open_image(path, str(path)) as image:
+        text = str(image.getexif().get(_DESCRIPTION, "")).encode("ascii", "replace")
+        match = _SIGNATURE.fullmatch(text)
+        if match is None or match[4] is None or int(match[4]) != path.stat().st_size:
+            return None
+        return match[2] if _pixel_digest(image) == match[3] else None
 
 
 def is_own(path: Path) -> bool:
@@ -104,14 +118,17 @@ def is_own(path: Path) -> bool:
 
 def check_targets(targets: Sequence[Path], inputs: Iterable[Path] = (), overwrite: bool = False) -> None:
     """Check the outputs of a call before a computation starts."""
-    inputs, names = list(inputs), {}
+    names: dict[str, Path] = {}
     for target in targets:
         # paths that are the same file on a case-insensitive file system have the same key
-        earlier = names.setdefault(unicodedata.normalize("NFC", str(target.resolve())).casefold(), target)
+        key = unicodedata.normalize("NFC", str(target.resolve())).casefold()
+        earlier = names.setdefault(key, target)
         if earlier is not target:
             raise WouldOverwrite(
                 f"two outputs of this call go to the same file ({earlier} and {target}): give them different names"
             )
+
+    inputs = list(inputs)
     for target in targets:
         for source in inputs:
             _check_input(target, source)
@@ -124,6 +141,7 @@ def check_replaceable(path: Path, overwrite: bool = False) -> None:
     overwrite = parsed("overwrite", overwrite, bool)
     if path.is_dir() or not (path.exists() or path.is_symlink()):
         return
+
     if not path.is_file():
         state = "a broken link" if path.is_symlink() and not path.exists() else "not a regular file"
         raise WouldOverwrite(
@@ -158,13 +176,17 @@ def distinct(paths: Sequence[Path], request: Mapping[str, Any], taken: Iterable[
     ``photo-a-cat-2.png``.
     """
     taken = set(taken)
-    wanted, number = json.loads(json.dumps(request, default=str)), 1
-    while True:
-        numbered = [path.with_stem(f"{path.stem}-{number}") if number > 1 else path for path in paths]
-        free = (not path.exists() or read_signature(path) == wanted for path in numbered)
-        if taken.isdisjoint(numbered) and all(free) and _take(numbered):
-            return numbered
+    wanted = json.loads(json.dumps(request, default=str))
+    numbered = list(paths)
+    number = 1
+    while not taken.isdisjoint(numbered) or not _are_free(numbered, wanted) or not _take(numbered):
         number += 1
+        numbered = [path.with_stem(f"{path.stem}-{number}") for path in paths]
+    return numbered
+
+
+def _are_free(paths: Iterable[Path], request: Mapping[str, Any]) -> bool:
+    return all(not path.exists() or read_signature(path) == request for path in paths)
 
 
 def release(paths: Iterable[Path]) -> None:
@@ -202,8 +224,11 @@ def _check_inputs(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
             for source in existing_paths(text):
                 if source.is_file():
                     _check_input(path, source)
+
+        # folders count only here: a word of a caption may be the name of one
         model = record.get("model")
-        for text in _texts([model.get("id") if isinstance(model, Mapping) else model, record.get("data")]):
+        model_id = model.get("id") if isinstance(model, Mapping) else model
+        for text in _texts([model_id, record.get("data")]):
             for source in existing_paths(text):
                 _check_input(path, source)
 
@@ -225,15 +250,25 @@ def _check_input(target: Path, source: Path) -> None:
     if not target.exists():
         return
     if source.is_dir():
-        names = (os.path.join(place, name) for place, _, names in os.walk(source) for name in names)
-        same = (name for name in names if os.path.exists(name) and target.samefile(name))  # under any name
-        inside = target.resolve().is_relative_to(source.resolve()) or next(same, None) is not None
-        if inside and target.is_file() and not is_own(target):
+        if target.is_file() and _is_in(target, source) and not is_own(target):
             raise WouldOverwrite(f"{target} is in the folder {source}, which this call reads: choose another name")
     elif source.exists() and target.samefile(source):
         raise WouldOverwrite(
             f"{target} is an input of this call ({source}), and would be replaced: choose another name"
         )
+
+
+def _is_in(file: Path, folder: Path) -> bool:
+    """Return whether a file is in a folder, under any name."""
+    if file.resolve().is_relative_to(folder.resolve()):
+        return True
+
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(place, name)
+            if os.path.exists(path) and file.samefile(path):
+                return True
+    return False
 
 
 def _pixel_digest(image: Image.Image) -> bytes:
