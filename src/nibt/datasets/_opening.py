@@ -15,7 +15,9 @@ from nibt.options import Keywords, field_types, parsed
 from nibt.registry import available, find
 
 Pairs: TypeAlias = str | os.PathLike | Dataset | Sequence[str | os.PathLike]
-CAPTION, PROMPT, ANSWER = "caption", "prompt", "answer"
+CAPTION = "caption"
+PROMPT = "prompt"
+ANSWER = "answer"
 """The names of the columns that are read by default."""
 AGAINST = ("against", "against_image")
 """The columns of what each pair is compared with: a caption or an image."""
@@ -38,18 +40,31 @@ def open_pairs(
         names = [pairs] if isinstance(pairs, str) or not isinstance(pairs, Iterable) else list(pairs)
         if not names or not all(isinstance(name, str | os.PathLike) and name != "" for name in names):
             raise BadInput(f"pairs must be {_EXPECTED} (got {pairs!r:.60})")
+
         columns = {"image": image, "caption": caption, "key": key}
-        name = os.fspath(names[0]).partition(":")[0]
-        if len(names) == 1 and os.fspath(names[0]).isidentifier() and not os.path.exists(names[0]):
-            check_names("datasets", [name], available("datasets"))
-        if len(names) > 1 or name not in available("datasets") or os.path.exists(names[0]):
-            data = _open(names, columns, split)
-        else:  # whose unreadable records are reported with their pairs
-            is_strict = "strict" in option_types(find("datasets", name))
-            data = open_dataset(os.fspath(names[0]), {"strict": False} if is_strict else {})
+        named = _open_named(names[0]) if len(names) == 1 else None
+        data = _open_files(names, columns, split) if named is None else named
+
     if split is not None and data.name != "hugging_face":
         raise BadOption(f"split can only be used with a data set that the package datasets saved (got {split!r})")
     return data
+
+
+def _open_named(source: str | os.PathLike) -> Dataset | None:
+    """Open ``NAME`` or ``NAME:FOLDER``; None if the source is a file or folder, whose name comes first."""
+    if os.path.exists(source):
+        return None
+
+    text = os.fspath(source)
+    name = text.partition(":")[0]
+    if text.isidentifier():
+        check_names("datasets", [name], available("datasets"))
+    if name not in available("datasets"):
+        return None
+
+    # unreadable records are reported with their pairs
+    is_strict = "strict" in option_types(find("datasets", name))
+    return open_dataset(text, {"strict": False} if is_strict else {})
 
 
 def open_rows(pairs: Pairs, prompt: str | None = None, answer: str | None = None, **columns: Any) -> Dataset:
@@ -62,22 +77,21 @@ def open_rows(pairs: Pairs, prompt: str | None = None, answer: str | None = None
                 f"set {data.name}): write a table with the columns {PROMPT} and {ANSWER}"
             )
         return data
-    prompt, answer = prompt or data.prompt, answer or data.answer
+
+    prompt = prompt or data.prompt
+    answer = answer or data.answer
     if prompt and data.caption != CAPTION:
         raise BadOption(f"give a column of captions or of prompts, not both (got {data.caption!r} and {prompt!r})")
     names = data.column_names()
     if data.image in (data.caption, prompt):
         raise BadOption(f"one column cannot have both images and texts (got {data.image!r} for both): name two columns")
-    if not (prompt or answer) and (data.caption != CAPTION or CAPTION in names):
-        compared = [name for name in AGAINST if name in names and name not in data.columns]
-        if len(compared) > 1:
-            raise BadOption(f"the pairs have the columns {' and '.join(compared)}: leave one of them out")
-        data = replace(data, against=compared[0] if compared else None)
-    unread = [name for name in _OF_CALLS if name in names and name not in (*data.columns, prompt, answer)]
-    if unread:
-        in_call = "" if unread[0] == "against_image" else "give its value for all rows in the call, or "
-        raise BadOption(f"the pairs have a column {unread[0]!r}, which is not read: {in_call}rename the column")
-    if prompt is None and data.caption == CAPTION and CAPTION not in names and PROMPT in names:
+
+    has_captions = data.caption != CAPTION or CAPTION in names
+    if has_captions and not (prompt or answer):
+        data = _with_against(data, names)
+    _check_all_read(names, (*data.columns, prompt, answer))
+
+    if prompt is None and not has_captions and PROMPT in names:
         prompt = PROMPT
     if prompt is None and answer:
         raise BadOption(f"a column of answers needs one of prompts (got only {answer!r}): give prompt, too")
@@ -86,27 +100,49 @@ def open_rows(pairs: Pairs, prompt: str | None = None, answer: str | None = None
     return replace(data, prompt=prompt, answer=answer or (ANSWER if ANSWER in names else None))
 
 
+def _with_against(data: TableDataset, names: Sequence[str]) -> TableDataset:
+    """Return pairs with the column of what each is compared with, if there is one."""
+    compared = [name for name in AGAINST if name in names and name not in data.columns]
+    if len(compared) > 1:
+        raise BadOption(f"the pairs have the columns {' and '.join(compared)}: leave one of them out")
+    return replace(data, against=compared[0] if compared else None)
+
+
+def _check_all_read(names: Sequence[str], columns: Sequence[str | None]) -> None:
+    """Check that no column is ignored whose values seem to be options of the call."""
+    unread = [name for name in _OF_CALLS if name in names and name not in columns]
+    if unread:
+        in_call = "" if unread[0] == "against_image" else "give its value for all rows in the call, or "
+        raise BadOption(f"the pairs have a column {unread[0]!r}, which is not read: {in_call}rename the column")
+
+
 def open_dataset(source: str, options: Mapping[str, Any]) -> Dataset:
     """Open ``NAME``, ``NAME:FOLDER`` or a path with options, among them those of the pictures of a grid."""
     name, _, folder = source.partition(":")
     if name not in available("datasets") and (os.path.exists(source) or Path(source).suffix):
         return _open_path(source, options)
+
     dataset_class = find("datasets", name)
     types = option_types(dataset_class)
     of_pictures: Keywords = {}  # files of pictures have no options
     if "options" in types and folder and not os.path.exists(folder):
         of_pictures = option_types(find("datasets", folder.partition(":")[0]))
     check_names("options", options, {**of_pictures, **types})
+
     values = {option: parsed(option, value, types[option]) for option, value in options.items() if option in types}
     inside = {option: parsed(option, options[option], of_pictures[option]) for option in options if option not in types}
     if inside:
         values["options"] = {**values.get("options", {}), **inside}
+
     if "folder" not in types and folder:
         raise BadOption(f"the data set {name} takes no folder (got {folder!r}): give {name}")
     if "folder" in types and not (folder or "folder" in values):
-        pictures = "the data set of its pictures: give grid:NAME"
-        raise FolderMissing(f"{name} needs {pictures if 'options' in types else f'its folder: give {name}:FOLDER'}")
-    values |= {"folder": folder} if folder else {}
+        needed = (
+            "the data set of its pictures: give grid:NAME" if "options" in types else f"its folder: give {name}:FOLDER"
+        )
+        raise FolderMissing(f"{name} needs {needed}")
+    if folder:
+        values["folder"] = folder
     return dataset_class(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
@@ -129,7 +165,8 @@ def _open_path(path: str, options: Mapping[str, Any]) -> Dataset:
     return replace(data, **order)  # pyright: ignore[reportCallIssue]
 
 
-def _open(names: Sequence[Any], columns: Mapping[str, str | None], split: str | None) -> Dataset:
+def _open_files(names: Sequence[Any], columns: Mapping[str, str | None], split: str | None) -> Dataset:
+    """Open files of one kind, or a folder."""
     paths = existing(names)
     if all(path.name.lower().endswith(SHARDS) for path in paths):
         return _webdataset(joined(paths), columns)
@@ -137,20 +174,26 @@ def _open(names: Sequence[Any], columns: Mapping[str, str | None], split: str | 
         return find("datasets", "parquet")(joined(paths), **columns)
     if len(paths) > 1:
         raise BadInput(f"several files must be all .tar shards or all .parquet files (got {paths[0]}, ...)")
-    (path,) = paths
-    if path.is_dir() and any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
-        return find("datasets", "hugging_face")(path, split=split, strict=False, **columns)
-    if path.is_dir() and any((path / name).is_file() for name in ("pairs.csv", "pairs.jsonl")):
-        return find("datasets", "folder")(path, strict=False, **columns)
-    if path.is_dir() and files_in(path, SHARDS):
-        return _webdataset(str(path), columns)
-    if path.is_dir() and files_in(path, (".parquet",)):
-        return find("datasets", "parquet")(path, **columns)
+
+    path = paths[0]
     if path.is_dir():
-        return find("datasets", "image_folder")(path)
+        return _open_folder(path, columns, split)
     if path.suffix.lower() in SUFFIXES:
         return find("datasets", "table")(path, **columns)
     raise BadInput(f"{str(path)!r} is of an unknown kind: give {_EXPECTED}")
+
+
+def _open_folder(folder: Path, columns: Mapping[str, str | None], split: str | None) -> Dataset:
+    """Open a folder by the files that it has; one of none of these kinds has images in folders."""
+    if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
+        return find("datasets", "hugging_face")(folder, split=split, strict=False, **columns)
+    if (folder / "pairs.csv").is_file() or (folder / "pairs.jsonl").is_file():
+        return find("datasets", "folder")(folder, strict=False, **columns)
+    if files_in(folder, SHARDS):
+        return _webdataset(str(folder), columns)
+    if files_in(folder, (".parquet",)):
+        return find("datasets", "parquet")(folder, **columns)
+    return find("datasets", "image_folder")(folder)
 
 
 def _webdataset(names: str, columns: Mapping[str, str | None]) -> Dataset:
