@@ -71,7 +71,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _answer(error: Any) -> str:
     """Return the sentence for an answer of the hub that is an error."""
     from huggingface_hub import constants, errors
-    from huggingface_hub.utils import parse_ratelimit_headers
 
     status = error.response.status_code
     words = " ".join((error.server_message or "").split()).rstrip(".")[:_LONGEST]
@@ -79,6 +78,7 @@ def _answer(error: Any) -> str:
     address = str(error.response.url)
     path = address.partition("?")[0].removeprefix(constants.ENDPOINT).strip("/").removeprefix("api/models/")
     repository = getattr(error, "repo_id", None) or "/".join(path.split("/")[:2])
+
     if isinstance(error, errors.GatedRepoError):
         page = f"{constants.ENDPOINT}/{repository}"
         return f"{repository} is gated{says}: {_LOG_IN}, and accept its terms at {page}"
@@ -95,24 +95,35 @@ def _answer(error: Any) -> str:
     if status == 403:
         return f"the hub forbids access to {repository}{says}: {_LOG_IN}, and check what your token may read"
     if status == 429:
-        headers = error.response.headers
-        limit, seconds = parse_ratelimit_headers(headers), headers.get("retry-after", "")
-        seconds = limit.reset_in_seconds if limit is not None and limit.remaining == 0 else seconds
-        wait = f" {seconds} seconds" if str(seconds).isdigit() else ""
-        return f"the hub limits your requests{says}: wait{wait} and try again, or {_LOG_IN}, which raises the limit"
+        wait = _wait(error.response.headers)
+        return f"the hub limits your requests{says}: {wait} and try again, or {_LOG_IN}, which raises the limit"
     return f"the hub answers with status {status}{says}: try again later"
+
+
+def _wait(headers: Any) -> str:
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    seconds = headers.get("retry-after", "")
+    limit = parse_ratelimit_headers(headers)
+    if limit is not None and limit.remaining == 0:
+        seconds = limit.reset_in_seconds
+    return f"wait {seconds} seconds" if str(seconds).isdigit() else "wait"
 
 
 def broken_file(folder: Path | None) -> str | None:
     """Return which file of a folder is broken and what to do about it; None if none is."""
-    for file in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
-        reason = _defect(file) if file.is_file() else None
-        if reason is not None:
-            blob = file.resolve()
-            in_cache = any(name.startswith("models--") for name in file.parts)  # of a hub, with links to files
-            name = f"{file.name} in the cache, which is {blob}," if in_cache else str(file)
-            remedy = "delete it, and load the model again" if in_cache else "save the model again"
-            return f"the file {name} is broken ({reason}): {remedy}"
+    if folder is None or not folder.is_dir():
+        return None
+
+    for file in sorted(folder.iterdir()):
+        defect = _defect(file) if file.is_file() else None
+        if defect is None:
+            continue
+
+        if any(name.startswith("models--") for name in file.parts):  # the cache of a hub, which has links to files
+            in_cache = f"{file.name} in the cache, which is {file.resolve()},"
+            return f"the file {in_cache} is broken ({defect}): delete it, and load the model again"
+        return f"the file {file} is broken ({defect}): save the model again"
     return None
 
 
@@ -164,13 +175,16 @@ def problem_of_files(files: Iterable[str], config: JsonObject) -> str | None:
     """Return why no model can be loaded from these files, and what to do; None if they may be those of Transformers."""
     names = sorted(PurePosixPath(file).name for file in files)
     weights = any(name.endswith((".safetensors", ".bin", ".safetensors.index.json")) for name in names)
+
     gguf = next((name for name in names if name.endswith(".gguf")), None)
     if gguf is not None and not weights:
         return f"its weights are in GGUF, the format of llama.cpp ({gguf}): {_SOURCE}"
+
     quantization = config.get("quantization")
     of_mlx = isinstance(quantization, dict) and "group_size" in quantization
     if of_mlx or "weights.npz" in names:
         return f"it was converted for MLX, whose weights Transformers does not read: {_SOURCE}"
+
     if "model_index.json" in names:
         return f"it is a pipeline of diffusers, which draws images: {DUAL}"
     return None
@@ -199,12 +213,15 @@ def check_layers(name: str, folder: Path) -> None:
     """
     for file in ("config.json", "open_clip_config.json"):
         for key, value in _numbers(json_object(folder / file)):
-            counts_layers = any(part in key for part in _LAYERS) and not any(part in key for part in _NO_COUNTS)
-            if counts_layers and abs(value) > _MOST_LAYERS:
+            if _counts_layers(key) and abs(value) > _MOST_LAYERS:
                 raise CannotLoad(
                     f"cannot load the model {name!r}: {key} in its {file} must be at most {_MOST_LAYERS:,} (got "
                     f"{value:,}): correct the file, or save the model again"
                 )
+
+
+def _counts_layers(key: str) -> bool:
+    return any(part in key for part in _LAYERS) and not any(part in key for part in _NO_COUNTS)
 
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
@@ -273,11 +290,13 @@ def _numbers(data: Any) -> Iterator[tuple[str, int]]:
 
 def _values(data: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the numbers and texts in a configuration, with their keys."""
-    for name, value in data.items() if isinstance(data, dict) else ():
-        yield from _values(value, str(name))
-    for value in data if isinstance(data, list) else ():
-        yield from _values(value, key)
-    if not isinstance(data, dict | list):
+    if isinstance(data, dict):
+        for name, value in data.items():
+            yield from _values(value, str(name))
+    elif isinstance(data, list):
+        for value in data:
+            yield from _values(value, key)
+    else:
         yield key, data
 
 
@@ -310,16 +329,26 @@ def loading(name: str, folder: Path | None = None) -> Iterator[None]:
     except BaseException as error:  # libraries raise many types
         if isinstance(error, NibtError) and not isinstance(error, CannotLoad):
             raise
+
+        # a broken file is named also where a message of nibt itself says less
         broken = broken_file(folder)
         if broken is not None:
             raise CannotLoad(f"cannot load the model {name!r}: {broken}") from error
         if isinstance(error, NibtError):
             raise
-        broken_connection = no_connection(error)
-        reason = refusal(error) or broken_connection or line(error)
-        if broken_connection and reason == broken_connection:
-            reason += f". Without a hub, use {alternatives()}"
-        raise CannotLoad(f"cannot load the model {name!r}: {reason}") from error
+        raise CannotLoad(f"cannot load the model {name!r}: {_cause(error)}") from error
+
+
+def _cause(error: BaseException) -> str:
+    """Return what the hub answered, why it cannot be asked, or the message of a library."""
+    answer = refusal(error)
+    if answer is not None:
+        return answer
+
+    connection = no_connection(error)
+    if connection is not None:
+        return f"{connection}. Without a hub, use {alternatives()}"
+    return line(error)
 
 
 @contextmanager
