@@ -34,39 +34,57 @@ def check_plugins(plan: Plan) -> None:
     """Check the targets, models, methods and metrics of a plan."""
     for position, target in enumerate(plan.targets):
         with error_key(f"targets[{position}]"):
-            others, default = find("targets", target).others, find("targets", target).shipped_default
-            ships = default and all((EMBEDDED / choice.name / FILE_NAME).exists() for choice in plan.models)
-            if (others != "none" and not (plan.against or ships)) or (others == "one" and len(plan.against) > 1):
-                wanted = "one caption" if others == "one" else "captions"
-                raise BadOption(f"{target} compares with {wanted} (got {len(plan.against)}): list {wanted} in against")
+            _check_target(target, plan)
     for model in plan.models:
         with error_key(model.key):
-            check_names("options", model.options, [field.name for field in fields(LoadOptions)])
-            check_device(LoadOptions(**model.options).device)
-            if model.instance is None:
-                check_source(model.name)
-                check_name(model.name)
+            _check_model(model)
     for method in plan.methods:
         with error_key(method.key):
             _check_method(method)
-    for choice in plan.metrics:
-        with error_key(choice.key):
-            metric = build_metric(choice)
-            if not {*metric.sides} & {*plan.sides}:
-                raise BadOption(
-                    f"{choice.name} measures the side {' or '.join(metric.sides)} (got sides {', '.join(plan.sides)}): "
-                    "add one to sides, or leave the metric out"
-                )
-            if "regions" in metric.sides and ("cosine" not in plan.targets or choice.measured != "explained"):
-                raise BadOption(
-                    f"{choice.name} measures the regions of the target cosine (got targets {', '.join(plan.targets)}, "
-                    f"measured {choice.measured}): add cosine to targets, and leave measured out"
-                )
+    for metric in plan.metrics:
+        with error_key(metric.key):
+            _check_metric(metric, plan)
+
     scores = {*plan.targets, *(metric.measured for metric in plan.metrics)} - {"explained"}
     if plan.against and all(find("targets", name).others == "none" for name in scores):
         raise BadOption(
             f"against has no effect, since {', '.join(sorted(scores))} compares with nothing: leave it out, or add "
             "difference or softmax to targets"
+        )
+
+
+def _check_target(name: str, plan: Plan) -> None:
+    """Check that a plan has the captions with which a target compares, or that its models ship a default."""
+    target = find("targets", name)
+    if target.others == "none":
+        return
+
+    wanted = "one caption" if target.others == "one" else "captions"
+    is_shipped = target.shipped_default and all((EMBEDDED / model.name / FILE_NAME).exists() for model in plan.models)
+    is_missing = not plan.against and not is_shipped
+    if is_missing or (target.others == "one" and len(plan.against) > 1):
+        raise BadOption(f"{name} compares with {wanted} (got {len(plan.against)}): list {wanted} in against")
+
+
+def _check_model(choice: Choice) -> None:
+    check_names("options", choice.options, [field.name for field in fields(LoadOptions)])
+    check_device(LoadOptions(**choice.options).device)
+    if choice.instance is None:
+        check_source(choice.name)
+        check_name(choice.name)
+
+
+def _check_metric(choice: MetricChoice, plan: Plan) -> None:
+    metric = build_metric(choice)
+    if not {*metric.sides} & {*plan.sides}:
+        raise BadOption(
+            f"{choice.name} measures the side {' or '.join(metric.sides)} (got sides {', '.join(plan.sides)}): "
+            "add one to sides, or leave the metric out"
+        )
+    if "regions" in metric.sides and ("cosine" not in plan.targets or choice.measured != "explained"):
+        raise BadOption(
+            f"{choice.name} measures the regions of the target cosine (got targets {', '.join(plan.targets)}, "
+            f"measured {choice.measured}): add cosine to targets, and leave measured out"
         )
 
 
@@ -77,6 +95,7 @@ def dry_run(plan: Plan) -> Iterator[str]:
         yield f"{key} ({len(choices)}): {', '.join(choice.label for choice in choices)}"
     for key, values in {"targets": plan.targets, "sides": plan.sides, "seeds": plan.seeds}.items():
         yield f"{key}: {', '.join(map(str, values))}"
+
     explanations = 0
     for choice in plan.data:
         try:
@@ -84,6 +103,7 @@ def dry_run(plan: Plan) -> Iterator[str]:
         except BadInput as error:
             yield f"data {choice.label}: missing ({error})"
             continue
+
         for model in plan.models:
             explanations += sum(plan.length(cell.method, length) for cell in plan.cells(model, choice))
         yield f"data {choice.label}: {min(length, plan.count or length):,} pairs"
@@ -118,31 +138,47 @@ def override_plan(
         raise BadOption("a model must be named (got '')")
     if count is not None and count < 1:
         raise BadOption(f"count must be at least 1 (got {count})")
+
     kept = [choice for choice in plan.data if choice.name not in without and choice.label not in without]
     if not kept:
         raise BadOption("no data set of the plan remains: leave out fewer data sets")
-    data = tuple(
-        choice.with_options(folder=folders.get(choice.label) or folders[choice.name])
-        if choice.label in folders or choice.name in folders
-        else choice
-        for choice in kept
-    )
+    data = tuple(_in_folder(choice, folders) for choice in kept)
+
     labels = {name: Path(name).name if Path(name).is_dir() else name for name in models}
     if len(set(labels.values())) < len(models):
         raise BadOption("two models have the same name: measure them in two runs")
-    options = plan.models[0].options if len(plan.models) == 1 else {}
-    named = [
-        Choice.model_validate({"name": name, "label": label, "options": options}) for name, label in labels.items()
-    ]
-    entries = tuple(choice.placed("--model") for choice in named) or plan.models
+    entries = _named_models(plan, labels) if labels else plan.models
     if device is not None:
         entries = tuple(choice.with_options(device=device) for choice in entries)
+
+    changes = [plan.about] if plan.about else []
     left_out = [choice.label for choice in plan.data if choice not in kept]
-    changes = [f"without {', '.join(left_out)}"] if left_out else []
-    changes += [f"with {', '.join(labels.values())}"] if labels else []
-    changes += [f"{count} pairs of each data set"] if count else []
-    about = "; ".join(filter(None, [plan.about, *changes]))
-    return plan.model_copy(update={"data": data, "models": entries, "count": count or plan.count, "about": about})
+    if left_out:
+        changes.append(f"without {', '.join(left_out)}")
+    if labels:
+        changes.append(f"with {', '.join(labels.values())}")
+    if count is not None:
+        changes.append(f"{count} pairs of each data set")
+    return plan.model_copy(
+        update={"data": data, "models": entries, "count": count or plan.count, "about": "; ".join(changes)}
+    )
+
+
+def _in_folder(choice: Choice, folders: Mapping[str, str]) -> Choice:
+    """Return a data set with the folder of the command line, which names it by its label or by its name."""
+    if choice.label not in folders and choice.name not in folders:
+        return choice
+    return choice.with_options(folder=folders.get(choice.label) or folders[choice.name])
+
+
+def _named_models(plan: Plan, labels: Mapping[str, str]) -> tuple[Choice, ...]:
+    """Return the models of the command line, which are loaded with the options of the only one of the plan."""
+    options = plan.models[0].options if len(plan.models) == 1 else {}
+    choices = []
+    for name, label in labels.items():
+        choice = Choice.model_validate({"name": name, "label": label, "options": options})
+        choices.append(choice.placed("--model"))
+    return tuple(choices)
 
 
 @contextmanager
@@ -159,11 +195,13 @@ def error_key(key: str) -> Iterator[None]:
 def _check_method(choice: MethodChoice) -> None:
     if choice.instance is not None:
         return
+
     along = choice.options.get("along_path", False)
     method = along_path(choice.name) if along is True else find("methods", choice.name)
     names = [field.name for field in fields(method)]
     sided = [f"{side}_{name}" for side in SIDES for name in names]
     check_names("options", choice.options, [*names, *sided, "along_path"])
+
     types = field_types(method)
     for name, value in choice.options.items():
         if name.endswith("baseline") and value == "against":
@@ -171,6 +209,7 @@ def _check_method(choice: MethodChoice) -> None:
         option = name.removeprefix("image_").removeprefix("text_")
         if value is not None and option in types and option != "layer":  # which may be a share of the depth
             parsed(name, value, types[option])
+
     check_names("variants", [choice.variant], method.variants)
     if "seed" in choice.options:
         raise BadOption("seed cannot be an option of a method in a plan: set the key seeds of the plan")
@@ -181,7 +220,7 @@ def open_data(choice: Choice, count: int | None = None) -> Dataset:
     with error_key(choice.key):
         if choice.instance is not None:
             return choice.instance
-        name, _, source = choice.name.partition(":")
+
         options = {option: value for option, value in choice.options.items() if not _needs_model(choice, option)}
         if count is not None and isinstance(options.get("count"), int):
             options["count"] = min(count, options["count"])
@@ -189,6 +228,8 @@ def open_data(choice: Choice, count: int | None = None) -> Dataset:
             raise BadOption(
                 "scorer cannot be an option in a plan: with choice = 'best' the model of the plan chooses the captions"
             )
+
+        name, _, source = choice.name.partition(":")
         folder = options.pop("folder", "")  # NAME:FOLDER, or grid:NAME, whose folder is that of NAME
         try:
             data = open_dataset(":".join(text for text in (name, source, str(folder)) if text), options)
