@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tokenize
 import tomllib
-from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import import_module
 from importlib.metadata import packages_distributions
@@ -22,16 +21,6 @@ from nibt.registry import KINDS, available, find
 
 PACKAGE = Path(nibt.__file__).parent
 TESTS = Path(__file__).parent
-
-
-VAGUE = set("told asked found said given thing things some these there ones made".split())
-"""Words that no name has, as they do not say what it holds or does."""
-
-
-NOT_YET_RENAMED: set[str] = {
-    "methods/controls.py",
-}
-"""Files that still have names with vague words. A file that has no more is removed from here; none is added."""
 
 
 COMPARED_BY_CLASS_NAME = {"models/_compiled.py"}
@@ -115,11 +104,6 @@ def test_errors_are_documented_subclasses_of_nibt_error() -> None:
             assert name in (errors.__doc__ or "")
 
 
-def test_source_files_are_short() -> None:
-    long = {file.name: count for file in PACKAGE.rglob("*.py") if (count := len(file.read_text().splitlines())) > 400}
-    assert not long
-
-
 @cache
 def _sources(folder: Path = PACKAGE) -> dict[str, ast.Module]:
     """Return the parsed files of a folder by their path."""
@@ -133,68 +117,6 @@ def _sources(folder: Path = PACKAGE) -> dict[str, ast.Module]:
 def _nodes(folder: Path = PACKAGE) -> dict[str, list[ast.AST]]:
     """Return the nodes of the files of a folder, which several tests search."""
     return {file: list(ast.walk(tree)) for file, tree in _sources(folder).items()}
-
-
-def _identifiers(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """The names that a file introduces: of functions, classes, arguments, variables and attributes."""
-    for node in nodes:
-        match node:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                yield name
-            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
-                yield name
-            case ast.alias(asname=str(name)) | ast.ExceptHandler(name=str(name)):
-                yield name
-            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
-                yield name
-
-
-def _vague_names(folder: Path) -> dict[str, list[str]]:
-    """Return the identifiers with vague words by file."""
-    vague = {
-        file: sorted({name for name in _identifiers(nodes) if VAGUE & set(name.lower().split("_"))})
-        for file, nodes in _nodes(folder).items()
-    }
-    return {file: names for file, names in vague.items() if names}
-
-
-def test_names_have_no_vague_words() -> None:
-    vague = _vague_names(PACKAGE)
-    assert {file: names for file, names in vague.items() if file not in NOT_YET_RENAMED} == {}
-    assert sorted(NOT_YET_RENAMED - vague.keys()) == [], "these files are clean: remove them from NOT_YET_RENAMED"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("folder", ["tests", "benchmarks", "recipes", ".ci"])
-def test_names_outside_the_package_have_no_vague_words(folder: str) -> None:
-    assert _sources(TESTS.parent / folder) != {}
-    assert _vague_names(TESTS.parent / folder) == {}
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "def told(): ...",
-        "class _Given: ...",
-        "def kept(*, found_at=0): ...",
-        "said = 1",
-        "self.asked = 1",
-        "for _, things in pairs: ...",
-        "import os as some_os",
-        "try: ...\nexcept ValueError as ones: ...",
-        "match pair:\n    case [made, *_]: ...",
-        "kept = (there := 1)",
-    ],
-)
-def test_vague_names_are_noticed(code: str) -> None:
-    words = [set(name.lower().split("_")) for name in _identifiers(ast.walk(ast.parse(code)))]
-    assert sum(bool(VAGUE & each) for each in words) == 1
-
-
-def test_names_that_contain_a_vague_word_are_allowed() -> None:
-    tree = ast.parse("foundation, awesome, nothing = asked(1), things.made, dict(given=1)")
-    names = _identifiers(ast.walk(tree))
-    assert not any(VAGUE & set(name.split("_")) for name in names)
 
 
 def _compares_class_name(node: ast.AST) -> bool:

@@ -132,7 +132,7 @@ def test_configuration_without_a_tower_is_refused_before_one_of_the_usual_size_i
         ("image_processor", "x", r"no image processor or no tokenizer that Transformers can load"),
         ("image_processor.image_processor_type", [], r"no image processor or no tokenizer that Transformers can load"),
         ("image_processor.image_mean", [], r"cannot embed an example image and a caption.*save both again"),
-        ("image_processor.rescale_factor", "x", r"cannot embed an example image and a caption.*save both again"),
+        ("image_processor.rescale_factor", "x", r"rescale_factor of the image processor must have finite numbers"),
         ("image_processor.resample", -1, r"cannot embed an example image and a caption.*save both again"),
     ],
 )
@@ -184,6 +184,9 @@ class TestProcessor:
     def test_error_of_its_own_attributes_is_an_error_of_nibt(self) -> None:
         class Broken:
             def __getattr__(self, name: str) -> Any:
+                raise RuntimeError("the license has expired")
+
+            def __call__(self, *_: Any, **__: Any) -> Any:
                 raise RuntimeError("the license has expired")
 
         with pytest.raises(CannotLoad, match=r"cannot load the model.*the license has expired"):
