@@ -319,6 +319,29 @@ def test_no_part_and_unknown_parts_are_refused() -> None:
         part_cells(tiny.model("clip"), noise_pairs(8), parts(), [])
 
 
+@pytest.mark.parametrize("numbers", [np.array([1, 2]), torch.tensor([1, 2]), range(1, 3), {1, 2}, [np.int64(1), 2]])
+def test_numbers_may_be_of_numpy_and_torch(numbers: Any) -> None:
+    found = part_cells(tiny.model("clip"), noise_pairs(8), parts(), numbers)
+    assert torch.equal(found.masks, part_cells(tiny.model("clip"), noise_pairs(8), parts(), [1, 2]).masks)
+
+
+@pytest.mark.parametrize("number", [True, np.bool_(True), np.array([[1]]), [[1]], 1.0, "1"])
+def test_other_values_are_no_numbers_of_parts(number: Any) -> None:
+    with pytest.raises(BadOption, match="a part must be a number from 1 to 3"):
+        part_cells(tiny.model("clip"), noise_pairs(8), parts(), number)
+
+
+def test_a_reach_that_is_too_small_is_named() -> None:
+    with pytest.raises(BadInput, match="none of the 8 images has part 1 within the reach 1e-09: give a larger reach"):
+        part_cells(tiny.model("clip"), noise_pairs(8), parts(), 1, reach=1e-9)
+
+
+def test_a_model_that_cuts_images_to_another_grid_is_named() -> None:
+    small = replace(parts(), grid=(1, 1), parts=tuple(replace(part, place=torch.ones(1, 1)) for part in parts().parts))
+    with pytest.raises(BadOption, match=r"the parts have 1 x 1 cells, and layer .*: load the model as it was"):
+        part_cells(tiny.model("clip"), noise_pairs(8), small, 1)
+
+
 def test_a_part_that_is_an_object_is_refused() -> None:
     objects = replace(parts(), parts=tuple(replace(part, on_objects=0.9) for part in parts().parts))
     assert {part.verdict for part in objects.parts} == {"no verdict"}, "the images are too few"

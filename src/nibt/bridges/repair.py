@@ -131,7 +131,7 @@ def part_cells(
         report(Progress(first + len(pairs), len(images)))
 
     _check_no_object(chosen, on_objects)
-    _check_cells(chosen, masks)
+    _check_cells(chosen, masks, reach)
     assert size is not None
     return PartCells(masks, size)
 
@@ -295,11 +295,12 @@ def _check_no_object(chosen: Sequence[Part], on_objects: dict[int, np.ndarray]) 
             )
 
 
-def _check_cells(chosen: Sequence[Part], masks: Masks) -> None:
+def _check_cells(chosen: Sequence[Part], masks: Masks, reach: float) -> None:
     """Check that some images have the parts, and that these are not the whole images."""
     if not bool(masks.any()):
         raise BadInput(
-            f"none of the {len(masks)} images has {named_parts(chosen)}: give images like those that the parts are from"
+            f"none of the {len(masks)} images has {named_parts(chosen)} within the reach {reach:g}: give a larger "
+            "reach, or images like those that the parts are from"
         )
     if bool(masks.all()):
         raise BadInput(

@@ -5,6 +5,7 @@ The JSON form is described in ``docs/guides/parts.md``.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -249,7 +250,8 @@ class Parts(Result):
         Raises:
             BadOption: There is no such part.
         """
-        if not isinstance(number, int) or not 1 <= number <= len(self.parts):
+        is_number = isinstance(number, Integral) and not isinstance(number, bool)  # also one of NumPy
+        if not is_number or not 1 <= number <= len(self.parts):
             raise BadOption(f"a part must be a number from 1 to {len(self.parts)} (got {number!r:.60})")
         return self.parts[number - 1]
 

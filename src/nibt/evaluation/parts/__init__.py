@@ -104,7 +104,7 @@ def parts(
     report(Progress(0, steps, "maps"))
     image_maps = maps(model, pairs, spec, "image", seed, batch_size)
     report(Progress(1, steps, "hidden states"))
-    cells = evidence_cells(model, [pair.image for pair in pairs], image_maps, layer, batch_size)
+    cells = evidence_cells(model, [pair.image for pair in pairs], image_maps, layer, batch_size, str(spec))
     objects = object_cells(pairs, cells.regions, cells.shape)
     report(Progress(2, steps, "clusters"))
     groups = grouped(cells, objects, count, seed)

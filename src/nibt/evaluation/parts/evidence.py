@@ -63,7 +63,9 @@ class Cells:
         return grids
 
 
-def evidence_cells(model: Model, images: Sequence[ImageInput], maps: Sequence[Map], layer: int, batch: int) -> Cells:
+def evidence_cells(
+    model: Model, images: Sequence[ImageInput], maps: Sequence[Map], layer: int, batch: int, method: str
+) -> Cells:
     """Find the cells that hold 60 % of the positive score of each image, with their hidden states at a layer.
 
     Raises:
@@ -87,7 +89,8 @@ def evidence_cells(model: Model, images: Sequence[ImageInput], maps: Sequence[Ma
 
     states: dict[int, np.ndarray] = {}
     regions: dict[int, Region] = {}
-    for item, of_cells, region in cell_states(model, images, layer, shapes[0], batch):
+    owner, remedy = f"the maps of {method!r}", "choose another layer, or a method without views or cells of its own"
+    for item, of_cells, region in cell_states(model, images, layer, shapes[0], batch, owner, remedy):
         states[item] = of_cells[kept[item]]
         regions[item] = region
     return Cells(
@@ -102,9 +105,19 @@ def evidence_cells(model: Model, images: Sequence[ImageInput], maps: Sequence[Ma
 
 @torch.no_grad()
 def cell_states(
-    model: Model, images: Sequence[ImageInput], layer: int, shape: tuple[int, ...], batch: int
+    model: Model, images: Sequence[ImageInput], layer: int, shape: tuple[int, ...], batch: int, owner: str, remedy: str
 ) -> Iterator[tuple[int, Float[np.ndarray, "cell dim"], Region]]:
-    """Yield the position of each image, in any order, with the states of its cells at a layer, and what they cover."""
+    """Yield the position of each image, in any order, with the states of its cells at a layer, and what they cover.
+
+    Args:
+        model: The model.
+        images: The images.
+        layer: The layer.
+        shape: The rows and columns that its cells must have.
+        batch: The largest number of images that go through the model together.
+        owner: What has cells of this shape, as in "the parts".
+        remedy: What to do if those of the layer have another one.
+    """
     tower = model.image
     tower.check_layer(layer)
 
@@ -114,8 +127,7 @@ def cell_states(
         if not isinstance(cut.units, Grid) or cut.units.shape != shape:
             got = " x ".join(map(str, cut.units.shape)) if isinstance(cut.units, Grid) else "no"
             raise BadOption(
-                f"layer must have the grid of the maps, {shape[0]} x {shape[1]} cells (layer {layer} has {got}): "
-                "choose another one"
+                f"{owner} have {shape[0]} x {shape[1]} cells, and layer {layer} of this model has {got}: {remedy}"
             )
         count, _, width = cut.hidden.shape
         of_units = cut.units.keep(cut.hidden.float().movedim(-1, 0).flatten(0, 1))  # each channel as if it were a score

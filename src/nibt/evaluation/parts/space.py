@@ -53,7 +53,8 @@ def located(
 
     A cell belongs to the part with the nearest center, or to none (-1) if 90 % of the part's own cells are nearer.
     """
-    for item, states, region in cell_states(model, images, space.layer, space.shape, batch_size):
+    remedy = "load the model as it was when the parts were found, or find the parts again"
+    for item, states, region in cell_states(model, images, space.layer, space.shape, batch_size, "the parts", remedy):
         distances = np.sqrt(squared_distances((states - space.means) / space.deviations, space.centers))
         nearest = distances.argmin(1)
         numbers = np.where(distances.min(1) <= space.reaches[nearest], nearest, -1)

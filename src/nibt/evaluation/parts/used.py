@@ -1,9 +1,10 @@
 """The share of the similarity that parts decide, by exchange of their cells."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from nibt.data.images import Region
 from nibt.data.pair import Pair, as_list, image_text_pairs
@@ -93,7 +94,8 @@ def chosen_parts(parts: Parts, numbers: int | Sequence[int] | None) -> list[Part
             raise BadOption("no part is a shortcut: give the numbers of the parts to exchange")
         return list(parts.shortcuts)
 
-    chosen = [parts.part(number) for number in dict.fromkeys(as_list(numbers))]
+    of_numbers = {part.number: part for part in map(parts.part, _listed(numbers))}
+    chosen = list(of_numbers.values())
     if not chosen:
         raise BadOption("numbers must have at least one part (got none)")
     for part in chosen:
@@ -104,6 +106,13 @@ def chosen_parts(parts: Parts, numbers: int | Sequence[int] | None) -> list[Part
                 "the objects"
             )
     return chosen
+
+
+def _listed(numbers: Any) -> list[Any]:
+    """Return numbers as a list, also those of a range, a set, an array or a tensor."""
+    if isinstance(numbers, np.ndarray | Tensor):
+        return as_list(numbers.tolist())
+    return list(numbers) if isinstance(numbers, range | Set) else as_list(numbers)
 
 
 def check_model(parts: Parts, model: Model, remedy: str) -> None:
