@@ -215,6 +215,18 @@ def test_cells_must_come_from_part_cells() -> None:
         Exchange(masks())  # pyright: ignore
 
 
+@pytest.mark.parametrize("wrong", ["x", [[True]], masks()[0], masks().float(), masks().numpy(), masks()[:0]])
+def test_masks_of_cells_are_checked(wrong: Any) -> None:
+    with pytest.raises(BadInput, match=r"masks must be a bool tensor of \(image, row, column\), with one image"):
+        PartCells(wrong, (SIDE, SIDE))
+
+
+@pytest.mark.parametrize("size", [4, None, (4,), (0, 4), ("4", 4), (2, 2)])
+def test_sizes_of_cells_are_checked(size: Any) -> None:
+    with pytest.raises(BadInput, match="size must be the height and the width of the images"):
+        PartCells(masks(), size)
+
+
 def test_a_part_that_is_the_same_in_all_images_is_refused() -> None:
     places = torch.zeros(8, ROWS, ROWS, dtype=torch.bool)
     places[:, 0, 0] = True
@@ -364,7 +376,9 @@ def test_parts_that_are_in_no_image_or_are_all_of_it_are_refused() -> None:
         part_cells(tiny.model("clip"), noise_pairs(8), near, [1, 2, 3])
 
 
-@pytest.mark.parametrize("wrong", [[], "sample:scene", None, iter([])])
+@pytest.mark.parametrize(
+    "wrong", [[], "sample:scene", None, iter([]), np.array(3), np.zeros((20, 30, 3)), {"sample:scene"}, {"a": 1}]
+)
 def test_images_must_be_a_list(wrong: Any) -> None:
     with pytest.raises(BadInput, match="images must be a list of images"):
         part_cells(tiny.model("clip"), wrong, parts(), 1)

@@ -4,7 +4,7 @@
 batch, in the training loop that you have.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from nibt.data.images import ImageSource, Region, read_image
+from nibt.data.images import ImageSource, Region, is_batch, read_image
 from nibt.data.pair import Pair, image_text_pairs
 from nibt.errors import BadInput, Unsupported
 from nibt.evaluation.parts.groups import named_areas, shown_objects
@@ -48,6 +48,22 @@ class PartCells:
 
     masks: Masks
     size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if not _are_masks(self.masks) or not len(self.masks):
+            raise BadInput(
+                "masks must be a bool tensor of (image, row, column), with one image at least "
+                f"(got {_described(self.masks)}): part_cells finds them"
+            )
+        rows, columns = self.masks.shape[1:]
+        is_size = (
+            isinstance(self.size, tuple) and len(self.size) == 2 and all(isinstance(side, int) for side in self.size)
+        )
+        if not is_size or self.size[0] < rows or self.size[1] < columns:
+            raise BadInput(
+                f"size must be the height and the width of the images in pixels, for {rows} x {columns} cells "
+                f"(got {self.size!r:.60})"
+            )
 
     def __len__(self) -> int:
         return len(self.masks)
@@ -108,7 +124,7 @@ def part_cells(
         chosen = [part for part in parts.parts if part.on_objects is not None and part.on_objects < ON_OBJECTS]
     reach = parsed("reach", reach, Positive)
     batch_size, report = parsed("batch_size", batch_size, BatchSize), reporter(on_progress)
-    if isinstance(images, str) or not hasattr(images, "__len__") or not len(images):
+    if not _is_list(images) or not len(images):
         raise BadInput(f"images must be a list of images of the training set (got {images!r:.60})")
     model = load_model(model).renewed()
     check_model(parts, model, "give the model of the parts, as it was before the training")
@@ -234,7 +250,7 @@ class Exchange:
                 f"an exchange needs at least two images in a batch (got {len(pixels)}): set a larger batch size, and "
                 "drop_last=True for the last batch"
             )
-        if not isinstance(masks, Tensor) or masks.ndim != 3 or masks.dtype != torch.bool or len(masks) != len(pixels):
+        if not _are_masks(masks) or len(masks) != len(pixels):
             raise BadInput(
                 f"masks must be a bool tensor with a mask for each of the {len(pixels)} images, (batch, row, column) "
                 f"(got {_described(masks)}): stack those that PartCells has for these images"
@@ -249,6 +265,13 @@ class Exchange:
                 f"{shape[0]} x {shape[1]} and images of {size[0]} x {size[1]}): prepare images as the model's "
                 "processor does, or give masks with a row and a column per pixel"
             )
+
+
+def _is_list(images: Any) -> bool:
+    """Return whether images are in an order and can be counted, as in a list, a data set or a batch in one array."""
+    if isinstance(images, np.ndarray | Tensor):
+        return is_batch(images)
+    return hasattr(images, "__len__") and not isinstance(images, str | bytes | bytearray | Set | Mapping)
 
 
 def _chunks(images: Sequence[TrainingImage]) -> Iterator[tuple[int, list[Pair]]]:
@@ -316,6 +339,11 @@ def _of_pixels(masks: Masks, size: Sequence[int]) -> Bool[Tensor, "image height 
         places = torch.arange(length, device=masks.device) // (length // cells)
         masks = masks.index_select(axis, places.clamp(max=cells - 1))
     return masks
+
+
+def _are_masks(value: Any) -> bool:
+    """Return whether a value is masks of images: a bool tensor of three dimensions."""
+    return isinstance(value, Tensor) and value.ndim == 3 and value.dtype == torch.bool
 
 
 def _described(value: Any) -> str:
