@@ -46,7 +46,7 @@ def test_parts_prints_json(run: Run) -> None:
         (["scenes", "--method", "nibb"], 2, "Did you mean 'nib'"),
         (["scenes", "-o", "x.png"], 2, "(got"),
         (["scenes", "--names", "nowhere.txt"], 1, "cannot read the names in 'nowhere.txt'"),
-        (["scenes", "--names", "one.txt"], 1, "at least two texts, one per line (got 1)"),
+        (["scenes", "--names", "one.txt"], 1, "at least two different texts, one per line (got 1)"),
         (["coco"], 2, "give coco:FOLDER"),
     ],
 )

@@ -281,7 +281,7 @@ def _named_image_notes(text: Any) -> tuple[str, ...]:
 
 def image_text_pairs(pairs: Any, caller: str) -> list[Pair]:
     """Return pairs as a list if each is an image and a caption, of which tuples are read."""
-    if not isinstance(pairs, Iterable):
+    if not isinstance(pairs, Iterable) or getattr(pairs, "ndim", 1) == 0:
         raise BadInput(f"{caller} takes a list of pairs of an image and a caption (got {type(pairs).__name__})")
     pairs = list(map(_pair, pairs))
     for pair in pairs:

@@ -37,6 +37,8 @@ def open_pairs(
     if isinstance(pairs, Dataset):
         data: Dataset = pairs
     else:
+        if getattr(pairs, "ndim", 1) == 0:  # an array without items
+            raise BadInput(f"pairs must be {_EXPECTED} (got {pairs!r:.60})")
         names = [pairs] if isinstance(pairs, str) or not isinstance(pairs, Iterable) else list(pairs)
         if not names or not all(isinstance(name, str | os.PathLike) and name != "" for name in names):
             raise BadInput(f"pairs must be {_EXPECTED} (got {pairs!r:.60})")

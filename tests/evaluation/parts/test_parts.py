@@ -289,3 +289,23 @@ def test_place_in_words(parts: Parts, place: Any, where: str) -> None:
     grid = parts.parts[0].place.clone().fill_(0)
     grid[place] = 1
     assert replace(parts.parts[0], place=grid).where == where
+
+
+@pytest.mark.parametrize("texts", ["cat", ["cat"], ["cat", "cat"]])
+def test_names_need_two_different_texts(texts: Any) -> None:
+    with pytest.raises(BadOption, match=r"texts must have at least two different texts.*got 1.*empty list"):
+        nibt.parts(tiny.model("clip"), noise_pairs(4), "gae", count=2, texts=texts)
+
+
+def test_maps_of_another_grid_name_the_method_and_the_layer() -> None:
+    with pytest.raises(
+        BadOption, match=r"the maps of 'gae views=2' have \d+ x \d+ cells.*without views or cells of its own"
+    ):
+        nibt.parts(tiny.model("clip"), noise_pairs(4), "gae views=2", count=2, texts=[])
+
+
+def test_pairs_that_are_no_list_are_refused() -> None:
+    with pytest.raises(BadInput, match="parts takes a list of pairs"):
+        nibt.parts(tiny.model("clip"), np.array(3), "gae")  # pyright: ignore
+    with pytest.raises(BadInput, match="pairs must be"):
+        nibt.batch(tiny.model("clip"), np.array(3), "job")  # pyright: ignore

@@ -162,9 +162,9 @@ def _texts(path: Path) -> list[str]:
         lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"cannot read the names in {str(path)!r} ({reason(error)}): give a text file") from error
-    texts = [line.strip() for line in lines if line.strip()]
+    texts = [*dict.fromkeys(line.strip() for line in lines if line.strip())]
     if len(texts) < 2:
-        raise BadInput(f"{str(path)!r} must have at least two texts, one per line (got {len(texts)})")
+        raise BadInput(f"{str(path)!r} must have at least two different texts, one per line (got {len(texts)})")
     return texts
 
 

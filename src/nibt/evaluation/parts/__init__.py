@@ -13,6 +13,7 @@ import numpy as np
 
 from nibt.data.pair import Pair, as_list, image_text_pairs, pairs_hash, read_caption
 from nibt.engine.spec import resolve
+from nibt.errors import BadOption
 from nibt.evaluation.maps import maps
 from nibt.evaluation.parts.effects import donors_of
 from nibt.evaluation.parts.evidence import Cells, evidence_cells
@@ -93,7 +94,7 @@ def parts(
     count, layer = parsed("count", count, PartCount), parsed("layer", layer, Layer | None)
     pairs = image_text_pairs(pairs, "parts")
     donors_of(pairs)  # an error before anything is computed
-    named_by = None if texts is None else [read_caption(text, "text") for text in as_list(texts)]
+    named_by = None if texts is None else _different(texts)
     model = load_model(model).renewed()
     layer = model.image.relative(DEPTH) if layer is None else layer
     model.image.check_layer(layer)
@@ -132,6 +133,17 @@ def parts(
         parts=tuple(parts_by_rank),
         notes=tuple(_notes(pairs, cells, parts_by_rank)),
     )
+
+
+def _different(texts: Sequence[str]) -> list[str]:
+    """Read the texts that parts are named by, without repetitions: of equal texts, none is nearer."""
+    different = [*dict.fromkeys(read_caption(text, "text") for text in as_list(texts))]
+    if len(different) == 1:
+        raise BadOption(
+            f"texts must have at least two different texts, of which one is nearer (got 1, {different[0]!r:.60}); an "
+            "empty list for no names"
+        )
+    return different
 
 
 def _notes(pairs: Sequence[Pair], cells: Cells, parts_by_rank: Sequence[Part]) -> Iterator[str]:
