@@ -55,6 +55,12 @@ def test_ranges_have_words_and_members() -> None:
                 parsed("x", value, Annotated[float, limits])
 
 
+@pytest.mark.parametrize(("limits", "words"), [(Range(0, above=True), "above 0"), (Range(0), "at least 0")])
+def test_infinite_numbers_are_refused_in_words_that_hold(limits: Range, words: str) -> None:
+    with pytest.raises(BadOption, match=rf"x must be a finite number {words} \(got inf\)"):
+        parsed("x", "inf", Annotated[float, limits])
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "expected"),
     [

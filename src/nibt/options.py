@@ -142,9 +142,11 @@ def parsed(name: str, value: Any, field_type: Any) -> Any:
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise BadOption(f"{name} must be {_NAMES[rule.target]} (got {value!r:.100})") from error
 
+    is_open = limits is None or (isinstance(limits, Range) and math.isinf(limits.high))
+    if is_open and isinstance(converted, float) and not math.isfinite(converted):
+        which = "a finite number" if limits is None else f"a finite number {limits}"
+        raise BadOption(f"{name} must be {which} (got {converted})")
     if limits is None:
-        if isinstance(converted, float) and not math.isfinite(converted):
-            raise BadOption(f"{name} must be a finite number (got {converted})")
         return converted
 
     allowed = rule.least <= converted <= rule.most if isinstance(limits, Range) else converted in limits

@@ -118,7 +118,7 @@ def test_methods_take_1_to_16_views(name: str) -> None:
 def test_methods_refuse_values_beyond_their_range_and_other_words(name: str) -> None:
     for option, rule in rules(METHODS[name]).items():
         for value in refused(rule):
-            with pytest.raises(BadOption, match=rf"^{option} must be {re.escape(str(rule.limits))}"):
+            with pytest.raises(BadOption, match=rf"^{option} must be .*{re.escape(str(rule.limits))}"):
                 build(name, **{option: value})
 
 

@@ -101,7 +101,7 @@ def test_metrics_refuse_values_beyond_their_range_and_other_words(name: str) -> 
     kind = find("metrics", name)
     for option, rule in rules(kind).items():
         for value in refused(rule):
-            with pytest.raises(BadOption, match=rf"^{option} must be {re.escape(str(rule.limits))}"):
+            with pytest.raises(BadOption, match=rf"^{option} must be .*{re.escape(str(rule.limits))}"):
                 kind(**{option: value})
 
 
