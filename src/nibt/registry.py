@@ -162,8 +162,13 @@ def section(kind: type, name: str) -> dict[str, str]:
     return entries
 
 
-def format_of(path: str | Path) -> Any:
-    """Return the format of a path, an object of ``nibt.formats.base.Format``: that of the longest ending."""
+def format_of(path: str | Path, result_kind: str | None = None) -> Any:
+    """Return the format of a path, an object of ``nibt.formats.base.Format``: that of the longest ending.
+
+    Args:
+        path: The path.
+        result_kind: The kind of result that the file is for; errors name endings of formats that can hold it.
+    """
     if not isinstance(path, str | Path):
         raise BadInput(f"save takes results of nibt, and then the path (got a {type(path).__name__} as the path)")
     path = file_path("the path", path)
@@ -178,7 +183,11 @@ def format_of(path: str | Path) -> Any:
             _check_kind(path, ending, by_ending)
             return by_ending[ending]
 
-    examples = [ending for ending in by_ending if ending.count(".") > 1 or ending in (".png", ".html", ".json", ".tif")]
+    examples = []
+    for ending, file_format in by_ending.items():
+        is_named = ending.count(".") > 1 or ending in (".png", ".html", ".json", ".tif")
+        if is_named and (result_kind is None or result_kind in file_format.holds):
+            examples.append(ending)
     raise BadOption(
         f"{path.name!r} must end in the name of a format, such as {', '.join(sorted(examples))} (got {path.suffix!r})"
     )

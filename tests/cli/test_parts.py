@@ -45,6 +45,7 @@ def test_parts_prints_json(run: Run) -> None:
         (["scenes", "--count", "4", "--layer", "40"], 2, "layer must be between 0 and"),
         (["scenes", "--method", "nibb"], 2, "Did you mean 'nib'"),
         (["scenes", "-o", "x.png"], 2, "(got"),
+        (["scenes", "-o", "x.txt"], 2, "in the name of a format, such as .html, .json (got '.txt')"),
         (["scenes", "--names", "nowhere.txt"], 1, "cannot read the names in 'nowhere.txt'"),
         (["scenes", "--names", "one.txt"], 1, "at least two different texts, one per line (got 1)"),
         (["coco"], 2, "give coco:FOLDER"),

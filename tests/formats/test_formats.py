@@ -77,6 +77,16 @@ def test_endings_belong_to_one_format_each_and_the_longest_counts() -> None:
         format_of(".png")
 
 
+@pytest.mark.parametrize(
+    "kind", sorted({kind for name in available("formats") for kind in find("formats", name).holds})
+)
+def test_the_endings_that_an_error_names_can_hold_the_result(kind: str) -> None:
+    with pytest.raises(BadOption, match=r"such as \..*\(got '\.txt'\)") as error:
+        format_of("x.txt", kind)
+    endings = str(error.value).partition("such as ")[2].partition(" (got")[0].split(", ")
+    assert all(kind in format_of(f"x{ending}").holds for ending in endings)
+
+
 PICTURES = find("formats", "image").endings
 
 

@@ -57,7 +57,7 @@ class Output:
         from nibt.results.outputs import check_targets
 
         names = _unique(stems)
-        targets = self._requested(names) if self.out else self._defaults(names)
+        targets = self._requested(names, result_kind) if self.out else self._defaults(names)
         for target in targets:
             target.file_format.check(target.path, [result_kind], len(target.rows))
 
@@ -67,7 +67,7 @@ class Output:
         check_targets([target.path for target in targets], self.inputs, self.overwrite)
         return targets
 
-    def _requested(self, names: Sequence[str]) -> list[OutputFile]:
+    def _requested(self, names: Sequence[str], result_kind: str) -> list[OutputFile]:
         """Return the files of ``--out``: one for all results, or one for each where its name has a place for theirs."""
         from nibt.registry import format_of
 
@@ -78,7 +78,7 @@ class Output:
             if not text or Path(text).is_dir():
                 raise BadOption(f"--out must be a file, such as {Path(text) / STEM}.png (got {text!r})")
 
-            file_format = format_of(text)
+            file_format = format_of(text, result_kind)
             if STEM not in text:
                 targets.append(OutputFile(Path(text), file_format, tuple(range(len(names)))))
                 continue

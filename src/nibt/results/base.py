@@ -191,7 +191,7 @@ class Result(Serializable):
             WouldOverwrite: The path has a file that nibt did not write, and ``overwrite`` is false.
             CannotWrite: The folder is missing or not writable, or the disk is full.
         """
-        format_of(path).save([self], Path(path), overwrite, **drawing)
+        format_of(path, self.kind).save([self], Path(path), overwrite, **drawing)
 
 
 @dataclass(frozen=True)
