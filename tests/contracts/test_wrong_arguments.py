@@ -58,7 +58,11 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
         lambda: nibt.rank(tiny.model("clip"), tiny.image(48, 48), 3),
         "labels must be a list of at least two texts, in a file one per line (got 3)",
     ),
-    (lambda: nibt.to_frame(regions()), "takes results of class Explanation or AnswerExplanation (got Regions)"),
+    (
+        lambda: nibt.to_frame(regions()),
+        "takes results of class Explanation or AnswerExplanation (got Regions): its method save",
+    ),
+    (lambda: nibt.to_coco("x.json"), "takes results of class Explanation (got str): read a file with Explanation.load"),
     (lambda: nibt.to_frame([3]), "to_frame takes results of class Explanation or AnswerExplanation (got int)"),
     (lambda: nibt.to_coco(regions()), "to_coco takes results of class Explanation (got Regions)"),
     (lambda: nibt.draw(3), "or AnswerExplanation or Decomposition (got int)"),

@@ -223,7 +223,12 @@ def require_result(value: Any, caller: str, *classes: type) -> None:
     """Check that a function was given a result of one of the classes that it takes, with finite numbers."""
     if not isinstance(value, classes):
         names = " or ".join(result_class.__name__ for result_class in classes)
-        raise BadInput(f"{caller} takes results of class {names} (got {type(value).__name__})")
+        remedy = ""
+        if isinstance(value, str | Path):
+            remedy = f": read a file with {classes[0].__name__}.load(path)"
+        elif isinstance(value, Result):
+            remedy = ": its method save writes it into a file"
+        raise BadInput(f"{caller} takes results of class {names} (got {type(value).__name__}){remedy}")
     value.to_json()  # its arrays may have been changed in place
 
 
