@@ -14,6 +14,7 @@ from pydantic import computed_field, model_validator
 from torch import Tensor
 
 from nibt.errors import BadOption
+from nibt.options import ClosedShare, Count, Layer, NotNegative, PartCount, Seed
 from nibt.records import JsonObject
 from nibt.results.base import Array, Result, Serializable
 from nibt.results.records import DataURI
@@ -119,10 +120,10 @@ class Part(Serializable):
     """
 
     number: int
-    share: float
-    images: int
-    size: float
-    stability: float
+    share: NotNegative
+    images: Count
+    size: NotNegative
+    stability: ClosedShare
     on_objects: float | None
     place: Annotated[Float[Tensor, "row column"], Array(2)]
     needed: Effect | None
@@ -132,7 +133,7 @@ class Part(Serializable):
     labels: tuple[LabelOfPart, ...]
     gallery: tuple[Crop, ...]
     center: Annotated[Float[Tensor, " dim"], Array(1)]
-    reach: float
+    reach: NotNegative
 
     @computed_field
     @property
@@ -206,11 +207,11 @@ class Parts(Result):
     model: ModelRecord
     data: Mapping[str, Any]
     method: str
-    layer: int
+    layer: Layer
     grid: tuple[int, int]
-    seed: int
-    count: int
-    seconds: float
+    seed: Seed
+    count: PartCount
+    seconds: NotNegative
     versions: Mapping[str, str]
     kept: float
     means: Annotated[Float[Tensor, " dim"], Array(1)]
@@ -225,6 +226,9 @@ class Parts(Result):
             raise ValueError(f"parts must be numbered from 1 (got {[part.number for part in self.parts]})")
 
         width = len(self.means)
+        if bool((self.deviations <= 0).any()):
+            raise ValueError("deviations must be above 0")
+
         for part in self.parts:
             if len(part.center) != width or len(self.deviations) != width:
                 raise ValueError(f"parts[{part.number - 1}].center must have {width} entries, as means and deviations")

@@ -309,3 +309,26 @@ def test_pairs_that_are_no_list_are_refused() -> None:
         nibt.parts(tiny.model("clip"), np.array(3), "gae")  # pyright: ignore
     with pytest.raises(BadInput, match="pairs must be"):
         nibt.batch(tiny.model("clip"), np.array(3), "job")  # pyright: ignore
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("reach", -1.0), ("stability", 7.0), ("share", -0.5), ("images", -1), ("size", -1.0)]
+)
+def test_files_with_impossible_numbers_are_refused(parts: Parts, name: str, value: float) -> None:
+    data = parts.to_json()
+    data["parts"][0][name] = value
+    with pytest.raises(BadInput, match=rf"parts\[0\]\.{name} must be"):
+        Parts.from_json(data)
+
+
+@pytest.mark.parametrize(("name", "value"), [("layer", -1), ("seed", -1), ("count", 0), ("seconds", -1.0)])
+def test_files_of_impossible_calls_are_refused(parts: Parts, name: str, value: float) -> None:
+    with pytest.raises(BadInput, match=f"{name} must be"):
+        Parts.from_json({**parts.to_json(), name: value})
+
+
+def test_deviations_are_above_0(parts: Parts) -> None:
+    data = parts.to_json()
+    data["deviations"][0] = 0.0
+    with pytest.raises(BadInput, match="deviations must be above 0"):
+        Parts.from_json(data)
