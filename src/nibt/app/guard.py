@@ -168,7 +168,7 @@ class Guard:
         try:
             has_only_uploads = is_upload or all(map(self._is_upload, _file_paths(load_json(bytes(body) or b"{}"))))
         except ValueError:
-            has_only_uploads = False
+            return (400, "the body of a request must be JSON: reload the page"), receive
         if not has_only_uploads:
             return (403, "only images that were uploaded to this page can be opened"), receive
         messages = [{"type": "http.request", "body": bytes(body), "more_body": False}]
