@@ -332,3 +332,12 @@ def test_deviations_are_above_0(parts: Parts) -> None:
     data["deviations"][0] = 0.0
     with pytest.raises(BadInput, match="deviations must be above 0"):
         Parts.from_json(data)
+
+
+def test_fewer_parts_than_asked_for_are_stated() -> None:
+    few = nibt.parts(tiny.model("clip"), noise_pairs(3), "gae", count=60, texts=[])
+    assert len(few.parts) < 60
+    assert any(f"there are {len(few.parts)} parts in place of 60" in note for note in few.notes)
+    assert not any(
+        "in place of" in note for note in nibt.parts(tiny.model("clip"), noise_pairs(8), "gae", count=2).notes
+    )

@@ -131,7 +131,7 @@ def parts(
         means=to_float32(cells.means),
         deviations=to_float32(cells.deviations),
         parts=tuple(parts_by_rank),
-        notes=tuple(_notes(pairs, cells, parts_by_rank)),
+        notes=tuple(_notes(pairs, cells, parts_by_rank, count)),
     )
 
 
@@ -146,13 +146,15 @@ def _different(texts: Sequence[str]) -> list[str]:
     return different
 
 
-def _notes(pairs: Sequence[Pair], cells: Cells, parts_by_rank: Sequence[Part]) -> Iterator[str]:
+def _notes(pairs: Sequence[Pair], cells: Cells, parts_by_rank: Sequence[Part], count: int) -> Iterator[str]:
     """Yield warnings about the data and the parts."""
     if parts_by_rank[0].on_objects is None:
         yield "no masks or boxes of named objects are known, so no part has a verdict: look at the gallery"
     silent = len(pairs) - len(np.unique(cells.images))
     if silent:
         yield f"{silent} of {len(pairs)} images have no positive score, and are in no part"
+    if len(parts_by_rank) < count:
+        yield f"there are {len(parts_by_rank)} parts in place of {count}, since too few cells differ: give more images"
     unstable = sum(not part.is_stable for part in parts_by_rank)
     if unstable:
         yield (
