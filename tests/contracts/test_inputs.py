@@ -568,6 +568,8 @@ def test_the_command_refuses_drawing_that_no_file_has(run: Run, tmp_path: Path) 
     arguments = ["explain", "sample:scene", "a cat", "-m", "scenes", "--method", "grad_cam", "-q", "--draw"]
     code, _, err = run(*arguments, "threshold=0.3", "-o", str(tmp_path / "x.png"))
     assert (code, "threshold has no effect on .png" in err, "write .coco.json or .mask.png" in err) == (2, True, True)
+    code, _, err = run(*arguments, "top=3", "-o", str(tmp_path / "x.json"))
+    assert (code, "top has no effect on .json" in err, ".links" in err) == (2, True, False), "only tables have links"
     files = [option for name in ("x.mask.png", "x.json") for option in ("-o", str(tmp_path / name))]
     assert run(*arguments, "threshold=0.3", *files)[0] == 0
     assert sorted(path.name for path in tmp_path.glob("x*")) == ["x.json", "x.mask.png"]

@@ -63,7 +63,7 @@ class Output:
 
         # the terminal shows the look, too
         drawn = [name for name in self.drawing if self.silent or name not in LOOK]
-        check_drawing(drawn, [target.file_format for target in targets])
+        check_drawing(drawn, [target.file_format for target in targets], result_kind)
         check_targets([target.path for target in targets], self.inputs, self.overwrite)
         return targets
 

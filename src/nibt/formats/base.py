@@ -118,7 +118,7 @@ class Format(Plugin, ABC):
         strange = [type(result).__name__ for result in results if not isinstance(result, base.Result | base.Beside)]
         if strange:
             raise BadInput(f"save takes results of nibt, and then the path (got a {strange[0]} as a result)")
-        check_drawing(options, [self])
+        check_drawing(options, [self], bare(results[0]).kind)
         drawing = Drawing(**options)
         plain = [bare(result) for result in results]
         compares = [isinstance(result, Explanation) and result.is_comparison for result in plain]
@@ -141,15 +141,20 @@ class Format(Plugin, ABC):
             )
 
 
-def check_drawing(names: Iterable[str], formats: Sequence[Format]) -> None:
-    """Check that each of the options of drawing has an effect on a file in one of the formats."""
+def check_drawing(names: Iterable[str], formats: Sequence[Format], result_kind: str) -> None:
+    """Check that each of the options of drawing has an effect on a file in one of the formats.
+
+    Errors name the endings of other formats that can hold this kind of result.
+    """
     for name in names:
         check_names("options", [name], DRAWING)
         if not any(name in file_format.draws for file_format in formats):
             classes = [find("formats", each) for each in available("formats")]
-            able = [format_class.endings[0] for format_class in classes if name in format_class.draws]
+            holding = [format_class for format_class in classes if result_kind in format_class.holds]
+            able = [format_class.endings[0] for format_class in holding if name in format_class.draws]
             endings = " and ".join(each.endings[0] for each in formats) or "printed JSON"
-            raise BadOption(f"{name} has no effect on {endings}: leave it out, or write {' or '.join(able)}")
+            remedy = f", or write {' or '.join(able)}" if able else ""
+            raise BadOption(f"{name} has no effect on {endings}: leave it out{remedy}")
 
 
 def _words(result_kind: str) -> str:
