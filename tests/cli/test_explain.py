@@ -302,7 +302,11 @@ BAD = {
     "layer out of range": (["PHOTO", "a cat", "--method", "nib layer=9"], 2, "layer must be between 0 and 3"),
     "no steps": (["PHOTO", "a cat", "--method", "nib steps=0"], 2, "steps must be between 1 and 1,000"),
     "negative steps": (["PHOTO", "a cat", "--method", "nib steps=-1"], 2, "steps must be between 1 and 1,000"),
-    "NaN": (["PHOTO", "a cat", "--method", "nib tolerance=nan"], 2, "tolerance must be a finite number above 0 (got nan)"),
+    "NaN": (
+        ["PHOTO", "a cat", "--method", "nib tolerance=nan"],
+        2,
+        "tolerance must be a finite number above 0 (got nan)",
+    ),
     "no number": (["PHOTO", "a cat", "--method", "nib steps=many"], 2, "steps must be a whole number"),
     "unknown device": (["PHOTO", "a cat", "--device", "gpu"], 2, "device 'gpu' is not available"),
     "unknown dtype": (["PHOTO", "a cat", "--dtype", "int8"], 2, "dtype must be one of"),

@@ -216,7 +216,7 @@ def test_m2ib_learns_in_single_precision_for_half_precision_models(dtype: str) -
         ({"seeds": 0}, "seeds must be between 1 and"),
         ({"seed": -1}, "seed must be between 0 and"),
         ({"beta": -0.1}, "beta must be at least 0"),
-        ({"beta": math.nan}, "beta must be at least 0 .got nan"),
+        ({"beta": math.nan}, "beta must be a finite number at least 0 .got nan"),
         ({"rate": 0}, "rate must be above 0"),
         ({"noise": "pink"}, "noise must be unit or features"),
     ],

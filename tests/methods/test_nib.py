@@ -238,7 +238,7 @@ def test_nib_rejects_layers_of_different_grids() -> None:
         ({"steps": -2}, BadOption, "between 1 and 1,000"),
         ({"steps": 2.5}, BadOption, "steps must be a whole number"),
         ({"steps": float("nan")}, BadOption, "steps must be a whole number"),
-        ({"tolerance": float("nan")}, BadOption, "tolerance must be above 0 .got nan"),
+        ({"tolerance": float("nan")}, BadOption, "tolerance must be a finite number above 0 .got nan"),
         ({"tolerance": 0}, BadOption, "tolerance must be above 0"),
         ({"floor": 2, "quadrature": "geometric", "baseline": "zero"}, BadOption, "floor must be above 0 and below 1"),
         ({"quadrature": "geometric"}, BadOption, "needs the baseline zero"),
