@@ -126,12 +126,13 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
 
-    return "".join(character if character in _JOINERS else _visible(character) for character in text)
+    return "".join(
+        character if character.isprintable() or character in _JOINERS else _visible(character) for character in text
+    )
 
 
 def _visible(character: str) -> str:
-    if character.isprintable():
-        return character
+    """Return what stands for a character that cannot be printed."""
     return " " if character.isspace() else character.encode("unicode_escape").decode()
 
 

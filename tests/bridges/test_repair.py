@@ -24,6 +24,8 @@ from tests.helpers import noise_pairs
 from tests.shared_models import module_state
 from tests.suites import few
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # callers give whole numbers for shares, and arrays for lists
+
 SIDE, ROWS = 12, 4
 KINDS = few(("clip", "convnext"), ("clip",))
 

@@ -146,7 +146,7 @@ def test_reprs_of_models_and_jobs_are_short(tmp_path: Path) -> None:
     assert repr(MODEL).splitlines()[0].startswith(f"Model {MODEL.id} (clip), float32 on cpu")
     job = nibt.batch(MODEL, Scenes(count=2), tmp_path / "job", steps=1)
     assert repr(job).splitlines()[1:] == [f"  nib explains cosine; model {MODEL.id}", "  2 rows, 0 failed"]
-    assert repr(nibt.Job(tmp_path)) == f"Job in {tmp_path}: empty"
+    assert "has no job" in repr(nibt.Job(tmp_path))
     assert "tensor" not in repr(Scenes(count=1)[0])
 
 

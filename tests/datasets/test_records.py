@@ -32,6 +32,7 @@ def test_whole_box_rounds_to_the_nearest_pixels(box: tuple[float, ...], whole: t
 FILES = [name for name in available("datasets") if issubclass(find("datasets", name), RecordDataset)]
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("folder", [3, None, b"x", ["a", "b"], "", "a\0b"])
 @pytest.mark.parametrize("name", FILES)
 def test_a_folder_that_is_no_path_is_refused(name: str, folder: Any) -> None:
@@ -45,6 +46,7 @@ def test_images_in_a_folder_that_does_not_exist_are_refused(tmp_path: Path) -> N
         list(data)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("position", [slice(0, 1), "a", 1.5, None])
 def test_a_position_is_a_whole_number(position: Any) -> None:
     with pytest.raises(BadInput, match="the position of a pair must be a whole number"):

@@ -125,7 +125,7 @@ def test_measured_target_does_not_change_the_map(modality: Any) -> None:
 
 
 def test_measured_target_uses_against() -> None:
-    model, data, against = tiny.model("clip"), pairs(2), ["two cars", "a bird", "a dog"]
+    model, data, against = tiny.model("clip"), pairs(2), ["a bird", "a bus", "a dog"]
     for metric in (ConfidenceDrop(), Deletion()):
         one = values(model, data, metric, target="softmax", against=against, side="image", steps=2)
         two = values(model, data, metric, target="softmax", against=against, measured="softmax", side="image", steps=2)
@@ -197,6 +197,7 @@ def test_a_method_must_return_an_attribution(unchecked: None) -> None:
         nibt.explain(tiny.model("clip"), tiny.image().pil_image, "a cat", Wrong())
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -114,6 +114,7 @@ def test_methods_take_1_to_16_views(name: str) -> None:
             build(name, views=views)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_refuse_values_beyond_their_range_and_other_words(name: str) -> None:
     for option, rule in rules(METHODS[name]).items():

@@ -96,6 +96,7 @@ def test_metrics_are_frozen_and_equal_by_their_options(name: str) -> None:
             setattr(metric, attribute, None)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", available("metrics"))
 def test_metrics_refuse_values_beyond_their_range_and_other_words(name: str) -> None:
     kind = find("metrics", name)

@@ -302,8 +302,9 @@ def ratio_of_means(parts: Any, wholes: Any, bounds: tuple[float, float]) -> Inte
         wholes: The values of which they are a share, (pair).
         bounds: The least and the largest possible share.
 
-    >>> [round(number, 3) for number in ratio_of_means([1.0, 2.0, 2.0, 3.0], [4.1, 7.9, 8.0, 12.2], (0.0, 1.0))]
-    [0.248, 0.242, 0.258]
+    >>> parts, wholes = [1.0, 2.0, 2.0, 3.0] * 6, [4.1, 7.9, 8.0, 12.2] * 6
+    >>> [round(number, 3) for number in ratio_of_means(parts, wholes, (0.0, 1.0))]
+    [0.248, 0.246, 0.251]
     """
     parts, wholes = np.asarray(parts, float), np.asarray(wholes, float)
     count = len(parts)

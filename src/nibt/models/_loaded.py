@@ -243,7 +243,11 @@ class LoadedModel(ABC):
 
     def _tensor_hooks_note(self) -> list[str]:
         """Return a note if forward hooks of the user set hooks on tensors, which act whenever nibt takes gradients."""
-        names = [name or "the model" for name, part in self.module.named_modules() if foreign_hooks(part)]
+        names = []
+        for name, part in self.module.named_modules():
+            may_have = part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part)
+            if may_have and foreign_hooks(part):
+                names.append(name or "the model")
         if not names:
             return []
         if "sets tensor hooks" not in self.kept:

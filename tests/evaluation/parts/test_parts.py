@@ -304,6 +304,7 @@ def test_maps_of_another_grid_name_the_method_and_the_layer() -> None:
         nibt.parts(tiny.model("clip"), noise_pairs(4), "gae views=2", count=2, texts=[])
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_pairs_that_are_no_list_are_refused() -> None:
     with pytest.raises(BadInput, match="parts takes a list of pairs"):
         nibt.parts(tiny.model("clip"), np.array(3), "gae")  # pyright: ignore
