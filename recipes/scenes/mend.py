@@ -10,7 +10,6 @@ out of the states of the layer of the parts. Settings were chosen on ``mark``, o
 """
 
 import copy
-import csv
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from audits import pairs_of
 from reasons import UNSEEN
-from runs import collect, kept, machine, parse_arguments, stored
+from runs import collect, kept, machine, parse_arguments, stored, write_csv
 from shortcut import SHORTCUTS, image, interventions, planted, share, unit
 
 import nibt
@@ -226,10 +225,7 @@ def report(options):
             cells = [of_kind[arm][heading] if arm in of_kind else "-" for arm in arms]
             print(f"| {kind} | {CHOSEN_ON.get(kind, 'no')} | {' | '.join(cells)} |")
         print()
-    with CSV.open("w", newline="") as file:
-        writer = csv.DictWriter(file, HEADINGS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    write_csv(CSV, HEADINGS, table)
 
 
 def extend(parser):

@@ -9,7 +9,6 @@ were looked at, on other scenes, when the number of clusters, their division by 
 ``badge`` and ``frame`` (``cues.py``) and those of ``background`` and ``companion`` were not.
 """
 
-import csv
 import time
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from audits import pairs_of
 from reasons import UNSEEN
-from runs import collect, kept, machine, parse_arguments, stored
+from runs import collect, kept, machine, parse_arguments, stored, write_csv
 from shortcut import SHORTCUTS, interventions, mixed, planted, share
 
 import nibt
@@ -171,10 +170,7 @@ def report(options):
     print(f"| {' | '.join(HEADINGS)} |\n|{'---|' * len(HEADINGS)}")
     for row in table:
         print(f"| {' | '.join(row.values())} |")
-    with CSV.open("w", newline="") as file:
-        writer = csv.DictWriter(file, HEADINGS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    write_csv(CSV, HEADINGS, table)
 
 
 def extend(parser):

@@ -249,6 +249,14 @@ def split(column):
     return [column]
 
 
+def write_csv(path, headings, table):
+    """Write a table of documents: its rows have a text for each heading."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, headings, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+
+
 def machine():
     packages = ", ".join(f"{name} {version(name)}" for name in ("nibt", "torch", "transformers"))
     return f"{time.strftime('%-d %B %Y')}, {platform.machine()}, Python {platform.python_version()}, {packages}"

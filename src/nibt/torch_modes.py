@@ -13,7 +13,7 @@ would change the user's forward pass, and record its states as those of nibt's. 
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -129,12 +129,18 @@ def backward_hooks_note(module: nn.Module) -> list[str]:
     ]
     if global_hooks._global_backward_hooks or global_hooks._global_backward_pre_hooks:
         names.append("all modules")
+    return gradients_note("there are backward hooks on {}", names)
+
+
+def gradients_note(hooks: str, names: Sequence[str]) -> list[str]:
+    """Return a note that hooks may change gradients; none without the names of modules, for which ``hooks`` has {}."""
     if not names:
         return []
+
     listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return [
-        f"there are backward hooks on {listed}: they may change gradients, and the scores that are computed from them; "
-        "to explain the model alone, remove them"
+        f"{hooks.format(listed)}: they may change gradients, and the scores that are computed from them; to explain "
+        "the model alone, remove them"
     ]
 
 

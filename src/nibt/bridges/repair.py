@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from nibt.data.images import ImageSource, Region, is_batch, read_image
+from nibt.data.images import ImageSource, is_batch, read_image
 from nibt.data.pair import Pair, image_text_pairs
 from nibt.errors import BadInput, Unsupported
 from nibt.evaluation.parts.groups import named_areas, shown_objects
@@ -120,7 +120,7 @@ def part_cells(
         parts = Parts.load(parts)
     require_result(parts, "part_cells", Parts)
     chosen = chosen_parts(parts, numbers)
-    if numbers is None:
+    if numbers is None:  # one is a shortcut
         chosen = [part for part in parts.parts if part.on_objects is not None and part.on_objects < ON_OBJECTS]
     reach = parsed("reach", reach, Positive)
     batch_size, report = parsed("batch_size", batch_size, BatchSize), reporter(on_progress)
@@ -132,17 +132,17 @@ def part_cells(
     space = Space.of(parts)
     space = replace(space, reaches=reach * space.reaches)
     masks = torch.zeros((len(images), *parts.grid), dtype=torch.bool)
-    on_objects = {part.number: np.zeros(2) for part in chosen}
+    on_objects = {part.number - 1: np.zeros(2) for part in chosen}
     size = None
     for first, pairs in _chunks(images):
         size = size or _size(model, pairs[0])
-        for item, numbers_of_cells, region in _located(model, pairs, space, batch_size):
+        for item, places, region in located(model, [pair.image for pair in pairs], space, batch_size):
             objects = shown_objects(pairs[item], region, parts.grid)
-            of_chosen = np.isin(numbers_of_cells, [*on_objects])
+            of_chosen = np.isin(places, [*on_objects])
             masks[first + item] = torch.from_numpy(of_chosen & ~objects)
             if named_areas(pairs[item]):
-                for number, counts in on_objects.items():
-                    is_part = numbers_of_cells == number
+                for place, counts in on_objects.items():
+                    is_part = places == place
                     counts += (is_part & objects).sum(), is_part.sum()
         report(Progress(first + len(pairs), len(images)))
 
@@ -299,18 +299,10 @@ def _size(model: Model, pair: Pair) -> tuple[int, int]:
     return model.image.extent(inputs)
 
 
-def _located(
-    model: Model, pairs: Sequence[Pair], space: Space, batch_size: int
-) -> Iterator[tuple[int, np.ndarray, Region]]:
-    """Yield the position of each image with the number of the part of each of its cells, 0 for none."""
-    for item, places, region in located(model, [pair.image for pair in pairs], space, batch_size):
-        yield item, places + 1, region
-
-
 def _check_no_object(chosen: Sequence[Part], on_objects: dict[int, np.ndarray]) -> None:
     """Check that parts that were found without masks are beside the objects of the training set, if these are known."""
     for part in chosen:
-        on_object, of_part = on_objects[part.number]
+        on_object, of_part = on_objects[part.number - 1]
         if part.on_objects is None and on_object >= ON_OBJECTS * of_part > 0:
             raise BadInput(
                 f"part {part.number} is a named object ({on_object / of_part:.0%} of its cells in these images are on "

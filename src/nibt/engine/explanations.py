@@ -296,7 +296,7 @@ def _prefixes(spec: ExplanationSpec) -> list[str]:
     """Return what tells the notes of the sides apart, where a result does not have an image and a caption."""
     prefixes = ["" if name in IMAGE_AND_TEXT else f"{name}: " for name in spec.side_names]
     if spec.against is not None:
-        prefixes[-1] = f"other {NOUNS[modality(spec.against)]}: "
+        prefixes[-1] = f"{side_title('against', modality(spec.against))}: "
     return prefixes
 
 

@@ -23,7 +23,7 @@ from nibt.models._request import Request
 from nibt.models._tower import Tower
 from nibt.records import JsonObject
 from nibt.registry import available, find
-from nibt.torch_modes import TensorHooks, backward_hooks_note, foreign_hooks
+from nibt.torch_modes import TensorHooks, backward_hooks_note, foreign_hooks, gradients_note
 from nibt.types import ModelRecord
 
 _VOLATILE = ("_name_or_path", "_attn_implementation", "transformers_version", "torch_dtype", "dtype", "processor_class")
@@ -160,9 +160,7 @@ def _sets_tensor_hooks(tower: Tower) -> bool:
         cut = tower.trace(tower.empty_inputs()).cut(0)
         with TensorHooks() as hooks, torch.enable_grad():
             cut.rest(cut.hidden.detach().requires_grad_()[None])
-    except (
-        Exception
-    ):  # of a hook, or without memory: the explanation itself has this error, or goes on in smaller batches
+    except Exception:  # of a hook, or without memory: the explanation has this error, or goes on in smaller batches
         return False
     return hooks.is_set
 
@@ -239,26 +237,16 @@ class LoadedModel(ABC):
     @property
     def notes(self) -> tuple[str, ...]:
         """Warnings about the model, for all of its results."""
-        return (*self.request.notes, *backward_hooks_note(self.module), *self._tensor_hooks_note())
+        if "tensor hooks" not in self.kept:  # until hooks or weights change
+            self.kept["tensor hooks"] = self._tensor_hooks_note()
+        return (*self.request.notes, *backward_hooks_note(self.module), *self.kept["tensor hooks"])
 
     def _tensor_hooks_note(self) -> list[str]:
         """Return a note if forward hooks of the user set hooks on tensors, which act whenever nibt takes gradients."""
-        names = []
-        for name, part in self.module.named_modules():
-            may_have = part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part)
-            if may_have and foreign_hooks(part):
-                names.append(name or "the model")
-        if not names:
+        names = [name or "the model" for name, part in self.module.named_modules() if foreign_hooks(part)]
+        if not names or not any(map(_sets_tensor_hooks, self.towers)):
             return []
-        if "sets tensor hooks" not in self.kept:
-            self.kept["sets tensor hooks"] = any(_sets_tensor_hooks(tower) for tower in self.towers)
-        if not self.kept["sets tensor hooks"]:
-            return []
-        listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        return [
-            f"the forward hooks on {listed} set hooks on tensors: they may change gradients, and the scores that are "
-            "computed from them; to explain the model alone, remove them"
-        ]
+        return gradients_note("the forward hooks on {} set hooks on tensors", names)
 
     @property
     def weights_hash(self) -> str:

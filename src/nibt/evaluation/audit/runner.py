@@ -302,9 +302,8 @@ class AuditRunner:
 
     def _exchanges(self, images: Sequence[Map], truths: Sequence[GroundTruth]) -> dict[Modality, Exchange]:
         """Return the exchange of each side, which is kept among the finished work."""
-        places = image_donors(self.pairs)
         computed: dict[Modality, Callable[[], Exchange]] = {
-            "image": lambda: exchange_beside_objects(self.model, self.pairs, places, images, truths),
+            "image": lambda: exchange_beside_objects(self.model, self.pairs, image_donors(self.pairs), images, truths),
             "text": lambda: exchange_of_words(self.model, self.pairs),
         }
         return {
