@@ -50,17 +50,20 @@ def serve(
     limits = limits or Limits()
     with listener, tempfile.TemporaryDirectory(prefix="nibt-serve-") as folder:
         os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
+        from nibt.app.cache import ModelCache
+
+        # before gradio is imported: a wrong name is a better answer than a missing package
+        model_cache = ModelCache.of_names(KEPT, models)
+
         try:
             import uvicorn
 
             from nibt.app.ui import page
         except ImportError as error:
             raise Unsupported(f"the page needs gradio: {install('app')}") from error
-        from nibt.app.cache import ModelCache
 
         # the warning is about the data of the view, which are not meant to run
         warnings.filterwarnings("ignore", "A `<script>` tag was found")
-        model_cache = ModelCache.of_names(KEPT, models)
         app = Guard(
             page(model_cache, limits),
             Path(folder),
