@@ -25,10 +25,10 @@ EXTRAS = ("data", "models")
 TOOLS = ("pytest", "beartype", "captum", "hypothesis")
 CORE = (
     "cli/test_explain.py",
+    "core/test_path_derivatives.py",
     "contracts/test_methods.py",
     "engine/test_calibrate.py",
-    "engine/test_interactions.py",
-    "engine/test_jacobians.py",
+    "engine/test_regions.py",
     "methods/test_nib.py",
     "models/test_attention.py",
     "models/test_base.py",

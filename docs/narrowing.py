@@ -1,16 +1,18 @@
 """Draws the error of maps with noise, for the page on theory: ``python docs/narrowing.py`` (minutes on one core)."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 import nibt
 from nibt.datasets.scenes import Scenes
 from nibt.engine.batches import trace_sides
 from nibt.engine.spec import resolve
-from nibt.methods._path import products
+from nibt.methods._path import PathStage, products
 from nibt.methods.nib import NIB
 from nibt.models.base import Model
 from nibt.registry import MethodSpec
@@ -46,19 +48,18 @@ def errors(model: Model, modality: Modality) -> tuple[list[float], list[float]]:
     side = trace_sides(spec, PAIRS)[modality == "text"]
     method = cast(NIB, spec.methods[modality])
     (layer,) = method.layer
-    cut = side.cut(layer)
-    baseline = side.baseline(method.baseline, layer, cut.hidden)
-    noise = method.starts(side, layer, cut.hidden) - baseline
-    plain, _ = method.integrate(side, cut, layer, products)
+    stage = PathStage.of_layer(side, layer, method.baseline)
+    draws = method.starts(side, layer, stage.cut.hidden) - stage.start
+    plain, _ = method.attribute_stages(stage, products, "zero")
+
+    def maps(factor: float) -> Tensor:
+        moved = [replace(stage, start=stage.start + factor * draw) for draw in draws]
+        return torch.stack([method.attribute_stages(path, products, "zero")[0] for path in moved])
+
     single, mirrored = [], []
     for deviation in DEVIATIONS:
-        maps = [
-            torch.stack(
-                [method.integrate(side, cut, layer, products, baseline + sign * deviation * e)[0] for e in noise]
-            )
-            for sign in (1, -1)
-        ]
-        for column, values in ((single, maps[0]), (mirrored, (maps[0] + maps[1]) / 2)):
+        of_draws, of_mirrors = maps(deviation), maps(-deviation)
+        for column, values in ((single, of_draws), (mirrored, (of_draws + of_mirrors) / 2)):
             largest = (values - plain).abs().amax(-1) / plain.abs().amax(-1)
             column.append(float(largest.mean()))
     return single, mirrored

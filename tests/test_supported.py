@@ -37,6 +37,11 @@ def test_oldest_versions_are_the_lower_bounds(matrix: ModuleType) -> None:
             assert not any(bound[len(matrix.lower(bounds[name])) :]), name
 
 
+def test_the_tests_of_both_ends_exist(matrix: ModuleType) -> None:
+    missing = [name for name in matrix.CORE if not (ROOT / "tests" / name).exists()]
+    assert missing == []
+
+
 def test_both_ends_of_the_ranges_were_tested() -> None:
     rows = list(csv.DictReader((ROOT / ".ci" / "slow.csv").read_text(encoding="utf-8").splitlines()))
     for place, corner in enumerate(("oldest", "newest")):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import nibt
-from nibt.core.quadrature import jvp_at, nodes
+from nibt.core.path_derivatives import jvp_at
+from nibt.core.quadrature import nodes
 from nibt.errors import BadInput, BadOption
 from nibt.results.regions import Regions
 from tests import tiny

@@ -13,7 +13,7 @@ import nibt
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
 from nibt.methods._coalitions import subsets
-from nibt.methods._vectors import word_game
+from nibt.methods._tables import word_game
 from nibt.methods.coalition_values import Banzhaf, Shapley
 from nibt.methods.fixlip import FIxLIP, Game, cross_coefficients
 from nibt.methods.masks import Occlusion

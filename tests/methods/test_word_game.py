@@ -1,4 +1,4 @@
-"""Tests of ``nibt.methods._vectors``: word-region tables of methods that are not linear in the target."""
+"""Tests of ``nibt.methods._tables``: word-region tables of methods that are not linear in the target."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ import torch
 import nibt
 from nibt.core.side import Side
 from nibt.errors import Unsupported
-from nibt.methods._vectors import EXACT, ORDERS, word_game
+from nibt.methods._tables import EXACT, ORDERS, word_game
 from nibt.progress import Progress, listening
 from nibt.registry import find
 from tests import tiny

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import torch
 
-from nibt.core.quadrature import part_masks
 from nibt.core.side import Side
 from nibt.data.images import ImageSource
 from nibt.data.pair import Caption, Pair, as_list, make_pairs
@@ -20,7 +19,9 @@ from nibt.engine.explanations import LARGE_GAP, NOISE_SHARE, mismatches, usual_c
 from nibt.engine.reactions import word_notes
 from nibt.engine.spec import ExplanationSpec, resolve
 from nibt.errors import Unsupported
-from nibt.methods._vectors import AT_ONCE, TableScores, image_maps, with_other_tokens
+from nibt.methods._tables import image_maps, with_other_tokens
+from nibt.methods._unit_vectors import AT_ONCE, part_masks
+from nibt.methods._vectors import TableScores
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model

@@ -8,19 +8,21 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nibt.core.quadrature import Rows, integrate, nodes, refined
+from nibt.core.quadrature import PathRule, Rows, integrate
 from nibt.core.side import Side, chunks
 from nibt.data.units import Units, special_tokens
 from nibt.errors import BadOption
-from nibt.methods._path_vectors import PathOptions
-from nibt.methods.base import LayerMethod, Options, average_layers, both_sides
+from nibt.methods._vectors import SideVectors
+from nibt.methods._views import Views
+from nibt.methods.base import LayerMethod, Method, Options, average_layers, both_sides
 from nibt.models._trace import Cut
-from nibt.options import complete
+from nibt.options import OpenShare, Steps, complete
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution, PathSummary, allowed
 from nibt.types import AtNodes, Hidden, Modality, PerExample, PerToken
@@ -112,12 +114,28 @@ class PathStage:
 
 
 @dataclass(frozen=True)
-class PathMethod(PathOptions):
-    """Base class of methods with a path."""
+class PathMethod(Method):
+    """Base class of methods with a path.
+
+    Args:
+        baseline: The state at the start of the path: ``zero``, ``blank``, ``mean``, ``mean:FILE``, or for images
+            ``against``, the state of the image in ``against_images``.
+        quadrature: The rule that places and weights the states at which gradients are taken.
+        steps: The number of these states.
+        floor: The lower end of the path for the rule ``geometric``.
+    """
+
+    baseline: str = "blank"
+    quadrature: str = "gauss"
+    steps: Steps = 4
+    floor: OpenShare = 0.1
+    tolerance: ClassVar[float | None] = None
+    distribute: ClassVar[bool] = False
+    conditions: ClassVar = {"floor": ("quadrature", ("geometric",))}
 
     def __post_init__(self) -> None:
         complete(self)
-        nodes(self.quadrature, self.steps, self.floor)  # checks them
+        assert self.rule.nodes  # checks the options of the rule
         if self.tolerance is not None and self.quadrature == "late":
             raise BadOption("quadrature must not be late with a tolerance, which takes more steps: use clenshaw_curtis")
         if self.baseline.partition(":")[0] not in ("zero", "blank", "mean", "against"):
@@ -127,11 +145,22 @@ class PathMethod(PathOptions):
                 f"quadrature geometric needs the baseline zero (got {self.baseline!r}); use gauss with other baselines"
             )
 
+    @property
+    def rule(self) -> PathRule:
+        """How the path is integrated."""
+        return PathRule(self.quadrature, self.steps, self.floor, self.tolerance)
+
+    def linear_vectors(self, side: Side) -> SideVectors:
+        """Integrate the vectors along the path, if that is how the method computes its scores."""
+        from nibt.methods._path_vectors import PathVectors  # which explanations do not need
+
+        views = Views.of(side, self.views, self.layers, self.lowest)
+        return PathVectors.of(side, self.rule, self.baseline, self.layers, self.distribute, views)
+
     def ends(self, stage: PathStage, name: str) -> tuple[PerExample, PerExample]:
         """Return the scores at the end and at the start of a path: of the baseline ``name``, or of another state."""
         side = stage.side
-        lowest = nodes(self.quadrature, self.steps, self.floor).low
-        state = stage.start + lowest * (stage.cut.hidden - stage.start)
+        state = stage.start + self.rule.nodes.low * (stage.cut.hidden - stage.start)
         embedding = side.end(name, stage.layer, stage.cut, state)
         with torch.no_grad():
             return side.score(side.trace.embedding), side.score(embedding)
@@ -209,20 +238,13 @@ class PathMethod(PathOptions):
             taken = stage if len(rows) == count else stage.take(rows.tolist())
             return self._values_at(taken, scores, positions, special_rows)
 
-        rows = torch.arange(count, device=stage.start.device)
-        if bound is None:
-            path = nodes(self.quadrature, self.steps, self.floor)
-            values = values_at(path.positions, rows)
-            steps = values.new_full((count,), len(path.positions), dtype=torch.float32)
-            return torch.tensordot(values.new_tensor(path.weights), values, 1), steps
-
-        assert change is not None, "a bound is one of the gap to a change"
-
         def gaps(values: PerToken, rows: Rows) -> PerExample:
+            assert change is not None
+            assert bound is not None
             return (change[rows] - values[:, :tokens].sum(-1)).abs() / bound[rows]
 
-        paths = refined(self.quadrature, self.steps, self.floor, True)
-        return integrate(paths, values_at, rows, gaps, self.tolerance)
+        all_rows = torch.arange(count, device=stage.start.device)
+        return integrate(self.rule.refined(), values_at, all_rows, gaps, self.tolerance)
 
     def _values_at(self, stage: PathStage, scores: Scores, positions: Sequence[float], special_rows: int) -> AtNodes:
         """Compute the scores at positions of a path and, after them, the gradients of the first ``special_rows``."""

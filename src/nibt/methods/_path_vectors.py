@@ -1,40 +1,44 @@
 """The vectors of units from integrals along a path: of NIB, and of integrated gradients.
 
-Each view of an image and each layer of the method has a path of its own (``nibt.core.quadrature``), and the vectors
-are the means over them.
+Each view of an image and each layer of the method has a path of its own (``nibt.core.path_derivatives``), and the
+vectors are the means over them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.core.quadrature import (
-    Nodes,
-    Rows,
-    integrate,
-    jvp_at,
-    nodes,
-    normalized,
-    part_masks,
-    part_vectors_at,
-    refined,
-    vjp_at,
-)
+from nibt.core.path_derivatives import jvp_at, normalized, part_vectors_at, vjp_at
+from nibt.core.quadrature import PathRule, Rows, integrate
 from nibt.core.side import Side
 from nibt.data.units import Grid, Units, cells_of, special_token_share, special_tokens
+from nibt.methods._unit_vectors import part_masks
 from nibt.methods._vectors import PartValues, SideVectors, VectorScores
 from nibt.methods._views import Views
-from nibt.methods.base import Method
 from nibt.models._trace import Cut
-from nibt.options import OpenShare, Steps
 from nibt.results.attribution import PathSummary, allowed
 from nibt.types import Hidden, PerExample
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A block of a tower, or the rest of it above a layer, and the path of its input.
+
+    Attributes:
+        cut: The tower cut there.
+        start: The state at the start of the path.
+        change: The change along the path of what is computed: of the unit embedding, or of the special tokens, in one
+            row.
+    """
+
+    cut: Cut
+    start: Hidden
+    change: Float[Tensor, " value"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class LayerPath:
         cut: The tower cut at the layer, for unit embeddings.
         start: The baseline.
         change: The change of the unit embedding.
-        method: The method.
+        rule: The rule of the integrals.
         below: The blocks before the layer and their baselines, the first block first, if special tokens distribute
             their vectors.
     """
@@ -53,7 +57,7 @@ class LayerPath:
     cut: Cut
     start: Hidden
     change: Float[Tensor, " dim"]
-    method: "PathOptions"
+    rule: PathRule
     below: tuple[tuple[Cut, Hidden], ...] = ()
 
     @property
@@ -67,20 +71,17 @@ class LayerPath:
         special, rows = special_tokens(self.cut.units, self.rows)
         return special[0, : rows if self.below else 0].to(self.start)
 
-    @property
-    def stages(self) -> list[tuple[Cut, Hidden, Tensor]]:
-        """The blocks and the rest of the tower, with their baselines and the changes of what they compute."""
-        ends = [*self.below[1:], (self.cut, self.start)] if self.below else []
-        changes = [
-            ((cut.hidden - start)[0, : len(self.special)] * self.special[:, None]).flatten() for cut, start in ends
-        ]
-        stages = [(cut, start, change) for (cut, start), change in zip(self.below, changes, strict=True)]
-        return [*stages, (self.cut, self.start, self.change)]
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """The blocks below the layer, if special tokens distribute their vectors, and the rest of the tower."""
+        rest = Stage(self.cut, self.start, self.change)
+        after_blocks = [*self.below[1:], (self.cut, self.start)]
 
-    def paths(self) -> Iterator[Nodes]:
-        """Yield the nodes of the rule; with a tolerance, then twice as many each time."""
-        method = self.method
-        return refined(method.quadrature, method.steps, method.floor, method.tolerance is not None)
+        blocks = []
+        for (cut, start), (after, after_start) in zip(self.below, after_blocks, strict=False):
+            of_special_tokens = (after.hidden - after_start)[0, : len(self.special)] * self.special[:, None]
+            blocks.append(Stage(cut, start, of_special_tokens.flatten()))
+        return [*blocks, rest]
 
 
 @dataclass(frozen=True)
@@ -90,16 +91,31 @@ class PathVectors(SideVectors):
     after: Float[Tensor, " dim"]
     paths: Sequence[Sequence[LayerPath]]
     views: Views | None
-    method: "PathOptions"
+    rule: PathRule
+    baseline: str
+    layers: tuple[int, ...]
 
     @classmethod
-    def of(cls, side: Side, method: "PathOptions") -> "PathVectors":
-        """Return the paths of a side with one example."""
-        views = Views.of(side, method.views, method.layers, method.lowest)
-        sides = list(views.sides(1)) if views else [side]
-        ends = [F.normalize(view.trace.embedding, dim=-1)[0] for view in sides]
-        paths = [_layer_paths(view, end, method) for view, end in zip(sides, ends, strict=True)]
-        return cls(ends[0], paths, views, method)
+    def of(
+        cls, side: Side, rule: PathRule, baseline: str, layers: tuple[int, ...], distribute: bool, views: Views | None
+    ) -> "PathVectors":
+        """Return the paths of a side with one example.
+
+        Args:
+            side: The side.
+            rule: The rule of the integrals.
+            baseline: The name of the state at which each path starts.
+            layers: The layers that are explained; empty for the first tokens.
+            distribute: Whether special tokens distribute their vectors.
+            views: The views of an image.
+        """
+        ends = []
+        paths = []
+        for view in list(views.sides(1)) if views else [side]:
+            end = F.normalize(view.trace.embedding, dim=-1)[0]
+            ends.append(end)
+            paths.append([_layer_path(view, end, layer, rule, baseline, distribute) for layer in layers or (None,)])
+        return cls(ends[0], paths, views, rule, baseline, layers)
 
     @property
     def change(self) -> Float[Tensor, " dim"]:
@@ -116,32 +132,40 @@ class PathVectors(SideVectors):
         return self._integrate(lambda layer: vectors(layer, part_masks(groups, layer.rows), change))[0]
 
     def of_cells(self) -> tuple[PartValues, Grid]:
-        grid, change = cells_of(self.units), self.change
+        grid = cells_of(self.units)
+        change = self.change
         by_view = self._integrate(lambda layer: vectors(layer, _cell_masks(grid, layer.rows), change))
-        cells, fine = self._blend(torch.stack([view.values[:-1].T for view in by_view]), grid)
-        return replace(by_view[0], values=torch.cat([cells.T, by_view[0].values[-1:]])), fine
+
+        of_units = torch.stack([view.values[:-1].T for view in by_view])
+        of_others = by_view[0].values[-1:]
+        cells, fine = self._blend(of_units, grid)
+        return replace(by_view[0], values=torch.cat([cells.T, of_others])), fine
 
     def scores(self, other_vectors: Float[Tensor, "vector dim"], shared_bound: bool = False) -> VectorScores:
+        units = self.units
         changes = other_vectors @ self.change
         largest = changes.abs().max().expand(len(other_vectors)) if shared_bound else changes
-        by_view, units = self._integrate(lambda layer: scores(layer, other_vectors, largest)), self.units
-        plain, kept = by_view[0], torch.stack([units.keep(view.values) for view in by_view])
-        others = plain.values.sum(-1) - kept[0].sum(-1)
-        unit_scores, fine = self._blend(kept, units) if isinstance(units, Grid) else (kept[0], units)
-        values = torch.cat([unit_scores, others[:, None]], 1)
+        by_view = self._integrate(lambda layer: scores(layer, other_vectors, largest))
+
+        plain = by_view[0]
+        of_units = torch.stack([units.keep(view.values) for view in by_view])
+        of_others = plain.values.sum(-1) - of_units[0].sum(-1)
+        unit_scores, fine = self._blend(of_units, units) if isinstance(units, Grid) else (of_units[0], units)
+
+        values = torch.cat([unit_scores, of_others[:, None]], 1)
         return VectorScores(replace(plain, values=values), fine, special_token_share(plain.values, units))
 
     def summary(self, other_vectors: Float[Tensor, "vector dim"], scores: VectorScores) -> PathSummary:
         return PathSummary(
-            self.method.baseline,
-            self.method.quadrature,
-            self.method.layers,
-            scores.parts.steps,
+            baseline=self.baseline,
+            quadrature=self.rule.quadrature,
+            layers=self.layers,
+            steps=scores.parts.steps,
             at_input=other_vectors @ self.after,
             at_baseline=other_vectors @ (self.after - self.change),
             sum=scores.parts.values[:, :-1].sum(-1),
             special_tokens=scores.parts.values[:, -1],
-            tolerance=self.method.tolerance,
+            tolerance=self.rule.tolerance,
         )
 
     def _integrate(self, integral: Callable[[LayerPath], PartValues]) -> list[PartValues]:
@@ -153,18 +177,22 @@ class PathVectors(SideVectors):
         return (values[0], grid.bare()) if self.views is None else self.views.blend(values, grid)
 
 
-def _layer_paths(side: Side, after: Float[Tensor, " dim"], method: "PathOptions") -> list[LayerPath]:
-    """Return the path at each layer of a method, or at the first tokens, for a side with one example."""
-    low, paths = nodes(method.quadrature, method.steps, method.floor).low, []
-    for layer in method.layers or (None,):
-        cut = side.stem() if layer is None else side.cut(layer)
-        start = side.baseline(method.baseline, layer, cut.hidden)
-        before = side.end(method.baseline, layer, cut, start + low * (cut.hidden - start))
-        change, below = after - F.normalize(before, dim=-1)[0], []
-        if method.distribute and layer and (rows := special_tokens(cut.units, start.shape[1])[1]):
-            below = [(side.trace.block(number, rows), side.tower.blank(side.inputs, number)) for number in range(layer)]
-        paths.append(LayerPath(normalized(cut), start, change, method, tuple(below)))
-    return paths
+def _layer_path(
+    side: Side, after: Float[Tensor, " dim"], layer: int | None, rule: PathRule, baseline: str, distribute: bool
+) -> LayerPath:
+    """Return the path at a layer, or at the first tokens (None), for a side with one example."""
+    cut = side.stem() if layer is None else side.cut(layer)
+    start = side.baseline(baseline, layer, cut.hidden)
+    before = side.end(baseline, layer, cut, start + rule.nodes.low * (cut.hidden - start))
+    change = after - F.normalize(before, dim=-1)[0]
+
+    below = []
+    _, special_rows = special_tokens(cut.units, start.shape[1])
+    if distribute and layer and special_rows:
+        for number in range(layer):
+            block = side.trace.block(number, special_rows)
+            below.append((block, side.tower.blank(side.inputs, number)))
+    return LayerPath(normalized(cut), start, change, rule, tuple(below))
 
 
 def _cell_masks(grid: Grid, count: int) -> Float[Tensor, "part token"]:
@@ -178,42 +206,36 @@ def vectors(layer: LayerPath, masks: Float[Tensor, "part token"], change: Float[
 
     Each stage also takes what the special tokens carry of each part, from the blocks before.
     """
-    special, rows = layer.special, torch.zeros(1, dtype=torch.int64, device=layer.change.device)
-    own_parts, steps, carried = masks.to(layer.start, copy=True), layer.change.new_zeros(1), None
+    tolerance = layer.rule.tolerance
+    special = layer.special
+    own_parts = masks.to(layer.start, copy=True)
     own_parts[:, : len(special)] *= 1 - special
-    result, tolerance = layer.change, layer.method.tolerance
-    for cut, start, wanted in layer.stages:
-        directions = _directions(cut.hidden - start, own_parts, special, carried) if len(special) else None
-        bound = allowed(change.norm() if wanted is layer.change else wanted.norm(), tolerance) / (1 + len(layer.below))
 
-        def values_at(
-            positions: Sequence[float],
-            _: Rows,
-            cut: Cut = cut,
-            start: Hidden = start,
-            directions: Tensor | None = directions,
-        ) -> Float[Tensor, "node 1 part dim"]:
-            if directions is not None:
-                return jvp_at(cut, start, positions, directions).transpose(1, 2)
-            return part_vectors_at(cut, start, positions, masks, len(layer.change)).transpose(1, 2)
+    steps = layer.change.new_zeros(1)
+    carried = None
+    for stage in layer.stages[:-1]:
+        bound = allowed(stage.change.norm(), tolerance) / len(layer.stages)
+        directions = _directions(stage, own_parts, special, carried)
+        of_stage, of_steps = _stage_vectors(layer, stage, masks, directions, bound)
+        steps = torch.maximum(steps, of_steps)
+        carried = of_stage.unflatten(-1, (len(special), -1))
 
-        def gaps(
-            values: Float[Tensor, "1 part dim"], _: Rows, wanted: Tensor = wanted, bound: Tensor = bound
-        ) -> Float[Tensor, "1"]:
-            return (values.sum(1) - wanted).norm(dim=-1) / bound
+    last = layer.stages[-1]
+    bound = allowed(change.norm(), tolerance) / len(layer.stages)
+    directions = _directions(last, own_parts, special, carried) if len(special) else None
+    result, of_steps = _stage_vectors(layer, last, masks, directions, bound)
+    steps = torch.maximum(steps, of_steps)
 
-        (result,), of_stage = integrate(layer.paths(), values_at, rows, gaps, tolerance)
-        steps = torch.maximum(steps, of_stage)
-        carried = None if wanted is layer.change else result.unflatten(-1, (len(special), -1))
     missed = (result.sum(0) - layer.change).norm() > allowed(change.norm(), tolerance)
     return PartValues(result, steps.expand(len(masks)), missed.expand(len(masks)))
 
 
 def _directions(
-    difference: Hidden, own: Tensor, special: Tensor, carried: Tensor | None
+    stage: Stage, own_parts: Tensor, special: Tensor, carried: Tensor | None
 ) -> Float[Tensor, "part 1 token width"]:
     """Return the change of a state that each part stands for: of its own rows, and what special tokens carry of it."""
-    result = own[:, None, :, None] * difference
+    difference = stage.cut.hidden - stage.start
+    result = own_parts[:, None, :, None] * difference
     if carried is None:  # special tokens are constants of layer 0, or belong to no part
         result[-1, :, : len(special)] += special[:, None] * difference[:, : len(special)]
     else:
@@ -221,64 +243,77 @@ def _directions(
     return result
 
 
+def _stage_vectors(
+    layer: LayerPath,
+    stage: Stage,
+    masks: Float[Tensor, "part token"],
+    directions: Float[Tensor, "part 1 token width"] | None,
+    bound: Tensor,
+) -> tuple[Float[Tensor, "part dim"], PerExample]:
+    """Compute what each part changes of what a stage computes, and the steps of its path.
+
+    ``directions`` are the changes of the state that the parts stand for; None means those of the rows of ``masks``.
+    """
+
+    def values_at(positions: Sequence[float], _: Rows) -> Float[Tensor, "node 1 part dim"]:
+        if directions is None:
+            dim = len(layer.change)
+            return part_vectors_at(stage.cut, stage.start, positions, masks, dim).transpose(1, 2)
+        return jvp_at(stage.cut, stage.start, positions, directions).transpose(1, 2)
+
+    def gaps(values: Float[Tensor, "1 part dim"], _: Rows) -> Float[Tensor, "1"]:
+        return (values.sum(1) - stage.change).norm(dim=-1) / bound
+
+    one_row = torch.zeros(1, dtype=torch.int64, device=layer.change.device)
+    (result,), steps = integrate(layer.rule.refined(), values_at, one_row, gaps, layer.rule.tolerance)
+    return result, steps
+
+
 def scores(layer: LayerPath, other_vectors: Float[Tensor, "vector dim"], most: Float[Tensor, " vector"]) -> PartValues:
     """Compute P[t] . v for each vector v, (vector, token), by backward passes or from the P[t] of all rows."""
-    special, tokens, count, bound = layer.special, layer.rows, len(other_vectors), allowed(most, layer.method.tolerance)
+    special = layer.special
+    tokens = layer.rows
+    count = len(other_vectors)
+    bound = allowed(most, layer.rule.tolerance)
+
     if len(special) and count > min(tokens, len(layer.change)):
-        of_rows = vectors(
-            layer, torch.eye(tokens, dtype=other_vectors.dtype, device=other_vectors.device), layer.change
-        )
-        total, steps = other_vectors @ of_rows.values.T, of_rows.steps[:1].expand(count)
+        each_row = torch.eye(tokens, dtype=other_vectors.dtype, device=other_vectors.device)
+        of_rows = vectors(layer, each_row, layer.change)
+        total = other_vectors @ of_rows.values.T
+        steps = of_rows.steps[:1].expand(count)
     else:
-        total, steps, cotangents = other_vectors.new_zeros(count, tokens), bound.new_zeros(()), other_vectors
-        for cut, start, change in reversed(layer.stages):
-            values, of_stage = _scores_of_stage(layer, (cut, start), cotangents, cotangents @ change, bound)
+        total = other_vectors.new_zeros(count, tokens)
+        steps = bound.new_zeros(())
+        cotangents = other_vectors
+        for stage in reversed(layer.stages):
+            # what special tokens have is divided among the rows that enter the block before
+            values, of_steps = _stage_scores(layer, stage, cotangents, bound)
             total[:, : len(special)] *= 1 - special
-            total, steps = total + values[:, :tokens], torch.maximum(steps, of_stage)
-            cotangents = values[:, tokens:] * special.repeat_interleave(start.shape[-1])
+            total = total + values[:, :tokens]
+            steps = torch.maximum(steps, of_steps)
+            cotangents = values[:, tokens:] * special.repeat_interleave(stage.start.shape[-1])
+
     missed = (total.sum(-1) - other_vectors @ layer.change).abs() > bound
     return PartValues(total, steps, missed)
 
 
-def _scores_of_stage(
-    layer: LayerPath, stage: tuple[Cut, Hidden], cotangents: Tensor, expected: Tensor, bound: Tensor
+def _stage_scores(
+    layer: LayerPath, stage: Stage, cotangents: Tensor, bound: Tensor
 ) -> tuple[Float[Tensor, "vector value"], PerExample]:
     """Compute the scores of all rows at one stage for each cotangent, and the mean gradients at special tokens."""
-    (cut, start), count, dim = stage, len(layer.special), len(layer.change)
+    special_rows = len(layer.special)
+    dim = len(layer.change)
+    expected = cotangents @ stage.change
 
     def scores_at(positions: Sequence[float], rows: Rows) -> Float[Tensor, "node row value"]:
-        if count or len(rows) <= min(layer.rows, dim):
-            return vjp_at(cut, start, positions, cotangents[rows][:, None], special=count)[:, :, 0]
-        single_rows = torch.eye(layer.rows, dtype=cotangents.dtype, device=cotangents.device)
-        return cotangents[rows] @ part_vectors_at(cut, start, positions, single_rows, dim)[:, :, 0].mT
+        chosen = cotangents[rows]
+        if special_rows or len(rows) <= min(layer.rows, dim):
+            return vjp_at(stage.cut, stage.start, positions, chosen[:, None], special=special_rows)[:, :, 0]
+        each_row = torch.eye(layer.rows, dtype=cotangents.dtype, device=cotangents.device)
+        return chosen @ part_vectors_at(stage.cut, stage.start, positions, each_row, dim)[:, :, 0].mT
 
     def gaps(values: Float[Tensor, "row value"], rows: Rows) -> Float[Tensor, " row"]:
-        return (values[:, : layer.rows].sum(-1) - expected[rows]).abs() * (1 + len(layer.below)) / bound[rows]
+        return (values[:, : layer.rows].sum(-1) - expected[rows]).abs() * len(layer.stages) / bound[rows]
 
     all_rows = torch.arange(len(cotangents), device=cotangents.device)
-    return integrate(layer.paths(), scores_at, all_rows, gaps, layer.method.tolerance)
-
-
-@dataclass(frozen=True)
-class PathOptions(Method):
-    """The options of methods with a path, and the vectors of their units.
-
-    Args:
-        baseline: The state at the start of the path: ``zero``, ``blank``, ``mean``, ``mean:FILE``, or for images
-            ``against``, the state of the image in ``against_images``.
-        quadrature: The rule that places and weights the states at which gradients are taken.
-        steps: The number of these states.
-        floor: The lower end of the path for the rule ``geometric``.
-    """
-
-    baseline: str = "blank"
-    quadrature: str = "gauss"
-    steps: Steps = 4
-    floor: OpenShare = 0.1
-    tolerance: ClassVar[float | None] = None
-    distribute: ClassVar[bool] = False
-    conditions: ClassVar = {"floor": ("quadrature", ("geometric",))}
-
-    def linear_vectors(self, side: Side) -> SideVectors:
-        """Integrate the vectors along the path, if that is how the method computes its scores."""
-        return PathVectors.of(side, self)
+    return integrate(layer.rule.refined(), scores_at, all_rows, gaps, layer.rule.tolerance)

@@ -18,7 +18,7 @@ from nibt.data.images import SAMPLE
 from nibt.data.segments import numbered, read_segments, superpixels
 from nibt.data.units import Grid, Segments, SequenceUnits, Units, Words
 from nibt.errors import BadOption, Unsupported
-from nibt.methods._vectors import UnitVectors
+from nibt.methods._unit_vectors import UnitVectors
 from nibt.methods._views import Views
 from nibt.methods.base import Method
 from nibt.models.base import ImageTower

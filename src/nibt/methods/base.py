@@ -13,7 +13,7 @@ from nibt.data.units import Words
 from nibt.errors import BadOption, UnknownName, Unsupported
 from nibt.methods._amounts import MOST, scaled_by_removal
 from nibt.methods._cost import evaluate
-from nibt.methods._vectors import SideVectors, TableScores, UnitVectors, vector_table, word_game_table
+from nibt.methods._vectors import SideVectors, TableScores
 from nibt.methods._views import Views
 from nibt.models.base import Tower
 from nibt.options import Either, Keywords, Layers, check_effects, complete, field_types, parsed
@@ -113,6 +113,8 @@ class Method(Plugin, ABC):
 
     def linear_vectors(self, side: Side) -> SideVectors:
         """Compute the vectors of a linear method; override it if there is a cheaper way than a map for each axis."""
+        from nibt.methods._unit_vectors import UnitVectors  # which explanations do not need
+
         return UnitVectors.of_maps(side, self)
 
     def table(self, image: Side, text: Side, words: Words, of_text: "Method") -> TableScores:
@@ -127,6 +129,8 @@ class Method(Plugin, ABC):
             words: The words that get a row.
             of_text: The same method with the options of the text side.
         """
+        from nibt.methods._tables import vector_table, word_game_table  # which explanations do not need
+
         if not self.linear:
             return word_game_table(self, image, text, words)
         return vector_table(self.vectors(image), of_text.vectors(text), words)

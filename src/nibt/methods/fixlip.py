@@ -28,7 +28,6 @@ import numpy as np
 import torch
 
 from nibt.core.perturbation import generator, masker
-from nibt.core.quadrature import part_masks
 from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, Units, Words
 from nibt.errors import BadOption
@@ -42,6 +41,7 @@ from nibt.methods._coalitions import (
     drawn_coalitions,
     least_squares,
 )
+from nibt.methods._unit_vectors import part_masks
 from nibt.methods._units import keep_players, share_equally
 from nibt.methods._vectors import TableScores
 from nibt.methods.base import Method

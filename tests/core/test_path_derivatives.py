@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nibt.core.quadrature import jvp_at, nodes, normalized, part_vectors_at, vjp_at
+from nibt.core.path_derivatives import jvp_at, normalized, part_vectors_at, vjp_at
+from nibt.core.quadrature import nodes
 from nibt.core.side import AT_ONCE, Side
 from nibt.data.units import Grid
 from nibt.methods._path_vectors import PathVectors, scores
@@ -51,7 +52,7 @@ def test_integrals_are_independent_of_the_batch_size(monkeypatch: pytest.MonkeyP
     together = forward.repeat(1, AT_ONCE, 1, 1)[:, : len(many)]
     torch.testing.assert_close(jvp_at(cut, start, path.positions, many), together, atol=1e-6, rtol=0)
     backward = vjp_at(cut, start, path.positions, together[0, :3])
-    for module in ("quadrature", "side"):
+    for module in ("path_derivatives", "side"):
         monkeypatch.setattr(f"nibt.core.{module}.BUDGET", 1)  # so that each state goes alone
     torch.testing.assert_close(jvp_at(cut, start, path.positions, ways), forward, atol=1e-6, rtol=0)
     torch.testing.assert_close(vjp_at(cut, start, path.positions, together[0, :3]), backward, atol=1e-6, rtol=0)
@@ -99,7 +100,9 @@ def test_scores_choose_the_steps_of_each_word() -> None:
     """The map of a word depends on the sum of the strongest word, and on no other word."""
     model = tiny.model("clip")
     side = Side(model, model.image.trace(model.image.prepare([tiny.image()])), lambda embedding: embedding.norm(dim=-1))
-    ((layer,),) = PathVectors.of(side, NIB((1,), steps=1, tolerance=0.003)).paths
+    vectors = NIB((1,), steps=1, tolerance=0.003).linear_vectors(side)
+    assert isinstance(vectors, PathVectors)
+    ((layer,),) = vectors.paths
     aim = F.normalize(torch.randn(6, len(layer.change), generator=torch.Generator().manual_seed(0)), dim=-1)
     aim = aim * torch.logspace(0, -4, 6)[:, None]
     most = (aim @ layer.change).abs().max()

@@ -1,0 +1,106 @@
+"""Tables of words and patches: from the vectors of both sides, or from maps of an image for subsets of the words.
+
+Tables of methods that are not linear in the target have Shapley values of the words (Metagame, 2026). The game of a
+patch is its score by the method for the caption with only the words of a coalition; the other words are replaced by
+padding, as wherever words are removed. The entry of a word and a patch is the Shapley value of the word in the game of
+the patch. The rows of all words, and the map for the caption without any word, add up to the map for the whole caption.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
+from math import factorial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nibt.core.perturbation import embeddings_with_words, generator
+from nibt.core.side import Side
+from nibt.data.units import Words, cells_of
+from nibt.methods._unit_vectors import AT_ONCE
+from nibt.methods._vectors import SideVectors, TableScores
+from nibt.progress import listening, no_progress, tracked
+from nibt.results.attribution import Attribution
+from nibt.targets.base import Score
+
+EXACT = 10
+"""The largest number of words whose coalitions are all evaluated: 1,024 maps of the image."""
+ORDERS = 32
+"""The number of random orders of the words of longer captions; each has a map for each word."""
+
+
+def image_maps(method: Callable[[Side], Attribution], image: Side, others: Tensor) -> Attribution:
+    """Return the maps of one image for several embeddings of the other side: (other, dim) or (other, vector, dim)."""
+    assert isinstance(image.score, Score)
+    return method(replace(image, trace=image.trace.take([0] * len(others)), score=replace(image.score, other=others)))
+
+
+def with_other_tokens(maps: Attribution) -> Float[Tensor, "map patch"]:
+    """Return the scores with a last column for image tokens that are no patches, which only a path has."""
+    scores = maps.scores.float().cpu()
+    others = scores.new_zeros(len(scores)) if maps.path is None else maps.path.special_tokens.float().cpu()
+    return torch.cat([scores, others[:, None]], 1)
+
+
+def vector_table(of_image: SideVectors, of_text: SideVectors, words: Words) -> TableScores:
+    """Compute a table from the vectors of both sides."""
+    of_words = of_text.of_words([word.tokens for word in words.words[0]])
+    of_patches = of_image.scores(of_words.values, shared_bound=True)
+    grid = cells_of(of_patches.units)
+    scores, product = of_patches.parts.values.float().cpu(), float(of_image.change @ of_text.change)
+    if of_words.steps.max() == 0:
+        return TableScores(scores, grid, product)
+    sides = {"image": of_patches.parts, "text": of_words}
+    steps = {side: int(parts.steps.max()) for side, parts in sides.items()}
+    notes = tuple(
+        f"the {side} side of the table is above the tolerance after {steps[side]} steps: the table adds up to "
+        f"{float(scores.sum()):.3g} instead of {product:.3g}"
+        for side, parts in sides.items()
+        if parts.missed.any()
+    )
+    return TableScores(scores, grid, product, steps, notes)
+
+
+def word_game_table(method: Any, image: Side, text: Side, words: Words) -> TableScores:
+    """Compute the table of one pair."""
+    assert text.inputs.words is not None
+    players = text.inputs.words[0].words[0]
+    coalitions, shares = word_game(len(players))
+    with listening(no_progress):  # the maps take longer, and are reported
+        captions = embeddings_with_words(text, players, torch.from_numpy(coalitions).float())
+    maps = [image_maps(method, image, chunk) for chunk in tracked(captions.split(AT_ONCE))]
+    scores = torch.cat([with_other_tokens(batch) for batch in maps]).double()
+    values = torch.from_numpy(shares) @ (scores - scores[0])  # a row per word
+    values[values.abs() <= torch.finfo(torch.float32).eps * scores.abs().max()] = 0.0  # rounding, which has no meaning
+    rows = [players.index(word) for word in words.words[0]]
+    full_map, table = scores[-1], values[rows]
+    full = torch.cat([table, (full_map - table.sum(0))[None]]).float()
+    notes = () if values.any() else (f"maps of {method.name} do not depend on the words",)
+    return TableScores(full, cells_of(maps[0].units).bare(), float(full_map.sum()), notes=notes)
+
+
+def word_game(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return coalitions of words, from none to all, and the weight of each in the Shapley value of each word."""
+    if count <= EXACT:
+        sets = [frozenset(coalition) for size in range(count + 1) for coalition in combinations(range(count), size)]
+        added = [(before, word) for before in sets[:-1] for word in set(range(count)) - before]
+        sizes = [len(before) for before, _ in added]
+        weights = [factorial(size) * factorial(count - size - 1) / factorial(count) for size in sizes]
+    else:
+        draws = generator(0)
+        half = [draws.permutation(count).tolist() for _ in range(ORDERS // 2)]
+        orders = [order for permutation in half for order in (permutation, permutation[::-1])]
+        prefixes = [frozenset(order[:size]) for order in orders for size in range(count + 1)]
+        sets = sorted(set(prefixes), key=lambda coalition: (len(coalition), sorted(coalition)))
+        added = [(frozenset(order[:size]), word) for order in orders for size, word in enumerate(order)]
+        weights = [1 / len(orders)] * len(added)
+    place = {coalition: index for index, coalition in enumerate(sets)}
+    shares = np.zeros((count, len(sets)))
+    for (before, word), weight in zip(added, weights, strict=True):
+        shares[word, place[before | {word}]] += weight
+        shares[word, place[before]] -= weight
+    coalitions = np.array([[word in coalition for word in range(count)] for coalition in sets])
+    return coalitions, shares
