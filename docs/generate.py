@@ -33,7 +33,7 @@ from nibt.data.images import SAMPLE, sample_captions, samples
 from nibt.evaluation.bench.plan import Plan, plans
 from nibt.evaluation.bench.report import protocol_table
 from nibt.methods.base import SIDES, Method
-from nibt.models._failures import embedded
+from nibt.models._embedded import embedded
 from nibt.options import OneOf, Range, field_types
 from nibt.registry import KINDS, available, documentation, find, summary
 

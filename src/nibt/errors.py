@@ -20,6 +20,7 @@ from typing import Any
 
 TOO_DEEP = "it is nested too deeply"
 _LONGEST = 1200  # characters of a message
+_LONGEST_LINE = 300  # characters of a message of a library
 
 
 class NibtError(Exception):
@@ -105,6 +106,16 @@ def reason(error: Exception) -> str:
     """Return the message of an error in one short line, of an error of the system without its number and its file."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text[:200] or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a message, and the second if the first ends with a colon."""
+    if isinstance(error, KeyError):  # whose message is only the key
+        return f"unknown key {error}"
+
+    lines = (str(error).strip() or type(error).__name__).split("\n")
+    count = 2 if lines[0].rstrip(". ").endswith(":") else 1
+    return " ".join(text.strip() for text in lines[:count]).rstrip(".")[:_LONGEST_LINE]
 
 
 def import_optional(module: str, needs: str, extra: str) -> Any:

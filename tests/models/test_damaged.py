@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from nibt.errors import BadOption, CannotLoad, NibtError
 from nibt.generators.loading import load_generator
-from nibt.models._failures import EMBEDDED
+from nibt.models._embedded import EMBEDDED
 from nibt.models._loading import load_model
 from tests import tiny
 from tests.models.saved import save, save_open_clip

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from nibt.app.methods import ForwardTimes, MethodFacts, measure_forwards, method_facts
 from nibt.errors import BadInput, check_names
-from nibt.models._failures import embedded, embedded_generators
+from nibt.models._embedded import embedded, embedded_generators
 from nibt.models._loading import check_name, load_model
 from nibt.registry import format_of, kinds
 from nibt.report.html.view import Panel

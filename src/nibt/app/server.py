@@ -22,7 +22,7 @@ from nibt.app.guard import Guard
 from nibt.app.limits import Limits
 from nibt.errors import BadOption, CannotLoad, CannotWrite, Unsupported, install, reason
 from nibt.io import one_line, read_text, remove
-from nibt.models._failures import embedded_generators
+from nibt.models._embedded import embedded_generators
 from nibt.models._hub import files_read
 from nibt.models._loading import check_name
 from nibt.options import Keywords

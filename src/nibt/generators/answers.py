@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from nibt.data.images import ImageInput
 from nibt.data.units import Word, Words
-from nibt.errors import BadInput, Unsupported
+from nibt.errors import BadInput, Unsupported, first_line
 from nibt.generators.writing import changed_settings, writer
-from nibt.models._failures import line
 from nibt.models._loaded import LoadedModel
 from nibt.models._text_tower import TextTower
 from nibt.models._trace import Inputs
@@ -169,7 +168,7 @@ class AnswerTower(ImageTower, TextTower):
             if not with_settings or isinstance(error, torch.OutOfMemoryError):
                 raise
             raise BadInput(
-                f"the model's own generate fails with the settings of its folder ({line(error)}): load it "
+                f"the model's own generate fails with the settings of its folder ({first_line(error)}): load it "
                 "without generation=model"
             ) from error
 

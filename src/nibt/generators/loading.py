@@ -18,16 +18,8 @@ from nibt.models._checkpoint import FILE_NAME, adapted, base_model, check_class,
 from nibt.models._checks import check_finite, seeded_noise
 from nibt.models._classes import declared, family_of_generator, known_checkpoint
 from nibt.models._compiled import uncompiled
-from nibt.models._failures import (
-    EMBEDDED,
-    check_files,
-    check_layers,
-    embedded,
-    embedded_generators,
-    embedded_hint,
-    json_object,
-    loading,
-)
+from nibt.models._embedded import EMBEDDED, embedded, embedded_generators, embedded_hint
+from nibt.models._failures import loading
 from nibt.models._family import class_names
 from nibt.models._hub import Wants, model_folder
 from nibt.models._hugging_face import named_processor
@@ -47,6 +39,7 @@ from nibt.models._request import (
     name_of_dtype,
     open_clip_name,
 )
+from nibt.models._saved import check_files, check_layers, json_object
 from nibt.models._trace import Inputs
 from nibt.models.base import Model
 from nibt.progress import report_stage

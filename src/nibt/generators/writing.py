@@ -12,7 +12,7 @@ from torch import nn
 from typing_extensions import TypedDict
 
 from nibt.errors import CannotLoad
-from nibt.models._failures import json_object
+from nibt.models._saved import json_object
 from nibt.models._vision_language.towers import apart
 from nibt.records import read_record
 

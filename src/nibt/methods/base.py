@@ -11,7 +11,6 @@ from torch import Tensor
 from nibt.core.side import Side
 from nibt.data.units import Words
 from nibt.errors import BadOption, UnknownName, Unsupported
-from nibt.methods._amounts import MOST, scaled_by_removal
 from nibt.methods._cost import evaluate
 from nibt.methods._vectors import SideVectors, TableScores
 from nibt.methods._views import Views
@@ -93,7 +92,12 @@ class Method(Plugin, ABC):
                 f"the method {self.name} gave scores that are NaN, infinite or too large for float32: change its "
                 "options, load the model in float32, or correct its class"
             )
-        return scaled_by_removal(side, attribution) if self.amounts == "removal" else attribution
+        if self.amounts == "method":
+            return attribution
+
+        from nibt.methods._amounts import scaled_by_removal  # which amounts of the method itself do not need
+
+        return scaled_by_removal(side, attribution)
 
     @abstractmethod
     def attribute(self, side: Side) -> Attribution:
@@ -245,7 +249,13 @@ class Method(Plugin, ABC):
         options = {name: float(value) for name, value in vars(self).items() if isinstance(value, int | float)}
         numbers = {"blocks": float(depth), **options, "depth": float(depth), "units": float(units)}
         costs = [evaluate(self.cost_formula(), {**numbers, "layer": float(layer)}) for layer in self.layers or (0,)]
-        return self.views * sum(costs) + (MOST if self.amounts == "removal" else 0)
+        of_views = self.views * sum(costs)
+        if self.amounts == "method":
+            return of_views
+
+        from nibt.methods._amounts import MOST  # which amounts of the method itself do not need
+
+        return of_views + MOST
 
     def options(self) -> Keywords:
         """Return the resolved options in the form that records store."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from nibt.errors import CannotLoad, install
 from nibt.io import load_json
-from nibt.models._failures import json_object
+from nibt.models._saved import json_object
 from nibt.records import JsonObject
 
 CONVERTED = "use a version that was converted to a class of Transformers, or write a family of your own for it"

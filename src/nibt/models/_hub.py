@@ -14,8 +14,8 @@ from typing import Any
 from nibt.errors import CannotLoad
 from nibt.io import load_json, read_text
 from nibt.models._checkpoint import DENSE_WEIGHTS, dense_folders
-from nibt.models._failures import problem_of_files
 from nibt.models._request import HubName, Request
+from nibt.models._saved import problem_of_files
 from nibt.progress import Progress, listener, no_progress
 from nibt.records import JsonObject
 

@@ -18,20 +18,13 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from nibt.data.units import Grid, Units
-from nibt.errors import BadOption, CannotLoad, NibtError, Unsupported
+from nibt.errors import BadOption, CannotLoad, NibtError, Unsupported, first_line
 from nibt.models._checkpoint import CONVERTED
-from nibt.models._failures import (
-    EMBEDDED,
-    check_built,
-    embedded,
-    embedded_generators,
-    line,
-    no_connection,
-    refusal,
-    step,
-)
+from nibt.models._embedded import EMBEDDED, embedded, embedded_generators
+from nibt.models._failures import step
 from nibt.models._precision import check_quantization, of_one_dtype
 from nibt.models._request import Request, hub_name
+from nibt.models._saved import check_built
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import first_of, part
 from nibt.models.base import ImageTower, Inputs
@@ -144,12 +137,14 @@ def _needed(noun: str, source: str, call: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of many types, for a damaged file, too
-        if isinstance(error, NibtError) or no_connection(error) or refusal(error):
+        from nibt.models._reasons import of_hub  # which only failures need
+
+        if isinstance(error, NibtError) or of_hub(error) is not None:
             raise
         raise CannotLoad(
-            f"{source!r} has no {noun} that Transformers can load ({line(error)}): name the model from which it was "
-            f'made, as in {call}({source!r}, processor="org/name") or --load processor=org/name, or save the processor '
-            "with it"
+            f"{source!r} has no {noun} that Transformers can load ({first_line(error)}): name the model from which it "
+            f'was made, as in {call}({source!r}, processor="org/name") or --load processor=org/name, or save the '
+            "processor with it"
         ) from error
 
 

@@ -19,18 +19,8 @@ from nibt.errors import CannotLoad
 from nibt.models._checkpoint import FILE_NAME, adapted, after_encoder, attached, base_model, check_class
 from nibt.models._checks import check_finite, checked
 from nibt.models._classes import declared, known_checkpoint
-from nibt.models._failures import (
-    EMBEDDED,
-    alternatives,
-    check_files,
-    check_layers,
-    embedded,
-    embedded_generators,
-    embedded_hint,
-    json_object,
-    loading,
-    step,
-)
+from nibt.models._embedded import EMBEDDED, alternatives, embedded, embedded_generators, embedded_hint
+from nibt.models._failures import loading, step
 from nibt.models._family import check_no_generator, family_of_type
 from nibt.models._hugging_face import named_processor
 from nibt.models._loaded import LoadedModel
@@ -50,6 +40,7 @@ from nibt.models._request import (
     name_of_dtype,
     open_clip_name,
 )
+from nibt.models._saved import check_files, check_layers, json_object
 from nibt.models.base import Model
 from nibt.options import Keywords, Positive, parsed
 from nibt.progress import report_stage

@@ -12,7 +12,7 @@ from PIL import Image
 
 import nibt
 from nibt.data.images import sample_captions
-from nibt.models._failures import embedded
+from nibt.models._embedded import embedded
 from nibt.report.image.heatmap import score_map
 from tests.helpers import ROOT, all_tokens
 from tests.suites import few

@@ -258,7 +258,7 @@ def bench(plan: PlanOptions, output: BenchOptions) -> None:
 def open_data(options: DataOptions, count: int) -> "Dataset":
     """Open a data set by its name and folder, such as ``coco:FOLDER``, or by its files, shuffled with the seed."""
     from nibt.datasets._opening import open_dataset, option_types
-    from nibt.models._failures import embedded
+    from nibt.models._embedded import embedded
     from nibt.registry import available, find
 
     values: Keywords = dict(assignments(options.data_option or [], option="-D"))

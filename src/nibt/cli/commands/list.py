@@ -31,7 +31,7 @@ def list_parts(
 
         methods()
     elif kind == "models":
-        from nibt.models._failures import embedded, embedded_generators
+        from nibt.models._embedded import embedded, embedded_generators
 
         say(
             f"""embedded   {", ".join(embedded()) or "none"}
@@ -53,7 +53,7 @@ _FACTS = {"Forward passes of each view": "cost", "Source": "paper"}
 
 def _page(kind: Kind, name: str) -> str:
     """Return the description of a plugin with its options, and of a method also its variants, cost and source."""
-    from nibt.models._failures import embedded, embedded_generators
+    from nibt.models._embedded import embedded, embedded_generators
 
     if kind == "models" and name in (*embedded(), *embedded_generators()):
         raise BadOption(f"{name} is a model that ships with nibt, and no family of models: see nibt check {name}")

@@ -15,7 +15,7 @@ from nibt.evaluation.bench.plan import Plan
 from nibt.methods._path import along_path
 from nibt.methods.base import SIDES
 from nibt.metrics.base import Metric
-from nibt.models._failures import EMBEDDED
+from nibt.models._embedded import EMBEDDED
 from nibt.models._loading import check_name
 from nibt.models._mean_states import FILE_NAME
 from nibt.models._request import LoadOptions, check_device, check_source

@@ -10,11 +10,11 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from nibt.errors import BadInput, BadOption, CannotLoad
+from nibt.errors import BadInput, BadOption, CannotLoad, first_line
 from nibt.io import load_json
 from nibt.models._checkpoint import TEXT_SETTINGS
 from nibt.models._classes import known_checkpoint
-from nibt.models._failures import WritesText, line
+from nibt.models._failures import WritesText
 from nibt.models._request import LoadOptions, Request
 from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokens, special_notes, unknown_notes, words_by_offsets
 from nibt.preprocessing.hugging_face import special_tokens
@@ -128,7 +128,7 @@ def render_chat(processor: Any, messages: Sequence[Mapping[str, Any]], options: 
             [*messages], **{"add_generation_prompt": True, **(options or {}), "tokenize": False}
         )
     except TemplateError as error:
-        raise BadInput(f"the model's chat template rejects the messages: {line(error)}") from None
+        raise BadInput(f"the model's chat template rejects the messages: {first_line(error)}") from None
 
 
 def own_special_tokens(tokenizer: Any, text: str) -> Mapping[str, bool]:

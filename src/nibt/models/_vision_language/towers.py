@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from nibt.data.images import ImageInput
 from nibt.data.units import Units
-from nibt.errors import BadInput, Unsupported
-from nibt.models._failures import line
+from nibt.errors import BadInput, Unsupported, first_line
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import Tower, first_of, part
 from nibt.models._trace import Cut, Inputs, first
@@ -186,7 +185,7 @@ def preparing(image: ImageInput, frames: int = 0) -> Iterator[None]:
         elif image.parts:
             named, advice = f"images {image.source!r:.300} together", "give images of one size, or explain each alone"
         raise BadInput(
-            f"the model's processor cannot prepare the {named} ({line(error)}): {advice}, or use another model"
+            f"the model's processor cannot prepare the {named} ({first_line(error)}): {advice}, or use another model"
         ) from error
 
 

@@ -14,10 +14,12 @@ import torch
 from torch import nn
 
 from nibt.errors import BadOption, CannotLoad
-from nibt.models._failures import check_built, json_object, no_connection, step
+from nibt.models._failures import step
 from nibt.models._family import Family
 from nibt.models._hub import config_folder, tokenizer_folder, weights_file
+from nibt.models._reasons import no_connection
 from nibt.models._request import Request
+from nibt.models._saved import check_built, json_object
 from nibt.models._text_tower import TextTower
 from nibt.models.base import ImageTower
 from nibt.records import JsonObject
