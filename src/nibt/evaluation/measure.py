@@ -1,7 +1,7 @@
 """Measurement of maps and of regions by metrics."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias, cast, get_args
 
@@ -23,6 +23,7 @@ from nibt.methods.base import SIDES, Method
 from nibt.metrics._labels import LabelMetric
 from nibt.metrics.base import Metric, MetricInput, RegionsInput
 from nibt.models._loading import ModelSource, load_model
+from nibt.models.base import Model
 from nibt.options import BatchSize, changed_options, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec, available, find
@@ -93,66 +94,133 @@ def measure(
             regions are measured for another target than ``cosine``, or the cache belongs to another model.
         UnknownName: No metric, method, target, variant or option has that name.
     """
-    report, pairs = reporter(on_progress), image_text_pairs(pairs, "measure")
+    report = reporter(on_progress)
+    pairs = image_text_pairs(pairs, "measure")
     if not pairs:
         raise BadInput("there is nothing to measure (got no pairs): give at least one pair")
+
     check_target_name(target)
     if not isinstance(measured, str):
         raise UnknownName("targets", measured, available("targets"))
-    if not isinstance(side, str | None) or side not in (None, *get_args(MeasuredSide)):
-        raise BadOption(f"side must be image, text or regions (got {side!r})")
-    only = cast(MeasuredSide | None, side)
-    if target is None and measured != "explained":
-        target = "cosine"  # what is compared with is for the measured target
+    only = _side(side)
     batch_size = parsed("batch_size", batch_size, BatchSize)
+
     model = load_model(model)
-    if not isinstance(cache, BatchCache | None):
-        raise BadOption(f"cache must be a BatchCache (got {type(cache).__name__}): leave it out, or make one")
-    if cache is not None and getattr(cache, "model", None) is not model:
-        raise BadOption(f"cache belongs to another object of a model than {model.id}: make a BatchCache of this model")
+    _check_cache(cache, model)
     labeled = _labeled(metrics_of(SIDES if only is None else (only,)) if metrics is None else metrics)
-    measurable = {name for metric in labeled.values() for name in metric.sides}
-    sides = [name for name in get_args(MeasuredSide) if side in (None, name) and name in measurable]
-    if not labeled:
-        raise BadOption("metrics must name at least one metric (got none): leave metrics out to measure all")
-    if not sides:
-        raise BadOption(f"{', '.join(labeled)} cannot be measured on the side {side}: choose another side or metric")
-    compared = Contrast.of(against, (), templates)
-    if target is None and not (compared.against or compared.templates):
-        target = "cosine"
-    if "regions" in sides and (target, measured) not in (("cosine", "explained"), ("cosine", "cosine")):
-        raise BadOption(
-            f"metrics of regions need the target cosine (got {target or 'difference'}, of which {measured} is "
-            "measured): measure them in another call"
-        )
-    label_sets = {pair.labels for pair in pairs if pair.labels}
-    if len(label_sets) > 1 and any(isinstance(metric, LabelMetric) for metric in labeled.values()):
-        raise BadInput(f"pairs that are measured together must have the same labels (got {len(label_sets)} sets)")
-    score = None if measured == "explained" else score_target(measured)
-    # the captions are for the measured target only, and the explained target would reject them
-    only_measured = score and score.others != "none" and find("targets", target).others == "none"
-    contrast = replace(compared, against=()) if only_measured else compared
-    method = MethodSpec.of(method, variant, options, seed)
-    explained = SIDES if only is None or only == "regions" else (only,)
-    method = replace(method, options=baseline_by_side(method.options, explained))
-    scores = score and MeasuredScore.of(model, score, pairs, compared.against, only)
-    maps: list[Modality] = [modality for modality in SIDES if modality in sides]
+    sides = _measured_sides(labeled, only)
+
+    targets = _Targets.of(target, measured, Contrast.of(against, (), templates))
+    if "regions" in sides:
+        targets.check_regions()
+    _check_labels(pairs, labeled)
+    scores = targets.measured_score(model, pairs, only)
+
+    method_spec = MethodSpec.of(method, variant, options, seed)
+    explained_sides = SIDES if only is None or only == "regions" else (only,)
+    method_spec = replace(method_spec, options=baseline_by_side(method_spec.options, explained_sides))
+
+    map_sides: list[Modality] = [modality for modality in SIDES if modality in sides]
+    context = CallContext(model, pairs)
     measurements: list[Measurement] = []
-    context, done, total = CallContext(model, pairs), 0, len(pairs) * (bool(maps) + ("regions" in sides))
-    if maps:
-        spec = resolve(model, method, target, contrast, seed=seed)
+    done = 0
+    total = len(pairs) * (bool(map_sides) + ("regions" in sides))
+
+    if map_sides:
+        spec = resolve(model, method_spec, targets.explained, targets.contrast, seed=seed)
         of_model = partial((cache or BatchCache(model)).once, ())  # without a cache, for this call only
-        for batch in explain_batches(spec, pairs, batch_size, maps, cache):
+        for batch in explain_batches(spec, pairs, batch_size, map_sides, cache):
             measurements += _measure_batch(spec, batch, labeled, scores, context, only, cache, of_model)
             done += len(batch.indices)
             report(Progress(done, total))
+
     if "regions" in sides:
-        inputs = regions_inputs(resolve_regions(model, method, seed), pairs, cache)
+        inputs = regions_inputs(resolve_regions(model, method_spec, seed), pairs, cache)
         for item, (regions_input, seconds) in enumerate(inputs):
             measurements += _measurements(labeled, "regions", regions_input, [item], seconds)
             done += 1
             report(Progress(done, total))
     return sorted(measurements, key=lambda measurement: measurement.item)
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """The target that is explained, and the one that metrics evaluate.
+
+    Attributes:
+        explained: The name of the explained target; None means the default of ``contrast``.
+        measured: The name of the measured target, or ``explained``.
+        contrast: What the explained target compares with.
+        captions: The captions that the measured target compares with.
+    """
+
+    explained: str | None
+    measured: str
+    contrast: Contrast
+    captions: tuple[str, ...]
+
+    @classmethod
+    def of(cls, target: str | None, measured: str, contrast: Contrast) -> "_Targets":
+        """Return the two targets of a call to ``measure``, whose captions may be for one of them only."""
+        compares = bool(contrast.against or contrast.templates)
+        if target is None and (measured != "explained" or not compares):
+            target = "cosine"
+
+        captions = contrast.against
+        if measured != "explained":
+            explained_compares = target is not None and find("targets", target).others != "none"
+            measured_compares = score_target(measured).others != "none"
+            if measured_compares and not explained_compares:
+                contrast = replace(contrast, against=())  # which the explained target would reject
+        return cls(target, measured, contrast, captions)
+
+    def check_regions(self) -> None:
+        """Check that the target is one of regions."""
+        if self.explained != "cosine" or self.measured not in ("explained", "cosine"):
+            raise BadOption(
+                f"metrics of regions need the target cosine (got {self.explained or 'difference'}, of which "
+                f"{self.measured} is measured): measure them in another call"
+            )
+
+    def measured_score(self, model: Model, pairs: Sequence[Pair], only: MeasuredSide | None) -> MeasuredScore | None:
+        """Return the score that metrics evaluate in place of the explained one; None for that itself."""
+        if self.measured == "explained":
+            return None
+        return MeasuredScore.of(model, score_target(self.measured), pairs, self.captions, only)
+
+
+def _side(side: str | None) -> MeasuredSide | None:
+    """Check the name of the only side to measure."""
+    if not isinstance(side, str | None) or side not in (None, *get_args(MeasuredSide)):
+        raise BadOption(f"side must be image, text or regions (got {side!r})")
+    return cast(MeasuredSide | None, side)
+
+
+def _check_cache(cache: BatchCache | None, model: Model) -> None:
+    """Check that a cache belongs to a model."""
+    if not isinstance(cache, BatchCache | None):
+        raise BadOption(f"cache must be a BatchCache (got {type(cache).__name__}): leave it out, or make one")
+    if cache is not None and getattr(cache, "model", None) is not model:
+        raise BadOption(f"cache belongs to another object of a model than {model.id}: make a BatchCache of this model")
+
+
+def _measured_sides(metrics: Mapping[str, Metric[Any]], only: MeasuredSide | None) -> list[MeasuredSide]:
+    """Return the sides that at least one metric measures."""
+    if not metrics:
+        raise BadOption("metrics must name at least one metric (got none): leave metrics out to measure all")
+
+    measurable = {name for metric in metrics.values() for name in metric.sides}
+    sides = [side for side in get_args(MeasuredSide) if only in (None, side) and side in measurable]
+    if not sides:
+        raise BadOption(f"{', '.join(metrics)} cannot be measured on the side {only}: choose another side or metric")
+    return sides
+
+
+def _check_labels(pairs: Sequence[Pair], metrics: Mapping[str, Metric[Any]]) -> None:
+    """Check that pairs have the same labels, where metrics compare the maps of all labels."""
+    label_sets = {pair.labels for pair in pairs if pair.labels}
+    if len(label_sets) > 1 and any(isinstance(metric, LabelMetric) for metric in metrics.values()):
+        raise BadInput(f"pairs that are measured together must have the same labels (got {len(label_sets)} sets)")
 
 
 def metrics_of(sides: Sequence[MeasuredSide]) -> list[str]:
@@ -168,8 +236,12 @@ def _labeled(metrics: _Metrics) -> dict[str, Metric[Any]]:
             if not isinstance(label, str) or not label.strip():
                 raise BadOption(f"the label of a metric must be a text that is not empty (got {label!r:.60})")
         return {label: _metric(metric) for label, metric in metrics.items()}
+
     listed = [metrics] if isinstance(metrics, str) or not isinstance(metrics, Sequence) else metrics
-    return {default_label(metric.name, **changed_options(metric)): metric for metric in map(_metric, listed)}
+    labeled = {}
+    for metric in map(_metric, listed):
+        labeled[default_label(metric.name, **changed_options(metric))] = metric
+    return labeled
 
 
 def _metric(metric: _Metric) -> Metric[Any]:
@@ -195,10 +267,13 @@ def _measure_batch(
     truths = cache.once(pairs, "truths", partial(_truths, batch)) if cache else _truths(batch)
     encoding_seconds = batch.encoding_seconds / (2 if only is None else 1)
     for position, modality in enumerate(spec.modalities):
-        attribution, side = batch.attributions[position], batch.sides[position]
+        attribution = batch.attributions[position]
         if attribution is None:
             continue
-        measured_side, other_embeddings = side, batch.sides[1 - position].trace.embedding
+
+        side = batch.sides[position]
+        other_embeddings = batch.sides[1 - position].trace.embedding
+        measured_side = side
         if measured is not None:
             measured_side = replace(side, score=measured.score(modality, batch.indices, other_embeddings))
         metric_input = MetricInput(
@@ -227,17 +302,20 @@ def _measurements(
 ) -> Iterator[Measurement]:
     """Yield the measurements of the metrics of a side, in the order of metrics and pairs."""
     for label, metric in metrics.items():
-        if side in metric.sides:
-            values, curves = metric.measured(metric_input)
-            if not isinstance(values, Tensor) or values.shape != (len(indices),) or values.is_complex():
-                got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-                raise BadOption(
-                    f"the metric {metric.name} must return a tensor with a number per example, of the shape "
-                    f"({len(indices)},) (got {got}): correct its class"
-                )
-            curve_of_pair = [()] * len(indices) if curves is None else map(tuple, curves.tolist())
-            for index, value, curve in zip(indices, values.tolist(), curve_of_pair, strict=True):
-                yield Measurement(index, side, metric.name, value, curve, label, seconds)
+        if side not in metric.sides:
+            continue
+
+        values, curves = metric.measured(metric_input)
+        if not isinstance(values, Tensor) or values.shape != (len(indices),) or values.is_complex():
+            got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise BadOption(
+                f"the metric {metric.name} must return a tensor with a number per example, of the shape "
+                f"({len(indices)},) (got {got}): correct its class"
+            )
+
+        curve_of_pair = [()] * len(indices) if curves is None else map(tuple, curves.tolist())
+        for index, value, curve in zip(indices, values.tolist(), curve_of_pair, strict=True):
+            yield Measurement(index, side, metric.name, value, curve, label, seconds)
 
 
 def _truths(batch: ExplainedBatch) -> tuple[GroundTruth, ...]:
