@@ -21,7 +21,7 @@ _MOST = 3  # the number of mistakes in a message
 def read_record(record_type: type[_Record], data: Any, where: str, error: type[NibtError] = BadInput) -> _Record:
     """Build a record from plain data."""
     with described(record_type, where, error):
-        return _adapter(record_type).validate_python(data)
+        return _validator(record_type).validate_python(data)
 
 
 @contextmanager
@@ -122,9 +122,15 @@ def place_of(location: Sequence[str | int]) -> str:
 def _adapter(record_type: type) -> Any:
     from pydantic import TypeAdapter
 
-    adapter = TypeAdapter(record_type)
-    adapter.validator = type(adapter.validator)(_strict(adapter.core_schema))  # pyright: ignore
-    return adapter
+    return TypeAdapter(record_type)
+
+
+@lru_cache
+def _validator(record_type: type) -> Any:
+    """Return what validates plain data, and reads no number from a text, as pydantic does by default."""
+    from pydantic_core import SchemaValidator
+
+    return SchemaValidator(_strict(_adapter(record_type).core_schema))
 
 
 def _strict(schema: Any) -> Any:

@@ -17,7 +17,7 @@ import pytest
 from nibt.errors import CannotLoad
 from nibt.models._hub import Wants, model_folder
 from nibt.models._loading import load_model
-from nibt.models._request import HubName, Request
+from nibt.models._request import HubName, LoadRequest
 from nibt.progress import Progress, listening
 from tests import hub as hubs
 from tests import tiny
@@ -121,7 +121,7 @@ class TestNames:
         modules = [{"idx": 0, "name": "0", "path": "0_CLIPModel", "type": "sentence_transformers.models.CLIPModel"}]
         (tmp_path / "top/modules.json").write_text(json.dumps(modules))
         hub.add("org/clip", tmp_path / "top")
-        folder, _ = model_folder(HubName("org/clip"), Request(), Wants(lambda config: None))
+        folder, _ = model_folder(HubName("org/clip"), LoadRequest(), Wants(lambda config: None))
         files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
         assert files >= {"modules.json", "0_CLIPModel/config.json", "0_CLIPModel/model.safetensors"}
 

@@ -14,7 +14,7 @@ from nibt.models._classes import shipped
 from nibt.models._failures import WritesText
 from nibt.models._family import Family
 from nibt.models._hugging_face import load_generator_class, with_joint_processor
-from nibt.models._request import Request
+from nibt.models._request import LoadRequest
 from nibt.models._text_tower import TextTower
 from nibt.models.base import ImageTower
 from nibt.registry import Plugin, find
@@ -29,13 +29,13 @@ class Writer(Plugin, ABC):
     """A pattern of weights that no answer depends on."""
 
     @classmethod
-    def load(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
+    def load(cls, source: str, request: LoadRequest) -> tuple[nn.Module, LoadRequest]:
         """Load a generator and its processor from a folder."""
         if cls.joint_processor:
             request = with_joint_processor(source, request, "load_generator")
         return load_generator_class(shipped()[cls.name].writes, source, request, cls.unread)
 
-    tower: ClassVar[Callable[[Any, Request], AnswerTower]]
+    tower: ClassVar[Callable[[Any, LoadRequest], AnswerTower]]
     """Returns the tower of a generator."""
 
 
@@ -45,11 +45,11 @@ class OnlyGenerators(Family):
     needs_processor = True
 
     @classmethod
-    def load(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
+    def load(cls, source: str, request: LoadRequest) -> tuple[nn.Module, LoadRequest]:
         return writer_of(cls.name).load(source, request)
 
     @staticmethod
-    def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
+    def towers(module: nn.Module, request: LoadRequest) -> tuple[ImageTower, TextTower]:
         raise WritesText("it writes text about images, and does not compare them with captions: use nibt answer")
 
 

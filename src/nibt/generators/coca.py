@@ -10,7 +10,7 @@ from transformers import CLIPTokenizer
 from nibt.errors import CannotLoad
 from nibt.generators.answers import TOKENS_PER_WORD
 from nibt.generators.encoder_answers import EncoderAnswers
-from nibt.models._request import Request
+from nibt.models._request import LoadRequest
 from nibt.models._tower import part
 from nibt.models._trace import Inputs
 from nibt.models.open_clip.image import OwnViT
@@ -24,7 +24,7 @@ class CoCaAnswers(EncoderAnswers, OwnViT):
 
     prompts = "optional"
 
-    def __init__(self, module: Any, request: Request) -> None:
+    def __init__(self, module: Any, request: LoadRequest) -> None:
         super().__init__(module, request)
         tokenizer = request.tokenizer
         if not (hasattr(tokenizer, "byte_decoder") and hasattr(self.visual, "transformer")):

@@ -16,7 +16,7 @@ from nibt.data.units import SequenceUnits, Units, Word, cells_of
 from nibt.errors import BadInput, CannotLoad, Unsupported
 from nibt.generators.answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, forced_inputs
 from nibt.generators.several import SeveralLayout, VideoLayout
-from nibt.models._request import Request
+from nibt.models._request import LoadRequest
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.prompts import own_special_tokens, render_chat
@@ -361,7 +361,7 @@ def _with_marks(turn: Mapping[str, Any], marks: Iterator[str]) -> dict[str, Any]
     return {**turn, "content": content}
 
 
-def decoder_answer_tower(module: Any, request: Request) -> DecoderAnswerTower:
+def decoder_answer_tower(module: Any, request: LoadRequest) -> DecoderAnswerTower:
     """Return the tower of a generator of Transformers whose decoder reads image tokens."""
     base, text = module.model, module.config.get_text_config()
     if any(getattr(text, name, 0) for name in ("hidden_size_per_layer_input", "num_kv_shared_layers")):

@@ -29,7 +29,7 @@ from nibt.models._placement import check_placement
 from nibt.models._precision import check_quantized
 from nibt.models._request import (
     GenerationOptions,
-    Request,
+    LoadRequest,
     check_device,
     check_processor_arguments,
     check_source,
@@ -101,7 +101,7 @@ def load_generator(
     options = GenerationOptions(name_of_device(device), name_of_dtype(dtype), generation)
     check_device(options.device)
     number_type = getattr(torch, options.dtype)
-    request = Request(number_type, processor=processor, tokenizer=tokenizer, generation=generation)
+    request = LoadRequest(number_type, processor=processor, tokenizer=tokenizer, generation=generation)
     if isinstance(id, nn.Module):
         check_unset("a model in memory", device=device, dtype=dtype)
         return _checked(_from_memory(id, request))
@@ -140,7 +140,7 @@ def load_generator(
     return _checked(_load(name, _family_of(name, config), str(folder), request, device))
 
 
-def _load(name: str, family: str, source: str, request: Request, device: Any) -> Generator:
+def _load(name: str, family: str, source: str, request: LoadRequest, device: Any) -> Generator:
     """Load the generator of a family from a folder, or by its name."""
     with loading(name, Path(source.removeprefix("local-dir:"))):
         report_stage("importing libraries and reading its weights")
@@ -150,7 +150,7 @@ def _load(name: str, family: str, source: str, request: Request, device: Any) ->
         return _generator(name, family, module.eval().requires_grad_(False).to(device), request)
 
 
-def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Generator:
+def _with_adapters(name: str, folder: Path, request: LoadRequest, device: Any) -> Generator:
     """Load PEFT adapters on the base model that their configuration names."""
     with base_model(name, folder) as base:
         if any((folder / file).exists() for file in ("processor_config.json", "preprocessor_config.json")):
@@ -164,7 +164,7 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Ge
     return _generator(name, plain.family, module, request)
 
 
-def _from_memory(module: nn.Module, request: Request) -> Generator:
+def _from_memory(module: nn.Module, request: LoadRequest) -> Generator:
     for submodule in module.modules():
         check_part(submodule)
     module = uncompiled(module)
@@ -215,7 +215,7 @@ def _no_generator(name: str, classes: Sequence[str] = (), model_type: Any = None
     )
 
 
-def _generator(name: str, family: str, module: nn.Module, request: Request) -> Generator:
+def _generator(name: str, family: str, module: nn.Module, request: LoadRequest) -> Generator:
     check_quantized(name, module)
     check_finite(name, module)
     return Generator(name, family, module, writer_of(family).tower(module, request), request=request)

@@ -9,7 +9,7 @@ from torch import nn
 from nibt.errors import BadOption, CannotLoad
 from nibt.models._classes import declared, family_of_generator, shipped
 from nibt.models._failures import REFERENCE, WritesText
-from nibt.models._request import Request
+from nibt.models._request import LoadRequest
 from nibt.models._text_tower import TextTower
 from nibt.models.base import ImageTower
 from nibt.registry import Plugin
@@ -43,14 +43,14 @@ class Family(Plugin, ABC):
 
     @staticmethod
     @abstractmethod
-    def load(source: str, request: Request) -> tuple[nn.Module, Request]:
+    def load(source: str, request: LoadRequest) -> tuple[nn.Module, LoadRequest]:
         """Load a checkpoint and its processors from a folder or a hub."""
 
     has_logits: ClassVar[bool] = True
     """Whether models have a scale that turns similarities into logits."""
 
     @staticmethod
-    def resolved(source: str, request: Request) -> Request:
+    def resolved(source: str, request: LoadRequest) -> LoadRequest:
         """Return the request with what the family adds to it, such as the prompts of a vision-language model."""
         if request.embedding:
             raise BadOption(f"{sorted(request.embedding)[0]} is for embedders on vision-language models: leave it out")
@@ -61,7 +61,7 @@ class Family(Plugin, ABC):
 
     @staticmethod
     @abstractmethod
-    def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
+    def towers(module: nn.Module, request: LoadRequest) -> tuple[ImageTower, TextTower]:
         """Return the two towers of a model."""
 
     similarity: ClassVar[Similarity] = CosineSimilarity()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from nibt.errors import CannotLoad
 from nibt.models._family import Family
 from nibt.models._hugging_face import HuggingFaceImageTower, HuggingFaceTextTower, load_pretrained, one_row
-from nibt.models._request import Request
+from nibt.models._request import LoadRequest
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import part
 from nibt.models.base import ImageTower, Inputs
@@ -92,7 +92,7 @@ class DualEncoder(Family):
     text_tower: ClassVar[type]
 
     @classmethod
-    def load(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
+    def load(cls, source: str, request: LoadRequest) -> tuple[nn.Module, LoadRequest]:
         import transformers
 
         model_class = getattr(transformers, cls.auto_class, None)
@@ -101,7 +101,7 @@ class DualEncoder(Family):
         return load_pretrained(model_class, source, request, cls.unread)
 
     @classmethod
-    def towers(cls, module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
+    def towers(cls, module: nn.Module, request: LoadRequest) -> tuple[ImageTower, TextTower]:
         inner = cls.dual_encoder(module)
         return cls.image_tower(inner, request), cls.text_tower(inner, request)
 

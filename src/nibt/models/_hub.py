@@ -14,7 +14,7 @@ from typing import Any
 from nibt.errors import CannotLoad
 from nibt.io import load_json, read_text
 from nibt.models._checkpoint import DENSE_WEIGHTS, dense_folders
-from nibt.models._request import HubName, Request
+from nibt.models._request import HubName, LoadRequest
 from nibt.models._saved import problem_of_files
 from nibt.progress import Progress, listener, no_progress
 from nibt.records import JsonObject
@@ -92,7 +92,7 @@ class Listing:
         return sorted(file for file in self.files if str(PurePosixPath(file).parent) in places)
 
 
-def model_folder(name: HubName, request: Request, wants: "Wants") -> tuple[Path, str]:
+def model_folder(name: HubName, request: LoadRequest, wants: "Wants") -> tuple[Path, str]:
     """Return the folder of a model, and the commit of its repository."""
     return _folder(name, partial(_model_parts, request=request, wants=wants))
 
@@ -101,7 +101,7 @@ def files_read(folder: Path) -> list[str]:
     """Return the files of a model's folder that loading reads, by their names in it: nothing else that lies there."""
     files = frozenset(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     listing = Listing(HubName(str(folder)), files, lambda file: read_text(folder / file))
-    needed = _model_parts(listing, Request(processor=True, tokenizer=True), Wants(check=lambda config: None))
+    needed = _model_parts(listing, LoadRequest(processor=True, tokenizer=True), Wants(check=lambda config: None))
     small = {file for file in needed if file.endswith(_TEXTS) and not file.endswith(_MODELS)}
     named = {file for file in files if PurePosixPath(file).name in _READ or file.endswith(".index.json")}
     return sorted((set(needed) - small) | (small & named) | (files & {"mean_states.safetensors"}))
@@ -208,7 +208,7 @@ def _bar(file: str, done: dict[str, int], total: int) -> Any:
     return Bar
 
 
-def _model_parts(listing: Listing, request: Request, wants: Wants) -> list[str]:
+def _model_parts(listing: Listing, request: LoadRequest, wants: Wants) -> list[str]:
     """Return the files of a model, the weights last."""
     modules, after = _modules(listing)
     small = [file for file in listing.below(*modules) if file.endswith(_TEXTS)] + after
@@ -251,7 +251,7 @@ def _weights(listing: Listing, names: Iterable[str]) -> list[str]:
     raise CannotLoad(f"{str(listing.name)!r} on the hub has no weights: it has none of {', '.join(names)}")
 
 
-def _check_processor(listing: Listing, request: Request) -> None:
+def _check_processor(listing: Listing, request: LoadRequest) -> None:
     """Check that what prepares inputs exists, before weights are downloaded for nothing."""
     lacks = []
     if request.processor is None and not any(map(listing.has, _PROCESSORS)):

@@ -23,7 +23,7 @@ from nibt.models._checkpoint import CONVERTED
 from nibt.models._embedded import EMBEDDED, embedded, embedded_generators
 from nibt.models._failures import step
 from nibt.models._precision import check_quantization, of_one_dtype
-from nibt.models._request import Request, hub_name
+from nibt.models._request import LoadRequest, hub_name
 from nibt.models._saved import check_built
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import first_of, part
@@ -39,7 +39,9 @@ _POOLER = r"(^|\.)pooler\.dense\.(weight|bias)$"
 """A pooler after a last state, which a class without one does not read."""
 
 
-def load_pretrained(model_class: Any, source: str, request: Request, unread: str = "") -> tuple[nn.Module, Request]:
+def load_pretrained(
+    model_class: Any, source: str, request: LoadRequest, unread: str = ""
+) -> tuple[nn.Module, LoadRequest]:
     """Load a checkpoint and its processor.
 
     Weights are read from safetensors, or from a pickled state dict with torch's weights-only reader. Code in a
@@ -101,8 +103,8 @@ def check_weights(source: str, module: nn.Module, info: Mapping[str, Any], unrea
 
 
 def load_generator_class(
-    names: Sequence[str], source: str, request: Request, unread: str = ""
-) -> tuple[nn.Module, Request]:
+    names: Sequence[str], source: str, request: LoadRequest, unread: str = ""
+) -> tuple[nn.Module, LoadRequest]:
     """Load a generator of one of these classes, which its configuration names, with its processor."""
     import transformers
 
@@ -177,7 +179,7 @@ def named_processor(name: str) -> tuple[Any, Any]:
     return processor, tokenizer
 
 
-def with_processor(source: str, request: Request) -> Request:
+def with_processor(source: str, request: LoadRequest) -> LoadRequest:
     """Return the request with the image processor and the tokenizer of a checkpoint."""
     from transformers import AutoImageProcessor, AutoTokenizer
 
@@ -189,7 +191,7 @@ def with_processor(source: str, request: Request) -> Request:
     return replace(request, processor=processor, tokenizer=tokenizer)
 
 
-def with_joint_processor(source: str, request: Request, call: str = "load_model") -> Request:
+def with_joint_processor(source: str, request: LoadRequest, call: str = "load_model") -> LoadRequest:
     """Return the request with the processor of a checkpoint whose model reads images and texts together."""
     import transformers
 
@@ -265,7 +267,7 @@ class HuggingFaceImageTower(ImageTower):
     square: bool = False
     """Whether the processor pads images to a square."""
 
-    def __init__(self, root: Any, request: Request) -> None:
+    def __init__(self, root: Any, request: LoadRequest) -> None:
         super().__init__()
         self.root = root
         config = self.vision_config
@@ -314,7 +316,7 @@ class HuggingFaceTextTower(TextTower):
     root: Any
     full = False
 
-    def __init__(self, root: Any, request: Request) -> None:
+    def __init__(self, root: Any, request: LoadRequest) -> None:
         super().__init__()
         self.root = root
         self.config = root.config.text_config

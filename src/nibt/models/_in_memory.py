@@ -29,7 +29,7 @@ from nibt.models._compiled import uncompiled
 from nibt.models._family import Family, check_no_generator, class_names, family_of_module, known_classes, refusal
 from nibt.models._kinds import kind_of
 from nibt.models._loaded import check_usable
-from nibt.models._request import Request
+from nibt.models._request import LoadRequest
 from nibt.models._text_tower import TextTower
 from nibt.models._vision_language.prompts import POOLINGS, message_settings
 from nibt.models.base import ImageTower, Model
@@ -41,7 +41,7 @@ _TEXT = "Two red cars and a cat"
 _EXACT, _ROUNDED = 1e-4, 2e-2  # how far scores may differ: of float32, and of half precision, in which only it computes
 
 
-def find_module(source: Any, request: Request) -> tuple[nn.Module, str, Request]:
+def find_module(source: Any, request: LoadRequest) -> tuple[nn.Module, str, LoadRequest]:
     """Return the module that is explained, the name of its family, and the request with its processor."""
     if isinstance(source, tuple):
         source = _pair(*(uncompiled(model) for model in source))
@@ -66,7 +66,7 @@ def _pair(first: nn.Module, second: nn.Module) -> ProjectionPair:
     return ProjectionPair(first, second)
 
 
-def _unwrapped(module: nn.Module, request: Request) -> tuple[nn.Module, Request]:
+def _unwrapped(module: nn.Module, request: LoadRequest) -> tuple[nn.Module, LoadRequest]:
     """Take off wrappers until a supported class is reached."""
     names = class_names(module)
     if type(module).__name__.startswith("Peft"):
@@ -143,7 +143,7 @@ def check_part(module: nn.Module) -> None:
         )
 
 
-def check_processor(family: type[Family], request: Request) -> None:
+def check_processor(family: type[Family], request: LoadRequest) -> None:
     """Check that a model in memory comes with what prepares its inputs, which OpenCLIP's own models do not need."""
     if not (family.model_types or family.needs_processor):
         return
@@ -158,7 +158,7 @@ def check_processor(family: type[Family], request: Request) -> None:
 _LEAST_USED = 0.9  # the least share of embeddings that a tokenizer of the model uses; some are padding
 
 
-def misfits(name: str, image: ImageTower, text: TextTower, request: Request) -> Iterator[str]:
+def misfits(name: str, image: ImageTower, text: TextTower, request: LoadRequest) -> Iterator[str]:
     """Yield notes on a processor that was passed and may be that of another model; it is refused if it cannot fit."""
     tokens, weight = request.text_tokenizer, text.first_weight
     if hasattr(tokens, "__len__") and weight.ndim == 2:
@@ -189,7 +189,7 @@ def is_library(module: Any) -> bool:
     return any(base.__module__.startswith("sentence_transformers.base.model") for base in type(module).__mro__)
 
 
-def request_of(library: Any, request: Request) -> Request:
+def request_of(library: Any, request: LoadRequest) -> LoadRequest:
     """Return the request with the processor of a model of sentence-transformers, its prompts and its later modules."""
     first, name = library[0], f"{type(library).__name__} in memory"
     entries = [{"type": type(module).__name__, "path": str(place)} for place, module in enumerate(library)]

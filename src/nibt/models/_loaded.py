@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from nibt.errors import CannotLoad, reason
 from nibt.io import load_json
 from nibt.models._precision import is_quantized, quantization, state_of, stored
-from nibt.models._request import Request
+from nibt.models._request import LoadRequest
 from nibt.models._tower import Tower
 from nibt.records import JsonObject
 from nibt.registry import available, find
@@ -182,7 +182,7 @@ class LoadedModel(ABC):
     family: str
     module: nn.Module
     folder: Path | None = field(default=None, kw_only=True)
-    request: Request = field(default_factory=Request, kw_only=True)
+    request: LoadRequest = field(default_factory=LoadRequest, kw_only=True)
     kept: dict[Any, Any] = field(default_factory=dict, init=False)
     """What was computed with these weights, such as their digest; ``renewed`` drops it."""
 

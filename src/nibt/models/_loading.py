@@ -29,7 +29,7 @@ from nibt.models._request import (
     EMBEDDING,
     OPEN_CLIP,
     LoadOptions,
-    Request,
+    LoadRequest,
     check_device,
     check_processor_arguments,
     check_source,
@@ -128,7 +128,7 @@ def load_model(
     number_type = getattr(torch, options.dtype)
     is_passed = processor is not None or tokenizer is not None
     sizes = {"resize": options.resize, "image_size": options.image_size}
-    request = Request(
+    request = LoadRequest(
         number_type, **sizes, processor=processor, tokenizer=tokenizer, is_passed=is_passed, embedding=embedding
     )
     if isinstance(id, nn.Module | tuple):
@@ -160,7 +160,7 @@ def check_name(name: str) -> None:
         )
 
 
-def _from_memory(source: Any, request: Request) -> Model:
+def _from_memory(source: Any, request: LoadRequest) -> Model:
     from nibt.models._in_memory import check_processor, check_scores, find_module, is_library
 
     module, family, request = find_module(source, request)
@@ -184,7 +184,11 @@ class _Settings(TypedDict, total=False):
 
 
 def _from_folder(
-    name: str, folder: Path, request: Request, device: Any, wants_open_clip: Callable[[JsonObject], bool] | None = None
+    name: str,
+    folder: Path,
+    request: LoadRequest,
+    device: Any,
+    wants_open_clip: Callable[[JsonObject], bool] | None = None,
 ) -> Model:
     settings = json_object(folder / "nibt.json")
     read_record(_Settings, settings, str(folder / "nibt.json"), CannotLoad)
@@ -217,7 +221,7 @@ def _from_folder(
     return _load(name, _family(name, config), str(folder), request, device)
 
 
-def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Model:
+def _with_adapters(name: str, folder: Path, request: LoadRequest, device: Any) -> Model:
     """Load PEFT adapters on the base model that their configuration names."""
     with base_model(name, folder) as base:
         if (folder / "preprocessor_config.json").exists():
@@ -241,7 +245,7 @@ def _with_adapters(name: str, folder: Path, request: Request, device: Any) -> Mo
     return _model(name, plain.family, module, request)
 
 
-def _from_hub(text: str, request: Request, device: Any) -> Model:
+def _from_hub(text: str, request: LoadRequest, device: Any) -> Model:
     from nibt.models._hub import Wants, model_folder
 
     weights = open_clip_name(text)
@@ -262,7 +266,7 @@ def _from_hub(text: str, request: Request, device: Any) -> Model:
     )
 
 
-def _load(name: str, family: str, source: str, request: Request, device: Any) -> Model:
+def _load(name: str, family: str, source: str, request: LoadRequest, device: Any) -> Model:
     with loading(name, request.folder):
         report_stage("importing libraries and reading its weights")
         module, request = find("models", family).load(source, request)
@@ -278,7 +282,7 @@ def _family(name: str, config: JsonObject) -> str:
     return family_of_type(name, model_type if isinstance(model_type, str | None) else repr(model_type)[:100], classes)
 
 
-def _model(name: str, family: str, module: nn.Module, request: Request) -> Model:
+def _model(name: str, family: str, module: nn.Module, request: LoadRequest) -> Model:
     family_class = find("models", family)
     module = attached(module, request.after)
     check_quantized(name, module)

@@ -134,7 +134,7 @@ EMBEDDING = ("pooling", "instruction", "image_prompt", "text_prompt", "positions
 
 
 @dataclass(frozen=True)
-class Request:
+class LoadRequest:
     """The options with which a model is loaded, and what loading adds to them."""
 
     dtype: torch.dtype = torch.float32

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nibt.models._heads import ClassTokenTower, DualEncoder, EndTokenTower, FirstTokenTower
 from nibt.models._hugging_face import HuggingFaceImageTower, encoder_blocks
-from nibt.models._request import Request
+from nibt.models._request import LoadRequest
 from nibt.models._tower import part
 from nibt.types import Embedding, Hidden
 
@@ -75,7 +75,7 @@ class AltCLIP(DualEncoder, name="altclip"):
 class OWLImageTower(ClassTokenTower):
     """The image tower of OWL-ViT and OWLv2."""
 
-    def __init__(self, root: Any, request: Request) -> None:
+    def __init__(self, root: Any, request: LoadRequest) -> None:
         self.square = bool(getattr(request.image_processor, "do_pad", False))
         self.any_size = not self.square  # the processor of OWLv2 cannot leave the size of an image as it is
         super().__init__(root, request)

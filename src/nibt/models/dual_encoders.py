@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nibt.models._heads import ClassTokenTower, DualEncoder, EndTokenTower, FirstTokenTower
 from nibt.models._hugging_face import HuggingFaceImageTower, HuggingFaceTextTower
-from nibt.models._request import Request
+from nibt.models._request import LoadRequest
 from nibt.models._tower import part
 from nibt.models.base import FeatureMapTower, Inputs
 from nibt.preprocessing import hugging_face
@@ -23,7 +23,7 @@ class AIMv2ImageTower(HuggingFaceImageTower):
 
     interpolates = True
 
-    def __init__(self, root: Any, request: Request) -> None:
+    def __init__(self, root: Any, request: LoadRequest) -> None:
         self.any_size = root.config.vision_config.is_native
         super().__init__(root, request)
 
@@ -71,7 +71,7 @@ class ALIGNImageTower(FeatureMapTower):
 
     root: Any
 
-    def __init__(self, root: Any, request: Request) -> None:
+    def __init__(self, root: Any, request: LoadRequest) -> None:
         super().__init__()
         self.root = root
         processor = request.image_processor

@@ -12,7 +12,7 @@ from nibt.data.units import Grid, Units
 from nibt.errors import CannotLoad, Unsupported
 from nibt.models._family import Family, class_names
 from nibt.models._heads import ClassTokenTower, DualEncoder, EndTokenTower, FirstTokenTower
-from nibt.models._request import Request
+from nibt.models._request import LoadRequest
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import part
 from nibt.models.base import ImageTower, Inputs
@@ -75,11 +75,11 @@ class PairFamily(Family, name="projection_pair"):
     needs_processor = True
 
     @staticmethod
-    def load(source: str, request: Request) -> tuple[nn.Module, Request]:
+    def load(source: str, request: LoadRequest) -> tuple[nn.Module, LoadRequest]:
         raise CannotLoad("an image model and a text model are loaded by Transformers, and given as a pair")
 
     @staticmethod
-    def towers(module: Any, request: Request) -> tuple[ImageTower, TextTower]:
+    def towers(module: Any, request: LoadRequest) -> tuple[ImageTower, TextTower]:
         return ClassTokenTower(module, request), PairTextTower(module, request)
 
     @staticmethod
@@ -136,7 +136,7 @@ class VisionTextDualEncoder(DualEncoder, name="vision_text_dual_encoder"):
     auto_class = "VisionTextDualEncoderModel"
 
     @classmethod
-    def towers(cls, module: Any, request: Request) -> tuple[ImageTower, TextTower]:
+    def towers(cls, module: Any, request: LoadRequest) -> tuple[ImageTower, TextTower]:
         vision = encoder_of_images(module)
         if not hasattr(vision.config, "image_size") or not (
             hasattr(vision, "post_layernorm") or hasattr(vision.embeddings, "cls_token")

@@ -20,7 +20,7 @@ from nibt.data.units import Grid, Units
 from nibt.models._family import class_names
 from nibt.models._heads import DualEncoder
 from nibt.models._hugging_face import HuggingFaceImageTower, HuggingFaceTextTower, one_row
-from nibt.models._request import Request
+from nibt.models._request import LoadRequest
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import part
 from nibt.models.base import ImageTower, Inputs
@@ -47,7 +47,7 @@ class NaFlexImageTower(ImageTower):
     root: Any
     shiftable = False
 
-    def __init__(self, siglip: Any, request: Request) -> None:
+    def __init__(self, siglip: Any, request: LoadRequest) -> None:
         super().__init__()
         self.root = siglip
         self.vision = siglip.vision_model
@@ -145,6 +145,6 @@ class SigLIP(DualEncoder):
     """The checkpoints of ``SiglipModel`` and ``Siglip2Model``."""
 
     @classmethod
-    def towers(cls, module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
+    def towers(cls, module: nn.Module, request: LoadRequest) -> tuple[ImageTower, TextTower]:
         image = NaFlexImageTower if "Siglip2Model" in class_names(module) else SigLIPImageTower
         return image(module, request), SigLIPTextTower(module, request)

@@ -10,7 +10,7 @@ from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad
 from nibt.models._family import Family
 from nibt.models._hugging_face import load_pretrained, read_config, with_joint_processor
-from nibt.models._request import Request
+from nibt.models._request import LoadRequest
 from nibt.models._text_tower import TextTower
 from nibt.models._vision_language.prompts import TEXT, check_sizes, own_special_tokens, prompts_of, settings, tokens
 from nibt.models._vision_language.tiles import encoded, layout_of
@@ -36,12 +36,12 @@ class VisionLanguage(Family, name="vision_language"):
     has_logits = False
 
     @staticmethod
-    def load(source: str, request: Request) -> tuple[nn.Module, Request]:
+    def load(source: str, request: LoadRequest) -> tuple[nn.Module, LoadRequest]:
         settings(source, request)  # before weights are loaded
         return VisionLanguage.load_saved(source, request)
 
     @classmethod
-    def load_saved(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
+    def load_saved(cls, source: str, request: LoadRequest) -> tuple[nn.Module, LoadRequest]:
         """Load a checkpoint as the class that was saved."""
         import transformers
 
@@ -52,7 +52,7 @@ class VisionLanguage(Family, name="vision_language"):
         return load_pretrained(model_class, source, request)
 
     @staticmethod
-    def resolved(source: str, request: Request) -> Request:
+    def resolved(source: str, request: LoadRequest) -> LoadRequest:
         check_sizes(request)
         values = settings(source, request)
         values |= prompts_of(request.processor, values)
@@ -61,7 +61,7 @@ class VisionLanguage(Family, name="vision_language"):
         return replace(request, embedding=values, facts={**request.facts, **facts})
 
     @staticmethod
-    def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
+    def towers(module: nn.Module, request: LoadRequest) -> tuple[ImageTower, TextTower]:
         values = request.embedding
         base = getattr(module, "model", module)  # without the head that predicts tokens
         network = PooledNetwork(module, base, decoder_of(base), values["pooling"], values.get("positions"))
@@ -91,7 +91,7 @@ class LateInteraction(Family, name="late_interaction"):
     has_logits = False
 
     @staticmethod
-    def load(source: str, request: Request) -> tuple[nn.Module, Request]:
+    def load(source: str, request: LoadRequest) -> tuple[nn.Module, LoadRequest]:
         import transformers
 
         config = read_config(source)
@@ -99,7 +99,7 @@ class LateInteraction(Family, name="late_interaction"):
         return load_pretrained(model_class, source, with_joint_processor(source, request))
 
     @staticmethod
-    def towers(module: nn.Module, request: Request) -> tuple[ImageTower, TextTower]:
+    def towers(module: nn.Module, request: LoadRequest) -> tuple[ImageTower, TextTower]:
         check_sizes(request)
         root: Any = module
         if getattr(root, "mask_non_image_embeddings", False):

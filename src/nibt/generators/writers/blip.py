@@ -10,7 +10,7 @@ from nibt.errors import CannotLoad
 from nibt.generators.answers import AnswerTokens, Prompted
 from nibt.generators.base import Writer
 from nibt.generators.encoder_answers import EncoderAnswerTower
-from nibt.models._request import Request
+from nibt.models._request import LoadRequest
 from nibt.models._tower import part
 from nibt.models._vision_language.towers import apart
 from nibt.models.base import Inputs
@@ -80,7 +80,7 @@ class BLIPWriter(Writer, name="blip"):
     joint_processor = False
 
     @staticmethod
-    def tower(module: Any, request: Request) -> EncoderAnswerTower:
+    def tower(module: Any, request: LoadRequest) -> EncoderAnswerTower:
         return (BLIPQuestionTower if hasattr(module, "text_encoder") else BLIPCaptionTower)(module, request)
 
 

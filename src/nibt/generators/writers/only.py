@@ -14,7 +14,7 @@ from nibt.generators.answers import AnswerTokens, AnswerTower, ForcedWord, Promp
 from nibt.generators.base import Writer
 from nibt.generators.decoder_answers import AnswerNetwork, DecoderAnswerTower, decoder_answer_tower
 from nibt.generators.encoder_answers import EncoderAnswerTower
-from nibt.models._request import Request
+from nibt.models._request import LoadRequest
 from nibt.models._tower import part
 from nibt.models._trace import Inputs
 from nibt.models._vision_language.pixels import SquareLayout
@@ -43,7 +43,7 @@ class GITTower(DecoderAnswerTower):
     prompts = "optional"
     composed = AnswerTower.composed
 
-    def __init__(self, module: Any, request: Request) -> None:
+    def __init__(self, module: Any, request: LoadRequest) -> None:
         images = request.image_processor
         super().__init__(
             GITNetwork(module, module.git, module.git), SquareLayout(images), images, request.text_tokenizer
@@ -90,7 +90,7 @@ class Florence2Tower(DecoderAnswerTower):
     read = AnswerTower.read
     offers = frozenset({"stem"})  # pyright: ignore  # the head has many attentions
 
-    def __init__(self, module: Any, request: Request) -> None:
+    def __init__(self, module: Any, request: LoadRequest) -> None:
         network = Florence2Network(module, module.model, module.model.language_model.encoder)
         super().__init__(network, layout_of(request.processor), request.processor)
 

@@ -4,7 +4,7 @@ from torch import nn
 
 from nibt.generators.base import Writer
 from nibt.generators.decoder_answers import decoder_answer_tower
-from nibt.models._request import Request
+from nibt.models._request import LoadRequest
 from nibt.models.vision_language import VisionLanguage
 
 
@@ -14,5 +14,5 @@ class VisionLanguageWriter(Writer, name="vision_language"):
     tower = decoder_answer_tower
 
     @classmethod
-    def load(cls, source: str, request: Request) -> tuple[nn.Module, Request]:
+    def load(cls, source: str, request: LoadRequest) -> tuple[nn.Module, LoadRequest]:
         return VisionLanguage.load_saved(source, request)

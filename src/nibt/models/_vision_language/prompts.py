@@ -15,7 +15,7 @@ from nibt.io import load_json
 from nibt.models._checkpoint import TEXT_SETTINGS
 from nibt.models._classes import known_checkpoint
 from nibt.models._failures import WritesText
-from nibt.models._request import LoadOptions, Request
+from nibt.models._request import LoadOptions, LoadRequest
 from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokens, special_notes, unknown_notes, words_by_offsets
 from nibt.preprocessing.hugging_face import special_tokens
 from nibt.records import JsonObject
@@ -24,7 +24,7 @@ POOLINGS = {"lasttoken": "last", "mean": "mean", "mean_tokens": "mean"}
 """The names of sentence-transformers for the supported values of ``pooling``."""
 
 
-def settings(source: str, request: Request) -> JsonObject:
+def settings(source: str, request: LoadRequest) -> JsonObject:
     """Return how a checkpoint embeds a prompt: options of the request, or those of the folder or the known name."""
     folder = Path(source)
     files = [folder / name for name in TEXT_SETTINGS]
@@ -64,7 +64,7 @@ def message_settings(transformer: JsonObject, prompts: JsonObject) -> JsonObject
     return {**instruction, "template": {"add_generation_prompt": False, **template}}
 
 
-def check_sizes(request: Request) -> None:
+def check_sizes(request: LoadRequest) -> None:
     """Check that nothing asks for another size of images than that of the processor."""
     for name in ("resize", "image_size"):
         value = getattr(request, name)

@@ -18,7 +18,7 @@ from nibt.models._failures import step
 from nibt.models._family import Family
 from nibt.models._hub import config_folder, tokenizer_folder, weights_file
 from nibt.models._reasons import no_connection
-from nibt.models._request import Request
+from nibt.models._request import LoadRequest
 from nibt.models._saved import check_built, json_object
 from nibt.models._text_tower import TextTower
 from nibt.models.base import ImageTower
@@ -135,7 +135,7 @@ class OpenCLIP(Family):
     """The models of ``open_clip.create_model``, from a hub, a folder or memory, and those of OpenAI's package."""
 
     @staticmethod
-    def load(source: str, request: Request) -> tuple[nn.Module, Request]:
+    def load(source: str, request: LoadRequest) -> tuple[nn.Module, LoadRequest]:
         """Load a model from ``ARCHITECTURE/TAG`` or ``local-dir:FOLDER``."""
         import open_clip
 
@@ -177,7 +177,7 @@ class OpenCLIP(Family):
         return module.to(request.dtype), replace(request, tokenizer=tokenizer)
 
     @staticmethod
-    def towers(module: Any, request: Request) -> tuple[ImageTower, TextTower]:
+    def towers(module: Any, request: LoadRequest) -> tuple[ImageTower, TextTower]:
         from nibt.models.open_clip.openai import OpenAIResNet, OpenAIText, OpenAIViT, is_openai
         from nibt.models.open_clip.text import HuggingFaceText, OwnText
 
@@ -242,7 +242,7 @@ def quick_gelu(name: str, tag: str) -> tuple[bool, tuple[str, ...]]:
     return listed, note
 
 
-def _image_tower(module: Any, request: Request) -> ImageTower:
+def _image_tower(module: Any, request: LoadRequest) -> ImageTower:
     from nibt.models.open_clip.image import ConvolutionalTower, OwnViT, SwinTower, TimmViT
 
     visual = module.visual

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nibt.data.units import Grid, Units
 from nibt.errors import Unsupported
-from nibt.models._request import Request
+from nibt.models._request import LoadRequest
 from nibt.models._tower import first_of, part
 from nibt.models.base import FeatureMapTower, ImageTower, Inputs
 from nibt.models.open_clip.text import one_row
@@ -117,7 +117,7 @@ class OpenCLIPImageTower(ImageTower):
 
     encode_options: ClassVar[Keywords] = {"normalize": False}
 
-    def __init__(self, module: Any, request: Request) -> None:
+    def __init__(self, module: Any, request: LoadRequest) -> None:
         super().__init__()
         self.root = self.module = module
         self.visual = module.visual
@@ -191,7 +191,7 @@ class ConvolutionalTower(FeatureMapTower, OpenCLIPImageTower):
     One forward pass determines which parts the trunk calls after its stages.
     """
 
-    def __init__(self, module: Any, request: Request) -> None:
+    def __init__(self, module: Any, request: LoadRequest) -> None:
         self.trunk = getattr(module.visual, "trunk", module.visual)
         self.stages = _stages(self.trunk)
         self.tail, self.stride = _find_tail(self.trunk, self.stages, module.visual)
