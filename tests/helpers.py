@@ -26,7 +26,7 @@ from nibt.data.pair import Pair
 from nibt.engine.explain import explain
 from nibt.errors import Unsupported
 from nibt.methods.base import pair_methods
-from nibt.models._trace import Cut
+from nibt.models._inputs import Cut
 from nibt.models.base import Inputs, Model, Tower
 from nibt.options import Range, _Rule, _rule, field_types
 from nibt.registry import find

@@ -11,7 +11,7 @@ import nibt
 from nibt.bridges.classifier import ZeroShotClassifier
 from nibt.data.units import Grid
 from nibt.errors import BadInput, BadOption, Unsupported
-from nibt.models._trace import Inputs
+from nibt.models._inputs import Inputs
 from tests import tiny
 from tests.helpers import assert_close
 from tests.shared_models import module_state, shared

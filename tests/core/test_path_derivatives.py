@@ -11,7 +11,7 @@ from nibt.core.side import AT_ONCE, Side
 from nibt.data.units import Grid
 from nibt.methods._path_vectors import PathVectors, scores
 from nibt.methods.nib import NIB
-from nibt.models._trace import Cut
+from nibt.models._inputs import Cut
 from tests import tiny
 from tests.engine.cuts import change, cut_of, shares
 from tests.suites import few

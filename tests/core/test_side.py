@@ -11,7 +11,7 @@ from nibt.core.quadrature import nodes
 from nibt.core.side import Side, mean_states
 from nibt.data.units import Grid
 from nibt.errors import BadOption, WrongBaseline
-from nibt.models._trace import Cut
+from nibt.models._inputs import Cut
 from tests import tiny
 from tests.helpers import at_end, both_sides, make_side, varied_kinds
 

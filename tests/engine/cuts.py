@@ -4,7 +4,7 @@ import torch
 
 import nibt
 from nibt.core.path_derivatives import normalized
-from nibt.models._trace import Cut
+from nibt.models._inputs import Cut
 from nibt.models.base import Model
 from nibt.results.regions import Regions
 from tests import tiny

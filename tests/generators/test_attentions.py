@@ -12,7 +12,7 @@ import nibt
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.generators.answers import ForcedWord, Prompted
 from nibt.generators.loading import load_generator
-from nibt.models._trace import Trace
+from nibt.models._tower import Trace
 from tests import tiny
 from tests.helpers import assert_close
 from tests.suites import few

@@ -27,7 +27,7 @@ from nibt.generators.explain import explain_answer
 from nibt.generators.loading import load_generator
 from nibt.generators.results.answer import AnswerExplanation
 from nibt.methods.nib import NIB
-from nibt.models._trace import Inputs
+from nibt.models._inputs import Inputs
 from tests import tiny
 from tests.helpers import assert_close
 from tests.models.saved import save_open_clip

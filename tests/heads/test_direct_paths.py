@@ -9,7 +9,8 @@ from torch import Tensor
 
 from nibt.errors import Unsupported
 from nibt.heads.direct_paths import DirectParts, DirectPaths, direct_paths
-from nibt.models._trace import Inputs, Trace
+from nibt.models._inputs import Inputs
+from nibt.models._tower import Trace
 from nibt.models.base import Tower
 from tests import tiny
 from tests.helpers import both_sides, count_hooks, make_inputs

@@ -10,7 +10,7 @@ import nibt
 from nibt.core.side import Side
 from nibt.data.units import Words
 from nibt.methods.input_paths import MFABA
-from nibt.models._trace import Cut
+from nibt.models._inputs import Cut
 from nibt.results.pixels import to_pixels
 from nibt.targets.base import CosineSimilarity, Score
 from nibt.targets.similarity import Cosine

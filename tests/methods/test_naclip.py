@@ -12,7 +12,7 @@ from nibt.data.units import Grid
 from nibt.errors import Unsupported
 from nibt.methods.replaced_attention import NACLIP, ClearCLIP, _neighborhood
 from nibt.models._attention import AttentionRecord
-from nibt.models._trace import Trace
+from nibt.models._tower import Trace
 from tests import tiny
 from tests.helpers import assert_close, both_sides, make_side
 from tests.methods.last_block import KINDS, queries_as_keys, scores_by_hand, sides, softmax

@@ -16,8 +16,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from nibt.errors import BadOption, Unsupported
 from nibt.models._attention import AttentionRecord, AttentionRecorder
+from nibt.models._inputs import Inputs
 from nibt.models._loading import load_model
-from nibt.models._trace import Inputs
 from tests import helpers, tiny
 from tests.helpers import assert_close
 from tests.shared_models import module_state

@@ -13,7 +13,7 @@ from torch import Tensor
 from nibt.data.units import Grid, Words
 from nibt.errors import BadOption, CannotLoad, Unsupported
 from nibt.models._loading import load_model
-from nibt.models._trace import Trace, first
+from nibt.models._tower import Trace, first
 from nibt.models.base import Inputs, Tower
 from tests import openai_clip, tiny
 from tests.helpers import assert_embeddings_close, count_hooks, make_inputs

@@ -10,7 +10,7 @@ from torch.overrides import _get_current_function_mode_stack as modes
 
 from nibt.errors import Unsupported
 from nibt.models._attention import AttentionRecord
-from nibt.models._trace import Trace
+from nibt.models._tower import Trace
 from tests import axiom_towers as towers
 from tests import tiny
 from tests.helpers import assert_close, make_inputs

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.models._trace``."""
+"""Tests of ``Tower.stem``."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers.models.siglip2.image_processing_siglip2 import convert_image_to_patches
 
 from nibt.data.units import Grid, Words
+from nibt.models._inputs import Cut, Inputs
 from nibt.models._loading import load_model
-from nibt.models._trace import Cut, Inputs
 from nibt.models.base import Tower
 from tests import tiny
 from tests.helpers import assert_embeddings_close, count_hooks, make_inputs

@@ -17,9 +17,9 @@ from nibt.data.units import Grid, cells_of
 from nibt.engine.encode import encode
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.methods.base import Method
+from nibt.models._inputs import Inputs
 from nibt.models._loaded import fingerprint
 from nibt.models._loading import load_model
-from nibt.models._trace import Inputs
 from nibt.models.base import Model
 from nibt.registry import MethodSpec
 from nibt.results.attribution import Attribution

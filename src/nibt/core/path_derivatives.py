@@ -22,7 +22,7 @@ from torch import Tensor
 
 from nibt.core.side import AT_ONCE, BUDGET, chunks
 from nibt.models._attention import AttentionRecorder
-from nibt.models._trace import Cut
+from nibt.models._inputs import Cut
 from nibt.types import Hidden, States
 
 Directions = Float[Tensor, "direction batch token width"]

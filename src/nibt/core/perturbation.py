@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from nibt.core.side import WITHOUT_GRAPH, Side, chunks
 from nibt.data.units import Segments, SequenceUnits, Units, Word, Words, cells_of
 from nibt.errors import Unsupported
-from nibt.models._trace import Inputs
+from nibt.models._inputs import Inputs
 from nibt.models.base import ImageTower, TextTower
 from nibt.types import PerExample, PerToken, PerUnit
 

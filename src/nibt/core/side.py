@@ -13,10 +13,11 @@ from torch import Tensor
 from nibt.data.units import Units
 from nibt.errors import BadOption, Unsupported, WrongBaseline
 from nibt.models._attention import Attentions
+from nibt.models._inputs import Cut, Inputs
 from nibt.models._loaded import LoadedModel
 from nibt.models._mean_states import FILE_NAME, MeanStates
-from nibt.models._trace import Cut, Inputs, Trace
-from nibt.models.base import Model, Tower
+from nibt.models._tower import Trace
+from nibt.models.base import ImageTower, Model, Tower
 from nibt.progress import LISTENER, Progress, no_progress
 from nibt.types import Embedding, Hidden, PerExample, States
 
@@ -80,6 +81,12 @@ class Side:
         return self.trace.tower
 
     @property
+    def image_tower(self) -> ImageTower:
+        """The tower of this side, for what needs whole images."""
+        assert isinstance(self.tower, ImageTower)
+        return self.tower
+
+    @property
     def inputs(self) -> Inputs:
         """The inputs of the tower."""
         return self.trace.inputs
@@ -90,17 +97,18 @@ class Side:
 
     def shifted(self, shifts: Sequence[tuple[int, int]], lowest: int) -> "Side":
         """Return a side of views of the images, one view of all images after the other, with the same score."""
-        tower, items = self.trace.tower, -1 - self.model.item_ndim
+        tower = self.image_tower
+        items = -1 - self.model.item_ndim
         score = _Arranged(
             self.score,
             lambda embeddings: embeddings.unflatten(items, (len(shifts), -1)),
             lambda values, dim: values.flatten(dim - 1, dim),
         )
-        moved = {
-            name: trace and tower.trace(tower.shifted(trace.inputs, shifts), lowest)
-            for name, trace in (("trace", self.trace), ("origin", self.origin))
-        }
-        return replace(self, **moved, score=score)
+
+        def moved(trace: Trace) -> Trace:
+            return tower.trace(tower.shifted(trace.inputs, shifts), lowest)
+
+        return replace(self, trace=moved(self.trace), origin=self.origin and moved(self.origin), score=score)
 
     def take(self, rows: Sequence[int]) -> "Side":
         """Return the side of the items at ``rows``, each once, with the same score.

@@ -21,8 +21,8 @@ from nibt.data.pair import AnyPair
 from nibt.engine.encode import encode, groups_of, is_out_of_memory, within_memory
 from nibt.engine.spec import ExplanationSpec
 from nibt.errors import BadInput, BadOption
-from nibt.models._tower import Tower
-from nibt.models._trace import Inputs, Trace
+from nibt.models._inputs import Inputs
+from nibt.models._tower import Tower, Trace
 from nibt.models.base import Model
 from nibt.registry import find
 from nibt.results.attribution import Attribution

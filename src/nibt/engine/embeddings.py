@@ -23,7 +23,7 @@ from nibt.io import file_path
 from nibt.methods._vectors import SideVectors, rest_share
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
-from nibt.models._trace import Trace
+from nibt.models._tower import Trace
 from nibt.models.base import Model
 from nibt.registry import MethodSpec
 from nibt.results.attribution import Attribution, PathSummary

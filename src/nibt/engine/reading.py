@@ -13,10 +13,10 @@ from nibt.engine.spec import versions
 from nibt.io import unicode_text
 from nibt.models._checks import replay_cosines
 from nibt.models._failures import WritesText
+from nibt.models._inputs import Inputs
 from nibt.models._loaded import LoadedModel
 from nibt.models._loading import load_model
 from nibt.models._request import GenerationOptions, LoadOptions, check_loading
-from nibt.models._trace import Inputs
 from nibt.models.base import Model
 from nibt.registry import find, kinds
 

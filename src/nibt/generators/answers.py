@@ -21,9 +21,9 @@ from nibt.data.images import ImageInput
 from nibt.data.units import Word, Words
 from nibt.errors import BadInput, Unsupported, first_line
 from nibt.generators.writing import changed_settings, writer
+from nibt.models._inputs import Inputs
 from nibt.models._loaded import LoadedModel
 from nibt.models._text_tower import TextTower
-from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower
 from nibt.preprocessing.captions import TOKENIZER_LOCK, decoded_offsets, words_by_offsets
 from nibt.registry import find

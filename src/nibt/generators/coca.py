@@ -10,9 +10,9 @@ from transformers import CLIPTokenizer
 from nibt.errors import CannotLoad
 from nibt.generators.answers import TOKENS_PER_WORD
 from nibt.generators.encoder_answers import EncoderAnswers
+from nibt.models._inputs import Inputs
 from nibt.models._request import LoadRequest
 from nibt.models._tower import part
-from nibt.models._trace import Inputs
 from nibt.models.open_clip.image import OwnViT
 from nibt.types import Hidden
 

@@ -16,8 +16,8 @@ from nibt.data.units import SequenceUnits, Units, Word, cells_of
 from nibt.errors import BadInput, CannotLoad, Unsupported
 from nibt.generators.answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, forced_inputs
 from nibt.generators.several import SeveralLayout, VideoLayout
+from nibt.models._inputs import Inputs
 from nibt.models._request import LoadRequest
-from nibt.models._trace import Inputs
 from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.prompts import own_special_tokens, render_chat
 from nibt.models._vision_language.tiles import encoded, layout_of, layout_of_frames

@@ -17,8 +17,8 @@ from nibt.data.units import Grid, SequenceUnits, Units, Words
 from nibt.errors import BadInput, Unsupported
 from nibt.generators.answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, forced_inputs
 from nibt.models._hugging_face import HuggingFaceImageTower
+from nibt.models._inputs import Inputs
 from nibt.models._tower import part
-from nibt.models._trace import Inputs
 from nibt.models.base import ImageTower
 from nibt.preprocessing import hugging_face
 from nibt.preprocessing.captions import TOKENIZER_LOCK

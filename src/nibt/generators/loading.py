@@ -24,6 +24,7 @@ from nibt.models._family import class_names
 from nibt.models._hub import Wants, model_folder
 from nibt.models._hugging_face import named_processor
 from nibt.models._in_memory import check_part, check_processor, check_usable
+from nibt.models._inputs import Inputs
 from nibt.models._kinds import WRITES, kind_of, writes
 from nibt.models._placement import check_placement
 from nibt.models._precision import check_quantized
@@ -40,7 +41,6 @@ from nibt.models._request import (
     open_clip_name,
 )
 from nibt.models._saved import check_files, check_layers, json_object
-from nibt.models._trace import Inputs
 from nibt.models.base import Model
 from nibt.progress import report_stage
 from nibt.records import JsonObject

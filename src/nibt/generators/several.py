@@ -12,7 +12,7 @@ from torch import Tensor
 from nibt.data.images import ImageInput
 from nibt.data.units import Grid
 from nibt.errors import Unsupported
-from nibt.models._trace import Inputs
+from nibt.models._inputs import Inputs
 from nibt.models._vision_language.pixels import Layout
 
 

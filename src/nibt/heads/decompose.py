@@ -96,7 +96,7 @@ def _decompose(model: Model, pair: Pair, side: Modality) -> Decomposition:
     partner_embedding = sides[partner].trace.embedding
     parts = paths.parts(unit_directions(trace.embedding, partner_embedding.to(trace.embedding)))
     heads = parts.heads[0].float().cpu()
-    units = trace.tower.units(trace.inputs, trace.streams[-1])
+    units = trace.cut(trace.tower.depth).units
     if isinstance(units, Grid):
         kept = units.keep(heads.flatten(0, 1)).unflatten(0, heads.shape[:2])
         maps, rest = units.unfold(kept), heads.sum(-1) - kept.sum(-1)

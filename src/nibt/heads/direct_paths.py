@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nibt.errors import Unsupported
 from nibt.models._attention import SUMS, AttentionRecord, AttentionRecorder, single_record
-from nibt.models._trace import Trace, first
+from nibt.models._tower import Trace, first
 from nibt.types import Embedding, Hidden, PerExample
 
 _LAYER_NORM = {F.layer_norm, torch.layer_norm}

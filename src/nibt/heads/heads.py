@@ -20,7 +20,7 @@ from nibt.heads.decompose import unit_directions
 from nibt.heads.direct_paths import direct_paths
 from nibt.models._attention import AttentionRecord
 from nibt.models._loading import ModelSource, load_model
-from nibt.models._trace import Trace
+from nibt.models._tower import Trace
 from nibt.models.base import Model
 from nibt.options import Top, parsed
 from nibt.progress import OnProgress, Progress, reporter

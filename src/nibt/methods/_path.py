@@ -21,7 +21,7 @@ from nibt.errors import BadOption
 from nibt.methods._vectors import SideVectors
 from nibt.methods._views import Views
 from nibt.methods.base import LayerMethod, Method, Options, average_layers, both_sides
-from nibt.models._trace import Cut
+from nibt.models._inputs import Cut
 from nibt.options import OpenShare, Steps, complete
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution, PathSummary, allowed

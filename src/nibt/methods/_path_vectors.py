@@ -20,7 +20,7 @@ from nibt.data.units import Grid, Units, cells_of, special_token_share, special_
 from nibt.methods._unit_vectors import part_masks
 from nibt.methods._vectors import PartValues, SideVectors, VectorScores
 from nibt.methods._views import Views
-from nibt.models._trace import Cut
+from nibt.models._inputs import Cut
 from nibt.results.attribution import PathSummary, allowed
 from nibt.types import Hidden, PerExample
 

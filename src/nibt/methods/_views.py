@@ -70,10 +70,12 @@ class Views:
         """
         if count == 1:
             return None
-        trace, first = side.trace, min(layers, default=0)
-        grid = cells_of(trace.cut(first if layers else trace.tower.depth).units)
-        extent = trace.tower.extent(trace.inputs)
-        down, right = extent[0] / grid.rows, extent[1] / grid.columns
+
+        first = min(layers, default=0)
+        grid = cells_of(side.cut(first if layers else side.tower.depth).units)
+        extent = side.image_tower.extent(side.inputs)
+        down = extent[0] / grid.rows
+        right = extent[1] / grid.columns
         moves = tuple((round(rows * down), round(columns * right)) for rows, columns in shifts(count))
         return cls(side, extent, grid, moves, first if lowest is None else lowest)
 
@@ -89,17 +91,24 @@ class Views:
 
         A method may have a grid of its own, as RISE has. If it is finer than that of the tower, it is kept.
         """
-        cells = min(len(self.shifts), FINEST) if units.rows * units.columns <= self.grid.rows * self.grid.columns else 1
-        grids, total, covered = maps.unflatten(-1, (units.rows, units.columns)), [], []
+        is_finer = units.rows * units.columns > self.grid.rows * self.grid.columns
+        cells = 1 if is_finer else min(len(self.shifts), FINEST)
+        grids = maps.unflatten(-1, (units.rows, units.columns))
+
+        total = []
+        covered = []
         for grid, (down, right) in zip(grids, self.shifts, strict=True):
             rows = overlaps(units.rows, cells, down * units.rows / self.extent[0]).to(grid)
             columns = overlaps(units.columns, cells, right * units.columns / self.extent[1]).to(grid)
             total.append(rows @ grid @ columns.T)
             covered.append(rows.sum(1)[:, None] * columns.sum(1))
+
         fine = torch.stack(total).sum(0) / torch.stack(covered).sum(0) / cells**2  # the mean of the views at each cell
-        sizes = (units.rows, self.grid.rows), (units.columns, self.grid.columns)
-        width = cells * self.side.trace.tower.blend_width
-        rows, columns = (smoothing(count, cells, width * count / least).to(fine) for count, least in sizes)
+
+        # the scores of the first map that the mean lacks, smoothed across the borders of its units
+        width = cells * self.side.image_tower.blend_width
+        rows = smoothing(units.rows, cells, width * units.rows / self.grid.rows).to(fine)
+        columns = smoothing(units.columns, cells, width * units.columns / self.grid.columns).to(fine)
         lacking = grids[0] - fine.unflatten(-1, (-1, cells)).unflatten(-3, (-1, cells)).sum((-3, -1))
         fine = fine + rows @ lacking @ columns.T
         return fine.flatten(-2), Grid(units.rows * cells, units.columns * cells)

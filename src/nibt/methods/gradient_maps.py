@@ -15,7 +15,7 @@ from nibt.methods._attention import AttentionMethod, gradients
 from nibt.methods._path import GradientMethod
 from nibt.methods.base import both_sides
 from nibt.models._attention import AttentionMap, AttentionRecord, AttentionReplacer
-from nibt.models._trace import first
+from nibt.models._tower import first
 from nibt.options import Either
 from nibt.results.pixels import min_max
 from nibt.types import Hidden, PerToken

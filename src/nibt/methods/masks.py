@@ -14,7 +14,7 @@ from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, SequenceUnits, Units, Words
 from nibt.methods._units import PlayerMethod, SegmentMethod, coalition_masks, explains_pixels, share_equally
 from nibt.methods.base import both_sides
-from nibt.models._trace import Cut
+from nibt.models._inputs import Cut
 from nibt.models.base import ImageTower
 from nibt.options import Range, Samples, Seed, Share
 from nibt.types import PerExample, UnitValues

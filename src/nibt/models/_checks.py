@@ -13,9 +13,10 @@ from torch import nn
 from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad
 from nibt.models._failures import loading, step
+from nibt.models._inputs import Inputs
 from nibt.models._placement import check_placement
 from nibt.models._precision import state_of
-from nibt.models._trace import Inputs, Trace
+from nibt.models._tower import Trace
 from nibt.models.base import ImageTower, Model, Tower
 from nibt.progress import report_stage
 from nibt.torch_modes import foreign_hooks, set_hook

@@ -16,7 +16,7 @@ from torch import Tensor
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid, cells_of
 from nibt.errors import CannotLoad
-from nibt.models._trace import Inputs
+from nibt.models._inputs import Inputs
 from nibt.models.base import ImageTower
 from nibt.types import Hidden
 

@@ -15,8 +15,8 @@ from torch.utils.hooks import RemovableHandle
 from nibt.data.pair import caption_notes
 from nibt.data.units import Units, Words
 from nibt.errors import BadInput
+from nibt.models._inputs import Inputs, See
 from nibt.models._tower import Tower
-from nibt.models._trace import Inputs, See
 from nibt.preprocessing.captions import Tokens
 from nibt.torch_modes import set_hook
 from nibt.types import Hidden, PerToken

@@ -24,10 +24,10 @@ from nibt.data.images import ImageInput, ImageSource
 from nibt.data.pair import Caption, modality, read_item
 from nibt.data.units import Grid, Units
 from nibt.errors import Unsupported
+from nibt.models._inputs import Inputs, See
 from nibt.models._loaded import LoadedModel
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import Tower, part
-from nibt.models._trace import Inputs, See
 from nibt.preprocessing.images import Preparation, Surroundings
 from nibt.records import JsonObject
 from nibt.targets.base import CosineSimilarity, Similarity

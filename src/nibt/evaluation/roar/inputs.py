@@ -16,8 +16,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from nibt.core.perturbation import item_rng
+from nibt.models._inputs import Inputs
 from nibt.models._text_tower import TextTower
-from nibt.models._trace import Inputs, Trace
+from nibt.models._tower import Trace
 from nibt.models.base import ImageTower, Tower
 from nibt.results.pixels import to_pixels
 from nibt.types import Embedding

@@ -21,7 +21,7 @@ from nibt.evaluation.audit.randomization import copied, shuffle, stages
 from nibt.evaluation.roar.inputs import TowerInputs, collect, traced
 from nibt.evaluation.roar.settings import Settings
 from nibt.methods.base import SIDES
-from nibt.models._trace import Trace
+from nibt.models._tower import Trace
 from nibt.models.base import Model
 from nibt.options import Keywords
 from nibt.types import Embedding, Modality

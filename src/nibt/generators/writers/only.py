@@ -14,9 +14,9 @@ from nibt.generators.answers import AnswerTokens, AnswerTower, ForcedWord, Promp
 from nibt.generators.base import Writer
 from nibt.generators.decoder_answers import AnswerNetwork, DecoderAnswerTower, decoder_answer_tower
 from nibt.generators.encoder_answers import EncoderAnswerTower
+from nibt.models._inputs import Inputs
 from nibt.models._request import LoadRequest
 from nibt.models._tower import part
-from nibt.models._trace import Inputs
 from nibt.models._vision_language.pixels import SquareLayout
 from nibt.models._vision_language.tiles import layout_of
 from nibt.preprocessing.captions import TOKENIZER_LOCK, in_words

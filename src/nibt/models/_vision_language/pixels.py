@@ -16,7 +16,7 @@ from torch import Tensor
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid
 from nibt.errors import Unsupported
-from nibt.models._trace import Inputs
+from nibt.models._inputs import Inputs
 from nibt.preprocessing.hugging_face import blank_value, image_preparation, native_size
 from nibt.preprocessing.images import crop_notes
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from nibt.data.images import ImageInput
 from nibt.data.units import Units
 from nibt.errors import BadInput, Unsupported, first_line
+from nibt.models._inputs import Cut, Inputs
 from nibt.models._text_tower import TextTower
-from nibt.models._tower import Tower, first_of, part
-from nibt.models._trace import Cut, Inputs, first
+from nibt.models._tower import Tower, first, first_of, part
 from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.prompts import tokens
 from nibt.models.base import ImageTower

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from nibt.data.units import Grid, Units
+from nibt.models._inputs import See
 from nibt.models._tower import Tower
-from nibt.models._trace import See
 from nibt.models.base import Inputs
 from nibt.models.open_clip.image import ConvolutionalTower, OwnViT
 from nibt.models.open_clip.text import OwnText
