@@ -1,6 +1,5 @@
 """Reactions of a model to captions and to their words: how far an embedding moves if words are blank."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -51,40 +50,72 @@ def word_notes(
     A tokenizer spells only words that were rare in its training: none of ``NOUNS`` with CLIP's or ``lite``'s.
     If scores are ``in_units`` of the score that they explain, only words with small scores are removed.
     """
-    scores: defaultdict[str, float] = defaultdict(float)
-    tokens: defaultdict[str, tuple[int, ...]] = defaultdict(tuple)
-    texts: dict[str, str] = {}
-    for word in words:  # all places of a word are one, since one of them may do without the others
-        text = texts.setdefault(word.text.lower(), word.text)
-        if text.lower() not in FUNCTION_WORDS and any(map(str.isalpha, text)):
-            scores[text] += word.score
-            tokens[text] += word.tokens
-    spelled = dict.fromkeys(word.text for word in words if 2 * len(word.tokens) > len(word.text) >= SPELLED)
-    if spelled:
-        names, noun = ", ".join(map(repr, spelled)), "this word" if len(spelled) == 1 else "these words"
-        text = f"the tokenizer splits {names} into pieces of one or two letters: the model has hardly learned {noun}"
-        yield Note("spelled_words", text)
+    content = _content_words(words)
+    limit = SMALL * max((abs(word.score) for word in words), default=0.0)
+    small = [word for word in content if not in_units or abs(word.score) <= limit]
+    unread: list[str] = []
+    if small and side.model.item_ndim == 1:
+        unread = _without_reaction(side, item, [Word(word.text, word.tokens) for word in small])
+
+    yield from _spelled_note(words)
     yield from _class_notes(side, [word.text for word in words])
-    limit = SMALL * max(map(abs, (word.score for word in words)), default=0.0)
-    small = [Word(text, tokens[text]) for text, score in scores.items() if not in_units or abs(score) <= limit]
-    unread = _without_reaction(side, item, small) if small and side.model.item_ndim == 1 else []
     if unread:
         noun = "it" if len(unread) == 1 else "any one of them"
         named = ", ".join(map(repr, unread))
         text = f"{NO_REACTION_TO} {named}: without {noun}, the caption's embedding hardly changes"
         yield Note("unread_words", text)
-    known = "\n".join(side.inputs.notes[item])  # which names words that the tokenizer does not know
-    minor = [word.text for word in small if word.text not in unread and repr(word.text)[:40] not in known]
-    if signs and in_units and minor:
-        names = ", ".join(f"{text!r} ({scores[text]:+.4f})" for text in minor)
-        verb = "adds" if len(minor) == 1 else "add"
-        text = f"{names} {verb} less than a quarter of the largest score: other words decide most of the similarity"
-        yield Note("minor_words", text)
-    lowering = [text for text, score in scores.items() if score < -limit and text not in unread] if signs else []
-    if lowering:
-        names = ", ".join(f"{text!r} ({scores[text]:+.4f})" for text in lowering)
-        verb, noun = ("lowers", "this word names") if len(lowering) == 1 else ("lower", "these words name")
-        yield Note("lowering_words", f"{names} {verb} the score: red regions do not show what {noun}")
+
+    if not signs:
+        return
+    if in_units:
+        known = "\n".join(side.inputs.notes[item])  # which names words that the tokenizer does not know
+        minor = [word for word in small if word.text not in unread and repr(word.text)[:40] not in known]
+        yield from _minor_note(minor)
+    yield from _lowering_note([word for word in content if word.score < -limit and word.text not in unread])
+
+
+def _content_words(words: Sequence[WordScore]) -> list[WordScore]:
+    """Return the content words, once each, with the scores and the tokens of all their places.
+
+    All places of a word are one, since one of them may do without the others.
+    """
+    content: dict[str, WordScore] = {}
+    for word in words:
+        key = word.text.lower()
+        if key in FUNCTION_WORDS or not any(map(str.isalpha, word.text)):
+            continue
+        before = content.get(key, WordScore(word.text, 0.0, ()))
+        content[key] = WordScore(before.text, before.score + word.score, before.tokens + word.tokens)
+    return list(content.values())
+
+
+def _spelled_note(words: Sequence[WordScore]) -> Iterator[Note]:
+    """Yield a note if words have fewer than two letters a token."""
+    spelled = dict.fromkeys(word.text for word in words if 2 * len(word.tokens) > len(word.text) >= SPELLED)
+    if spelled:
+        names = ", ".join(map(repr, spelled))
+        noun = "this word" if len(spelled) == 1 else "these words"
+        text = f"the tokenizer splits {names} into pieces of one or two letters: the model has hardly learned {noun}"
+        yield Note("spelled_words", text)
+
+
+def _minor_note(words: Sequence[WordScore]) -> Iterator[Note]:
+    """Yield a note that names words with small scores."""
+    if words:
+        verb = "adds" if len(words) == 1 else "add"
+        others = "less than a quarter of the largest score: other words decide most of the similarity"
+        yield Note("minor_words", f"{_with_scores(words)} {verb} {others}")
+
+
+def _lowering_note(words: Sequence[WordScore]) -> Iterator[Note]:
+    """Yield a note that names words with negative scores."""
+    if words:
+        verb, noun = ("lowers", "this word names") if len(words) == 1 else ("lower", "these words name")
+        yield Note("lowering_words", f"{_with_scores(words)} {verb} the score: red regions do not show what {noun}")
+
+
+def _with_scores(words: Sequence[WordScore]) -> str:
+    return ", ".join(f"{word.text!r} ({word.score:+.4f})" for word in words)
 
 
 def _without_reaction(text: Side, item: int, words: Sequence[Word]) -> list[str]:
