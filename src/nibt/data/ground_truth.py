@@ -55,27 +55,32 @@ def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
     named = [obj for obj in pair.objects if obj.spans]
     spans = list(word_spans(pair.caption, words))
     spans_of_names = [span for obj in named for span in obj.spans]
+
     with_area = [obj for obj in pair.objects if obj.box is not None or obj.mask is not None]
     areas = [obj for obj in with_area if obj.spans]
-    others = [obj for obj in with_area if not obj.spans]
-    points = tuple(_seen_points(named, region))
     masks = [(seen_mask(pair, [obj], region), obj.without) for obj in areas]
     seen = [(mask, without) for mask, without in masks if mask.any()]
+    others = [obj for obj in with_area if not obj.spans] if areas else []
+
+    points = tuple(_seen_points(named, region))
+    extent = (max(1, round(region.height)), max(1, round(region.width))) if points else (0, 0)
+    label_map = None
+    if pair.label_map is not None:
+        label_map = torch.from_numpy(visible_pixels(pair.label_map.astype(np.int64), region, -1))
+
     return GroundTruth(
-        torch.stack([mask for mask, _ in masks]).any(0) if areas else None,
-        tuple(seen_mask(pair, [obj], region) for obj in others) if areas else (),
-        _touched(spans, spans_of_names) if spans_of_names else None,
-        _touched(spans, pair.absent) if pair.absent else None,
-        points,
-        (max(1, round(region.height)), max(1, round(region.width))) if points else (0, 0),
-        tuple(mask for mask, _ in seen),
-        tuple(without for _, without in seen),
-        pair.labels,
-        pair.label,
-        None
-        if pair.label_map is None
-        else torch.from_numpy(visible_pixels(pair.label_map.astype(np.int64), region, -1)),
-        tuple(_present(pair)),
+        mask=torch.stack([mask for mask, _ in masks]).any(0) if areas else None,
+        others=tuple(seen_mask(pair, [obj], region) for obj in others),
+        named=_touched(spans, spans_of_names) if spans_of_names else None,
+        absent=_touched(spans, pair.absent) if pair.absent else None,
+        points=points,
+        extent=extent,
+        objects=tuple(mask for mask, _ in seen),
+        without=tuple(without for _, without in seen),
+        labels=pair.labels,
+        label=pair.label,
+        label_map=label_map,
+        present=tuple(_present(pair)),
     )
 
 

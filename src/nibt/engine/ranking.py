@@ -64,36 +64,53 @@ def _ranked(model: Model, query: ImageInput | Caption, items: Sequence[ImageInpu
 def read_ranking(query: Any, candidates: Any) -> tuple[ImageInput | Caption, list[Any]]:
     """Read an image with its labels, or a caption with images."""
     query = marked(query)
+    of_images = isinstance(query, Caption)
+    noun = "images" if of_images else "labels"
+    listed = "images" if of_images else "texts, in a file one per line"
     is_list = isinstance(candidates, Sequence) and not isinstance(candidates, str | Caption)
-    noun, listed = ("images", "images") if isinstance(query, Caption) else ("labels", "texts, in a file one per line")
     if not is_list or len(candidates) < 2:
         got = len(candidates) if is_list else f"{candidates!r:.100}"
         raise BadInput(f"{noun} must be a list of at least two {listed} (got {got})")
-    items: list[Any]
+
     if isinstance(query, Caption):
-        items = [read_image(candidate) for candidate in candidates]
-        names, keys = [image.source for image in items], [image.digest for image in items]
+        images = [read_image(candidate) for candidate in candidates]
         query = Caption(read_caption(query))
-    else:
-        query = read_image(query)
-        for item in candidates:
-            if isinstance(item, NamedImage) or (isinstance(item, str) and looks_like_image(item)):
-                raise BadInput(
-                    f"an image is ranked with labels (got the image {item!r:.60}): to rank images, give a caption; to "
-                    "compare two, use compare; a label of that name is a Caption"
-                )
-        items = [read_caption(candidate) for candidate in candidates]
-        names = keys = items
-    if (double := repeated(keys)) is not None:
-        first, second = names[keys.index(keys[double])], names[double]
-        what = (
-            f"{noun[:-1]} {first!r} occurs twice" if first == second else f"{noun} {first!r} and {second!r} are equal"
-        )
-        raise BadInput(f"the {what}: give each {noun[:-1]} once")
-    for place, name in enumerate(names):
-        if names.count(name) > 1:  # images in memory, whose names are no names
-            items[place] = replace(items[place], source=f"{name} {place}")
-    return query, items
+        _check_once("image", [image.source for image in images], [image.digest for image in images])
+        return query, _named_apart(images)
+
+    query = read_image(query)
+    for item in candidates:
+        if isinstance(item, NamedImage) or (isinstance(item, str) and looks_like_image(item)):
+            raise BadInput(
+                f"an image is ranked with labels (got the image {item!r:.60}): to rank images, give a caption; to "
+                "compare two, use compare; a label of that name is a Caption"
+            )
+    labels = [read_caption(candidate) for candidate in candidates]
+    _check_once("label", labels, labels)
+    return query, labels
+
+
+def _check_once(noun: str, names: Sequence[str], keys: Sequence[Any]) -> None:
+    """Check that no candidate occurs twice, by its key."""
+    double = repeated(keys)
+    if double is None:
+        return
+
+    first = names[keys.index(keys[double])]
+    second = names[double]
+    what = f"{noun} {first!r} occurs twice"
+    if first != second:
+        what = f"{noun}s {first!r} and {second!r} are equal"
+    raise BadInput(f"the {what}: give each {noun} once")
+
+
+def _named_apart(images: Sequence[ImageInput]) -> list[ImageInput]:
+    """Return images with a number beside names that several have, as images in memory do."""
+    names = [image.source for image in images]
+    named = []
+    for place, (image, name) in enumerate(zip(images, names, strict=True)):
+        named.append(replace(image, source=f"{name} {place}") if names.count(name) > 1 else image)
+    return named
 
 
 @plain_torch()

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
@@ -94,37 +94,40 @@ def replace_words(
         a dog True
         an owl True
     """
-    image, caption = read_image(image), read_caption(caption)
-    texts, most = read_replacements(caption, candidates), parsed("most", most, Top)
-    on_progress, model = reporter(on_progress), load_model(model)
+    image = read_image(image)
+    caption = read_caption(caption)
+    texts = read_replacements(caption, candidates)
+    most = parsed("most", most, Top)
+    on_progress = reporter(on_progress)
+    model = load_model(model)
 
     @cache
     def is_known(text: str) -> bool:
         return not any(note.startswith(UNKNOWN) for note in model.text.tokens(text).notes)
 
+    # the first caption is the original one, so that replacements with its tokens are left out
     changed: dict[Any, tuple[int, str, str]] = {model.text.tokens(caption).ids: (0, "", caption)}
     for place, (span, replacements) in enumerate(texts):
         for text in filter(is_known, replacements):
             new = _changed(caption, span, text)
             changed.setdefault(model.text.tokens(new).ids, (place, text, new))
-    lists = candidates.values() if isinstance(candidates, Mapping) else [candidates]
-    listed_texts = (text for listed in lists if listed is not None for text in _read_texts(listed))
-    unknown = dict.fromkeys(text for text in listed_texts if not is_known(text))
-    if unknown:
-        names = shortened([*map(repr, unknown)])
-        logging.getLogger("nibt").warning("%s %s: these replacements are left out", UNKNOWN, names)
+    _warn_of_unknown(candidates, is_known)
     rows = list(changed.values())
     if len(rows) == 1:
         raise BadInput(
             f"no replacement is left for the caption {caption!r:.80}: the model knows none, or reads each as the "
             "caption itself; give other candidates"
         )
-    of_image, cosines = encode(model.image, [image]), []
+
+    of_image = encode(model.image, [image])
+    cosines: list[float] = []
     for first in range(0, len(rows), _TOGETHER):
         embeddings = encode(model.text, [new for *_, new in rows[first : first + _TOGETHER]])
         cosines += model.similarity.to_each(of_image, embeddings)[0].float().tolist()
         on_progress(Progress(len(cosines), len(rows)))
-    result, scored = [], zip(rows[1:], cosines[1:], strict=True)
+
+    result = []
+    scored = zip(rows[1:], cosines[1:], strict=True)
     for place, group in groupby(scored, key=lambda item: item[0][0]):
         word = caption[slice(*texts[place][0])]
         ordered = [
@@ -133,6 +136,16 @@ def replace_words(
         ]
         result += ordered if len(ordered) <= 2 * most else ordered[:most] + ordered[-most:]
     return result
+
+
+def _warn_of_unknown(candidates: Candidates | None, is_known: Callable[[str], bool]) -> None:
+    """Log a warning that names the candidates of the caller that the tokenizer does not know."""
+    lists = candidates.values() if isinstance(candidates, Mapping) else [candidates]
+    texts = (text for listed in lists if listed is not None for text in _read_texts(listed))
+    unknown = dict.fromkeys(text for text in texts if not is_known(text))
+    if unknown:
+        names = shortened([*map(repr, unknown)])
+        logging.getLogger("nibt").warning("%s %s: these replacements are left out", UNKNOWN, names)
 
 
 def explain_replacement(
@@ -154,31 +167,48 @@ def read_replacements(caption: str, candidates: Any) -> list[tuple[Span, list[st
     texts: list[tuple[Span, list[str]]] = []
     if isinstance(candidates, Mapping):
         for name, listed in candidates.items():
-            same = unicode_text("word to replace", name).lower()
-            spans = [word.span() for word in words if word.group().lower() == same]
-            spans = spans or [each.span() for each in re.finditer(rf"(?<!\w){re.escape(same)}(?!\w)", caption, re.I)]
-            if not spans or not same:
-                names = shortened([repr(word.group()) for word in words], 20)
-                raise BadInput(f"{name!r:.60} is not in the caption, which has the words {names}: name one of them")
+            spans = _spans_of(name, caption, words)
             texts += [(span, _everyday(caption, span) if listed is None else _read_texts(listed)) for span in spans]
     elif candidates is not None:
         texts = [(span, _read_texts(candidates)) for span in content]
     else:
         texts = [(span, _everyday(caption, span)) for span in content]
         texts += _negated_and_counted(caption, words)
-    if not texts and not isinstance(candidates, Mapping):
+
+    _check_replacements(texts, caption, is_named=isinstance(candidates, Mapping))
+    return sorted(texts, key=lambda item: item[0])
+
+
+def _spans_of(name: Any, caption: str, words: Sequence[re.Match[str]]) -> list[Span]:
+    """Return where a caption has a word, or words that are named together."""
+    same = unicode_text("word to replace", name).lower()
+    spans = [word.span() for word in words if word.group().lower() == same]
+    if not spans:
+        together = re.finditer(rf"(?<!\w){re.escape(same)}(?!\w)", caption, re.IGNORECASE)
+        spans = [match.span() for match in together]
+
+    if not spans or not same:
+        names = shortened([repr(word.group()) for word in words], 20)
+        raise BadInput(f"{name!r:.60} is not in the caption, which has the words {names}: name one of them")
+    return spans
+
+
+def _check_replacements(texts: Sequence[tuple[Span, list[str]]], caption: str, is_named: bool) -> None:
+    """Check that each span has a replacement, and that there are not too many."""
+    if not texts and not is_named:
         raise BadInput(
             f"the caption {caption!r:.80} has no content word to replace: name a word, as in {{'two': ['three']}} or "
             "--replace two=three"
         )
     if not texts or not all(listed for _, listed in texts):
         raise BadInput("there are no candidates: give at least one word, or for everyday nouns None or --replace auto")
-    if (count := sum(len(listed) for _, listed in texts)) > MOST_CAPTIONS:
+
+    count = sum(len(listed) for _, listed in texts)
+    if count > MOST_CAPTIONS:
         raise BadInput(
             f"there must be at most {MOST_CAPTIONS:,} changed captions (got {count:,}): give fewer candidates, or a "
             "mapping with fewer words"
         )
-    return sorted(texts, key=lambda item: item[0])
 
 
 def _everyday(caption: str, span: Span) -> list[str]:

@@ -75,50 +75,60 @@ def resolve_targets(
 
     For an image with a caption, a side that has nothing to compare with is explained with ``cosine``, with a warning.
     """
-    target_class, cosine = find("targets", name), find("targets", "cosine")()
-    target: Target = target_class()
-    if contrast.templates and not target.rewords:
-        raise BadOption(f"the target {name} takes no templates: leave templates out, or choose ensemble")
-    if contrast.templates:
-        target = target_class(contrast.templates)
-    if target.others == "none" and (contrast.against or contrast.against_images):
-        raise BadOption(f"the target {name} compares with nothing: leave against out, or choose softmax or difference")
+    target = _target(name, contrast)
     if target.averages or not model.has_logits:
         check_target(model, target)
-    if modalities[0] == modalities[1] and model.similarity.item_ndim > 1:
-        raise BadOption(
-            f"{model.id} compares a query with an image by late interaction (got two {_PLURAL[modalities[0]]}): give "
-            "an image and a caption"
-        )
+
     if modalities[0] == modalities[1]:
         return {modalities[0]: _same_modality(model, target, contrast, modalities[0])}, {}
+
+    cosine = find("targets", "cosine")()
     scores: dict[Modality, Score] = {
         "image": _score(model, model.text, target, contrast.against),
         "text": _score(model, model.image, target, contrast.against_images),
     }
     if target.rewords:
+        scores["text"] = replace(scores["text"], target=cosine)
         warning = (
             f"words are explained with cosine: the target {name} rewords captions, which affects the image side only"
         )
-        scores["text"] = replace(scores["text"], target=cosine)
         return scores, {"text": warning}
-    lacking: list[Modality] = [
-        side for side in IMAGE_AND_TEXT if target.others != "none" and scores[side].others is None
-    ]
+
+    lacking: list[Modality] = []
+    if target.others != "none":
+        lacking = [side for side in IMAGE_AND_TEXT if scores[side].others is None]
     if len(lacking) == 2:
         raise BadOption(
             f"the target {name} needs something to compare with: give {_BY_MODALITY['text']}, or "
             f"{_BY_MODALITY['image']}"
         )
-    units, others = {"image": "patches", "text": "words"}, {"image": "caption", "text": "image"}
-    warnings: dict[Modality, str] = {
-        side: f"{units[side]} are explained with cosine: {name} needs a second {others[side]} there; "
-        f"give {_BY_MODALITY['text' if side == 'image' else 'image']}"
-        for side in lacking
-    }
+
+    warnings: dict[Modality, str] = {}
     for side in lacking:
         scores[side] = replace(scores[side], target=cosine)
+        warnings[side] = _explained_with_cosine(name, side)
     return scores, warnings
+
+
+def _target(name: str, contrast: Contrast) -> Target:
+    """Return the target of a name, with the templates of captions, which it must take, as what it is compared with."""
+    target_class = find("targets", name)
+    target: Target = target_class()
+    if contrast.templates:
+        if not target.rewords:
+            raise BadOption(f"the target {name} takes no templates: leave templates out, or choose ensemble")
+        target = target_class(contrast.templates)
+
+    if target.others == "none" and (contrast.against or contrast.against_images):
+        raise BadOption(f"the target {name} compares with nothing: leave against out, or choose softmax or difference")
+    return target
+
+
+def _explained_with_cosine(name: str, side: Modality) -> str:
+    """Return the warning about a side that has nothing to compare with."""
+    if side == "image":
+        return f"patches are explained with cosine: {name} needs a second caption there; give {_BY_MODALITY['text']}"
+    return f"words are explained with cosine: {name} needs a second image there; give {_BY_MODALITY['image']}"
 
 
 def check_target(model: Model, target: Target) -> None:
@@ -134,11 +144,13 @@ def check_target(model: Model, target: Target) -> None:
 
 def _same_modality(model: Model, target: Target, contrast: Contrast, modality: Modality) -> Score:
     """Return the score of two images or two captions, which has no fallback to ``cosine``."""
-    two, items, others = (
-        ("two images", contrast.against_images, contrast.against)
-        if modality == "image"
-        else ("two captions", contrast.against, contrast.against_images)
-    )
+    two = f"two {_PLURAL[modality]}"
+    items: Sequence[Any] = contrast.against_images if modality == "image" else contrast.against
+    others: Sequence[Any] = contrast.against if modality == "image" else contrast.against_images
+    if model.similarity.item_ndim > 1:
+        raise BadOption(
+            f"{model.id} compares a query with an image by late interaction (got {two}): give an image and a caption"
+        )
     if target.rewords:
         raise BadOption(f"the target {target.name} needs an image and a caption (got {two}): choose cosine")
     if others:

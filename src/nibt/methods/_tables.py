@@ -84,23 +84,34 @@ def word_game_table(method: Any, image: Side, text: Side, words: Words) -> Table
 
 def word_game(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return coalitions of words, from none to all, and the weight of each in the Shapley value of each word."""
-    if count <= EXACT:
-        sets = [frozenset(coalition) for size in range(count + 1) for coalition in combinations(range(count), size)]
-        added = [(before, word) for before in sets[:-1] for word in set(range(count)) - before]
-        sizes = [len(before) for before, _ in added]
-        weights = [factorial(size) * factorial(count - size - 1) / factorial(count) for size in sizes]
-    else:
-        draws = generator(0)
-        half = [draws.permutation(count).tolist() for _ in range(ORDERS // 2)]
-        orders = [order for permutation in half for order in (permutation, permutation[::-1])]
-        prefixes = [frozenset(order[:size]) for order in orders for size in range(count + 1)]
-        sets = sorted(set(prefixes), key=lambda coalition: (len(coalition), sorted(coalition)))
-        added = [(frozenset(order[:size]), word) for order in orders for size, word in enumerate(order)]
-        weights = [1 / len(orders)] * len(added)
-    place = {coalition: index for index, coalition in enumerate(sets)}
-    shares = np.zeros((count, len(sets)))
-    for (before, word), weight in zip(added, weights, strict=True):
+    additions = _all_additions(count) if count <= EXACT else _drawn_additions(count)
+    coalitions = {before for before, _, _ in additions} | {before | {word} for before, word, _ in additions}
+    ordered = sorted(coalitions, key=lambda coalition: (len(coalition), sorted(coalition)))
+
+    place = {coalition: index for index, coalition in enumerate(ordered)}
+    shares = np.zeros((count, len(ordered)))
+    for before, word, weight in additions:
         shares[word, place[before | {word}]] += weight
         shares[word, place[before]] -= weight
-    coalitions = np.array([[word in coalition for word in range(count)] for coalition in sets])
-    return coalitions, shares
+    return np.array([[word in coalition for word in range(count)] for coalition in ordered]), shares
+
+
+def _all_additions(count: int) -> list[tuple[frozenset[int], int, float]]:
+    """Return each coalition, each word that joins it, and the weight of what the word adds in its Shapley value."""
+    additions = []
+    for size in range(count):
+        weight = factorial(size) * factorial(count - size - 1) / factorial(count)
+        for coalition in combinations(range(count), size):
+            additions += [(frozenset(coalition), word, weight) for word in range(count) if word not in coalition]
+    return additions
+
+
+def _drawn_additions(count: int) -> list[tuple[frozenset[int], int, float]]:
+    """Return additions as ``_all_additions``, in random orders of the words and in the same orders reversed."""
+    draws = generator(0)
+    additions = []
+    for _ in range(ORDERS // 2):
+        permutation = draws.permutation(count).tolist()
+        for order in (permutation, permutation[::-1]):
+            additions += [(frozenset(order[:size]), word, 1 / ORDERS) for size, word in enumerate(order)]
+    return additions

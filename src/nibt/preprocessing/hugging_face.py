@@ -128,17 +128,23 @@ def _resize_of(processor: Any, size: int | None) -> Resize:
             "the image processor must resize images to a fixed size (got do_resize=false or crop_pct), else patches "
             "cannot be placed on them"
         )
-    box, crop = processor.size, getattr(processor, "crop_size", None)
+
+    box = processor.size
+    crop = getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", False) else None
     edge = _side(box, "shortest_edge")
-    if getattr(processor, "do_center_crop", False) and edge and crop:
-        height, width = size or _side(crop, "height"), size or _side(crop, "width")
-        return Resize("shortest", int(height or edge), int(width or edge), edge=size or edge)
-    height, width = _side(box, "height"), _side(box, "width")
+    if edge and crop:
+        height = size or _side(crop, "height") or edge
+        width = size or _side(crop, "width") or edge
+        return Resize("shortest", int(height), int(width), edge=size or edge)
+
+    height = _side(box, "height")
+    width = _side(box, "width")
     if not (height and width):
         raise Unsupported(f"the image processor must crop or resize to a fixed size (got size {box})")
-    if getattr(processor, "do_center_crop", False) and crop and height == width and _side(crop, "height") != height:
-        down, across = size or _side(crop, "height"), size or _side(crop, "width")
-        return Resize("squash", down or height, across or width, edge=size or height)
+    if crop and height == width and _side(crop, "height") != height:
+        down = size or _side(crop, "height") or height
+        across = size or _side(crop, "width") or width
+        return Resize("squash", down, across, edge=size or height)
     return Resize("squash", size or height, size or width)
 
 
