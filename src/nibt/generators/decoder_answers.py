@@ -35,7 +35,7 @@ _TYPES = ("mm_token_type_ids", "token_type_ids")
 class AnswerNetwork(Network):
     """A model whose decoder predicts the tokens of an answer."""
 
-    offers = frozenset({"attention", "stem", "answer"})
+    offers = frozenset({"states", "attention", "stem", "answer"})
 
     def run(self, arguments: dict[str, Tensor]) -> Embedding:
         """Run the model, and return the states at the rows that predict the tokens of a word."""

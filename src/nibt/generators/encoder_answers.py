@@ -32,7 +32,7 @@ class EncoderAnswers(AnswerTower):
 
     sources = ("image",)
     mapped = False  # masks of decoders
-    offers = frozenset({"stem"})  # the head has many attentions
+    offers = frozenset({"states", "stem"})  # the head has many attentions
     context: ClassVar[int]  # the largest number of tokens
     patch: int  # its side in pixels
 

@@ -22,7 +22,7 @@ from nibt.results.attribution import Attribution, PathSummary
 from nibt.types import Modality, PerToken
 
 Options = Mapping[str, Any]
-Need = Literal["attention", "stem", "vectors", "answer"]
+Need = Literal["states", "attention", "stem", "vectors", "answer"]
 SIDES: tuple[Modality, Modality] = ("image", "text")
 
 
@@ -44,7 +44,8 @@ class Method(Plugin, ABC):
             or the model's outputs for changed inputs. A control does not use the model.
         cost: The cost of an explanation in forward passes of the tower, as a formula of the options, ``depth`` (the
             number of blocks) and ``units``. ``forwards`` evaluates it.
-        needs: What a tower must offer.
+        needs: What a tower must offer: hidden ``states`` and gradients at them, ``attention``, first tokens (``stem``),
+            ``vectors`` of late interaction, or the ``answer`` of a generator.
         sides: The sides that the method explains.
         variants: Named sets of values of the options, by side. A fraction as ``layer`` is a fraction of the depth.
     """
@@ -173,6 +174,7 @@ class Method(Plugin, ABC):
             Unsupported: The tower lacks what the method needs.
         """
         cls.check_options(variant, options)
+        check_offers(cls.name, cls.needs, tower)  # before what depends on the layers of the tower
         types = field_types(cls)
         of_variant, changes = cls.variants[variant][tower.modality], {}
         if cls.takes_recommended and variant in ("default", "fast"):
@@ -188,8 +190,7 @@ class Method(Plugin, ABC):
         method = cls(**{name: parsed(name, value, types[name]) for name, value in values.items() if name in types})
         if of_side:
             check_effects(method, of_side, options)
-        if not tower.offers.issuperset(method.required()):
-            method.check(tower)
+        method.check(tower)
         return method
 
     @classmethod
@@ -223,14 +224,7 @@ class Method(Plugin, ABC):
 
     def check(self, tower: Tower) -> None:
         """Check that the tower offers what these options need; ``Unsupported`` names the methods that work with it."""
-        lacking = [need for need in self.required() if need not in tower.offers]
-        if not lacking:
-            return
-        able = [name for name in available("methods") if tower.offers.issuperset(find("methods", name).needs)]
-        raise Unsupported(
-            f"{self.name} needs {' and '.join(lacking)}, which this {tower.modality} tower "
-            f"({type(tower).__name__}) lacks; methods for this tower: {', '.join(able)}"
-        )
+        check_offers(self.name, self.required(), tower)
 
     def cost_formula(self) -> str:
         """Return the formula of the cost for these options."""
@@ -299,7 +293,22 @@ class LayerMethod(Method):
         layer: One layer or several, whose maps are averaged.
     """
 
+    needs = ("states",)
+
     layer: Layers
+
+
+def check_offers(name: str, needs: Sequence[Need], tower: Tower) -> None:
+    """Check that a tower offers what a method needs."""
+    lacking = [need for need in needs if need not in tower.offers]
+    if not lacking:
+        return
+
+    able = [method for method in available("methods") if tower.offers.issuperset(find("methods", method).needs)]
+    raise Unsupported(
+        f"{name} needs {' and '.join(lacking)}, which this {tower.modality} tower ({type(tower).__name__}) lacks; "
+        f"methods for this tower: {', '.join(able)}"
+    )
 
 
 def both_sides(**variants: Options) -> dict[str, dict[Modality, Options]]:

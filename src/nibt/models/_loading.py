@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import nn
 from typing_extensions import TypedDict
 
-from nibt.errors import CannotLoad
+from nibt.errors import BadOption, CannotLoad
 from nibt.models._checkpoint import FILE_NAME, adapted, after_encoder, attached, base_model, check_class
 from nibt.models._checks import check_finite, checked
 from nibt.models._classes import declared, known_checkpoint
@@ -42,7 +42,7 @@ from nibt.models._request import (
 )
 from nibt.models._saved import check_files, check_layers, json_object
 from nibt.models.base import Model
-from nibt.options import Keywords, Positive, parsed
+from nibt.options import ImageSize, Keywords, Positive, parsed
 from nibt.progress import report_stage
 from nibt.records import JsonObject, read_record
 from nibt.registry import find
@@ -54,7 +54,7 @@ ModelSource: TypeAlias = Model | str | Path | nn.Module
 
 @plain_torch()
 def load_model(
-    id: str | Path | nn.Module | tuple[nn.Module, nn.Module] | Model,
+    id: str | Path | nn.Module | tuple[nn.Module, nn.Module] | Model | None = None,
     *,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype = "float32",
@@ -66,8 +66,11 @@ def load_model(
     instruction: str | None = None,
     image_prompt: str | None = None,
     text_prompt: str | None = None,
+    images: Callable[[list[Any]], Any] | None = None,
+    texts: Callable[[list[str]], Any] | None = None,
+    name: str | None = None,
 ) -> Model:
-    """Load an image-text model: a dual encoder, or an embedder on a vision-language model.
+    """Load an image-text model: a dual encoder, an embedder on a vision-language model, or two functions.
 
     A model in memory is used as it is: nibt neither moves nor changes it. If ``torch.compile`` was applied to it, nibt
     explains uncompiled modules that share its weights. Wrappers for training, such as DataParallel, are removed.
@@ -93,6 +96,13 @@ def load_model(
         instruction: The system message of the prompts of a vision-language model.
         image_prompt: The prompt of an image, with the model's image token; by default that of the chat template.
         text_prompt: The prompt of a text, with ``{text}``; by default that of the chat template.
+        images: With ``texts``, in place of ``id``: a function that takes a list of images (``PIL.Image``) and returns
+            an array of their embeddings, (image, dim), such as a call of a server. Its layers are not known, so it is
+            explained by methods that change inputs. Images have about the area of a square of ``image_size`` pixels
+            (224), and eight by eight cells.
+        texts: A function that takes a list of texts, which may be empty, and returns an array of their embeddings,
+            (text, dim).
+        name: The name of a model of two functions in results.
 
     Raises:
         CannotLoad: There is no such model, no hub is reachable, or the model fails a check: it has NaN or missing
@@ -101,6 +111,10 @@ def load_model(
     """
     others = {"resize": resize, "image_size": image_size, "processor": processor, "tokenizer": tokenizer}
     others |= {"pooling": pooling, "instruction": instruction, "image_prompt": image_prompt, "text_prompt": text_prompt}
+    if images is not None or texts is not None or id is None:
+        return _of_functions(id, images, texts, name, device=device, dtype=dtype, **others)
+    if name is not None:
+        raise BadOption(f"name is of a model of two functions, images and texts (got {name!r:.60}): leave it out")
     if isinstance(id, Model):
         if (device, dtype) != ("cpu", "float32") or any(value is not None for value in others.values()):
             check_unset("a loaded model", device=device, dtype=dtype, **others)
@@ -141,6 +155,22 @@ def load_model(
     if Path(name).is_dir():
         return checked(_from_folder(name, Path(name), request, device))
     return checked(_from_hub(name, request, device))
+
+
+def _of_functions(id: Any, images: Any, texts: Any, name: Any, image_size: Any = None, **others: Any) -> Model:
+    """Return a model of two functions, for which no other argument is set."""
+    if images is None and texts is None:
+        raise CannotLoad(f"a model is missing: give {alternatives()}, or two functions, images and texts")
+    if id is not None:
+        raise BadOption(f"functions images and texts take the place of a model (got {str(id)!r:.60}, too): give either")
+    check_unset("a model of two functions", **others)
+    if not isinstance(name, str | None):
+        raise BadOption(f"name must be a text (got {name!r:.60})")
+
+    from nibt.models._functions import model_of_functions  # which other models do not need
+
+    size = parsed("image_size", image_size, ImageSize | None)
+    return model_of_functions(images, texts, name, size)
 
 
 def check_name(name: str) -> None:

@@ -78,7 +78,7 @@ class Tower(ABC):
     """Whether states depend on the position; if not, as in convolutional trunks, a mean state serves any grid."""
     shared: ClassVar[frozenset[str]] = frozenset({"rope", "position_embeddings"})
     """Keyword arguments of the blocks that all items of a batch share."""
-    offers: ClassVar[frozenset[str]] = frozenset({"attention", "stem"})
+    offers: ClassVar[frozenset[str]] = frozenset({"states", "attention", "stem"})
     """What this tower offers to methods."""
     shiftable: ClassVar[bool] = False
     """Whether inputs are images that can be shifted."""

@@ -146,7 +146,7 @@ class FeatureMapTower(ImageTower):
     positional = False
     mapped = False
     distributes = False
-    offers = frozenset({"stem"})
+    offers = frozenset({"states", "stem"})
 
     def relative(self, share: float) -> int:
         return self.depth

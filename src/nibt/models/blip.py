@@ -49,7 +49,7 @@ class BLIP2ImageTower(HuggingFaceImageTower):
     """The image encoder of BLIP-2, with the Q-Former as its head."""
 
     prefix = 1
-    offers = frozenset({"stem"})  # the head has many attentions
+    offers = frozenset({"states", "stem"})  # the head has many attentions
 
     def run(self, inputs: Inputs) -> Embedding:
         states = self.vision(inputs.values, **self.size_options(inputs)).last_hidden_state

@@ -107,7 +107,7 @@ class GroupViTImageTower(HuggingFaceImageTower):
 
     any_size = False
     mapped = False
-    offers = frozenset({"stem"})
+    offers = frozenset({"states", "stem"})
 
     stages = part("vision.encoder.stages")
     """The stages, each of which has fewer groups."""
@@ -134,7 +134,7 @@ class GroupViTImageTower(HuggingFaceImageTower):
 class GroupViTTextTower(EndTokenTower):
     """The text tower of GroupViT."""
 
-    offers = frozenset({"stem"})
+    offers = frozenset({"states", "stem"})
 
 
 class GroupViT(DualEncoder, name="groupvit"):

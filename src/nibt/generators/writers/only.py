@@ -88,7 +88,7 @@ class Florence2Tower(DecoderAnswerTower):
     mapped = False  # masks of decoders
     composed = AnswerTower.composed
     read = AnswerTower.read
-    offers = frozenset({"stem"})  # pyright: ignore  # the head has many attentions
+    offers = frozenset({"states", "stem"})  # pyright: ignore  # the head has many attentions
 
     def __init__(self, module: Any, request: LoadRequest) -> None:
         network = Florence2Network(module, module.model, module.model.language_model.encoder)

@@ -32,7 +32,7 @@ from nibt.types import Embedding, Hidden
 class Network(ABC):
     """A model whose language model embeds prompts with an image or a text."""
 
-    offers: ClassVar[frozenset[str]] = frozenset({"attention", "stem"})
+    offers: ClassVar[frozenset[str]] = frozenset({"states", "attention", "stem"})
     """What its towers offer to methods."""
 
     root: Any
@@ -127,7 +127,7 @@ class PooledNetwork(Network):
 class LateNetwork(Network):
     """A model that embeds each token of a prompt."""
 
-    offers = frozenset({"attention", "stem", "vectors"})
+    offers = frozenset({"states", "attention", "stem", "vectors"})
 
     def run(self, arguments: dict[str, Tensor]) -> Embedding:
         """Run the model's own forward pass, whose vectors of padding are zeros."""

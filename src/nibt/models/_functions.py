@@ -1,0 +1,258 @@
+"""Models of which only two functions are known: one that embeds images, and one that embeds texts.
+
+Nothing is known of their layers, so that methods that only change inputs explain them. Images keep their aspect ratio,
+with about the area of a square of ``image_size`` pixels, and have eight cells a side. Words that are removed are left
+out of the text.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from nibt.data.units import Grid, Units, Word
+from nibt.errors import CannotLoad, Unsupported
+from nibt.models._checks import seeded_noise
+from nibt.models._inputs import Inputs
+from nibt.models._request import LoadRequest
+from nibt.models._text_tower import TextTower
+from nibt.models._tower import Trace
+from nibt.models.base import ImageTower, Model
+from nibt.options import Keywords
+from nibt.preprocessing.captions import WORD, Tokens
+from nibt.preprocessing.images import Preparation, Resize
+from nibt.types import Embedding, Hidden, PerToken
+
+EmbedImages = Callable[[list[Image.Image]], Any]
+EmbedTexts = Callable[[list[str]], Any]
+
+IMAGE_SIZE = 224
+CELLS = 8
+"""The number of rows and of columns of the cells of a square image."""
+_PROBES = ("a photo of a cat and a dog", "two red cars", "")
+"""The texts whose embeddings identify the function; the last one is a caption without words."""
+_NOISE = 1e-5  # of unit vectors that only rounding tells apart
+_MEAN = torch.tensor([0.48, 0.46, 0.41])[:, None, None]  # about the mean color of photographs, which hides parts
+_DEVIATION = torch.tensor([0.27, 0.26, 0.28])[:, None, None]
+
+
+class EmbeddingFunctions(nn.Module):
+    """Two functions, and what they return for inputs that never change, by which results are told apart."""
+
+    probe: Tensor
+
+    def __init__(self, images: EmbedImages, texts: EmbedTexts) -> None:
+        super().__init__()
+        self.images = images
+        self.texts = texts
+        probes = [seeded_noise(), Image.new("RGB", (96, 64), (200, 60, 40))]
+        of_images = self.embed_images(probes)
+        of_texts = self.embed_texts(list(_PROBES))
+        if of_images.shape[1] != of_texts.shape[1]:
+            raise CannotLoad(
+                f"the functions must return vectors of one length (got {of_images.shape[1]} of images and "
+                f"{of_texts.shape[1]} of texts): give functions of one model"
+            )
+        for name, embeddings in (("images", of_images), ("texts", of_texts)):
+            if torch.equal(embeddings[0], embeddings[1]):
+                raise CannotLoad(
+                    f"the function {name} must tell its inputs apart (got the same vector for two different {name}): "
+                    "check that they reach the model"
+                )
+        self.register_buffer("probe", torch.cat([of_images, of_texts]))
+
+        again = torch.cat([self.embed_images(probes), self.embed_texts(list(_PROBES))])
+        self.noise = float((F.normalize(again, dim=-1) - F.normalize(self.probe, dim=-1)).norm(dim=-1).max())
+        """The largest distance of the unit embeddings of one input that was given twice."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A note if the same input has other embeddings when it is given again."""
+        if self.noise < _NOISE:
+            return ()
+        text = f"the unit vectors of one input, given twice, differ by {self.noise:.2g}: smaller scores are noise"
+        return (f"the functions are not deterministic, since {text}",)
+
+    def embed_images(self, images: list[Image.Image]) -> Embedding:
+        """Compute the embeddings of images."""
+        return _embeddings("images", self.images, images)
+
+    def embed_texts(self, texts: list[str]) -> Embedding:
+        """Compute the embeddings of texts."""
+        return _embeddings("texts", self.texts, texts)
+
+
+def _embeddings(name: str, function: Callable[[list[Any]], Any], items: list[Any]) -> Embedding:
+    """Call a function with a list, and check that it returns a finite vector for each of its items."""
+    returned = function(items)
+    try:
+        values = returned.detach().cpu() if isinstance(returned, Tensor) else torch.from_numpy(np.array(returned))
+        embeddings = values.to(torch.float32)
+    except (TypeError, ValueError) as error:
+        raise CannotLoad(
+            f"the function {name} must return an array of a vector for each item of its list (got a "
+            f"{type(returned).__name__} that is none: {error})"
+        ) from error
+
+    if embeddings.ndim != 2 or len(embeddings) != len(items) or not embeddings.shape[1]:
+        raise CannotLoad(
+            f"the function {name} must return an array of the shape ({len(items)}, dim) for {len(items)} items (got "
+            f"{tuple(embeddings.shape)})"
+        )
+    if not embeddings.isfinite().all() or not embeddings.norm(dim=-1).all():
+        raise CannotLoad(f"the function {name} must return finite vectors that are not zero (got others)")
+    return embeddings
+
+
+class _FunctionTower:
+    """What the towers of both functions share: a single state, which is the embedding, and no blocks."""
+
+    offers = frozenset[str]()
+    positional = False
+    mapped = False
+    distributes = False
+    reads_units = True
+    has_special_tokens = False
+    root: EmbeddingFunctions
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """No blocks: the layers of the model are not known."""
+        return []
+
+    @property
+    def example(self) -> Tensor:
+        """A tensor of the device and the dtype of the embeddings."""
+        return self.root.probe
+
+    first_weight = example
+
+    def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
+        """Return the embedding, which is the only row of the state."""
+        return stream[:, 0]
+
+    def on_first_tokens(self, see: Any) -> Any:
+        """Refuse what needs the first tokens."""
+        raise Unsupported("the layers of a model of two functions are not known: use a method that changes inputs")
+
+    def trace(self: Any, inputs: Inputs, lowest: int = 0) -> Trace:
+        """Compute the embeddings, which are the only state."""
+        embedding = self.encode(inputs)
+        return Trace(self, inputs, embedding, (), (embedding[:, None],))
+
+
+class FunctionImageTower(_FunctionTower, ImageTower):
+    """The function of images as a tower, whose inputs are pixels."""
+
+    def __init__(self, root: EmbeddingFunctions, image_size: int) -> None:
+        super().__init__()
+        self.root = root
+        self.cell = max(1, image_size // CELLS)
+        resize = Resize("whole", self.cell * CELLS, self.cell * CELLS, multiple=self.cell)
+        self.preparation = Preparation(resize, _normalized, _normalized)
+
+    def run(self, inputs: Inputs) -> Embedding:
+        pixels = inputs.values * _DEVIATION + _MEAN
+        rounded = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        return self.root.embed_images([Image.fromarray(image.numpy()) for image in rounded])
+
+    def units(self, inputs: Inputs, stream: Tensor) -> Units:
+        height, width = self.extent(inputs)
+        return Grid(height // self.cell, width // self.cell)
+
+
+def _normalized(image: Image.Image) -> Tensor:
+    """Return the pixels of an image, in which the mean color is 0."""
+    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1) / 255
+    return (pixels - _MEAN) / _DEVIATION
+
+
+class FunctionTextTower(_FunctionTower, TextTower):
+    """The function of texts as a tower, whose tokens are words, with what stands before them."""
+
+    def __init__(self, root: EmbeddingFunctions) -> None:
+        super().__init__()
+        self.root = root
+        self.pieces = {0: ""}
+        """What each id stands for."""
+        self._keep: PerToken | None = None
+
+    @cached_property
+    def pad(self) -> tuple[int, str]:
+        """The id and the text of what is left out."""
+        return 0, ""
+
+    @property
+    def embedder(self) -> nn.Module:
+        """The functions, since there is no table of embeddings."""
+        return self.root
+
+    def tokens(self, caption: str) -> Tokens:
+        ends = [match.end() for match in WORD.finditer(caption)]
+        ends[-1:] = [len(caption)] if ends else []
+        pieces = [caption[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        words = tuple(Word(match.group(), (row,)) for row, match in enumerate(WORD.finditer(caption)))
+
+        ids = []
+        for piece in pieces:
+            number = 1 + int.from_bytes(sha256(piece.encode()).digest()[:7], "big")
+            self.pieces[number] = piece
+            ids.append(number)
+        return Tokens(tuple(ids), tuple(word.text for word in words), (True,) * len(ids), words)
+
+    @contextmanager
+    def blend_to_padding(self, keep: PerToken) -> Iterator[None]:
+        """Leave words out inside ``with``, of which half or less is kept."""
+        with self.lock:
+            self._keep = keep
+            try:
+                yield
+            finally:
+                self._keep = None
+
+    def run(self, inputs: Inputs) -> Embedding:
+        ids = inputs.values
+        if self._keep is not None:
+            ids = ids.masked_fill(self._keep[:, : ids.shape[1]].to(ids.device) <= 0.5, 0)
+        texts = ["".join(self.pieces[number] for number in row).strip() for row in ids.tolist()]
+        return self.root.embed_texts(texts)
+
+    def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
+        state = self._blank_state("blank", self.empty_inputs, layer)
+        return state.expand(len(inputs.values), -1, -1)
+
+
+def model_of_functions(
+    images: EmbedImages | None, texts: EmbedTexts | None, name: str | None, image_size: int | None
+) -> Model:
+    """Return the model that two functions make."""
+    for argument, function in (("images", images), ("texts", texts)):
+        if not callable(function):
+            raise CannotLoad(
+                f"{argument} must be a function that takes a list and returns an array of vectors (got "
+                f"{function!r:.60}): give both images and texts"
+            )
+    assert images is not None
+    assert texts is not None
+
+    functions = EmbeddingFunctions(images, texts).eval()
+    facts: Keywords = {"image_size": image_size or IMAGE_SIZE}
+    model = Model(
+        id=name or "functions",
+        family="functions",
+        module=functions,
+        image=FunctionImageTower(functions, image_size or IMAGE_SIZE),
+        text=FunctionTextTower(functions),
+        scale=1.0,
+        has_logits=False,
+        request=LoadRequest(facts=facts, notes=functions.notes),
+    )
+    model.renewed().kept["checked"] = True
+    return model
