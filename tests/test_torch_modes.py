@@ -473,3 +473,17 @@ def test_threads_leave_no_filter_of_warnings() -> None:
     for thread in threads:
         thread.join()
     assert list(warnings.filters) == before
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PyTorch's own, that the detection is slow
+@pytest.mark.parametrize("kind", ["clip", "own vit attention"])
+def test_tables_are_computed_while_anomalies_are_detected(kind: str) -> None:
+    """PyTorch's detection of anomalies cannot take several gradients at once, from which tables are computed."""
+    model, image = tiny.model(kind), tiny.image(48, 40)
+    expected = nibt.regions(model, image, "a red cat", steps=2)
+    vectors = nibt.contributions(model, image, steps=2).vectors
+
+    with torch.autograd.set_detect_anomaly(True):
+        torch.testing.assert_close(nibt.regions(model, image, "a red cat", steps=2).table, expected.table)
+        torch.testing.assert_close(nibt.contributions(model, image, steps=2).vectors, vectors)
+        assert torch.is_anomaly_enabled()

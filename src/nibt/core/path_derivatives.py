@@ -62,7 +62,7 @@ def jvp_at(cut: Cut, start: Hidden, positions: Positions, directions: Directions
         together = max(1, most // (len(states) * len(cut.hidden)))
         if cut.hidden.device.type == "cpu":
             together = min(together, AT_ONCE)  # more is slower on a processor
-        if cut.mapped:
+        if cut.mapped and not torch.is_anomaly_enabled():  # which looks at the numbers of one gradient at a time
             derivatives = torch.cat([derivative(batch, True) for batch in along.split(together)])
         else:
             derivatives = torch.stack([derivative(direction, False) for direction in along])
