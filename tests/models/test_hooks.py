@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import nibt
+from nibt.errors import CannotLoad
 from nibt.models.base import Model
 from nibt.results.explanation import Explanation
 from tests import tiny, tiny_vision_language
@@ -188,3 +189,38 @@ def test_forward_hooks_of_generators_that_change_gradients_are_noted() -> None:
         notes = [note for note in generator.renewed().notes if "hook" in note]
     assert notes
     assert not [note for note in generator.renewed().notes if "hook" in note]
+
+
+def fails(*_: Any) -> None:
+    raise KeyError("of the user")
+
+
+def spoils(module: nn.Module, args: Any, out: Any) -> Any:
+    return (out[0] * torch.nan, *out[1:]) if isinstance(out, tuple) else out * torch.nan
+
+
+def with_hook(model: Any, tower: Any, hook: Callable[..., Any]) -> str:
+    """Set a hook on the first block of a tower, and return the name of the block."""
+    block = tower.blocks[0]
+    block.register_forward_hook(hook)
+    return next(name for name, part in model.module.named_modules() if part is block)
+
+
+NAMED = "; the forward hook on {} may be the cause: correct it, or remove it$"
+"""Neither the weights nor the files of the model are to blame alone."""
+
+
+@pytest.mark.parametrize("hook", [fails, spoils])
+def test_a_hook_of_the_user_that_breaks_a_model_is_named(hook: Callable[..., Any]) -> None:
+    model = tiny.fresh("clip")
+    name = with_hook(model, model.image, hook)
+    with pytest.raises(CannotLoad, match=NAMED.format(name)):
+        explained(model, "nib")
+
+
+@pytest.mark.parametrize("hook", [fails, spoils])
+def test_a_hook_of_the_user_that_breaks_a_generator_is_named(hook: Callable[..., Any]) -> None:
+    generator = nibt.load_generator("scenes_generator")
+    name = with_hook(generator, generator.answers, hook)
+    with pytest.raises(CannotLoad, match=NAMED.format(name)):
+        nibt.explain_answer(generator, "sample:scene", "what is left of the house ?", "hamburger")

@@ -15,7 +15,7 @@ from nibt.generators.answers import AnswerTower, Generator
 from nibt.generators.base import writer_of
 from nibt.generators.writing import check_settings
 from nibt.models._checkpoint import FILE_NAME, adapted, base_model, check_class, within_layers
-from nibt.models._checks import check_finite, seeded_noise
+from nibt.models._checks import check_finite, naming_hooks, seeded_noise
 from nibt.models._classes import declared, family_of_generator, known_checkpoint
 from nibt.models._compiled import uncompiled
 from nibt.models._embedded import EMBEDDED, embedded, embedded_generators, embedded_hint
@@ -224,7 +224,7 @@ def _generator(name: str, family: str, module: nn.Module, request: LoadRequest) 
 def _checked(generator: Generator) -> Generator:
     """Compare the logits of the cut and the uncut model on a seeded image, at three layers."""
     report_stage("checking its tower")
-    with loading(generator.id):
+    with naming_hooks(generator.module), loading(generator.id):
         tower = generator.answers
         prompt = "" if tower.prompts == "none" else "what is in the image"
         inputs = tower.example_inputs(ImageInput(seeded_noise(), "seeded noise"), prompt)

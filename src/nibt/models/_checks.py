@@ -1,7 +1,8 @@
 """Checks of a model that was loaded: its weights are finite, and its cut gives what the model gives."""
 
 import math
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import replace
 
@@ -40,13 +41,27 @@ def seeded_noise() -> Image.Image:
     return Image.fromarray(torch.randint(0, 256, (64, 96, 3), generator=draws, dtype=torch.uint8, device="cpu").numpy())
 
 
+@contextmanager
+def naming_hooks(module: nn.Module) -> Iterator[None]:
+    """Name the first part with a forward hook of the user in errors of a check, of which it may be the cause."""
+    try:
+        yield
+    except CannotLoad as error:
+        hooked = [name or "the model" for name, part in module.named_modules() if foreign_hooks(part)]
+        if not hooked:
+            raise
+        raise CannotLoad(
+            f"{error}; the forward hook on {hooked[0]} may be the cause: correct it, or remove it"
+        ) from error
+
+
 def checked(model: Model) -> Model:
     """Compare the embeddings of the cut and the uncut model on a seeded image and two captions, at three layers."""
     report_stage("checking its towers")
     image, ran = ImageInput(seeded_noise(), "seeded noise"), set[nn.Module]()
     problem = "it cannot embed an example image and a caption"
     remedy = "check its configuration and the files of its processor, or save both again"
-    with loading(model.id), step(model.id, problem, remedy), ExitStack() as hooks:
+    with naming_hooks(model.module), loading(model.id), step(model.id, problem, remedy), ExitStack() as hooks:
         blocks = {block for tower in model.towers for block in tower.blocks}
         hooked = filter(foreign_hooks, model.module.modules())
         around = [module for module in hooked if not blocks.isdisjoint(module.modules())]
@@ -62,11 +77,12 @@ def checked(model: Model) -> Model:
                 f"the model {model.id!r} embeds images in {image_size} dimensions and captions in {caption_size}, so "
                 "they cannot be compared: correct its configuration"
             )
-        if unused := [type(module).__name__ for module in around if module not in ran]:
-            raise CannotLoad(
-                f"the model {model.id!r} has a forward hook or another forward on its {unused[0]}, which does not run, "
-                "since each tower runs alone: remove it, or set it on parts of the towers"
-            )
+
+    if unused := [type(module).__name__ for module in around if module not in ran]:
+        raise CannotLoad(
+            f"the model {model.id!r} has a forward hook or another forward on its {unused[0]}, which does not run, "
+            "since each tower runs alone: remove it, or set it on parts of the towers"
+        )
     model.renewed().kept["checked"] = True
     return model
 
