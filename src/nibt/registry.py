@@ -189,7 +189,7 @@ def format_of(path: str | Path, result_kind: str | None = None) -> Any:
         if is_named and (result_kind is None or result_kind in file_format.holds):
             examples.append(ending)
     raise BadOption(
-        f"{path.name!r} must end in the name of a format, such as {', '.join(sorted(examples))} (got {path.suffix!r})"
+        f"{str(path)!r} must end in the name of a format, such as {', '.join(sorted(examples))} (got {path.suffix!r})"
     )
 
 

@@ -75,6 +75,8 @@ def test_endings_belong_to_one_format_each_and_the_longest_counts() -> None:
         format_of("x.txt")
     with pytest.raises(BadOption, match="must end in the name of a format"):
         format_of(".png")
+    with pytest.raises(BadOption, match=r"^'\.' must end in the name of a format"):
+        format_of(".")
 
 
 @pytest.mark.parametrize(
