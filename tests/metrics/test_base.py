@@ -6,6 +6,7 @@ from dataclasses import FrozenInstanceError, fields
 
 import numpy as np
 import pytest
+import torch
 
 import nibt
 from nibt.data.images import ImageInput
@@ -27,6 +28,7 @@ from tests.metrics.known_maps import FIRST, of, on
 )
 def test_mask_metrics_need_a_mask(name: str) -> None:
     assert np.isnan(of(name, on(FIRST, None)))
+    assert np.isnan(of(name, on(FIRST, torch.zeros(8, 8, dtype=torch.bool)))), "no pixel of the objects is visible"
 
 
 @pytest.mark.parametrize("name", available("metrics"))

@@ -61,7 +61,9 @@ def measure(
     Args:
         model: A loaded model, or what ``load_model`` takes.
         pairs: Pairs of an image and a caption, or tuples of an image, a caption and perhaps a mask. Metrics that need
-            the ground truth take it from ``Pair.objects`` or the mask, and are NaN without both.
+            the ground truth take it from ``Pair.objects`` or the mask, and are NaN without both. If the model sees
+            no pixel of the objects, they are NaN, too, except ``mean_iou`` and ``pixel_accuracy``, which then count the
+            pixels of the background.
         metrics: Names of metrics, or metrics with their options, or a mapping of labels to either. Each metric is
             computed on the sides for which it is defined. None means all metrics of ``side``, or of images and
             captions; the metrics of ``regions`` are computed if they are named, or with ``side="regions"``, and

@@ -285,11 +285,14 @@ class PooledMetric(Metric, ABC):
 
 
 def on_masks(metric_input: MetricInput, number: Callable[[PixelMap, PixelMask], float]) -> PerExample:
-    """Apply ``number`` to each map, upsampled to the pixels, and the mask of the objects that the caption names."""
+    """Apply ``number`` to each map, upsampled to the pixels, and the mask of the objects that the caption names.
+
+    The result is NaN without a mask, and for one without a pixel, on which no map can be right.
+    """
     return torch.tensor(
         [
             torch.nan
-            if truth.mask is None
+            if truth.mask is None or not truth.mask.any()
             else number(to_pixels(metric_input.attribution[item].grid, *truth.mask.shape).cpu(), truth.mask)
             for item, truth in enumerate(metric_input.truths)
         ],
