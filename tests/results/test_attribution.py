@@ -1,6 +1,8 @@
 """Tests of ``nibt.results.attribution``."""
 
+import math
 import tracemalloc
+from typing import Any
 
 import pytest
 import torch
@@ -8,8 +10,9 @@ import torch.nn.functional as F
 
 import nibt
 from nibt.data.images import Region
+from nibt.errors import BadInput
 from nibt.results.pixels import over_image, placed, to_pixels
-from tests.answers import PEAK, answer
+from tests.answers import PEAK, WHOLE, answer
 
 
 @pytest.mark.parametrize("factor", [2, 5, 16])
@@ -53,3 +56,9 @@ def test_the_share_outside_of_the_image_is_that_of_the_padding(region: tuple[flo
     side = answer([[1.0, -1.0], [1.0, 1.0]], (40, 40), Region(*map(float, region))).image
     assert side.outside_share == pytest.approx(share)
     assert side.shares_inside((0, 0, *side.size)).mean() == pytest.approx(1 - share)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 1), (0, 0, math.nan, 1), (0, 0, -1, 1), None])
+def test_a_box_for_shares_is_four_numbers(box: Any) -> None:
+    with pytest.raises(BadInput, match="a box must be left, top, width and height in pixels"):
+        answer(PEAK, (90, 90), WHOLE).image.shares_inside(box)

@@ -11,6 +11,7 @@ from pydantic import Field, computed_field, model_validator
 from torch import Tensor
 
 from nibt.data.images import ImageInput
+from nibt.data.objects import read_box
 from nibt.data.units import Grid, Units, Word, Words, WordScore, check_tokens, special_token_share
 from nibt.results.base import Array, OfImage, Serializable
 from nibt.results.map_regions import MapRegion, map_regions, segment_sums, threshold_mask
@@ -221,8 +222,11 @@ class ImageAttribution(OfImage):
 
         Args:
             box: Left, top, width and height in pixels of the upright image.
+
+        Raises:
+            BadInput: The box is not four finite numbers, or its width or height is negative.
         """
-        left, top, width, height = box
+        left, top, width, height = read_box(box)
         rows, columns = self.grid.shape
         down = _inside(self.region.top - top, self.region.height, rows, height)
         across = _inside(self.region.left - left, self.region.width, columns, width)
