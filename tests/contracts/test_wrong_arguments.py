@@ -82,6 +82,10 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: measure([pair()], [3]), "a metric must be its name, or a Metric with its options (got 3)"),
     (lambda: measure([pair()], 3), "a metric must be its name, or a Metric with its options (got 3)"),
     (lambda: measure(3, ["deletion"]), "measure takes a list of pairs of an image and a caption (got int)"),
+    (lambda: measure("scenes", ["deletion"]), "measure takes a list of pairs of an image and a caption (got str)"),
+    (lambda: measure({"a.png": "a cat"}, ["deletion"]), "a list of pairs of an image and a caption (got dict)"),
+    (lambda: measure(["a cat"], ["deletion"]), "each a Pair, or a tuple of both and perhaps a mask (got a string)"),
+    (lambda: measure([(tiny.IMAGES[0],)], ["deletion"]), "a tuple of both and perhaps a mask (got a tuple of 1)"),
     (lambda: nibt.batch(tiny.model("clip"), 3, "job"), "pairs must be"),
     (lambda: nibt.available(3), "unknown kind 3. Known kinds: datasets"),
 ]

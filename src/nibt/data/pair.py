@@ -7,7 +7,7 @@ string in second place is a caption. Other types have one meaning in both places
 import json
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, TypeAlias
@@ -281,7 +281,7 @@ def _named_image_notes(text: Any) -> tuple[str, ...]:
 
 def image_text_pairs(pairs: Any, caller: str) -> list[Pair]:
     """Return pairs as a list if each is an image and a caption, of which tuples are read."""
-    if not isinstance(pairs, Iterable) or getattr(pairs, "ndim", 1) == 0:
+    if isinstance(pairs, str | Mapping) or not isinstance(pairs, Iterable) or getattr(pairs, "ndim", 1) == 0:
         raise BadInput(f"{caller} takes a list of pairs of an image and a caption (got {type(pairs).__name__})")
     pairs = list(map(_pair, pairs))
     for pair in pairs:
@@ -293,7 +293,12 @@ def image_text_pairs(pairs: Any, caller: str) -> list[Pair]:
                 f"{caller} takes pairs whose images were read (got the path {name!r}): give "
                 "nibt.data.images.read_image(path)"
             )
-        raise _no_image_and_caption(caller, pair.items if isinstance(pair, Pair | SameModalityPair) else [pair])
+        if isinstance(pair, Pair | SameModalityPair):
+            raise _no_image_and_caption(caller, pair.items)
+        raise BadInput(
+            f"{caller} takes pairs of an image and a caption: each a Pair, or a tuple of both and perhaps a mask (got "
+            f"{_named_type(pair)}{f' of {len(pair)}' if isinstance(pair, tuple) else ''})"
+        )
     return pairs
 
 
@@ -306,9 +311,12 @@ def _pair(item: Any) -> Any:
 
 
 def _no_image_and_caption(caller: str, items: Sequence[Any]) -> BadInput:
-    names = {str: "a string", ImageInput: "an image"}
-    got = " and ".join(names.get(type(item), f"a {type(item).__name__}") for item in items)
+    got = " and ".join(map(_named_type, items))
     return BadInput(
         f"{caller} takes pairs of an image and a caption, which is a string (got {got}); to compare two images or two "
         "captions, use nibt.compare"
     )
+
+
+def _named_type(item: Any) -> str:
+    return {str: "a string", ImageInput: "an image"}.get(type(item), f"a {type(item).__name__}")
