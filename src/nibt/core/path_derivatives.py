@@ -104,7 +104,7 @@ def part_vectors_at(
 ) -> VectorsAt:
     """Compute the integrand of the sum of P[t] over the rows of each part, in the way that takes fewer passes."""
     difference = cut.hidden - start
-    if len(masks) <= dim:  # a forward pass for each part, or a backward pass for each number of the embedding
+    if len(masks) <= dim:  # a pass for each part, or for each number of the embedding
         return jvp_at(cut, start, positions, masks.to(difference)[:, None, :, None] * difference)
     basis = torch.eye(dim, device=start.device, dtype=start.dtype)[:, None].expand(-1, len(difference), -1)
     return torch.einsum("ndbt,pt->npbd", vjp_at(cut, start, positions, basis), masks.to(difference))

@@ -55,12 +55,12 @@ def regions(
     of both sides. With any other method, the image is explained for captions with subsets of the words, and an entry is
     the Shapley value of the word for the score of the patch. It is exact for up to ten words.
 
-    For ``nib``, unless ``steps``, ``quadrature`` or a variant is given, the steps are doubled, up to 64, until two gaps
-    are within ``tolerance`` (0.01): the gap of the words' vectors, relative to the length of the change of the
-    caption's embedding, and the gap of each word's map, relative to that of the word whose map has the largest sum.
-    ``tolerance=None`` turns this off. Each word costs a forward pass through the upper layers of the text tower, and a
-    backward pass through those of the image tower, per step. Methods without a path cost their forward passes of both
-    towers; the number of words does not matter.
+    For ``nib``, unless ``steps``, ``quadrature`` or a variant is given, steps are added, up to 65, until two gaps are
+    within ``tolerance`` (0.01): the gap of the words' vectors, relative to the length of the change of the caption's
+    embedding, and the gap of each word's map, relative to that of the word whose map has the largest sum.
+    ``tolerance=None`` turns this off. Each word costs a backward pass per step through the layers of each tower above
+    the explained one. Linear methods without a path cost their forward passes of both towers, whatever the number of
+    words. Methods that are not linear cost those of the maps for subsets of the words.
 
     For models with late interaction, whose similarity is a sum over the tokens of the caption, the row of a word is the
     map of the image for the terms of that word, by any method. Only the hidden states of the image have a path, and

@@ -45,7 +45,7 @@ class AnswerAttentions:
         tokens: The texts of all tokens of the sequence: the image, the prompt with its template, and the answer.
         weights: The attention weights.
         rollout: The product of (1 + mean weights of the heads) / 2 over all layers (Abnar and Zuidema, ACL 2020,
-            attention rollout), at the same rows. Its rows add up to 1, too.
+            attention rollout), at the same rows. Its rows add up to 1, or to less with such a sink.
         image: The image. If there are several images, what the model sees of them, side by side.
         region: The part of the image that the model sees.
         notes: Notes for the reader of the weights, such as on attention sinks: tokens without content that have a large

@@ -83,7 +83,8 @@ def explain_answer(
             blue in the other image raises the log-probability of the word with that image, and red lowers it.
         narrow: The sources that are explained, among "image", "prompt" and "earlier" (the earlier words of the answer).
             A model whose decoder attends to an image encoder, such as BLIP, offers only the image.
-        other_images: Images for ``with_other_images``; None means the samples that ship with nibt.
+        other_images: Images with which the log-probability of each word is compared (its ``with_other_images`` is the
+            mean over them); None means the samples that ship with nibt.
         max_words: The largest number of words that the model writes; None means 30. It cannot be set with an answer.
         batch_size: The largest number of words that go through the model together.
         seed: A seed for methods that draw at random.

@@ -219,7 +219,8 @@ class Tower(ABC):
     def layers_of(self, value: Any, leaves_block: bool = False, of_rows: bool = False) -> tuple[int, ...]:
         """Return the layers that a number, a list, their text or a share of the depth names.
 
-        A method of the states of rows (``of_rows``) may take those that no other row reads.
+        A method that scores rows by their own states (``of_rows``) may also take the last layers, whose states no other
+        row reads.
         """
         last = self.depth - (0 if of_rows else self.unread_layers)
         value = parsed("layer", value, float) if isinstance(value, str) and "." in value else value
