@@ -29,3 +29,8 @@ def test_bench_is_measured_reported_and_resumed(run: Run, clip_folder: Path) -> 
     for name in ("occlusion", "center", "pointing_game", "deletion"):
         assert name in out
     assert {"report.md", "report.csv", "report.tex", "report.html"} <= {path.name for path in Path("RUN").iterdir()}
+
+    for words in ([0], ["--verify"], ["-o", "x.png"], [0, "-o", "x.png"], ["--draw", "style=heatmap"]):
+        code, _, err = run("show", "RUN", *words)
+        assert code == 2
+        assert "a row, --verify, --out and --draw are for a job (RUN is a run of nibt bench): leave them out" in err

@@ -174,11 +174,16 @@ def show(
         )
     if not folder.is_dir():
         raise BadInput(f"there is no folder {str(folder)!r}: give the folder of a job or of a benchmark")
+    kind = kind_of(folder)
+    if kind == "benchmark" and (row is not None or verify or output.out or output.draw):
+        raise BadOption(
+            f"a row, --verify, --out and --draw are for a job ({folder} is a run of nibt bench): leave them out"
+        )
     if (output.out or output.draw) and (row is None or verify):
         raise BadOption(
             f"--out and --draw are for a row of a job: give its position, as in nibt show {folder} 0 -o x.png"
         )
-    if base is not None and (row is not None or verify or kind_of(folder) == "job"):
+    if base is not None and (row is not None or verify or kind == "job"):
         raise BadOption(f"--base is for the report of nibt bench (got {base!r} for a job): leave it out")
     if verify and row is not None:
         raise BadOption(f"--verify checks all rows (got the row {row}): leave the row out")
@@ -195,7 +200,7 @@ def show(
     elif row is not None:
         _show_row(Job.open(folder), row, output)
     else:
-        if kind_of(folder) == "job":
+        if kind == "job":
             from nibt.jobs.job import FILE, write_card
 
             text = write_card(Job.open(folder), output.overwrite)
