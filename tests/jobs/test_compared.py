@@ -118,7 +118,7 @@ def test_errors_are_those_of_their_rows_and_are_tried_again(model: Model, folder
 def test_an_empty_caption_to_compare_with_is_named(model: Model, folder: Path) -> None:
     (folder / "t.csv").write_text("image,caption,against\n0.png,a cat,\n0.png,a cat,a dog\n")
     errors = [row["error"] for row in nibt.batch(model, folder / "t.csv", folder / "job", **OPTIONS).rows()]
-    assert "line 2: the against must be a caption (got nothing)" in errors[0]
+    assert "line 2: the column against must have a caption (got nothing)" in errors[0]
     assert errors[1] is None
 
 

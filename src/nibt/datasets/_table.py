@@ -92,7 +92,7 @@ class TableDataset(RecordDataset):
         """Return the record of the caption or the image that a pair is compared with."""
         if self.against == "against":
             if value in (None, "") or (isinstance(value, str) and not value.strip()):
-                raise BadInput("the against must be a caption (got nothing): give one in each row")
+                raise BadInput("the column against must have a caption (got nothing): give one in each row")
             return Record((caption_text(value, "against"),))
         name, location = image_location(value, folder, row, "against_image")
         return Record(image=location, name=name)
