@@ -11,6 +11,7 @@
   - CannotWrite     an output cannot be written; no partial file is left
     - WouldOverwrite  an output would replace an input, or a file that nibt did not write
   - OtherRequest    a folder or a file has the results of another request
+  - ServerFailed    a server cannot be reached, refuses a request, or answers something else
 """
 
 from collections.abc import Collection, Iterable
@@ -96,6 +97,10 @@ class CannotWrite(NibtError, OSError):
 
 class WouldOverwrite(CannotWrite):
     """An output would replace an input, or a file that nibt did not write."""
+
+
+class ServerFailed(NibtError, OSError):
+    """A server cannot be reached, refuses a request, or answers something else than what was asked."""
 
 
 class OtherRequest(NibtError, ValueError):

@@ -1,0 +1,246 @@
+"""Tests of servers of embeddings, against one on this machine that answers in the shapes that servers document."""
+
+import base64
+import io
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import nibt
+from nibt.bridges.servers import SHAPES, EmbeddingServer, load_embedding_server
+from nibt.errors import BadOption, CannotLoad, ServerFailed
+from tests.hub import CLOSED
+from tests.models.test_functions import CAPTION, embed_images, embed_texts, model, picture
+
+KEY = "a-key-that-nobody-sees"
+
+
+@dataclass
+class Served:
+    """The state of a server.
+
+    Attributes:
+        address: Where it listens.
+        answers: What it answers with before it works: statuses, with a header or a body.
+        requests: The bodies of all requests.
+        headers: The headers of all requests.
+        most: The largest number of requests at a time.
+        reads_images: Whether images have an effect.
+    """
+
+    address: str = ""
+    answers: list[tuple[int, dict[str, str], str]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    most: int = 0
+    now: int = 0
+    reads_images: bool = True
+    lock: Any = field(default_factory=threading.Lock)
+
+    def vectors(self, path: str, body: dict[str, Any]) -> Any:
+        """Return the data of an answer, as each kind of server documents it."""
+        assert body["model"] == "toy"
+        if path == "/v2/embed":
+            assert body["embedding_types"] == ["float"]
+            if body["input_type"] == "image":
+                assert len(body["images"]) == 1
+                return {"id": "1", "embeddings": {"float": self.of_images(body["images"])}}
+            assert body["input_type"] == "search_query"
+            return {"id": "1", "embeddings": {"float": self.of_texts(body["texts"])}}
+
+        assert path == "/v1/embeddings"
+        assert body["encoding_format"] == "float"
+        if "messages" in body:
+            ((content,),) = (message["content"] for message in body["messages"])
+            assert content["type"] == "image_url"
+            vectors = self.of_images([content["image_url"]["url"]])
+        elif body.get("modality") == "image":
+            vectors = self.of_images(body["input"])
+        elif isinstance(body["input"][0], dict) and "image" in body["input"][0]:
+            vectors = self.of_images(["data:image/png;base64," + item["image"] for item in body["input"]])
+        else:
+            items = body["input"]
+            vectors = self.of_texts([item["text"] if isinstance(item, dict) else item for item in items])
+        rows = [{"object": "embedding", "index": index, "embedding": row} for index, row in enumerate(vectors)]
+        return {"object": "list", "data": rows[::-1], "model": "toy", "usage": {}}
+
+    def of_images(self, addresses: list[str]) -> list[list[float]]:
+        """Return the vectors of images in data addresses, which must be PNG."""
+        images = []
+        for address in addresses:
+            head, _, data = address.partition(",")
+            assert head == "data:image/png;base64"
+            images.append(Image.open(io.BytesIO(base64.b64decode(data))))
+        gray = [Image.new("RGB", (8, 8), (99, 99, 99))] * len(images)
+        return embed_images(images if self.reads_images else gray).tolist()
+
+    def of_texts(self, texts: list[str]) -> list[list[float]]:
+        """Return the vectors of texts, which must not be empty."""
+        assert all(texts)
+        return embed_texts(texts)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers the requests of a ``Served``."""
+
+    served: Served
+
+    def do_POST(self) -> None:
+        served = self.served
+        with served.lock:
+            served.now += 1
+            served.most = max(served.most, served.now)
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with served.lock:
+            served.requests.append(body)
+            served.headers.append(dict(self.headers))
+            status, headers, text = served.answers.pop(0) if served.answers else (200, {}, "")
+        data = text.encode() if text or status != 200 else json.dumps(served.vectors(self.path, body)).encode()
+        with served.lock:
+            served.now -= 1
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(data)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def serving(**options: Any) -> Iterator[Served]:
+    """Serve inside ``with``."""
+    served = Served(**options)
+    handler = type("Bound", (Handler,), {"served": served})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        served.address = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield served
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def url(served: Served, shape: str = "openai") -> str:
+    return served.address + ("/v2" if shape == "cohere" else "/v1")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_served_model_has_the_maps_of_its_functions(shape: str) -> None:
+    with serving() as served:
+        remote = load_embedding_server(url(served, shape), "toy", shape=shape)
+        actual = nibt.explain(remote, picture(), CAPTION, "occlusion")
+    expected = nibt.explain(model(), picture(), CAPTION, "occlusion")
+    assert actual.model["id"] == "toy"
+    assert float((actual.grid - expected.grid).abs().max()) < 1e-6
+    pairs = zip(actual.words, expected.words, strict=True)
+    assert max(abs(one.score - other.score) for one, other in pairs) < 1e-6
+
+
+def test_requests_are_counted_and_limited() -> None:
+    with serving() as served:
+        server = EmbeddingServer(url(served), "toy", at_once=3, requests=30)
+        server.images([picture()] * 8)
+        assert server.sent == len(served.requests) == 8
+        server.texts(["a"] * 20)  # 16 in the first request
+        assert server.sent == len(served.requests) == 10
+        assert 1 <= served.most <= 3
+        with pytest.raises(ServerFailed, match="the limit of 30 requests is reached: set requests higher"):
+            server.images([picture()] * 21)
+        assert server.sent == len(served.requests) == 30
+
+
+def test_a_busy_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("nibt.bridges.servers.time.sleep", waited.append)
+    with serving(answers=[(429, {"Retry-After": "7"}, ""), (503, {}, "")]) as served:
+        server = EmbeddingServer(url(served), "toy")
+        assert server.texts(["a red cat"]) == embed_texts(["a red cat"])
+        assert waited == [7.0, 1.0]
+        served.answers = [(500, {}, "")] * 4
+        with pytest.raises(ServerFailed, match="answers with the status 500, 4 times: check it, or try again later"):
+            server.texts(["a red cat"])
+        assert server.sent == len(served.requests) == 7
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ((401, {}, "no"), r"refuses access \(status 401\): name the variable"),
+        ((404, {}, '{"error": "no model toy"}'), r"refuses the request \(status 404: .*no model toy"),
+        ((307, {"Location": "http://127.0.0.1:9/v1/embeddings"}, ""), "redirects to another address"),
+        ((200, {}, "<html>a page</html>"), "something else than embeddings of the shape openai"),
+        ((200, {}, '{"data": [{"embedding": ["a"]}]}'), "something else than embeddings"),
+        ((200, {}, '{"data": [{"embedding": [1.0'), "something else than embeddings"),
+        ((200, {}, '{"data": []}'), "must return 1 vectors for 1 items"),
+        ((200, {}, '{"embeddings": {"float": [[1.0]]}}'), "something else than embeddings"),
+    ],
+)
+def test_other_answers_are_refused(answer: tuple[int, dict[str, str], str], message: str) -> None:
+    with serving(answers=[answer]) as served:
+        with pytest.raises(ServerFailed, match=message):
+            EmbeddingServer(url(served), "toy").texts(["a"])
+        assert len(served.requests) == 1
+
+
+def test_an_unreachable_server_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nibt.bridges.servers.time.sleep", lambda seconds: None)
+    with pytest.raises(ServerFailed, match=r"cannot be reached \(.*\), 2 times"):
+        load_embedding_server(CLOSED + "/v1", "toy", tries=2)
+
+
+def test_a_server_that_drops_images_is_refused() -> None:
+    with serving(reads_images=False) as served:
+        with pytest.raises(CannotLoad, match="images must tell its inputs apart"):
+            load_embedding_server(url(served), "toy")
+
+
+def test_the_key_is_sent_and_never_shown(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(BadOption, match="the environment variable TOY_KEY must have the key"):
+        EmbeddingServer(CLOSED, "toy", key_env="TOY_KEY")
+    monkeypatch.setenv("TOY_KEY", KEY)
+    with serving(answers=[(200, {}, "")] * 0) as served:
+        server = EmbeddingServer(url(served), "toy", key_env="TOY_KEY")
+        server.texts(["a"])
+        assert served.headers[0]["Authorization"] == f"Bearer {KEY}"
+        assert KEY not in repr(server)
+        served.answers = [(403, {}, "no")]
+        with pytest.raises(ServerFailed, match="check the key in TOY_KEY") as caught:
+            server.texts(["a"])
+        assert KEY not in str(caught.value)
+        remote = load_embedding_server(url(served), "toy", key_env="TOY_KEY")
+        explanation = nibt.explain(remote, picture(), CAPTION, "ones")
+    assert KEY not in json.dumps(explanation.to_json())
+    assert KEY not in caplog.text
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"url": "localhost:8000"}, "url must be an address such as"),
+        ({"url": "file:///etc/passwd"}, "url must be an address such as"),
+        ({"url": "http://user:secret@host/v1"}, "url must not have a name or a password"),
+        ({"shape": "other"}, "shape must be one of openai, infinity, jina, cohere"),
+        ({"at_once": 0}, "at_once must be between 1 and 64"),
+        ({"requests": 0}, "requests must be between 1"),
+        ({"timeout": -1}, "timeout must be above 0"),
+        ({"tries": 0}, "tries must be between 1 and 20"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadOption, match=message) as caught:
+        EmbeddingServer(**{"url": CLOSED, "name": "toy", **options})
+    assert "secret" not in str(caught.value)
