@@ -138,6 +138,7 @@ def test_index_has_types_values_and_true_defaults_of_options(generate: ModuleTyp
     assert unset == {
         ("explain", "--labels"),
         ("explain", "--decisive"),
+        ("explain", "--parts"),
         ("explain", "--replace"),
         ("explain", "--compare"),
     } | {

@@ -32,6 +32,7 @@ Measure and audit:
     check                              explanations with four checks each
     decisive_region                    a small part of a map that keeps, or changes, what the model decides
     parts, used_share                  what a model looks at over a data set, and how much that decides
+    part_scores                        how much of the score of one image such parts carry
     benchmark, write_report            a benchmark from a plan, and its report
     Measurement, Plan, Roar, Audit, Parts, UsedShare     their inputs and results
 

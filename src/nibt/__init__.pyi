@@ -23,6 +23,7 @@ from .evaluation.bench.run import benchmark as benchmark
 from .evaluation.decisive import decisive_region as decisive_region
 from .evaluation.measure import measure as measure
 from .evaluation.parts import parts as parts
+from .evaluation.parts.scores import part_scores as part_scores
 from .evaluation.parts.used import used_share as used_share
 from .evaluation.roar import roar as roar
 from .formats.base import save as save

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import nibt
 from nibt.errors import CannotWrite
 from nibt.formats.json import to_coco
 from nibt.results.explanation import Explanation
-from tests.helpers import Run, list_folder
+from tests import tiny
+from tests.helpers import Run, list_folder, noise_pairs
 from tests.suites import few
 
 
@@ -371,6 +373,7 @@ BAD = {
     ),
     "replace by too many words": (["PHOTO", "a cat", "--replace", ",".join(map(str, range(60_000)))], 1, "50,000"),
     "another decisive region": (["PHOTO", "a cat", "--decisive", "half"], 2, "--decisive must be keep or change"),
+    "parts of no file": (["PHOTO", "a cat", "--parts", "none.json"], 1, "'none.json' is not a file of kind 'parts'"),
     "replace what is not there": (["PHOTO", "a cat", "--replace", "dog=owl"], 1, "'dog' is not in the caption"),
     "replace without a caption": (["PHOTO", "--replace", "auto"], 2, "the caption is missing"),
     "replace by a missing file": (["PHOTO", "a cat", "--replace", "none.txt"], 1, "cannot be read as lines"),
@@ -548,3 +551,30 @@ def test_decisive_regions_are_of_an_image_with_a_caption(run: Run, photo: Path, 
     assert code == 2
     assert "--decisive is for an image with a caption" in err
     assert list_folder() == []
+
+
+def test_known_parts_are_in_files_and_printed(run: Run, photo: Path, clip_folder: Path) -> None:
+    parts = nibt.parts(clip_folder, noise_pairs(8), "gae", count=2, texts=[])
+    parts.save("parts.json")
+    code, out, err = run("explain", photo, "a cat", "-m", clip_folder, "--parts", "parts.json")
+    assert code == 0, err
+    (name,) = [name for name in list_folder() if name.endswith(".json") and name != "parts.json"]
+    assert "parts-parts" in name
+    found = Explanation.load(name).parts
+    assert found is not None
+    assert found.fingerprint == parts.fingerprint
+    for row in found.rows:
+        assert " ".join(row).strip().replace("  ", " ") in " ".join(out.split())
+
+
+def test_known_parts_must_be_of_the_model_and_of_an_image_with_a_caption(
+    run: Run, photo: Path, clip_folder: Path
+) -> None:
+    code, _, err = run("explain", photo, "--compare", photo, "-m", clip_folder, "--parts", "parts.json")
+    assert code == 2
+    assert "--parts is for an image with a caption" in err
+    nibt.parts(tiny.model("siglip"), noise_pairs(8), "gae", count=2, texts=[]).save("parts.json")
+    code, _, err = run("explain", photo, "a cat", "-m", clip_folder, "--parts", "parts.json")
+    assert code == 1
+    assert "the parts are of a model with the weights" in " ".join(err.split())
+    assert list_folder() == ["parts.json"]

@@ -26,8 +26,7 @@ from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.options import BatchSize, ClosedShare, Positive, Seed, parsed
 from nibt.progress import OnProgress, Progress, reporter
-from nibt.results.base import require_result
-from nibt.results.parts import ON_OBJECTS, Part, Parts
+from nibt.results.parts import ON_OBJECTS, Part, Parts, read_parts
 from nibt.torch_modes import plain_torch
 
 Pixels = Float[Tensor, "batch channel height width"]
@@ -116,9 +115,7 @@ def part_cells(
             than that of the parts.
         Unsupported: The image tower takes other inputs than pixels.
     """
-    if isinstance(parts, str | Path):
-        parts = Parts.load(parts)
-    require_result(parts, "part_cells", Parts)
+    parts = read_parts(parts, "part_cells")
     chosen = chosen_parts(parts, numbers)
     if numbers is None:  # one is a shortcut
         chosen = [part for part in parts.parts if part.on_objects is not None and part.on_objects < ON_OBJECTS]

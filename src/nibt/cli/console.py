@@ -19,6 +19,7 @@ from nibt.report.view import names_of, similarity_name
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.base import ResultWithMaps
 from nibt.results.explanation import Explanation
+from nibt.results.part_scores import HEADINGS, PartScores
 from nibt.results.regions import Regions
 
 
@@ -37,7 +38,7 @@ def caption(worded: Worded, look: Appearance = DEFAULT, most: float | None = Non
     return line
 
 
-_LEFT = ("target", "against")  # columns of text; the first column of a table has text, too
+_LEFT = ("target", "against", "verdict")  # columns of text; the first column of a table has text, too
 _SUMMARY = ("side", "target", "score", "baseline", "attributed", "gap", "special tokens")
 
 
@@ -79,6 +80,14 @@ def ranking(explanation: Explanation) -> Table:
     for label in ranked_labels(explanation):
         name = Text(label.label, "bold" if label.position in subjects else "")
         table.add_row(name, f"{label.cosine:.4f}", f"{label.probability:.1%}")
+    return table
+
+
+def parts(found: PartScores) -> Table:
+    """Return the table of the known parts in an image."""
+    table = plain_table(HEADINGS)
+    for row in found.rows:
+        table.add_row(*row)
     return table
 
 
@@ -128,6 +137,8 @@ def show(answers: Sequence[Explanation], look: Appearance) -> None:
             console.print(verdict.append(sentence(check.about), "not bold default"), soft_wrap=True)
         if answer.decisive:
             console.print(sentence(answer.decisive.about), soft_wrap=True)
+        if answer.parts:
+            console.print(parts(answer.parts))
         for warning in answer.other_warnings:
             console.print(f"note: {warning}", style="yellow")
 

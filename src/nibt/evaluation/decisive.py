@@ -12,13 +12,11 @@ from nibt.core.perturbation import HIDES, generator, masker
 from nibt.core.side import Side
 from nibt.data.units import Grid
 from nibt.engine.encode import encode
-from nibt.errors import BadInput
+from nibt.evaluation.explained import explained_image
 from nibt.metrics._perturbation import decisive_counts
 from nibt.models._loading import ModelSource, load_model
 from nibt.options import OneOf, parsed
-from nibt.report.image.parts import present
 from nibt.report.ranked import ranked_noun
-from nibt.results.base import require_result
 from nibt.results.decisive import REGIONS, DecisiveRegion
 from nibt.results.explanation import Explanation
 from nibt.results.notes import note_fields
@@ -96,17 +94,8 @@ def decisive_region(
     parsed("region", region, Region)
     filling: Any = parsed("hide", _HIDE[region] if hide is None else hide, Annotated[str, OneOf(HIDES)])
     model = load_model(model)
-    require_result(explanation, "decisive_region", Explanation)
-    if explanation.is_comparison:
-        raise BadInput("decisive_region takes explanations of an image with a caption (got a comparison)")
-    theirs, ours = ({**record, "id": None, "device": None} for record in (explanation.model, model.record()))
-    if theirs != ours:
-        names = (name for name in (*ours, *theirs) if theirs.get(name, ...) != ours.get(name, ...))
-        raise BadInput(
-            f"the explanation is of {explanation.model['id']} with another {next(names)} than the model: give that "
-            "model, loaded with the same options, or explain the image again"
-        )
-    image, grid, tower = present(explanation.image.input, explanation.source), explanation.grid, model.image
+    image = explained_image(explanation, model, "decisive_region")
+    grid, tower = explanation.grid, model.image
     side = Side(model, tower.trace(tower.prepare([image]), tower.depth), lambda embeddings: embeddings)
     draws = _DRAWS if filling == "noise" else 1
     fillings = [masker(side, Grid(*grid.shape), hide=filling, seed=draw) for draw in range(draws)]

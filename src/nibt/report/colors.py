@@ -158,6 +158,11 @@ def _tints(palette: Palette) -> np.ndarray:
     return from_oklab(tints)
 
 
+def css(color: RGB, opacity: float = 1.0) -> str:
+    """Return a color in CSS syntax."""
+    return f"rgb({color[0]} {color[1]} {color[2]} / {opacity:g})"
+
+
 def ink_on(background: RGB) -> RGB:
     """Return black or white text for a background, with a contrast of at least 4.5 (WCAG 2, relative luminance).
 

@@ -180,8 +180,7 @@ class Result(Serializable):
         target = data.get("target", {})
         labels = sorted(label["label"] for label in data.get("ranking", ()))
         target = {"target": target.get("name"), "options": target.get("options"), "labels": labels}
-        decisive = {"decisive": data["decisive"]["region"]} if data.get("decisive") else {}
-        return {**_inputs(data), **sides, **target, **decisive}
+        return {**_inputs(data), **sides, **target}
 
     def save(self, path: str | Path, overwrite: bool = False, **drawing: Any) -> None:
         """Write a file, completely or not at all; the ending of its name chooses the format, as in ``nibt.save``.

@@ -12,12 +12,14 @@ from torch import Tensor
 from nibt.data.images import Region
 from nibt.data.units import WordScore
 from nibt.errors import BadInput, MissingSide
+from nibt.records import JsonObject
 from nibt.registry import find
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.base import ResultWithMaps
 from nibt.results.check import Check
 from nibt.results.decisive import DecisiveRegion
 from nibt.results.map_regions import MapRegion
+from nibt.results.part_scores import PartScores
 from nibt.results.records import SCHEMA, ExplainedTargetRecord, MethodRecord, Probability
 from nibt.types import ModelRecord
 
@@ -72,6 +74,7 @@ class Explanation(ResultWithMaps):
         checks: The checks of the map of the image, if ``nibt.check`` computed it.
         decisive: A small part of the map that keeps the decision of the model, or whose removal changes it, if
             ``nibt.decisive_region`` found one.
+        parts: The known parts of evidence in the image, if ``nibt.part_scores`` found them.
     """
 
     kind: ClassVar[str] = "explanation"
@@ -88,6 +91,7 @@ class Explanation(ResultWithMaps):
     ranking: tuple[Ranked, ...] = ()
     checks: tuple[Check, ...] = ()
     decisive: DecisiveRegion | None = None
+    parts: PartScores | None = None
 
     @model_validator(mode="after")
     def _sides_fit(self) -> "Explanation":
@@ -102,8 +106,9 @@ class Explanation(ResultWithMaps):
         lacking = [name for name in self.sides if name not in self.target]
         if lacking:
             raise BadInput(f"target must have the value of each side (got none of {', '.join(lacking)})")
-        if self.decisive is not None and (self.is_comparison or self.decisive.cells.shape != self.grid.shape):
-            raise BadInput(f"decisive must have the cells of the map of the image, {tuple(self.decisive.cells.shape)}")
+        for name, found in (("decisive", self.decisive), ("parts", self.parts)):
+            if found is not None and (self.is_comparison or found.cells.shape != self.grid.shape):
+                raise BadInput(f"{name} must have the cells of the map of the image (got {tuple(found.cells.shape)})")
         return self
 
     @property
@@ -211,6 +216,11 @@ class Explanation(ResultWithMaps):
         """
         return self.image.regions(threshold)
 
+    def request(self) -> JsonObject:
+        decisive = {"decisive": self.decisive.region} if self.decisive else {}
+        parts = {"parts": self.parts.fingerprint} if self.parts else {}
+        return {**super().request(), **decisive, **parts}
+
     def _repr_html_(self) -> str | None:
         """Return the page that notebooks show; None if the image is missing."""
         return find("formats", "html").framed(self)
@@ -235,6 +245,8 @@ class Explanation(ResultWithMaps):
         yield from (f"  check: {check.verdict}: {check.about}" for check in self.checks)
         if self.decisive:
             yield f"  {self.decisive.about}"
+        if self.parts:
+            yield f"  parts  {shortened([f'{part.title} {part.score:+.4f}' for part in self.parts.parts])}"
 
 
 def method_text(method: MethodRecord) -> str:

@@ -6,7 +6,8 @@ The JSON form is described in ``docs/guides/parts.md``.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Annotated, Any, ClassVar, Literal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -16,11 +17,11 @@ from torch import Tensor
 from nibt.errors import BadOption
 from nibt.options import ClosedShare, Count, Layer, NotNegative, PartCount, Seed
 from nibt.records import JsonObject
-from nibt.results.base import Array, Result, Serializable
+from nibt.results.base import Array, Result, Serializable, require_result
+from nibt.results.part_scores import PartVerdict
 from nibt.results.records import DataURI
 from nibt.types import ByValue, ModelRecord
 
-PartVerdict = Literal["shortcut", "object", "not needed", "no verdict"]
 FEWEST_IMAGES = 8
 """A part in fewer images has no verdict."""
 LEAST_EFFECT = 0.1
@@ -272,6 +273,14 @@ class Parts(Result):
                 f"  {part.number} {part.verdict}: {part.share:.0%} of the score, {part.images} images, {part.where}"
                 f"{needed}{unstable}"
             )
+
+
+def read_parts(parts: Any, caller: str) -> Parts:
+    """Return parts, or those of a JSON file if this is its path."""
+    if isinstance(parts, str | Path):
+        parts = Parts.load(parts)
+    require_result(parts, caller, Parts)
+    return parts
 
 
 def parts_request(

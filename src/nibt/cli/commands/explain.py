@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
@@ -58,6 +59,14 @@ class ExplainMethodOptions(MethodOptions):
             "the similarity.",
         ),
     ] = None
+    parts: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE",
+            help="Show which known parts are in the image, and how much of the score each carries: a JSON file of "
+            "nibt parts.",
+        ),
+    ] = None
 
 
 @expand_groups
@@ -92,6 +101,8 @@ def explain(
         raise BadOption(f"--decisive must be keep or change (got {method.decisive!r:.60})")
     if method.decisive and typed.same_modality:
         raise BadOption("--decisive is for an image with a caption: leave it out with --compare")
+    if method.parts and typed.same_modality:
+        raise BadOption("--parts is for an image with a caption: leave it out with --compare")
     name_suffix = suffix(
         *spec.words,
         model_name(model.model),
@@ -101,6 +112,7 @@ def explain(
             against=target.against,
             template=target.template,
             decisive=method.decisive,
+            parts=method.parts and method.parts.stem,
             **drawing,
         ),
     )
@@ -111,10 +123,16 @@ def explain(
         model.model,
         target.against_images,
         spec.options,
+        method.parts,
     )
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, drawing=drawing)
     targets = files.check(typed.stems, "comparison" if typed.same_modality else "explanation")
     items = typed.read()
+    known: Any = None
+    if method.parts:
+        from nibt.results.parts import Parts
+
+        known = Parts.load(method.parts)
     from nibt.engine.spec import check_options
 
     check_options(spec)
@@ -136,6 +154,10 @@ def explain(
         answers = _each(
             answers, "the decisive region", files.silent, lambda answer: decisive_region(loaded, answer, region)
         )
+    if known:
+        from nibt.evaluation.parts.scores import part_scores
+
+        answers = _each(answers, "the parts", files.silent, lambda answer: part_scores(loaded, answer, known))
     if any(file.file_format.with_table for file in targets):
         answers = _panels(loaded, answers, spec, files.silent)
     from nibt.cli.console import show

@@ -1,6 +1,7 @@
 """The share of the similarity that parts decide, by exchange of their cells."""
 
 from collections.abc import Sequence, Set
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,7 @@ from nibt.evaluation.parts.space import Space, located
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.options import BatchSize, parsed
-from nibt.results.base import require_result
-from nibt.results.parts import ON_OBJECTS, Part, Parts, UsedShare
+from nibt.results.parts import ON_OBJECTS, Part, Parts, UsedShare, read_parts
 from nibt.torch_modes import plain_torch
 
 
@@ -24,7 +24,7 @@ from nibt.torch_modes import plain_torch
 def used_share(
     model: ModelSource,
     pairs: Sequence[Pair | tuple[Any, ...]],
-    parts: Parts,
+    parts: Parts | str | Path,
     numbers: int | Sequence[int] | None = None,
     *,
     parts_model: ModelSource | None = None,
@@ -43,7 +43,7 @@ def used_share(
     Args:
         model: A loaded model, or what ``load_model`` takes.
         pairs: Pairs of an image and its right caption, or tuples of both; also others than those the parts are from.
-        parts: The parts.
+        parts: The parts, or the path of their JSON file.
         numbers: The numbers of the parts whose cells are exchanged together; None means all shortcuts.
         parts_model: The model whose parts these are; None means ``model``.
         batch_size: The largest number of images that go through the model together.
@@ -56,7 +56,7 @@ def used_share(
             has the parts, or the model does not prefer the captions of the images.
         BadOption: There is no part with that number, or no part is a shortcut.
     """
-    require_result(parts, "used_share", Parts)
+    parts = read_parts(parts, "used_share")
     pairs, batch_size = image_text_pairs(pairs, "used_share"), parsed("batch_size", batch_size, BatchSize)
     chosen = chosen_parts(parts, numbers)
     donors = donors_of(pairs, "used_share")

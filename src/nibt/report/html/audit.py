@@ -13,7 +13,7 @@ from PIL import Image
 
 from nibt.data.images import Region
 from nibt.report.certificate import certificate, moved_by, span, threshold
-from nibt.report.colors import FAINT, INK, PALETTES, RGB, ink_on, on_paper, strength
+from nibt.report.colors import FAINT, INK, PALETTES, RGB, css, ink_on, on_paper, strength
 from nibt.report.html.document import document, macros, rendered
 from nibt.report.image.heatmap import GridMap, overlay
 from nibt.report.image.layout import uri
@@ -30,11 +30,6 @@ VERDICT_COLORS: dict[str, RGB] = {
 }
 _GAUGE = 220  # the width of a gauge, and the places of the axes of curves: as in audit_plots.html
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 460, 12, 166
-
-
-def css(color: RGB, opacity: float = 1.0) -> str:
-    """Return a color in CSS syntax."""
-    return f"rgb({color[0]} {color[1]} {color[2]} / {opacity:g})"
 
 
 def gauge(check: Check) -> Markup:

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from nibt.report.colors import FAINT, INK, PALETTES, RGB, on_paper
-from nibt.report.html.audit import css
+from nibt.report.colors import FAINT, INK, PALETTES, RGB, css, on_paper
 from nibt.report.html.document import document, rendered
 from nibt.results.parts import FEWEST_IMAGES, LEAST_EFFECT, ON_OBJECTS, WIDEST, Effect, Part, Parts
 

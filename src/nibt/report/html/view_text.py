@@ -1,16 +1,21 @@
 """The text of the view of results: what is said of maps, words and tables."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from math import floor, log10
 from typing import Any
 
-from nibt.report.html.view_data import _CONTRASTS, MOST_CELLS, Panel
+from nibt.report.colors import css
+from nibt.report.html.view_data import _CONTRASTS, MOST_CELLS, QUALITY, Panel
+from nibt.report.image.known_parts import cells_of_parts, colors
+from nibt.report.image.layout import uri
 from nibt.report.ranked import ranked_labels, ranked_noun, ranked_subjects, side_title
 from nibt.report.request import legend, method_line, question, runs, sentence, target_line
 from nibt.report.view import view_of
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import MISMATCH, Explanation
 from nibt.results.notes import NO_MATCH, NO_REACTION, NOISE, WEAK_MATCH, Note
+from nibt.results.part_scores import HEADINGS
 from nibt.results.regions import Regions
 
 _LABELS = {NO_MATCH: "No match", WEAK_MATCH: "Weak match", NOISE: "Noise", NO_REACTION: "Noise"}
@@ -47,9 +52,22 @@ def panel_text(panel: Panel) -> dict[str, Any]:
         "ranking": ranked_labels(result) if isinstance(result, Explanation) else (),
         "subjects": ranked_subjects(result) if isinstance(result, Explanation) else (),
         "ranked": ranked_noun(result) if isinstance(result, Explanation) else "",
+        "parts": _parts(result) if isinstance(result, Explanation) and result.parts else None,
         "answer": view_of(result).word_table(result),
         "numbers": "; ".join([target_line(result), *_gaps(panel)]),
         "facts": _facts(panel),
+    }
+
+
+def _parts(explanation: Explanation) -> dict[str, Any]:
+    """Return the table of the known parts in an image, with the color of each row and the picture of their cells."""
+    found = explanation.parts
+    assert found is not None
+    rows = [(*row, color) for row, color in zip_longest(found.rows, map(css, colors(found)))]
+    return {
+        "headings": HEADINGS,
+        "rows": rows,
+        "picture": uri(cells_of_parts(explanation), "JPEG", quality=QUALITY),
     }
 
 

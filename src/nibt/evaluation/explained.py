@@ -1,0 +1,28 @@
+"""The image of an explanation whose model is at hand, for what is found out about its map."""
+
+from nibt.data.images import ImageInput
+from nibt.errors import BadInput
+from nibt.models.base import Model
+from nibt.report.image.parts import present
+from nibt.results.base import require_result
+from nibt.results.explanation import Explanation
+
+
+def explained_image(explanation: Explanation, model: Model, caller: str) -> ImageInput:
+    """Return the image of an explanation of an image with a caption.
+
+    Raises:
+        BadInput: The explanation is of another model or compares two images or two captions, or its image is missing.
+    """
+    require_result(explanation, caller, Explanation)
+    if explanation.is_comparison:
+        raise BadInput(f"{caller} takes explanations of an image with a caption (got a comparison)")
+
+    theirs, ours = ({**record, "id": None, "device": None} for record in (explanation.model, model.record()))
+    if theirs != ours:
+        names = (name for name in (*ours, *theirs) if theirs.get(name, ...) != ours.get(name, ...))
+        raise BadInput(
+            f"the explanation is of {explanation.model['id']} with another {next(names)} than the model: give that "
+            "model, loaded with the same options, or explain the image again"
+        )
+    return present(explanation.image.input, explanation.source)
