@@ -37,6 +37,68 @@ def test_parts_prints_json(run: Run) -> None:
     assert {**json.loads(Path("x.json").read_text()), "signature": ""} == {**data, "signature": ""}
 
 
+@pytest.fixture
+def job(run: Run, clip_folder: Path, job_table: Path) -> str:
+    code, _, err = run("batch", job_table, "-m", clip_folder, "--method", "gae", "--out", "job")
+    assert code == 0, err
+    return "job"
+
+
+def test_parts_of_a_job_are_from_its_maps(
+    run: Run, job: str, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*arguments: object) -> None:
+        raise AssertionError("a map is computed again")
+
+    monkeypatch.setattr("nibt.evaluation.parts.maps", never)
+    code, out, err = run("parts", job, "-m", clip_folder, "--parts", "2", "--count", "8", "-o", "x.json", "-q")
+    assert code == 0, err + out
+    parts = Parts.load("x.json")
+    assert (parts.data["job"], parts.data["pairs"], parts.method) == ("job", 8, "gae")
+    assert not Path("x.json.work").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        pytest.param(["--method", "nib"], 2, "the maps are those of the job in job: leave --method out", id="method"),
+        pytest.param(["-D", "split=val"], 2, "the pairs are those of the job in job: leave -D out", id="data option"),
+    ],
+)
+def test_parts_of_a_job_reject_other_requests(
+    run: Run, job: str, clip_folder: Path, options: list[str], code: int, message: str
+) -> None:
+    actual, out, err = run("parts", job, "-m", clip_folder, "-o", "x.json", *options)
+    assert actual == code, err
+    assert message in " ".join(err.split())
+    assert "Traceback" not in out + err
+    assert not Path("x.json").exists()
+
+
+def test_parts_of_a_job_of_another_model_are_refused(run: Run, job: str) -> None:
+    code, out, err = run("parts", job, "-m", "scenes", "-o", "x.json")
+    assert code == 1, out
+    assert "with another weights_hash than the model: give that model" in " ".join(err.split())
+
+
+def test_parts_that_are_stopped_keep_their_work(
+    run: Run, job: str, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("parts", job, "-m", clip_folder, "--parts", "2", "-o", "x.json", "-q")
+
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nibt.evaluation.parts.gallery.uri", interrupt)
+        code, _, err = run(*arguments)
+    assert code == 130
+    assert "finished work is kept in x.json.work; the same command goes on" in err
+    assert run(*arguments)[0] == 0
+    assert Path("x.json").exists()
+    assert not Path("x.json.work").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

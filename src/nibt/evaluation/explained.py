@@ -1,4 +1,4 @@
-"""The image of an explanation whose model is at hand, for what is found out about its map."""
+"""Explanations whose model is at hand, for what is found out about their maps."""
 
 from nibt.data.images import ImageInput
 from nibt.errors import BadInput
@@ -15,6 +15,12 @@ def explained_image(explanation: Explanation, model: Model, caller: str) -> Imag
         BadInput: The explanation is of another model or compares two images or two captions, or its image is missing.
     """
     require_result(explanation, caller, Explanation)
+    check_explained(explanation, model, caller)
+    return present(explanation.image.input, explanation.source)
+
+
+def check_explained(explanation: Explanation, model: Model, caller: str) -> None:
+    """Check that an explanation is of a model, and of an image with a caption."""
     if explanation.is_comparison:
         raise BadInput(f"{caller} takes explanations of an image with a caption (got a comparison)")
 
@@ -25,4 +31,3 @@ def explained_image(explanation: Explanation, model: Model, caller: str) -> Imag
             f"the explanation is of {explanation.model['id']} with another {next(names)} than the model: give that "
             "model, loaded with the same options, or explain the image again"
         )
-    return present(explanation.image.input, explanation.source)

@@ -7,17 +7,19 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Required
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from nibt.data.pair import as_list
+from nibt.data.images import ImageInput
+from nibt.data.pair import Pair, as_list
 from nibt.datasets._opening import open_rows
-from nibt.datasets.base import Dataset
+from nibt.datasets.base import Dataset, ImageLocation
 from nibt.errors import BadInput, BadOption, UnknownName, check_names, reason
 from nibt.folder import MANIFEST, REMEDY, Manifest, RunFolder, open_table
 from nibt.io import one_line, read_path
 from nibt.jobs.rows import explanation_of, plain_rows, shared_metadata
-from nibt.options import parsed
+from nibt.options import Count, Seed, parsed
 from nibt.records import JsonObject
 from nibt.report.html.document import plain_text
 from nibt.results.explanation import Explanation, change_image, method_text
@@ -153,6 +155,41 @@ class Job(RunFolder[JobManifest]):
         except (BadInput, StopIteration):
             pass  # the explanation stays without what is no longer there
         return explanation
+
+    def explained_pairs(self, count: int | None = None, seed: int = 0) -> list[tuple[Pair, Explanation]]:
+        """Return pairs with their explanations, such as for ``nibt.parts``. Rows that failed are left out.
+
+        Args:
+            count: The largest number of pairs, which are then drawn at random; None means all.
+            seed: The seed of this draw.
+
+        Raises:
+            BadInput: The job is not finished, or of prompts; a file cannot be read; or the data set is missing, or was
+                an object in memory.
+        """
+        count, seed = parsed("count", count, Count | None), parsed("seed", seed, Seed)
+        if self.has_prompts:
+            raise BadInput(f"{str(self.folder)!r} has answers to prompts: give the folder of a job of captions")
+        if self.manifest.rows is None:
+            raise BadInput(f"the job in {str(self.folder)!r} is not finished: run it again to resume it")
+
+        data = self.data()
+        explained = [row["row"] for row in self.rows(["row", "error"]) if row["error"] is None]
+        drawn = set(np.random.default_rng(seed).permutation(explained)[:count].tolist())
+        images: dict[ImageLocation, ImageInput] = {}
+        pairs = {
+            record.row: data.read(record, images)
+            for record in data.records(lambda row: row in drawn)
+            if record is not None
+        }
+
+        explanations: dict[int, Explanation] = {}
+        for path, *_ in self.chunks().values():
+            with open_table(path) as table:
+                shared = shared_metadata(table)
+                rows = plain_rows(table.read())
+            explanations |= {row["row"]: explanation_of(row, shared) for row in rows if row["row"] in drawn}
+        return [(pairs[row], explanations[row]) for row in sorted(drawn)]
 
     def _explained(self, values: JsonObject, shared: JsonObject) -> "Explanation | AnswerExplanation":
         """Build the explanation of a row, without its images."""

@@ -15,7 +15,7 @@ from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.evaluation.audit import runner
 from nibt.evaluation.audit.checks import LEAST_PAIRS
-from nibt.evaluation.audit.finished import AuditFolder
+from nibt.evaluation.finished import WorkFolder
 from nibt.models.base import Model
 from nibt.progress import Progress
 from nibt.report.html.audit import page
@@ -198,7 +198,7 @@ def test_work_of_another_audit_is_refused_and_kept(tmp_path: Path) -> None:
         nibt.audit(model, noise_pairs(9), "ones", quick=True, folder=folder)
     assert sorted(path.name for path in folder.rglob("*")) == before
     (folder / "mine.txt").write_text("a note")
-    AuditFolder(folder).discard()
+    WorkFolder(folder).discard()
     assert [path.name for path in folder.rglob("*")] == ["mine.txt"]
 
 

@@ -156,8 +156,10 @@ def test_no_shortcut_means_that_numbers_are_missing(parts: Parts) -> None:
         nibt.used_share("scenes", PAIRS, parts)
     with pytest.raises(BadOption, match=r"number from 1 to \d+ \(got 99\)"):
         nibt.used_share("scenes", PAIRS, parts, 99)
+    with pytest.raises(BadInput, match=r"'none\.json' is not a file of kind 'parts'"):
+        nibt.used_share("scenes", PAIRS, "none.json")
     with pytest.raises(BadInput, match="takes results of class Parts"):
-        nibt.used_share("scenes", PAIRS, "parts.json")  # pyright: ignore[reportArgumentType]
+        nibt.used_share("scenes", PAIRS, [])  # pyright: ignore[reportArgumentType]
 
 
 # Bad input
@@ -295,13 +297,6 @@ def test_place_in_words(parts: Parts, place: Any, where: str) -> None:
 def test_names_need_two_different_texts(texts: Any) -> None:
     with pytest.raises(BadOption, match=r"texts must have at least two different texts.*got 1.*empty list"):
         nibt.parts(tiny.model("clip"), noise_pairs(4), "gae", count=2, texts=texts)
-
-
-def test_maps_of_another_grid_name_the_method_and_the_layer() -> None:
-    with pytest.raises(
-        BadOption, match=r"the maps of 'gae views=2' have \d+ x \d+ cells.*without views or cells of its own"
-    ):
-        nibt.parts(tiny.model("clip"), noise_pairs(4), "gae views=2", count=2, texts=[])
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +21,7 @@ from nibt.cli.options import (
     completing,
     set_options,
 )
-from nibt.cli.output import Output, input_paths, model_name, slug, suffix
+from nibt.cli.output import Output, OutputFile, input_paths, model_name, slug, suffix
 from nibt.cli.terminal import complain, interruptible, say, show_progress
 from nibt.errors import BadOption
 from nibt.options import Count, Keywords, Seed
@@ -56,7 +57,35 @@ class DataOptions(OptionGroup, panel="Data"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditOptions(OptionGroup, panel="Audit"):
+class WorkOptions(OptionGroup):
+    """The folder of finished work."""
+
+    work: Annotated[
+        Path | None,
+        Option(
+            metavar="FOLDER",
+            help="The folder that keeps finished work until the command ends, so that the same command goes on after "
+            "it was stopped. Default: a folder next to the page, .work at its end.",
+        ),
+    ] = None
+
+    def folder(self, targets: Sequence[OutputFile]) -> Path | None:
+        """Return the folder of finished work for the files of a command; None if it only prints."""
+        work = self.work or (Path(f"{targets[0].path}.work") if targets else None)
+        if work is not None and (work.is_file() or work in [target.path for target in targets]):
+            raise BadOption(f"--work must be a folder of its own (got {work}): choose another one")
+        return work
+
+
+def kept_work(work: Path | None) -> str:
+    """Return what an interruption leaves."""
+    if work is None or not work.exists():
+        return "nothing was finished"
+    return f"finished work is kept in {work}; the same command goes on"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions(WorkOptions, panel="Audit"):
     """The extent of the audit, and when it fails."""
 
     against: Annotated[
@@ -67,14 +96,6 @@ class AuditOptions(OptionGroup, panel="Audit"):
         bool, Option("--quick", help="Use 32 pairs instead of 48, and fewer stages of randomization and wordings.")
     ] = False
     strict: Annotated[bool, Option("--strict", help="Exit with 1 if a check fails.")] = False
-    work: Annotated[
-        Path | None,
-        Option(
-            metavar="FOLDER",
-            help="The folder that keeps finished work until the audit ends, so that the same command goes on after it "
-            "was stopped. Default: a folder next to the page, .work at its end.",
-        ),
-    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +131,7 @@ def audit(
     from nibt.cli.console_audit import show_audit
     from nibt.evaluation.audit import audit as run
     from nibt.evaluation.audit.checks import LEAST_PAIRS
-    from nibt.evaluation.audit.finished import AuditFolder
+    from nibt.evaluation.finished import WorkFolder
     from nibt.results.audit import audit_request
     from nibt.results.records import require_same_file
 
@@ -126,9 +147,7 @@ def audit(
     inputs = input_paths(model.model, extent.against, data.data)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, inputs, (".html", ".json"))
     targets = files.check([f"audit-{model_name(model.model) or model.name}-{data_name(data.data)}"], "audit")
-    work = extent.work or (Path(f"{targets[0].path}.work") if targets else None)
-    if work is not None and (work.is_file() or work in [target.path for target in targets]):
-        raise BadOption(f"--work must be a folder of its own (got {work}): choose another one")
+    work = extent.folder(targets)
     quiet, usual = files.silent, QUICK_COUNT if extent.quick else COUNT
     count = usual if data.count is None else data.count
     if count < LEAST_PAIRS:
@@ -145,12 +164,7 @@ def audit(
         for path in paths:
             require_same_file(path, request)
 
-    def kept() -> str:
-        if work is None or not work.exists():
-            return "nothing was finished"
-        return f"finished work is kept in {work}; the same command goes on"
-
-    with interruptible(kept), show_progress("auditing", quiet) as on_progress:
+    with interruptible(partial(kept_work, work)), show_progress("auditing", quiet) as on_progress:
         result = run(
             loaded,
             pairs,
@@ -164,7 +178,7 @@ def audit(
         )
     files.write([result], targets, lambda results: show_audit(results[0]))
     if work is not None:
-        AuditFolder(work).discard()
+        WorkFolder(work).discard()
     if extent.strict and result.verdict == "fail":
         raise typer.Exit(1)
 

@@ -2,14 +2,23 @@
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Option
+from typer import Argument, Option
 
 from nibt.cli.command import Command
-from nibt.cli.commands.evaluation import DataOptions, check_images, data_name, open_data, read_pairs
-from nibt.cli.groups import OptionGroup, expand_groups
+from nibt.cli.commands.evaluation import (
+    DataOptions,
+    WorkOptions,
+    check_images,
+    data_name,
+    kept_work,
+    open_data,
+    read_pairs,
+)
+from nibt.cli.groups import expand_groups
 from nibt.cli.options import (
     METHOD_HELP,
     EvaluatedModelOptions,
@@ -19,15 +28,18 @@ from nibt.cli.options import (
     set_options,
 )
 from nibt.cli.output import Output, input_paths, model_name, suffix
-from nibt.cli.terminal import Terminal, show_progress
-from nibt.errors import BadInput, reason
+from nibt.cli.terminal import Terminal, interruptible, show_progress
+from nibt.errors import BadInput, BadOption, reason
 from nibt.io import read_text
-from nibt.options import Count, Layer, PartCount
+from nibt.options import Count, Keywords, Layer, PartCount
 
 if TYPE_CHECKING:
+    from nibt.data.pair import Pair
+    from nibt.results.explanation import Explanation
     from nibt.results.parts import Parts
 
 _COUNT = 200
+FAST = "nib:fast"
 _NUMBERS = ("score", "images", "on objects", "needed", "sufficient", "stable")
 _STYLES = {"shortcut": "bold red", "object": "bold blue", "not needed": "bold", "no verdict": "bold"}
 
@@ -36,6 +48,14 @@ _STYLES = {"shortcut": "bold red", "object": "bold blue", "not needed": "bold", 
 class PartsDataOptions(DataOptions):
     """The pairs whose evidence is clustered."""
 
+    data: Annotated[
+        str,
+        Argument(
+            help="Images with their right captions: scenes, a data set with its folder (coco:FOLDER), a table, "
+            "shards or a folder; see nibt list datasets. Or the folder of a job of nibt batch, whose maps are used.",
+            autocompletion=completing("datasets"),
+        ),
+    ] = "scenes"
     count: Annotated[Count | None, Option(help=f"The number of pairs. Default: {_COUNT}.")] = None
 
 
@@ -45,11 +65,11 @@ class FastMethodOptions(MethodOptions):
 
     method: Annotated[
         str, Option("--method", metavar="METHOD", help=METHOD_HELP, autocompletion=completing("methods"))
-    ] = "nib:fast"
+    ] = FAST
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartsOptions(OptionGroup, panel="Parts"):
+class PartsOptions(WorkOptions, panel="Parts"):
     """How cells are clustered, and what parts are named by."""
 
     parts: Annotated[PartCount, Option(help="The number of clusters; with masks, at least two.")] = 12
@@ -90,25 +110,34 @@ def parts(
 
     Clusters the places that carry the positive scores, exchanges those of each cluster between images, and prints how
     far each is needed. With masks or boxes of the named objects, it says which are shortcuts; else, look at the page.
+    Over the folder of a job, no map is computed again.
     With the model scenes and 200 pairs it takes less than a minute on one core.
     """
+    from nibt.evaluation.finished import WorkFolder
     from nibt.evaluation.parts import parts as run
+    from nibt.folder import MANIFEST
 
     names = None if clusters.names is None else _texts(clusters.names)
     name_suffix = suffix(
-        None if method.method == "nib:fast" else method.method,
+        None if method.method == FAST else method.method,
         **set_options(count=data.count, seed=data.seed or None, layer=clusters.layer),
         **({} if clusters.parts == 12 else {"parts": clusters.parts}),
     )
     inputs = input_paths(model.model, data.data, clusters.names)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, inputs, (".html", ".json"))
     targets = files.check([f"parts-{model_name(model.model) or model.name}-{data_name(data.data)}"], "parts")
+    work = clusters.folder(targets)
     count = _COUNT if data.count is None else data.count
-    opened = open_data(data, count)
-    pairs, record = read_pairs(opened, count, files.silent)
-    loaded = model.loaded(files.silent)
-    check_images(opened, count, [target.path for target in targets], output.overwrite)
-    with show_progress("finding parts", files.silent) as on_progress:
+    explanations = None
+    if (Path(data.data) / MANIFEST).is_file():
+        pairs, explanations, record = _of_job(data, method, count)
+        loaded = model.loaded(files.silent)
+    else:
+        opened = open_data(data, count)
+        pairs, record = read_pairs(opened, count, files.silent)
+        loaded = model.loaded(files.silent)
+        check_images(opened, count, [target.path for target in targets], output.overwrite)
+    with interruptible(partial(kept_work, work)), show_progress("finding parts", files.silent) as on_progress:
         result = run(
             loaded,
             pairs,
@@ -116,12 +145,32 @@ def parts(
             layer=clusters.layer,
             count=clusters.parts,
             texts=names,
+            explanations=explanations,
             seed=data.seed,
             batch_size=16,
+            folder=work,
             data=record,
             on_progress=on_progress,
         )
     files.write([result], targets, lambda results: show_parts(results[0]))
+    if work is not None:
+        WorkFolder(work).discard()
+
+
+def _of_job(
+    data: PartsDataOptions, method: FastMethodOptions, count: int
+) -> "tuple[list[Pair], list[Explanation], Keywords]":
+    """Return pairs of a job, their explanations, and the record of the data for results."""
+    from nibt.jobs.job import Job
+
+    if method.method != FAST:
+        raise BadOption(f"the maps are those of the job in {data.data}: leave --method out")
+    if data.data_option:
+        raise BadOption(f"the pairs are those of the job in {data.data}: leave -D out")
+
+    rows = Job.open(data.data).explained_pairs(count, data.seed)
+    pairs = [pair for pair, _ in rows]
+    return pairs, [explanation for _, explanation in rows], {"job": data.data, "pairs": len(pairs)}
 
 
 def show_parts(result: "Parts") -> None:

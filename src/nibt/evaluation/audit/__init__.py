@@ -6,7 +6,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -20,10 +19,9 @@ from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation import CONTROLS
 from nibt.evaluation.audit.against import check_against, compared, too_few
 from nibt.evaluation.audit.checks import LEAST_PAIRS, MetricScores, discrimination, vocabulary_check
-from nibt.evaluation.audit.finished import NOTHING_FINISHED, AuditFolder, FinishedWork
 from nibt.evaluation.audit.runner import AuditRunner
+from nibt.evaluation.finished import finished_work
 from nibt.evaluation.maps import named_methods
-from nibt.io import read_path
 from nibt.methods.base import SIDES
 from nibt.models._loading import ModelSource, load_model
 from nibt.options import BatchSize, Seed, check_facts, parsed
@@ -122,12 +120,7 @@ def audit(
         "pairs": pairs_hash(pairs),
         "versions": resolve(models[0], specs[0], seed=seed).provenance["versions"],
     }
-    with ExitStack() as stack:
-        finished = NOTHING_FINISHED
-        if folder is not None:
-            work = AuditFolder(read_path("folder", folder))
-            finished = FinishedWork(work)
-            stack.enter_context(work.writing(request))
+    with finished_work(folder, request) as finished:
         runners = [
             AuditRunner(each, pairs, specs, seed, batch_size, finished.of_model(role))
             for each, role in zip(models, ("audited", "against"), strict=False)

@@ -18,7 +18,7 @@ from nibt.data.pair import Pair
 from nibt.engine.batches import BatchCache
 from nibt.engine.encode import encode, within_memory
 from nibt.engine.reactions import NEAR_BLANK, reactions
-from nibt.evaluation.audit.finished import NOTHING_FINISHED, FinishedWork
+from nibt.evaluation.finished import NOTHING_FINISHED, FinishedWork
 from nibt.evaluation.measure import measure
 from nibt.evaluation.statistics import Interval, gaffke, interval, student, within
 from nibt.methods.base import SIDES

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from nibt.data.pair import Pair
-from nibt.evaluation.audit.finished import NOTHING_FINISHED, FinishedWork
+from nibt.evaluation.finished import NOTHING_FINISHED, FinishedWork
 from nibt.evaluation.maps import Map, maps, without_mean_states
 from nibt.models.base import Inputs, Model, Tower
 from nibt.registry import MethodSpec

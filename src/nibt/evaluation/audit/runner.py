@@ -13,9 +13,9 @@ from nibt.engine.batches import BatchCache
 from nibt.evaluation.audit.checks import CheckValues, worst_first
 from nibt.evaluation.audit.evidence import Evidence, corner_cells, in_corners, text_masks, truths_of
 from nibt.evaluation.audit.exchange import Exchange, exchange_beside_objects, exchange_of_words
-from nibt.evaluation.audit.finished import NOTHING_FINISHED, FinishedWork
 from nibt.evaluation.audit.randomization import cascade
 from nibt.evaluation.donors import donors
+from nibt.evaluation.finished import NOTHING_FINISHED, FinishedWork
 from nibt.evaluation.maps import Map, maps, spearman, ssim
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import SIDES

@@ -2,11 +2,14 @@
 
 ``evidence`` finds the cells that carry the positive scores, ``groups`` and ``clusters`` group them, ``effects``
 exchanges them between images, ``names`` compares them with texts, ``gallery`` draws them, and ``measured`` puts all of
-this together. ``space`` finds them in other images, for the share that they decide (``used``).
+this together. ``stored`` reads maps that were computed before. ``space`` finds parts in other images, for the share
+that they decide (``used``) and for their scores in one map (``scores``).
 """
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,24 +17,29 @@ import numpy as np
 from nibt.data.pair import Pair, as_list, image_text_pairs, pairs_hash, read_caption
 from nibt.engine.spec import resolve
 from nibt.errors import BadOption
-from nibt.evaluation.maps import maps
+from nibt.evaluation.finished import FinishedWork, finished_work
+from nibt.evaluation.maps import Map, maps
 from nibt.evaluation.parts.effects import donors_of
 from nibt.evaluation.parts.evidence import Cells, evidence_cells
 from nibt.evaluation.parts.groups import grouped, object_cells
 from nibt.evaluation.parts.measured import measured, to_float32
 from nibt.evaluation.parts.names import everyday_nouns
+from nibt.evaluation.parts.stored import stored_maps
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
+from nibt.models.base import Model
 from nibt.options import BatchSize, Layer, PartCount, Seed, check_facts, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
-from nibt.results.parts import Part, Parts
+from nibt.results.explanation import Explanation
+from nibt.results.parts import Part, Parts, parts_request
 from nibt.torch_modes import plain_torch
 
 COUNT = 12
 """The default number of clusters."""
 DEPTH = 2 / 3
 """The default layer, as a share of the depth of the tower."""
+_TOGETHER = 256  # pairs whose maps are kept together
 _STEPS = ("maps", "states", "clusters", "texts")
 
 
@@ -44,8 +52,10 @@ def parts(
     layer: int | None = None,
     count: int = COUNT,
     texts: Sequence[str] | None = None,
+    explanations: Sequence[Explanation] | None = None,
     seed: int = 0,
     batch_size: int = 16,
+    folder: str | Path | None = None,
     data: Mapping[str, Any] | None = None,
     on_progress: OnProgress | None = None,
 ) -> Parts:
@@ -68,8 +78,12 @@ def parts(
             parts, a smaller one mixes them.
         texts: The texts that parts are named by, such as nouns; an empty list for no names. None means the everyday
             nouns that the model knows.
+        explanations: Explanations of the pairs in their order, such as those of a job (``Job.explained_pairs``), whose
+            maps are used in place of those of ``method``. None means that the maps are computed.
         seed: The seed of all random draws.
         batch_size: The largest number of pairs that go through the model together.
+        folder: A folder that keeps finished work. If a call was stopped, the same call with this folder goes on. Delete
+            the folder when you do not need it any more.
         data: The origin of the pairs, which is saved with the result.
         on_progress: Called when a step begins.
 
@@ -77,9 +91,9 @@ def parts(
         The parts: shortcuts first, then those with the largest shares of the score.
 
     Raises:
-        BadInput: All images or all captions are the same, no image has a positive score, or the model cuts the images
-            to several grids.
-        BadOption: An option has an invalid value, or the layer has another grid than the maps.
+        BadInput: All images or all captions are the same, no image has a positive score, or the explanations are of
+            other pairs, of another model or of another target than the cosine.
+        BadOption: An option has an invalid value, or the layer has another grid than the maps, or several.
         UnknownName: No method, variant or option has that name.
 
     Examples:
@@ -100,27 +114,35 @@ def parts(
     model.image.check_layer(layer)
     spec = MethodSpec.of(method)
     provenance = resolve(model, spec, seed=seed).provenance
+    method_name = str(spec)
+    image_maps = None
+    if explanations is not None:
+        image_maps, method_name = stored_maps(model, pairs, explanations)
+
+    data = {**(data or {}), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
+    request = parts_request(provenance["model"], data, method_name, layer, seed, count)
     steps = len(_STEPS) + count
+    with finished_work(folder, {**request, "versions": provenance["versions"]}) as finished:
+        report(Progress(0, steps, "maps"))
+        if image_maps is None:
+            image_maps = _maps(model, pairs, spec, seed, batch_size, finished)
+        report(Progress(1, steps, "hidden states"))
+        cells = evidence_cells(model, [pair.image for pair in pairs], image_maps, layer, batch_size, method_name)
+        objects = object_cells(pairs, cells.regions, cells.shape)
+        report(Progress(2, steps, "clusters"))
+        groups = grouped(cells, objects, count, seed)
+        report(Progress(3, steps, "texts"))
+        named_by = everyday_nouns(model) if named_by is None else named_by
 
-    report(Progress(0, steps, "maps"))
-    image_maps = maps(model, pairs, spec, "image", seed, batch_size)
-    report(Progress(1, steps, "hidden states"))
-    cells = evidence_cells(model, [pair.image for pair in pairs], image_maps, layer, batch_size, str(spec))
-    objects = object_cells(pairs, cells.regions, cells.shape)
-    report(Progress(2, steps, "clusters"))
-    groups = grouped(cells, objects, count, seed)
-    report(Progress(3, steps, "texts"))
-    named_by = everyday_nouns(model) if named_by is None else named_by
+        def measuring(number: int) -> None:
+            report(Progress(len(_STEPS) + number, steps, f"effect of part {number + 1}"))
 
-    def measuring(number: int) -> None:
-        report(Progress(len(_STEPS) + number, steps, f"effect of part {number + 1}"))
-
-    rows = measured(model, pairs, cells, layer, objects, groups, named_by, seed, batch_size, measuring)
+        rows = measured(model, pairs, cells, layer, objects, groups, named_by, seed, batch_size, finished, measuring)
     parts_by_rank = [part for part, _ in rows]
     return Parts(
         model=provenance["model"],
-        data={**(data or {}), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)},
-        method=str(spec),
+        data=data,
+        method=method_name,
         layer=layer,
         grid=cells.shape,
         seed=seed,
@@ -133,6 +155,19 @@ def parts(
         parts=tuple(parts_by_rank),
         notes=tuple(_notes(pairs, cells, parts_by_rank, count)),
     )
+
+
+def _maps(
+    model: Model, pairs: Sequence[Pair], method: MethodSpec, seed: int, batch_size: int, finished: FinishedWork
+) -> list[Map]:
+    """Return the maps of the images, some at a time, which are kept."""
+    image_maps: list[Map] = []
+    for first in range(0, len(pairs), _TOGETHER):
+        some = pairs[first : first + _TOGETHER]
+        image_maps += finished.maps(
+            f"maps from pair {first}", partial(maps, model, some, method, "image", seed, batch_size)
+        )
+    return image_maps
 
 
 def _different(texts: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ part is needed. The gain of the other image by these cells alone says how far th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from nibt.engine.encode import encode
 from nibt.errors import BadInput
 from nibt.evaluation.cells import with_cells
 from nibt.evaluation.donors import donors
+from nibt.evaluation.finished import FinishedWork
 from nibt.evaluation.statistics import NOTHING, Interval, ratio_of_means
 from nibt.models.base import Model
 from nibt.results.parts import Effect
@@ -65,6 +67,31 @@ def losses(
         grids: For some pairs, by their positions, whether each cell is exchanged.
     """
     return losses_of_choices(model, pairs, donors, regions, [grids])[0]
+
+
+def losses_with_random(
+    model: Model,
+    pairs: Sequence[Pair],
+    donors: Sequence[int],
+    regions: Sequence[Region],
+    grids: Mapping[int, np.ndarray],
+    draws: np.random.Generator,
+    finished: FinishedWork,
+) -> tuple[Losses, Losses]:
+    """Return what ``losses`` returns for cells, and for as many random cells; the numbers are kept as finished work."""
+    choices = [grids, random_cells(grids, draws)]
+
+    def computed() -> np.ndarray:
+        of_cells, of_random = losses_of_choices(model, pairs, donors, regions, choices)
+        columns = [of_cells.by_cells, of_cells.by_rest, of_random.by_cells, of_random.by_rest, of_cells.by_all]
+        changes = of_cells.changes
+        return np.column_stack(columns if changes is None else [*columns, changes])
+
+    exchanges = [(item, donors[item], *(grid[item].tobytes() for grid in choices)) for item in grids]
+    numbers = finished.numbers(f"losses {sha256(repr(exchanges).encode()).hexdigest()}", computed)
+    by_cells, by_rest, by_random, by_rest_of_random, by_all = numbers[:, :5].T
+    changes = numbers[:, 5:] if numbers.shape[1] > 5 else None
+    return Losses(by_cells, by_rest, by_all, changes), Losses(by_random, by_rest_of_random, by_all, None)
 
 
 @torch.no_grad()

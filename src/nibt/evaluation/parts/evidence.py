@@ -70,7 +70,7 @@ def evidence_cells(
 
     Raises:
         BadInput: No image has a positive score, or images have grids of several sizes.
-        BadOption: The states of the layer have another grid than the maps.
+        BadOption: No blocks of cells of the maps are the cells of the layer.
     """
     shapes = sorted({image_map.scores.shape for image_map in maps})
     if len(shapes) > 1:
@@ -79,7 +79,9 @@ def evidence_cells(
             f"parts needs images that the model cuts to one grid (got {sizes} cells): resize them to one size"
         )
 
-    shares = [_shares(image_map.scores) for image_map in maps]
+    shape = _grid_of(model, images[0], layer)
+    scores = [_on_cells(image_map.scores, shape, method, layer) for image_map in maps]
+    shares = [_shares(of_cells) for of_cells in scores]
     kept = [_largest(share) for share in shares]
     if not any(map(len, kept)):
         raise BadInput(
@@ -89,8 +91,8 @@ def evidence_cells(
 
     states: dict[int, np.ndarray] = {}
     regions: dict[int, Region] = {}
-    owner, remedy = f"the maps of {method!r}", "choose another layer, or a method without views or cells of its own"
-    for item, of_cells, region in cell_states(model, images, layer, shapes[0], batch, owner, remedy):
+    owner, remedy = f"the maps of {method!r}", "resize the images to one size"
+    for item, of_cells, region in cell_states(model, images, layer, shape, batch, owner, remedy):
         states[item] = of_cells[kept[item]]
         regions[item] = region
     return Cells(
@@ -98,9 +100,32 @@ def evidence_cells(
         places=np.concatenate(kept),
         weights=np.concatenate([share.ravel()[places] for share, places in zip(shares, kept, strict=True)]),
         states=np.concatenate([states[item] for item in range(len(maps))]),
-        shape=(shapes[0][0], shapes[0][1]),
+        shape=shape,
         regions=tuple(regions[item] for item in range(len(maps))),
     )
+
+
+@torch.no_grad()
+def _grid_of(model: Model, image: ImageInput, layer: int) -> tuple[int, int]:
+    """Return the rows and columns of the cells of an image at a layer."""
+    tower = model.image
+    tower.check_layer(layer)
+    units = tower.trace(tower.prepare([image]), layer).cut(layer).units
+    if not isinstance(units, Grid):
+        raise BadOption(f"layer {layer} of this model has no cells: choose another layer")
+    return units.shape
+
+
+def _on_cells(scores: np.ndarray, shape: tuple[int, int], method: str, layer: int) -> Float[np.ndarray, "row column"]:
+    """Return the scores of a map on the cells of a layer, of which each has a block of cells of the map."""
+    rows, columns = shape
+    down, across = scores.shape[0] // rows, scores.shape[1] // columns
+    if scores.shape != (down * rows, across * columns):
+        raise BadOption(
+            f"the maps of {method!r} have {scores.shape[0]} x {scores.shape[1]} cells, and layer {layer} of this model "
+            f"has {rows} x {columns}: choose another layer, or a method without cells of its own"
+        )
+    return scores.reshape(rows, down, columns, across).sum((1, 3))
 
 
 @torch.no_grad()

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from nibt.data.pair import Pair
-from nibt.evaluation.parts.effects import donors_of, effects, losses_of_choices, random_cells
+from nibt.evaluation.finished import FinishedWork
+from nibt.evaluation.parts.effects import donors_of, effects, losses_with_random
 from nibt.evaluation.parts.evidence import Cells
 from nibt.evaluation.parts.gallery import gallery
 from nibt.evaluation.parts.groups import Group
@@ -31,6 +32,7 @@ def measured(
     texts: Sequence[str],
     seed: int,
     batch_size: int,
+    finished: FinishedWork,
     on_part: Callable[[int], None],
 ) -> list[tuple[Part, Group]]:
     """Return the parts with their effects and names, shortcuts first, then by their shares.
@@ -45,6 +47,7 @@ def measured(
         texts: What parts are named by.
         seed: The seed of all random draws.
         batch_size: The largest number of images whose states are computed together.
+        finished: The work that is kept.
         on_part: Called with the number of parts that are done.
     """
     donors = donors_of(pairs)
@@ -67,7 +70,7 @@ def measured(
         completed = {item: grid | (whole[item] == number) for item, grid in own.items()}
         if objects is not None and not group.on_objects:
             completed = {item: grid & ~objects[item] for item, grid in completed.items()}
-        part, changes = part_of(model, pairs, donors, cells, group, completed, draws)
+        part, changes = part_of(model, pairs, donors, cells, group, completed, draws, finished)
         if vectors is not None and changes:
             captions = [pairs[item].caption for item in changes] if group.on_objects is False else []
             name, nearest = name_of(np.stack([*changes.values()]), texts, vectors, captions)
@@ -85,6 +88,7 @@ def part_of(
     group: Group,
     completed: Mapping[int, np.ndarray],
     draws: np.random.Generator,
+    finished: FinishedWork,
 ) -> tuple[Part, dict[int, np.ndarray]]:
     """Return a part without a number and a name, and what its cells add to the embedding of each image.
 
@@ -97,8 +101,7 @@ def part_of(
 
     drawn = sorted(draws.permutation(list(grids))[:_MOST_IMAGES].tolist())
     exchanged = {item: completed[item] for item in drawn}
-    choices = [exchanged, random_cells(exchanged, draws)]
-    of_part, of_random = losses_of_choices(model, pairs, donors, cells.regions, choices)
+    of_part, of_random = losses_with_random(model, pairs, donors, cells.regions, exchanged, draws, finished)
     needed, sufficient = effects(of_part, of_random)
 
     part = Part(

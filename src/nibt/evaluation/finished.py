@@ -1,9 +1,11 @@
-"""The finished work of an audit in a folder, so that an audit that was stopped goes on."""
+"""The finished work of an audit or of ``nibt.parts`` in a folder, so that a call that was stopped goes on."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,23 +13,23 @@ import numpy as np
 from nibt.data.images import Region
 from nibt.evaluation.maps import Map
 from nibt.folder import ChunkFile, Manifest, RunFolder, require_unchanged
-from nibt.io import load_json
+from nibt.io import load_json, read_path
 from nibt.records import JsonObject
 
 _DIGITS = 16  # of the digest of a name
 
 
-class AuditManifest(Manifest):
-    """The manifest of the folder of an audit."""
+class WorkManifest(Manifest):
+    """The manifest of a folder of finished work."""
 
-    kind: str = "audit work"
+    kind: str = "finished work"
     request: JsonObject
 
 
-class AuditFolder(RunFolder[AuditManifest]):
-    """The folder of the finished work of an audit."""
+class WorkFolder(RunFolder[WorkManifest]):
+    """A folder of finished work."""
 
-    manifest_class = AuditManifest
+    manifest_class = WorkManifest
     chunk_pattern = rf"[0-9a-f]{{{_DIGITS}}}"
 
 
@@ -40,7 +42,7 @@ class FinishedWork:
         model: What distinguishes the work on several models.
     """
 
-    folder: AuditFolder | None = None
+    folder: WorkFolder | None = None
     model: str = ""
 
     def of_model(self, model: str) -> "FinishedWork":
@@ -78,6 +80,22 @@ class FinishedWork:
 
 NOTHING_FINISHED = FinishedWork()
 """Without a folder."""
+
+
+@contextmanager
+def finished_work(folder: str | Path | None, request: Mapping[str, Any]) -> Iterator[FinishedWork]:
+    """Open a folder of finished work on a request; None for none.
+
+    Raises:
+        WouldOverwrite: The folder has other files, or the work on another request.
+    """
+    if folder is None:
+        yield NOTHING_FINISHED
+        return
+
+    work = WorkFolder(read_path("folder", folder))
+    with work.writing(request):
+        yield FinishedWork(work)
 
 
 def _entry(one: Map) -> JsonObject:
