@@ -325,7 +325,7 @@ def test_parts_of_another_model_or_layer_are_refused() -> None:
 
 
 def test_no_part_and_unknown_parts_are_refused() -> None:
-    with pytest.raises(BadOption, match="no part is a shortcut: give the numbers"):
+    with pytest.raises(BadOption, match="no part is a shortcut or has the mark"):
         part_cells(tiny.model("clip"), noise_pairs(8), parts())
     with pytest.raises(BadOption, match=r"a part must be a number from 1 to \d \(got 9\)"):
         part_cells(tiny.model("clip"), noise_pairs(8), parts(), 9)

@@ -555,7 +555,7 @@ def test_decisive_regions_are_of_an_image_with_a_caption(run: Run, photo: Path, 
 
 def test_known_parts_are_in_files_and_printed(run: Run, photo: Path, clip_folder: Path) -> None:
     parts = nibt.parts(clip_folder, noise_pairs(8), "gae", count=2, texts=[])
-    parts.save("parts.json")
+    parts.marked({1: "must not", 2: "may"}).save("parts.json")
     code, out, err = run("explain", photo, "a cat", "-m", clip_folder, "--parts", "parts.json")
     assert code == 0, err
     (name,) = [name for name in list_folder() if name.endswith(".json") and name != "parts.json"]
@@ -563,6 +563,7 @@ def test_known_parts_are_in_files_and_printed(run: Run, photo: Path, clip_folder
     found = Explanation.load(name).parts
     assert found is not None
     assert found.fingerprint == parts.fingerprint
+    assert {part.mark for part in found.parts} <= {"must not", "may"}
     for row in found.rows:
         assert " ".join(row).strip().replace("  ", " ") in " ".join(out.split())
 

@@ -98,8 +98,9 @@ def part_cells(
         model: The model in which the parts were found, before it is trained.
         images: The images of the training set, in its order, or pairs of images and captions.
         parts: The parts, or the path of their JSON file.
-        numbers: The numbers of the parts. None means all parts beside the objects, if one of them is a shortcut: others
-            may have the same cue in too few images for a verdict.
+        numbers: The numbers of the parts. None means those with the mark ``must not``. Without any, it means all parts
+            beside the objects that do not have the mark ``may``, if one of them is a shortcut: others may have the same
+            cue in too few images for a verdict.
         reach: The largest distance from the center of a part, as a multiple of the distance within which 90 % of the
             part's own cells are. A larger one finds the part in more images, and also takes other cells.
         batch_size: The largest number of images that go through the model together.
@@ -117,8 +118,9 @@ def part_cells(
     """
     parts = read_parts(parts, "part_cells")
     chosen = chosen_parts(parts, numbers)
-    if numbers is None:  # one is a shortcut
-        chosen = [part for part in parts.parts if part.on_objects is not None and part.on_objects < ON_OBJECTS]
+    if numbers is None and not chosen[0].mark:  # one is a shortcut
+        beside = [part for part in parts.parts if part.on_objects is not None and part.on_objects < ON_OBJECTS]
+        chosen = [part for part in beside if part.mark != "may"]
     reach = parsed("reach", reach, Positive)
     batch_size, report = parsed("batch_size", batch_size, BatchSize), reporter(on_progress)
     if not _is_list(images) or not len(images):

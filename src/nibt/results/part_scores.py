@@ -11,6 +11,8 @@ from torch import Tensor
 from nibt.results.base import Array, Serializable
 
 PartVerdict = Literal["shortcut", "object", "not needed", "no verdict"]
+Mark = Literal["", "may", "must not"]
+"""What a person says of a part: the model may use it, or must not; empty if nothing is said."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,14 @@ class PartScore:
         name: Its name; empty if it has none.
         verdict: Its verdict over the data set that it is from.
         score: The sum of the scores of its cells in the map.
+        mark: Its mark in the file of parts.
     """
 
     number: int
     name: str
     verdict: PartVerdict
     score: float
+    mark: Mark = ""
 
     @property
     def title(self) -> str:
@@ -68,9 +72,9 @@ class PartScores(Serializable):
 
     @property
     def rows(self) -> Iterator[tuple[str, str, str, str]]:
-        """The rows of a table: the titles, the verdicts, the scores, and their shares of the sum if it is positive."""
+        """The rows of a table: the titles, the verdicts with marks, the scores, and their shares of a positive sum."""
         for part in self.parts:
-            yield part.title, part.verdict, *self._numbers(part.score)
+            yield part.title, ", ".join(filter(None, (part.verdict, part.mark))), *self._numbers(part.score)
         yield "the rest", "", *self._numbers(self.rest)
         yield "sum of the map", "", *self._numbers(self.total)
 

@@ -4,10 +4,10 @@ The JSON form is described in ``docs/guides/parts.md``.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -15,10 +15,10 @@ from pydantic import computed_field, model_validator
 from torch import Tensor
 
 from nibt.errors import BadOption
-from nibt.options import ClosedShare, Count, Layer, NotNegative, PartCount, Seed
+from nibt.options import ClosedShare, Count, Layer, NotNegative, OneOf, PartCount, Seed, parsed
 from nibt.records import JsonObject
 from nibt.results.base import Array, Result, Serializable, require_result
-from nibt.results.part_scores import PartVerdict
+from nibt.results.part_scores import Mark, PartVerdict
 from nibt.results.records import DataURI
 from nibt.types import ByValue, ModelRecord
 
@@ -30,6 +30,9 @@ WIDEST = 1.0
 """The widest interval with a verdict: it is wider where images hardly prefer their captions."""
 ON_OBJECTS = 0.3
 """A part with at least this share of its score on named objects is one of the objects."""
+
+
+_Mark = Annotated[str, OneOf(get_args(Mark))]
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,8 @@ class Part(Serializable):
         gallery: The images with the largest shares, then some at random.
         center: The mean of its standardized states.
         reach: The distance from the center within which 90 % of its cells are.
+        mark: What a person says of it, as on the page: the model ``may`` use it, or ``must not``; empty if nothing is
+            said.
     """
 
     number: int
@@ -135,6 +140,7 @@ class Part(Serializable):
     gallery: tuple[Crop, ...]
     center: Annotated[Float[Tensor, " dim"], Array(1)]
     reach: NotNegative
+    mark: Mark = ""
 
     @computed_field
     @property
@@ -249,6 +255,24 @@ class Parts(Result):
         """The parts with the verdict ``shortcut``."""
         return tuple(part for part in self.parts if part.verdict == "shortcut")
 
+    @property
+    def unwanted(self) -> tuple[Part, ...]:
+        """The parts with the mark ``must not``; without any, the shortcuts that do not have the mark ``may``."""
+        marked = tuple(part for part in self.parts if part.mark == "must not")
+        return marked or tuple(part for part in self.shortcuts if part.mark != "may")
+
+    def marked(self, marks: Mapping[int, Mark]) -> "Parts":
+        """Return the parts with other marks, by their numbers; the others keep theirs.
+
+        Raises:
+            BadOption: There is no part with that number, or a mark is not one of ``may``, ``must not`` and the empty
+                string.
+        """
+        parts = list(self.parts)
+        for number, mark in marks.items():
+            parts[self.part(number).number - 1] = replace(self.part(number), mark=parsed("mark", mark, _Mark))
+        return replace(self, parts=tuple(parts))
+
     def part(self, number: int) -> Part:
         """Return a part by its number, from 1.
 
@@ -269,9 +293,10 @@ class Parts(Result):
         for part in self.parts:
             needed = f", needed {part.needed.value:.2f}" if part.needed else ""
             unstable = "" if part.is_stable else ", not stable"
+            mark = f", {part.mark}" if part.mark else ""
             yield (
                 f"  {part.number} {part.verdict}: {part.share:.0%} of the score, {part.images} images, {part.where}"
-                f"{needed}{unstable}"
+                f"{needed}{unstable}{mark}"
             )
 
 

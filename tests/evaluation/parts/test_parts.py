@@ -152,7 +152,7 @@ def test_an_object_is_not_exchanged(parts: Parts) -> None:
 
 @pytest.mark.usefixtures("unchecked")
 def test_no_shortcut_means_that_numbers_are_missing(parts: Parts) -> None:
-    with pytest.raises(BadOption, match="no part is a shortcut: give the numbers"):
+    with pytest.raises(BadOption, match=r"no part is a shortcut or has the mark .must not.: .*give the numbers"):
         nibt.used_share("scenes", PAIRS, parts)
     with pytest.raises(BadOption, match=r"number from 1 to \d+ \(got 99\)"):
         nibt.used_share("scenes", PAIRS, parts, 99)
@@ -276,6 +276,47 @@ def effect(low: float, high: float) -> Effect:
 def test_verdict_of_a_part(parts: Parts, changes: dict[str, Any], verdict: str) -> None:
     shortcut: Part = replace(parts.parts[0], on_objects=0.0, images=20, needed=effect(0.2, 0.4))
     assert replace(shortcut, **changes).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("marks", "numbers"),
+    [
+        pytest.param({}, [1, 2], id="the shortcuts"),
+        pytest.param({1: "may"}, [2], id="without those that the model may use"),
+        pytest.param({3: "must not"}, [3], id="those that it must not use"),
+        pytest.param({1: "must not", 2: "may", 3: "must not"}, [1, 3], id="both marks"),
+        pytest.param({1: "may", 2: "may"}, [], id="none"),
+    ],
+)
+def test_marks_decide_which_parts_are_unwanted(parts: Parts, marks: dict[int, Any], numbers: list[int]) -> None:
+    shortcut: Part = replace(parts.parts[0], on_objects=0.0, images=20, needed=effect(0.2, 0.4))
+    plain = replace(shortcut, on_objects=None)
+    found = [replace(part, number=number) for number, part in enumerate((shortcut, shortcut, plain), 1)]
+    marked = replace(parts, parts=tuple(found)).marked(marks)
+    assert [part.number for part in marked.unwanted] == numbers
+    assert Parts.from_json(marked.to_json()) == marked
+    assert repr(marked).count(", must not") == [*marks.values()].count("must not")
+    assert [part.number for part in marked.shortcuts] == [1, 2], "marks are no verdicts"
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_marks_are_of_parts_and_of_three_words(parts: Parts) -> None:
+    with pytest.raises(BadOption, match="mark must be"):
+        parts.marked({1: "never"})  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BadOption, match=r"number from 1 to \d+ \(got 0\)"):
+        parts.marked({0: "may"})
+    data = parts.to_json()
+    data["parts"][0]["mark"] = "never"
+    with pytest.raises(BadInput, match=r"parts\[0\]\.mark"):
+        Parts.from_json(data)
+    del data["parts"][0]["mark"]
+    assert Parts.from_json(data) == parts
+
+
+def test_an_object_that_is_marked_is_not_exchanged(parts: Parts) -> None:
+    number = next(part.number for part in parts.parts if part.verdict == "object")
+    with pytest.raises(BadInput, match=f"part {number} is a named object"):
+        nibt.used_share("scenes", PAIRS, parts.marked({number: "must not"}))
 
 
 @pytest.mark.parametrize(

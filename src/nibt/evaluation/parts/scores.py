@@ -62,7 +62,8 @@ def part_scores(model: ModelSource, explanation: Explanation, parts: Parts | str
     scores = explanation.grid.cpu().double().numpy()
     present = [parts.part(number) for number in np.unique(cells[cells > 0]).tolist()]
     of_parts = [
-        PartScore(part.number, part.name, part.verdict, float(scores[cells == part.number].sum())) for part in present
+        PartScore(part.number, part.name, part.verdict, float(scores[cells == part.number].sum()), part.mark)
+        for part in present
     ]
     found = PartScores(
         fingerprint=parts.fingerprint,

@@ -44,7 +44,8 @@ def used_share(
         model: A loaded model, or what ``load_model`` takes.
         pairs: Pairs of an image and its right caption, or tuples of both; also others than those the parts are from.
         parts: The parts, or the path of their JSON file.
-        numbers: The numbers of the parts whose cells are exchanged together; None means all shortcuts.
+        numbers: The numbers of the parts whose cells are exchanged together. None means those with the mark
+            ``must not``; without any, all shortcuts that do not have the mark ``may``.
         parts_model: The model whose parts these are; None means ``model``.
         batch_size: The largest number of images that go through the model together.
 
@@ -54,7 +55,7 @@ def used_share(
     Raises:
         BadInput: The parts are of another model, all images or all captions are the same, a part is an object, no image
             has the parts, or the model does not prefer the captions of the images.
-        BadOption: There is no part with that number, or no part is a shortcut.
+        BadOption: There is no part with that number, or no part is a shortcut or marked.
     """
     parts = read_parts(parts, "used_share")
     pairs, batch_size = image_text_pairs(pairs, "used_share"), parsed("batch_size", batch_size, BatchSize)
@@ -90,9 +91,12 @@ def used_share(
 def chosen_parts(parts: Parts, numbers: int | Sequence[int] | None) -> list[Part]:
     """Return the parts whose cells are exchanged."""
     if numbers is None:
-        if not parts.shortcuts:
-            raise BadOption("no part is a shortcut: give the numbers of the parts to exchange")
-        return list(parts.shortcuts)
+        numbers = [part.number for part in parts.unwanted]
+        if not numbers:
+            raise BadOption(
+                "no part is a shortcut or has the mark 'must not': mark parts on the page, or give the numbers of the "
+                "parts to exchange"
+            )
 
     of_numbers = {part.number: part for part in map(parts.part, _listed(numbers))}
     chosen = list(of_numbers.values())

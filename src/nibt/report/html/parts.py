@@ -1,9 +1,15 @@
 """The page of parts: one HTML file that loads nothing, with a gallery of each part."""
 
+from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
+from markupsafe import Markup
+
+from nibt.io import read_text
 from nibt.report.colors import FAINT, INK, PALETTES, RGB, css, on_paper
 from nibt.report.html.document import document, rendered
+from nibt.report.html.view import as_json
 from nibt.results.parts import FEWEST_IMAGES, LEAST_EFFECT, ON_OBJECTS, WIDEST, Effect, Part, Parts
 
 VERDICT_COLORS: dict[str, RGB] = {
@@ -12,6 +18,9 @@ VERDICT_COLORS: dict[str, RGB] = {
     "not needed": FAINT,
     "no verdict": FAINT,
 }
+FILE = "marked-parts.json"
+"""The name of the file that the page downloads."""
+_SCRIPT = read_text(files("nibt.report.html") / "parts.js")
 _CELL = 10  # the side of a cell of a place, in pixels
 
 
@@ -28,10 +37,17 @@ def page(parts: Parts, sign: bool = False) -> str:
         place=_place,
         cell=_CELL,
         effect=_effect,
+        file=FILE,
+        data_of_parts=Markup(as_json(_without_pictures(parts).to_json())),
         **limits,
     )
     style = rendered("parts.css", css=css, ink=INK, faint=FAINT, verdicts=VERDICT_COLORS)
-    return document(f"Parts of {name}", body, str(style), request=parts.request() if sign else None)
+    return document(f"Parts of {name}", body, str(style), [_SCRIPT], parts.request() if sign else None)
+
+
+def _without_pictures(parts: Parts) -> Parts:
+    """Return parts whose file is small."""
+    return replace(parts, parts=tuple(replace(part, gallery=()) for part in parts.parts))
 
 
 def _effect(effect: Effect | None) -> str:
