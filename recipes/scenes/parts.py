@@ -79,7 +79,7 @@ def measured(model, kind, count, seed, has_cue):
     images = [pair.image for pair in pairs]
     image_maps = maps(model, pairs, MethodSpec.parse("nib:fast"), "image", 0)
     layer = model.image.relative(DEPTH)
-    cells = evidence_cells(model, images, image_maps, layer, 16)
+    cells = evidence_cells(model, images, image_maps, layer, 16, "nib:fast")
 
     started = time.perf_counter()
     result = nibt.parts(model, pairs)

@@ -63,7 +63,7 @@ def test_the_cells_are_those_that_an_exchange_for_training_exchanges(parts: Part
     assert found is not None
     for part in parts.parts:
         try:
-            expected = part_cells(tiny.model("clip"), [PAIRS[0].image], parts, part.number, reach=1).masks[0]
+            expected = part_cells(tiny.model("clip"), [PAIRS[0].image], parts, part.number, reach=1.0).masks[0]
         except BadInput:  # this image has none
             expected = torch.zeros(found.cells.shape, dtype=torch.bool)
         assert torch.equal(found.cells == part.number, expected)
