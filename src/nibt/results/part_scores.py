@@ -79,7 +79,7 @@ class PartScores(Serializable):
         yield "sum of the map", "", *self._numbers(self.total)
 
     def _numbers(self, score: float) -> tuple[str, str]:
-        return f"{score:+z.4f}", f"{score / self.total:.0%}" if self.total > 0 else "-"
+        return f"{score:+z.4f}", f"{score / self.total:z.0%}" if self.total > 0 else "-"
 
 
 HEADINGS = ("part", "verdict", "score", "share")

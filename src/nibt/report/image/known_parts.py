@@ -1,5 +1,7 @@
 """The known parts of evidence in an image: their cells in colors, and the table of what each carries."""
 
+from itertools import pairwise
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -23,7 +25,7 @@ _COLORS: tuple[RGB, ...] = (
 _CLEAR = 0.55  # how much of its color a cell has
 _SIDE = 320  # of the photograph, in pixels
 _ACROSS, _HIGH = 560, 26  # of a table and of its rows, in pixels
-_COLUMNS = (0, 300, 420, 500)  # the left edges of the columns of a table
+_COLUMNS = (0, 250, 420, 500, _ACROSS)  # the edges of the columns of a table
 
 
 def colors(found: PartScores) -> list[RGB]:
@@ -68,9 +70,10 @@ def known_parts(explanation: Explanation, width: int) -> Image.Image:
     table = Image.new("RGB", (width, _HIGH * (len(rows) + 1)), PAPER)
     pen = ImageDraw.Draw(table)
     for number, row in enumerate([HEADINGS, *rows]):
-        for edge, text in zip(_COLUMNS, row, strict=True):
+        for (edge, following), text in zip(pairwise(_COLUMNS), row, strict=True):
             place = left + edge * column // _ACROSS, _HIGH * number + 4
-            write(pen, place, shortened_inside(text, SMALL, 280), INK if number else FAINT, SMALL)
+            room = (following - edge) * column // _ACROSS - 8
+            write(pen, place, shortened_inside(text, SMALL, room), INK if number else FAINT, SMALL)
     for number, color in enumerate(colors(found), 1):
         pen.rectangle((left - 20, _HIGH * number + 6, left - 8, _HIGH * number + 18), fill=color)
 
