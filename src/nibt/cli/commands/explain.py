@@ -1,6 +1,6 @@
 """``nibt explain``, which explains or compares images and captions, and ``nibt regions``, which relates their parts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -83,26 +83,11 @@ def explain(
     a JSON file into the current folder, or the files of --out. A page (--out x.html) is interactive; for nib and the
     cosine it also shows the region of each word.
     """
-    typed, spec, drawing = CliInputs.of(inputs), method.spec, output.drawing
-    compares = target.target not in (None, "cosine") or target.against
-    if typed.ranked and (target.target or target.against or target.template):
-        explains = f"--{'labels' if inputs.labels else 'rank'} explains the best against the second"
-        if inputs.replace:
-            explains = "--replace explains the caption against a replacement"
-        raise BadOption(f"{explains}: leave --target, --against and --template out")
-    if typed.same_modality and target.template:
-        raise BadOption("--template is for an image with a caption: leave it out with --compare")
-    if method.check and (typed.same_modality or typed.ranked or compares):
-        raise BadOption(
-            "--check checks the map of an image for the cosine: leave --compare, --labels, --rank, --replace, --target "
-            "and --against out"
-        )
-    if method.decisive not in (None, "keep", "change"):
-        raise BadOption(f"--decisive must be keep or change (got {method.decisive!r:.60})")
-    if method.decisive and typed.same_modality:
-        raise BadOption("--decisive is for an image with a caption: leave it out with --compare")
-    if method.parts and typed.same_modality:
-        raise BadOption("--parts is for an image with a caption: leave it out with --compare")
+    typed = CliInputs.of(inputs)
+    spec = method.spec
+    drawing = output.drawing
+    _check_choices(inputs, typed, method, target)
+
     name_suffix = suffix(
         *spec.words,
         model_name(model.model),
@@ -126,13 +111,11 @@ def explain(
         method.parts,
     )
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, drawing=drawing)
+
+    # whatever can be wrong is found before a model is loaded
     targets = files.check(typed.stems, "comparison" if typed.same_modality else "explanation")
     items = typed.read()
-    known: Any = None
-    if method.parts:
-        from nibt.results.parts import Parts
-
-        known = Parts.load(method.parts)
+    known = _known_parts(method.parts)
     from nibt.engine.spec import check_options
 
     check_options(spec)
@@ -143,26 +126,71 @@ def explain(
     elif not typed.ranked:
         options |= target.contrast
     answers: Any = items.explain(loaded, files.silent, options)
+
+    for label, add in _additions(loaded, method, known):
+        answers = _each(answers, label, files.silent, add)
+    if any(file.file_format.with_table for file in targets):
+        answers = _panels(loaded, answers, spec, files.silent)
+
+    from nibt.cli.console import show
+
+    files.write(answers, targets, lambda written: show(written, output.look))
+
+
+def _check_choices(
+    inputs: ExplainInputOptions, typed: CliInputs, method: ExplainMethodOptions, target: TargetOptions
+) -> None:
+    """Check that the options go together."""
+    if typed.ranked and (target.target or target.against or target.template):
+        explains = f"--{'labels' if inputs.labels else 'rank'} explains the best against the second"
+        if inputs.replace:
+            explains = "--replace explains the caption against a replacement"
+        raise BadOption(f"{explains}: leave --target, --against and --template out")
+    if typed.same_modality and target.template:
+        raise BadOption("--template is for an image with a caption: leave it out with --compare")
+
+    compares = target.target not in (None, "cosine") or target.against
+    if method.check and (typed.same_modality or typed.ranked or compares):
+        raise BadOption(
+            "--check checks the map of an image for the cosine: leave --compare, --labels, --rank, --replace, --target "
+            "and --against out"
+        )
+    if method.decisive not in (None, "keep", "change"):
+        raise BadOption(f"--decisive must be keep or change (got {method.decisive!r:.60})")
+    for name, value in (("decisive", method.decisive), ("parts", method.parts)):
+        if value and typed.same_modality:
+            raise BadOption(f"--{name} is for an image with a caption: leave it out with --compare")
+
+
+def _known_parts(file: Path | None) -> Any:
+    """Return the parts of a file; None without one."""
+    if file is None:
+        return None
+
+    from nibt.results.parts import Parts
+
+    return Parts.load(file)
+
+
+def _additions(
+    model: "Model", method: ExplainMethodOptions, known: Any
+) -> "Iterator[tuple[str, Callable[[Explanation], Explanation]]]":
+    """Yield what is found out about each map, with the label of its progress."""
     if method.check:
         from nibt.evaluation.audit.pair import with_checks
 
-        answers = _each(answers, "checking", files.silent, lambda answer: with_checks(loaded, answer, spec))
+        yield "checking", lambda answer: with_checks(model, answer, method.spec)
+
     if method.decisive:
         from nibt.evaluation.decisive import decisive_region
 
         region: Any = method.decisive
-        answers = _each(
-            answers, "the decisive region", files.silent, lambda answer: decisive_region(loaded, answer, region)
-        )
+        yield "the decisive region", lambda answer: decisive_region(model, answer, region)
+
     if known:
         from nibt.evaluation.parts.scores import part_scores
 
-        answers = _each(answers, "the parts", files.silent, lambda answer: part_scores(loaded, answer, known))
-    if any(file.file_format.with_table for file in targets):
-        answers = _panels(loaded, answers, spec, files.silent)
-    from nibt.cli.console import show
-
-    files.write(answers, targets, lambda written: show(written, output.look))
+        yield "the parts", lambda answer: part_scores(model, answer, known)
 
 
 def _each(
@@ -191,8 +219,11 @@ def _panels(
     options = {name: value for name, value in method.options.items() if name not in _FROM_ANSWER}
     tabled = [_has_table(answer) for answer in answers]
     sources = list(dict.fromkeys(answer.source for answer in answers if not answer.is_comparison))
-    several, names = len(sources) > 1, dict(zip(sources, names_of(sources), strict=True))
-    result, done = [], 0
+    several = len(sources) > 1
+    names = dict(zip(sources, names_of(sources), strict=True))
+
+    result = []
+    done = 0
     with show_progress("words and regions", quiet or not any(tabled), sum(tabled)) as on_progress:
         for index, answer in enumerate(answers):
             table: Any = None
