@@ -119,6 +119,17 @@ def test_methods_that_read_layers_are_refused_by_name() -> None:
         model().attentions("sample:scene")
 
 
+def test_what_reads_weights_or_layers_is_refused() -> None:
+    pairs = [(picture(), "a red cat"), (picture().rotate(90), "a green dog")]
+    for caller, call in {
+        "a check with random weights": lambda: nibt.check(model(), picture(), CAPTION, "occlusion"),
+        "calibrate": lambda: nibt.calibrate(model(), [picture()]),
+        "parts of evidence": lambda: nibt.parts(model(), pairs, "occlusion"),
+    }.items():
+        with pytest.raises(Unsupported, match=f"{caller} needs the layers and the weights of the model"):
+            call()
+
+
 def test_the_embeddings_of_fixed_inputs_identify_functions() -> None:
     def others(texts: list[str]) -> list[list[float]]:
         return [[*row[:-1], 0.3] for row in embed_texts(texts)]

@@ -77,6 +77,7 @@ def calibrate(
     if layers is not None and len(set(layers)) < len(layers):
         raise BadOption(f"layers must name each layer once (got {', '.join(map(str, layers))})")
     model, texts = load_model(model), [read_caption(text) for text in captions]
+    model.image.check_states("calibrate")
     images = [read_image(image) for image in images]
     facts = _facts(model, images, texts, layers)
     if out is not None and not overwrite:

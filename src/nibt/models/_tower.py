@@ -211,6 +211,14 @@ class Tower(ABC):
         """Return the layer at a fraction of the depth."""
         return round(share * self.depth)
 
+    def check_states(self, caller: str) -> None:
+        """Check that hidden states are known, for what computes with them or with the weights."""
+        if "states" not in self.offers:
+            raise Unsupported(
+                f"{caller} needs the layers and the weights of the model, and only two functions of it are known: load "
+                "the model itself, or leave this out"
+            )
+
     def check_layer(self, layer: int) -> None:
         """Check that the tower has a layer."""
         if not 0 <= layer <= self.depth:

@@ -41,6 +41,7 @@ def copied(model: Model) -> Model:
 
 def stages(tower: Tower, inputs: Inputs, most_groups: int) -> list[Stage]:
     """Return the stages of a tower: the head, the blocks from the last to the first, and the stem."""
+    tower.check_states("a check with random weights")
     blocks = [list(block.parameters()) for block in tower.blocks]
     in_blocks = {id(parameter) for block in blocks for parameter in block}
     with _differentiable(tower.root) as parameters:
