@@ -128,9 +128,8 @@ def _adapter(record_type: type) -> Any:
 @lru_cache
 def _validator(record_type: type) -> Any:
     """Return what validates plain data, and reads no number from a text, as pydantic does by default."""
-    from pydantic_core import SchemaValidator
-
-    return SchemaValidator(_strict(_adapter(record_type).core_schema))
+    adapter = _adapter(record_type)
+    return type(adapter.validator)(_strict(adapter.core_schema))
 
 
 def _strict(schema: Any) -> Any:
