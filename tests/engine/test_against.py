@@ -170,6 +170,30 @@ def test_image_is_not_compared_with_itself() -> None:
         nibt.explain(tiny.model("clip"), A, CAPTION, against_images=A)
 
 
+def test_a_caption_among_labels_counts_once() -> None:
+    """A list of labels serves all images, also those that have one of them as their caption."""
+    model, labels = tiny.model("clip"), ["a cat", "a dog", "A  red car"]
+    captions = ["a cat", "a red car", "two hats"]
+    images = tiny.IMAGES[:3]
+    together = nibt.explain(model, images, captions, "gae", target="softmax", against=labels, against_images=images)
+    for row, (image, caption, actual) in enumerate(zip(images, captions, together, strict=True)):
+        others = [label for label in labels if label.lower().split() != caption.split()]
+        other_images = [other for place, other in enumerate(images) if place != row]
+        alone = nibt.explain(
+            model, image, caption, "gae", target="softmax", against=others, against_images=other_images
+        )
+        torch.testing.assert_close(actual.grid, alone.grid, atol=1e-6, rtol=1e-4)
+        scores = [[word.score for word in result.words] for result in (actual, alone)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+
+
+def test_an_image_among_those_of_two_images_is_refused() -> None:
+    with pytest.raises(BadInput, match="is compared with itself"):
+        nibt.compare(tiny.model("clip"), A, B, "gae", target="softmax", against=[A, tiny.IMAGES[2]])
+    with pytest.raises(BadInput, match="compared with itself alone"):
+        nibt.explain(tiny.model("clip"), A, "a cat", target="softmax", against=["A cat", "a  cat"])
+
+
 @pytest.mark.parametrize("against", [{"against_images": B}, {"against": OTHER}])
 def test_third_side_is_kept_by_files(against: dict, tmp_path: Path) -> None:
     answer = nibt.explain(tiny.model("clip"), A, CAPTION, **against)

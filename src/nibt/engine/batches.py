@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool
+from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.data.images import ImageInput
@@ -192,12 +194,15 @@ def check_words(model: Model, pairs: Sequence[AnyPair]) -> None:
 def _check_differences(spec: ExplanationSpec, pairs: Sequence[AnyPair]) -> None:
     """Check that nothing is compared with what is the same for the model: its map would be 0, or it would count twice.
 
-    The mean of a set of captions or images may include that of the pair.
+    The mean of a set of captions or images may include that of the pair. Among several with which it is compared one by
+    one, it is left out.
     """
     options = spec.record["target"]["options"]
     target = find("targets", spec.record["target"]["name"])
     count = len(options.get("against", ())) + len(options.get("against_images", ()))
-    if target.others == "none" or (target.averages and count != 1):
+    is_image_with_caption = spec.modalities[0] != spec.modalities[1]
+    leaves_own_out = target.others == "some" and count != 1 and (target.averages or is_image_with_caption)
+    if target.others == "none" or leaves_own_out:
         return
 
     if spec.origin is not None:
@@ -313,14 +318,41 @@ def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | N
         others.append(others[spec.modalities.index(modality)])
         modalities.append(modality)
 
-    sides = [
-        Side(spec.model, trace, replace(spec.scores[modality], other=other), spec.memory)
-        for modality, trace, other in zip(modalities, traces, others, strict=True)
-    ]
+    sides = []
+    for position, (modality, trace, other) in enumerate(zip(modalities, traces, others, strict=True)):
+        own = _own_among_others(spec, prepared.pairs, position) if position < 2 else None
+        score = replace(spec.scores[modality], other=other, own=own)
+        sides.append(Side(spec.model, trace, score, spec.memory))
     if spec.origin is not None:
         origin = _same_trace(spec, spec.origin, "image", len(prepared.pairs))
         sides[0] = replace(sides[0], origin=origin)
     return tuple(sides), first.seconds + second.seconds + clock(prepared.devices) - started
+
+
+def _own_among_others(
+    spec: ExplanationSpec, pairs: Sequence[AnyPair], position: int
+) -> Bool[Tensor, "batch other"] | None:
+    """Return which of the items that a side is compared with are the other item of each pair; None if none is."""
+    score = spec.scores[spec.modalities[position]]
+    compares_one_by_one = score.target.others == "some" and not score.target.averages
+    if score.others is None or not compares_one_by_one:
+        return None
+
+    options = spec.record["target"]["options"]
+    tokenize = spec.model.text.tokens
+    captions = [tokenize(caption).ids for caption in options.get("against", ())]
+    images = options.get("against_images_hash", [])
+
+    rows = []
+    for pair in pairs:
+        other = pair.items[1 - position]
+        is_caption = isinstance(other, str)
+        key = tokenize(other).ids if is_caption else other.digest
+        rows.append([key == compared for compared in (captions if is_caption else images)])
+    own = torch.tensor(rows, dtype=torch.bool, device="cpu")
+    if own.all(1).any():
+        raise BadInput("a caption or an image is compared with itself alone: give another one to compare it with")
+    return own if own.any() else None
 
 
 def _timed_trace(spec: ExplanationSpec, prepared: PreparedBatch, position: int, cache: BatchCache | None) -> TimedTrace:

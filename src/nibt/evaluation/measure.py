@@ -333,4 +333,4 @@ def _explain_for_embeddings(method: Method, side: Side, partner: Embedding, othe
     score = side.score
     assert isinstance(score, Score)
     among = {} if others is None else {"target": find("targets", "softmax")(), "others": others}
-    return method(replace(side, score=replace(score, other=partner, **among)))
+    return method(replace(side, score=replace(score, other=partner, own=None, **among)))

@@ -35,7 +35,9 @@ ORDERS = 32
 def image_maps(method: Callable[[Side], Attribution], image: Side, others: Tensor) -> Attribution:
     """Return the maps of one image for several embeddings of the other side: (other, dim) or (other, vector, dim)."""
     assert isinstance(image.score, Score)
-    return method(replace(image, trace=image.trace.take([0] * len(others)), score=replace(image.score, other=others)))
+    return method(
+        replace(image, trace=image.trace.take([0] * len(others)), score=replace(image.score, other=others, own=None))
+    )
 
 
 def with_other_tokens(maps: Attribution) -> Float[Tensor, "map patch"]:

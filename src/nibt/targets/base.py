@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nibt.errors import BadOption
@@ -114,6 +114,7 @@ class Score:
         others: Further embeddings of the other side, which the target compares with.
         other: The embeddings of the other side, with broadcasting, of type ``OtherEmbedding``; None as long as no pair
             is known.
+        own: Which of ``others`` is the other side of each pair itself, which counts once.
     """
 
     target: "Target"
@@ -122,6 +123,7 @@ class Score:
     bias: float = 0.0
     others: Others | None = None
     other: Any = None
+    own: Bool[Tensor, "batch other"] | None = None
 
     def __call__(self, embedding: Embedding) -> PerExample:
         """Compute numbers of shape (..., batch) from embeddings of any length and shape (..., batch, dim)."""
@@ -135,7 +137,13 @@ class Score:
     def similarities(self, embedding: Embedding) -> Float[Tensor, "*batch label"]:
         """Compute the similarity with the other side and, after it, that with each of the others."""
         first = self.similarity(embedding, self.other)[..., None]
-        return first if self.others is None else torch.cat([first, self.to_others(embedding)], -1)
+        if self.others is None:
+            return first
+
+        others = self.to_others(embedding)
+        if self.own is not None:
+            others = others.masked_fill(self.own.to(others.device), -torch.inf)
+        return torch.cat([first, others], -1)
 
 
 class Target(Plugin, ABC):
