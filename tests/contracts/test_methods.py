@@ -255,7 +255,7 @@ def test_method_describes_itself(name: str) -> None:
     assert kind.cost, "the cost of the method"
     assert (kind.category == "control") == (kind.cost == "0")
     assert "default" in kind.variants
-    assert set(kind.needs) <= {"attention", "stem"}
+    assert set(kind.needs) <= {"states", "attention", "stem"}
     for variant, sides in kind.variants.items():
         assert set(sides) == {"image", "text"}
         for modality in ("image", "text"):

@@ -174,7 +174,8 @@ class Method(Plugin, ABC):
             Unsupported: The tower lacks what the method needs.
         """
         cls.check_options(variant, options)
-        check_offers(cls.name, cls.needs, tower)  # before what depends on the layers of the tower
+        if "states" not in tower.offers:  # the options of layers depend on them
+            check_offers(cls.name, cls.needs, tower)
         types = field_types(cls)
         of_variant, changes = cls.variants[variant][tower.modality], {}
         if cls.takes_recommended and variant in ("default", "fast"):
