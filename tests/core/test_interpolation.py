@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nibt.core.perturbation import filled_in, interpolated
+from nibt.core.inpainting import filled_in, interpolated
 
 
 def ramp(height: int, width: int) -> torch.Tensor:

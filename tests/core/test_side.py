@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from nibt.core.quadrature import nodes
-from nibt.core.side import Side, mean_states
+from nibt.core.side import Side
 from nibt.data.units import Grid
 from nibt.errors import BadOption, WrongBaseline
 from nibt.models._inputs import Cut
+from nibt.models._mean_states import mean_states
 from tests import tiny
 from tests.helpers import at_end, both_sides, make_side, varied_kinds
 

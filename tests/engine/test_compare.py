@@ -15,8 +15,8 @@ from nibt.data.pair import SameModalityPair
 from nibt.datasets._captions import with_article
 from nibt.datasets.scenes import Scenes
 from nibt.engine.encode import encode
-from nibt.engine.targets import shipped_mean_states
 from nibt.errors import BadInput, BadOption
+from nibt.models._mean_states import shipped_mean_states
 from nibt.progress import Progress
 from nibt.report.image.heatmap import score_map
 from nibt.results.attribution import ImageAttribution, SideAttribution

@@ -10,7 +10,7 @@ import torch
 from scipy.ndimage import binary_dilation
 
 import nibt
-from nibt.core.perturbation import filled_in
+from nibt.core.inpainting import filled_in
 from nibt.data.units import Grid
 from nibt.datasets.scenes import Scenes
 from nibt.engine.encode import encode

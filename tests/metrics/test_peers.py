@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nibt.core.perturbation import interpolated
+from nibt.core.inpainting import interpolated
 from nibt.core.side import Side
 from nibt.data.units import Grid
 from nibt.metrics.base import MetricInput

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 import nibt
-from nibt.core.perturbation import interpolated, masker
+from nibt.core.inpainting import interpolated
+from nibt.core.perturbation import masker
 from nibt.metrics.base import MetricInput
 from nibt.metrics.faithfulness import ROAD
 from nibt.results.attribution import Attribution

@@ -1,6 +1,5 @@
 """One side of a batch of pairs: a traced tower, the score of its embeddings, and its baseline states."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,11 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.data.units import Units
-from nibt.errors import BadOption, Unsupported, WrongBaseline
+from nibt.errors import BadOption, Unsupported
 from nibt.models._attention import Attentions
 from nibt.models._inputs import Cut, Inputs
 from nibt.models._loaded import LoadedModel
-from nibt.models._mean_states import FILE_NAME, MeanStates
 from nibt.models._tower import Trace
 from nibt.models.base import ImageTower, Model, Tower
 from nibt.progress import LISTENER, Progress, no_progress
@@ -205,7 +203,9 @@ class Side:
                     "baseline must be zero or blank at the first tokens, for which there are no mean states (got "
                     f"{name!r})"
                 )
-            return mean_states(self.model, path).state(self.trace.tower, self.trace.inputs, hidden, layer)
+            from nibt.models._mean_states import mean_states  # which other baselines do not need
+
+            return mean_states(self.dual_encoder, path).state(self.trace.tower, self.trace.inputs, hidden, layer)
         raise BadOption(f"baseline must be zero, blank, mean, mean:FILE or against (got {name!r})")
 
     def _other(self, layer: int | None, hidden: Hidden) -> Hidden:
@@ -233,20 +233,6 @@ def dual_encoder(model: LoadedModel) -> Model:
             "the method or its baseline needs a model that compares images with captions, not a generator"
         )
     return model
-
-
-def mean_states(model: LoadedModel, path: str = "") -> MeanStates:
-    """Return the mean states of a file, or those that ship with an embedded model."""
-    model = dual_encoder(model)
-    if not path and model.folder is None:
-        raise WrongBaseline(
-            f"the model {model.id} ships no mean states: run nibt calibrate, and use baseline='mean:FILE'"
-        )
-    file = path or str(model.folder and model.folder / FILE_NAME)
-    key = "mean states", file, os.path.getmtime(file) if os.path.exists(file) else 0.0
-    if key not in model.kept:  # loaded again after the file or the weights of the model have changed
-        model.kept[key] = MeanStates.load(file, model)
-    return model.kept[key]
 
 
 def chunks(count: int, like: Tensor, times: int = 1, at_once: int | None = None) -> Iterator[slice]:

@@ -11,7 +11,6 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any, cast
 
-from nibt.core.side import mean_states
 from nibt.data.images import ImageInput
 from nibt.engine.targets import IMAGE_AND_TEXT, Contrast, Modalities, resolve_targets
 from nibt.errors import BadOption
@@ -274,6 +273,8 @@ def _mean_states_by_side(
         return options, []
 
     open_sides: list[Modality] = [side for side in modalities if options.get(f"{side}_baseline") is None]
+    from nibt.models._mean_states import mean_states  # which other baselines do not need
+
     states = mean_states(model, file)
     unserved: list[Modality] = [side for side in open_sides if not states.layers(side)]
     if len(unserved) in (0, len(open_sides)):

@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from nibt.core.side import mean_states
 from nibt.data.images import ImageInput, looks_like_image, read_image
 from nibt.data.pair import as_list, read_caption, repeated
 from nibt.engine.encode import encode
 from nibt.errors import BadInput, BadOption, UnknownName
-from nibt.models._mean_states import FILE_NAME, MeanStates
 from nibt.models._tower import Tower
 from nibt.models.base import Model
 from nibt.records import JsonObject
@@ -176,13 +174,9 @@ def _score(model: Model, other_tower: Tower, target: Target, items: Sequence[Any
             f"(got {len(items)}): give one, or choose softmax"
         )
     if others is None and target.shipped_default:
+        from nibt.models._mean_states import shipped_mean_states  # which other targets do not need
+
         default = shipped_mean_states(model).tensors.get(f"{target.shipped_default}.{other_tower.modality}")
         others = None if default is None else default[None].to(other_tower.example.device, other_tower.dtype)
     similarity = model.similarity if other_tower is model.text else model.similarity.swapped()
     return Score(target, similarity, model.scale, model.bias, others)
-
-
-def shipped_mean_states(model: Model) -> MeanStates:
-    """Return the mean states that ship with an embedded model; empty for other models."""
-    ships = model.folder is not None and (model.folder / FILE_NAME).exists()
-    return mean_states(model) if ships else MeanStates({})

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from nibt.core.perturbation import filled_in
+from nibt.core.inpainting import filled_in
 from nibt.core.side import Side
 from nibt.data.images import Region
 from nibt.data.units import cells_of

@@ -11,7 +11,6 @@ from torch import Tensor
 from nibt.core.side import Side
 from nibt.data.units import Words
 from nibt.errors import BadOption, UnknownName, Unsupported
-from nibt.methods._cost import evaluate
 from nibt.methods._vectors import SideVectors, TableScores
 from nibt.methods._views import Views
 from nibt.models.base import Tower
@@ -241,6 +240,8 @@ class Method(Plugin, ABC):
         Raises:
             ValueError: ``cost`` is not a formula.
         """
+        from nibt.methods._cost import evaluate  # which explanations do not need
+
         options = {name: float(value) for name, value in vars(self).items() if isinstance(value, int | float)}
         numbers = {"blocks": float(depth), **options, "depth": float(depth), "units": float(units)}
         costs = [evaluate(self.cost_formula(), {**numbers, "layer": float(layer)}) for layer in self.layers or (0,)]

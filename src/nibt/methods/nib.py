@@ -39,7 +39,6 @@ from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.errors import BadOption
-from nibt.methods._noise import draw, generators, moments
 from nibt.methods._path import PathMethod, PathStage, products
 from nibt.methods._vectors import SideVectors
 from nibt.methods.base import LayerMethod, Options, average_layers, both_sides
@@ -240,6 +239,8 @@ class NIB(PathMethod, LayerMethod):
         baseline = side.baseline(self.baseline, layer, hidden)
         if not self.noisy:
             return baseline[None]
+        from nibt.methods._noise import draw, generators  # which paths without noise do not need
+
         noise = draw(generators(self.seed, hidden.shape[1]), self.samples, hidden)
         return baseline + self.spread(side, hidden).to(hidden) * noise[:, None]
 
@@ -247,5 +248,7 @@ class NIB(PathMethod, LayerMethod):
         """Return the standard deviation of the noise, which the items and their channels may share."""
         exact = hidden.to(torch.promote_types(hidden.dtype, torch.float32))  # squares may overflow in half precision
         if self.noise == "features":
+            from nibt.methods._noise import moments  # which paths without noise do not need
+
             return self.deviation * moments(exact, side.tower.valid_tokens(side.inputs, hidden)[..., None])[1]
         return exact.new_full((1, 1, 1), self.deviation)

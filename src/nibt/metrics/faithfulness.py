@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nibt.core.perturbation import interpolated, item_rng, masker, score_of_pixels
+from nibt.core.inpainting import interpolated
+from nibt.core.perturbation import item_rng, masker, score_of_pixels
 from nibt.data.units import Grid
 from nibt.metrics._perturbation import CurveMetric, PerturbationMetric, ranks
 from nibt.metrics.base import AreaMetric, MetricInput

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from nibt.core.perturbation import filled_in, item_rng, masker
+from nibt.core.inpainting import filled_in
+from nibt.core.perturbation import item_rng, masker
 from nibt.core.side import Side
 from nibt.data.ground_truth import GroundTruth
 from nibt.data.images import ImageInput, Region

@@ -6,6 +6,7 @@ length, so their rows are aligned at the last word: row ``zero + d`` of ``text.m
 it. The rows before the first word are those of ``text.first.K``. The metadata identify the weights.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,3 +122,22 @@ def caption_places(words: Words, rows: int) -> tuple[list[Tensor], list[int]]:
     explained = words.explained
     lasts = [int(row.nonzero().max()) for row in explained]
     return [torch.arange(rows, device="cpu") - last for last in lasts], [int(row.nonzero().min()) for row in explained]
+
+
+def mean_states(model: Model, path: str = "") -> MeanStates:
+    """Return the mean states of a file, or those that ship with an embedded model."""
+    if not path and model.folder is None:
+        raise WrongBaseline(
+            f"the model {model.id} ships no mean states: run nibt calibrate, and use baseline='mean:FILE'"
+        )
+    file = path or str(model.folder and model.folder / FILE_NAME)
+    key = "mean states", file, os.path.getmtime(file) if os.path.exists(file) else 0.0
+    if key not in model.kept:  # loaded again after the file or the weights of the model have changed
+        model.kept[key] = MeanStates.load(file, model)
+    return model.kept[key]
+
+
+def shipped_mean_states(model: Model) -> MeanStates:
+    """Return the mean states that ship with an embedded model; empty for other models."""
+    ships = model.folder is not None and (model.folder / FILE_NAME).exists()
+    return mean_states(model) if ships else MeanStates({})

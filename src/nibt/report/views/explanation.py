@@ -7,7 +7,6 @@ from PIL import Image
 from nibt.data.pair import NOUNS
 from nibt.report.colors import PAPER, Appearance
 from nibt.report.image.heatmap import overlay
-from nibt.report.image.known_parts import known_parts
 from nibt.report.image.layout import MARGIN, SIDE, below, centered, resized, stacked, tile
 from nibt.report.image.parts import caption, header, notes, part_scale, photograph, ranking
 from nibt.report.ranked import contrast_of, ranked_labels, ranked_noun, ranked_subjects, side_title
@@ -169,6 +168,8 @@ def _page(explanation: Explanation, look: Appearance) -> Image.Image:
     if explanation.ranking:
         rows.append(ranking(ranked_labels(explanation), width, ranked_noun(explanation), ranked_subjects(explanation)))
     if explanation.parts:
+        from nibt.report.image.known_parts import known_parts  # which maps without known parts do not need
+
         rows.append(known_parts(explanation, width))
     rows.append(notes(explanation, width))
     return stacked(rows, width)
