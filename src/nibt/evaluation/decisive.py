@@ -1,7 +1,7 @@
 """The decisive region: a small part of a map that keeps what the model decides, or whose removal changes it."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -10,14 +10,16 @@ from torch import Tensor
 
 from nibt.core.perturbation import HIDES, generator, masker
 from nibt.core.side import Side
+from nibt.data.images import ImageInput
 from nibt.data.units import Grid
 from nibt.engine.encode import encode
 from nibt.evaluation.explained import explained_image
 from nibt.metrics._perturbation import decisive_counts
 from nibt.models._loading import ModelSource, load_model
+from nibt.models.base import Model
 from nibt.options import OneOf, parsed
 from nibt.report.ranked import ranked_noun
-from nibt.results.decisive import REGIONS, DecisiveRegion
+from nibt.results.decisive import REGIONS, Decision, DecisiveRegion
 from nibt.results.explanation import Explanation
 from nibt.results.notes import note_fields
 from nibt.torch_modes import plain_torch
@@ -95,138 +97,232 @@ def decisive_region(
     filling: Any = parsed("hide", _HIDE[region] if hide is None else hide, Annotated[str, OneOf(HIDES)])
     model = load_model(model)
     image = explained_image(explanation, model, "decisive_region")
-    grid, tower = explanation.grid, model.image
-    side = Side(model, tower.trace(tower.prepare([image]), tower.depth), lambda embeddings: embeddings)
-    draws = _DRAWS if filling == "noise" else 1
-    fillings = [masker(side, Grid(*grid.shape), hide=filling, seed=draw) for draw in range(draws)]
-    names, others, fixed = _candidates(explanation)
-    texts = encode(model.text, [explanation.caption, *others]).float()
-    beside = torch.tensor(fixed, dtype=torch.float32, device=texts.device)
 
-    def similarities(kept: Cells, draw: int = 0) -> Float[Tensor, "mask candidate"]:
-        """Return the similarities of what is kept with all captions, and those of other images with the caption."""
-        parts = fillings[draw](kept.float()[:, None].to(tower.example.device))[:, 0].float()
-        return torch.cat([model.similarity.to_each(parts, texts), beside.expand(len(kept), -1)], 1).cpu()
-
-    subject = "similarity" if not names else "probability" if explanation.target["name"] == "softmax" else "difference"
-    margins = {
-        "first": lambda values: values[..., 0] - values[..., 1:].amax(-1),
-        "difference": lambda values: values[..., 0] - values[..., 1],
-        "probability": lambda values: (model.scale * values).softmax(-1)[..., 0],
-        "similarity": lambda values: values[..., 0],
-    }
-    nothing_and_all = torch.tensor([[False], [True]]).expand(2, grid.numel())
-    ends = torch.stack([similarities(nothing_and_all, draw) for draw in range(draws)])
-
-    def of_ends(decision: str) -> tuple[float, float]:
-        """Return the margins of no cell, the largest of all draws, and of all cells."""
-        nothing, everything = margins[decision](ends).amax(0).tolist()
-        return nothing, everything
-
-    is_first = bool(names) and of_ends("first")[0] <= 0 < of_ends("first")[1]
-    decision = "first" if is_first else subject
-    nothing, everything = of_ends(decision)
+    compared = _compared(explanation)
+    hidden = _HiddenCells.prepare(model, image, explanation, compared, filling)
+    ends = hidden.of_ends()
+    decision = _decision(explanation, compared, hidden, ends)
+    nothing, everything = _limits(hidden.margins(decision, ends))
     if everything <= nothing:
-        remedy = "; explain it without the comparison to see what keeps the similarity" if names else ""
-        warning = f"no region is decisive: the image adds nothing to the {subject}{remedy}"
+        remedy = "; explain it without the comparison to see what keeps the similarity" if compared.names else ""
+        warning = f"no region is decisive: the image adds nothing to the {decision}{remedy}"
         return replace(explanation, **note_fields([*explanation.notes, warning]))
 
-    margin, limit = margins[decision], 0.0 if is_first else (nothing + everything) / 2
-    shown = (lambda parts: parts) if region == "keep" else torch.logical_not
+    limit = 0.0 if decision == "first" else (nothing + everything) / 2
+    search = _Search(hidden, region, decision, limit)
+    scores = explanation.grid.flatten().cpu().double()
+    in_random_order = torch.from_numpy(generator(_SEED).random(len(scores)))
+    ranks = torch.stack([scores, in_random_order]).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1).float()
+    count, at_random = search.counts(ranks)
 
-    def decides(parts: Cells) -> Bool[Tensor, " mask"]:
-        """Return whether each part decides with every draw; draws end with the first that fails."""
-        enough = torch.ones(len(parts), dtype=torch.bool)
-        for draw in range(draws):
-            left = enough.nonzero().flatten()
-            if len(left):
-                values = margin(similarities(shown(parts[left]), draw))
-                enough[left] = (values > limit) == (region == "keep")
-        return enough
-
-    def bisected(orders: Float[Tensor, "order cell"]) -> tuple[Float[Tensor, "order cell"], list[int]]:
-        """Return the rank of each cell in each order, and how many of the first cells are enough."""
-        ranks = orders.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1).float()
-        counts = torch.full((len(orders),), float(orders.shape[1]), dtype=torch.float32)
-        counts = decisive_counts(ranks, counts, region, lambda kept: decides(shown(kept)) == (region == "keep"))
-        return ranks, [int(count) for count in counts]
-
-    scores = grid.flatten().cpu().double()
-    orders = torch.stack([scores, torch.from_numpy(generator(_SEED).random(len(scores)))])
-    ranks, (count, at_random) = bisected(orders)
-
-    def needed(parts: Cells) -> Float[Tensor, " mask"]:
-        """Return numbers that are larger, the more that the parts lack is needed."""
-        values = margin(similarities(shown(parts)))
-        return -values if region == "keep" else values
-
-    part = ranks[0] < count
-    groups = part & ((ranks[0] * _GROUPS / count).floor() == torch.arange(_GROUPS)[:, None])
-    part, _ = _shortened(part, groups, decides, needed)
+    part = search.without_groups(ranks[0], count)
     notes = ()
-    cells = part
     if part.sum() <= _MOST_SINGLE:
-        cells = _pruned(part, decides, needed)
+        part = search.without_single_cells(part)
     else:
         notes = (f"the decisive part has {int(part.sum())} cells, too many to test each: its share is an upper bound",)
 
     instead = ""
-    if is_first and region == "change":
-        without = torch.stack([similarities(~cells[None], draw)[0, 1:] for draw in range(draws)])
-        instead = names[int(without.mean(0).argmax())]
-    decisive = DecisiveRegion(region, decision, cells.view(grid.shape), at_random / len(scores), instead, filling)
+    if decision == "first" and region == "change":
+        without = torch.stack([hidden.similarities(~part[None], draw)[0, 1:] for draw in hidden.draws])
+        instead = compared.names[int(without.mean(0).argmax())]
+
+    decisive = DecisiveRegion(
+        region=region,
+        decision=decision,
+        cells=part.view(explanation.grid.shape),
+        random=at_random / len(scores),
+        instead=instead,
+        hide=filling,
+    )
     return replace(explanation, decisive=decisive, warnings=(*explanation.warnings, *notes))
 
 
-def _pruned(
-    part: Part, decides: Callable[[Cells], Bool[Tensor, " mask"]], needed: Callable[[Cells], Float[Tensor, " mask"]]
-) -> Part:
-    """Return the part without cells that can be left out, until it needs each of its cells."""
-    checked = torch.zeros_like(part)
-    while not torch.equal(part, checked):
-        checked = part
-        single = torch.eye(len(part), dtype=torch.bool)[part]
-        while len(single):
-            part, single = _shortened(part, single, decides, needed)
-    return part
+@dataclass(frozen=True)
+class _Compared:
+    """What is compared with the caption or the image of an explanation.
 
-
-def _shortened(
-    part: Part,
-    groups: Cells,
-    decides: Callable[[Cells], Bool[Tensor, " mask"]],
-    needed: Callable[[Cells], Float[Tensor, " mask"]],
-) -> tuple[Part, Bool[Tensor, "left cell"]]:
-    """Leave out of a part as many groups of its cells as can be left out together, those that are needed least first.
-
-    Returns:
-        The part, and the groups that can be left out alone, but not together with those that were.
+    Attributes:
+        names: Captions, or names of images. The one that the target ``difference`` compares with comes first.
+        captions: The captions among them.
+        cosines: The similarities of the images among them with the caption.
     """
-    spare = groups[decides(part & ~groups)]
-    if not len(spare):
-        return part, spare
 
-    spare = spare[needed(part & ~spare).argsort(stable=True)]
-    low, high = 1, len(spare) + 1  # the first low groups can be left out together, and not the first high ones
-    while high - low > 1:
-        middle = (low + high) // 2
-        is_enough = bool(decides((part & ~spare[:middle].any(0))[None]))
-        low, high = (middle, high) if is_enough else (low, middle)
-    return part & ~spare[:low].any(0), spare[low:]
+    names: Sequence[str] = ()
+    captions: Sequence[str] = ()
+    cosines: Sequence[float] = ()
 
 
-def _candidates(explanation: Explanation) -> tuple[list[str], list[str], list[float]]:
-    """Return what is compared with the caption or the image: names, and of them captions, or similarities of images.
-
-    The one that the target ``difference`` compares with comes first.
-    """
-    target, ranked = explanation.target, [each.label for each in explanation.ranking[1:]]
-    if ranked and ranked_noun(explanation) == "image":
-        return ranked, [], [other.cosine for other in explanation.ranking[1:]]
-    if ranked and explanation.ranking[0].label == explanation.caption and ranked[0] in target["options"]["against"]:
-        return ranked, ranked, []
+def _compared(explanation: Explanation) -> _Compared:
+    """Return what is compared with the caption or the image: by the ranking, or by the target."""
+    target = explanation.target
     captions = target["options"].get("against", []) if target["name"] in ("difference", "softmax") else []
-    images = target["options"].get("against_images", [])
-    if captions or not images or target["name"] != "difference":
-        return list(captions), list(captions), []
-    return list(images), [], [explanation.similarity - target["value"]]
+    images = target["options"].get("against_images", []) if target["name"] == "difference" else []
+
+    ranked = [candidate.label for candidate in explanation.ranking[1:]]
+    if ranked and ranked_noun(explanation) == "image":
+        return _Compared(names=ranked, cosines=[candidate.cosine for candidate in explanation.ranking[1:]])
+    if ranked and explanation.ranking[0].label == explanation.caption and ranked[0] in target["options"]["against"]:
+        return _Compared(names=ranked, captions=ranked)
+    if images and not captions:
+        return _Compared(names=images, cosines=[explanation.similarity - target["value"]])
+    return _Compared(names=captions, captions=captions)
+
+
+@dataclass(frozen=True)
+class _HiddenCells:
+    """An image with some of its cells hidden, and the captions and images that are compared with it.
+
+    Attributes:
+        model: The model.
+        fillings: For each draw of what replaces hidden cells, the embeddings of the image as a function of masks.
+        texts: The embeddings of the explained caption and of those that are compared with it.
+        cosines: The similarities of the images that are compared with it, which do not depend on hidden cells.
+        cells: The number of cells.
+    """
+
+    model: Model
+    fillings: Sequence[Callable[[Float[Tensor, "mask batch cell"]], Tensor]]
+    texts: Float[Tensor, "caption dim"]
+    cosines: Float[Tensor, " image"]
+    cells: int
+
+    @classmethod
+    def prepare(
+        cls, model: Model, image: ImageInput, explanation: Explanation, compared: _Compared, filling: str
+    ) -> "_HiddenCells":
+        tower = model.image
+        side = Side(model, tower.trace(tower.prepare([image]), tower.depth), lambda embeddings: embeddings)
+        grid = Grid(*explanation.grid.shape)
+        draws = _DRAWS if filling == "noise" else 1
+        fillings = [masker(side, grid, hide=filling, seed=draw) for draw in range(draws)]
+
+        texts = encode(model.text, [explanation.caption, *compared.captions]).float()
+        cosines = torch.tensor(compared.cosines, dtype=torch.float32, device=texts.device)
+        return cls(model, fillings, texts, cosines, cells=explanation.grid.numel())
+
+    @property
+    def draws(self) -> range:
+        """The draws of what replaces hidden cells."""
+        return range(len(self.fillings))
+
+    def similarities(self, shown: Cells, draw: int = 0) -> Float[Tensor, "mask candidate"]:
+        """Return the similarities of what is shown with all captions, and those of other images with the caption."""
+        masks = shown.float()[:, None].to(self.model.image.example.device)
+        images = self.fillings[draw](masks)[:, 0].float()
+        with_captions = self.model.similarity.to_each(images, self.texts)
+        return torch.cat([with_captions, self.cosines.expand(len(shown), -1)], 1).cpu()
+
+    def of_ends(self) -> Float[Tensor, "draw end candidate"]:
+        """Return the similarities of no cell and of all cells."""
+        nothing_and_all = torch.tensor([[False], [True]]).expand(2, self.cells)
+        return torch.stack([self.similarities(nothing_and_all, draw) for draw in self.draws])
+
+    def margins(
+        self, decision: Decision, similarities: Float[Tensor, "*example candidate"]
+    ) -> Float[Tensor, "*example"]:
+        """Return the numbers that a decision compares with its limit."""
+        explained = similarities[..., 0]
+        if decision == "first":
+            return explained - similarities[..., 1:].amax(-1)
+        if decision == "difference":
+            return explained - similarities[..., 1]
+        if decision == "probability":
+            return (self.model.scale * similarities).softmax(-1)[..., 0]
+        return explained
+
+
+def _decision(
+    explanation: Explanation, compared: _Compared, image: _HiddenCells, ends: Float[Tensor, "draw end candidate"]
+) -> Decision:
+    """Return what the model decides: ``first`` if the image decides the rank, or what the image adds to."""
+    if not compared.names:
+        return "similarity"
+
+    nothing, everything = _limits(image.margins("first", ends))
+    if nothing <= 0 < everything:
+        return "first"
+    return "probability" if explanation.target["name"] == "softmax" else "difference"
+
+
+def _limits(margins: Float[Tensor, "draw end"]) -> tuple[float, float]:
+    """Return the margins of no cell and of all cells, of all draws the largest."""
+    nothing, everything = margins.amax(0).tolist()
+    return nothing, everything
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The search for a small part of an image that decides: its margin is above a limit, or without it is not."""
+
+    image: _HiddenCells
+    region: str
+    decision: Decision
+    limit: float
+
+    def margins(self, parts: Cells, draw: int = 0) -> Float[Tensor, " mask"]:
+        """Return the margins of parts, or of the image without them."""
+        shown = parts if self.region == "keep" else ~parts
+        return self.image.margins(self.decision, self.image.similarities(shown, draw))
+
+    def decides(self, parts: Cells) -> Bool[Tensor, " mask"]:
+        """Return whether each part decides with every draw; draws end with the first that fails."""
+        left = torch.arange(len(parts))
+        for draw in self.image.draws:
+            if not len(left):
+                break
+            is_above = self.margins(parts[left], draw) > self.limit
+            left = left[is_above == (self.region == "keep")]
+
+        enough = torch.zeros(len(parts), dtype=torch.bool)
+        enough[left] = True
+        return enough
+
+    def needed(self, parts: Cells) -> Float[Tensor, " mask"]:
+        """Return numbers that are larger, the more that the parts lack is needed."""
+        values = self.margins(parts)
+        return -values if self.region == "keep" else values
+
+    def counts(self, ranks: Float[Tensor, "order cell"]) -> list[int]:
+        """Return how many of the first cells of each order decide."""
+        all_cells = torch.full((len(ranks),), float(ranks.shape[1]), dtype=torch.float32)
+        return [int(count) for count in decisive_counts(ranks, all_cells, self.decides)]
+
+    def without_groups(self, ranks: Float[Tensor, " cell"], count: int) -> Part:
+        """Return the first cells, without groups of them that can be left out."""
+        part = ranks < count
+        groups = part & ((ranks * _GROUPS / count).floor() == torch.arange(_GROUPS)[:, None])
+        part, _ = self.shortened(part, groups)
+        return part
+
+    def without_single_cells(self, part: Part) -> Part:
+        """Return the part without cells that can be left out, until it needs each of its cells."""
+        checked = torch.zeros_like(part)
+        while not torch.equal(part, checked):
+            checked = part
+            single = torch.eye(len(part), dtype=torch.bool)[part]
+            while len(single):
+                part, single = self.shortened(part, single)
+        return part
+
+    def shortened(self, part: Part, groups: Cells) -> tuple[Part, Bool[Tensor, "left cell"]]:
+        """Leave out of a part as many groups of its cells as can be left out together, the least needed first.
+
+        Returns:
+            The part, and the groups that can be left out alone, but not together with those that were.
+        """
+        spare = groups[self.decides(part & ~groups)]
+        if not len(spare):
+            return part, spare
+
+        spare = spare[self.needed(part & ~spare).argsort(stable=True)]
+        # the first low groups can be left out together, and not the first high ones
+        low = 1
+        high = len(spare) + 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.decides((part & ~spare[:middle].any(0))[None]):
+                low = middle
+            else:
+                high = middle
+        return part & ~spare[:low].any(0), spare[low:]

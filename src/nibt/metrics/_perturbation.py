@@ -80,16 +80,17 @@ def ranks(metric_input: MetricInput) -> tuple[PerUnit, PerExample]:
 def decisive_counts(
     ranks: PerUnit,
     counts: PerExample,
-    region: str,
     decides: Callable[[Bool[Tensor, "*mask unit"]], Bool[Tensor, "*mask"]],
 ) -> PerExample:
-    """Find by bisection how many of the first units ``keep`` a decision, or ``change`` it if they are removed."""
-    low, high = torch.zeros_like(counts), counts  # the first high units are enough, and the first low ones are not
+    """Find by bisection how many of the first units decide."""
+    # the first high units are enough, and the first low ones are not
+    low = torch.zeros_like(counts)
+    high = counts
     while ((high - low) > 1).any():
         middle = ((low + high) / 2).floor()
-        first = ranks < middle[:, None]
-        enough = (decides(first if region == "keep" else ~first) == (region == "keep")) & (middle > low)
-        low, high = torch.where(enough, low, torch.maximum(low, middle)), torch.where(enough, middle, high)
+        is_enough = decides(ranks < middle[:, None]) & (middle > low)
+        low = torch.where(is_enough, low, torch.maximum(low, middle))
+        high = torch.where(is_enough, middle, high)
     return high
 
 

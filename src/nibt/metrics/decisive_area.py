@@ -56,14 +56,18 @@ class DecisiveArea(PerturbationMetric, name="decisive_area"):
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
         order, counts = ranks(metric_input)
-        embed, score = self.embedder(metric_input), metric_input.side.score
+        embed = self.embedder(metric_input)
+        score = metric_input.side.score
         nothing, everything = (
             score(self.end(metric_input, embed, is_full)[None])[0].float() for is_full in (False, True)
         )
         limit = (nothing + everything) / 2 if self.decision == "half" else torch.zeros_like(nothing)
 
-        def decides(kept: Bool[Tensor, "batch unit"]) -> Bool[Tensor, " batch"]:
+        def is_above(kept: Bool[Tensor, "batch unit"]) -> Bool[Tensor, " batch"]:
             return score(embed(kept.float())[None])[0].float() > limit
 
-        first = decisive_counts(order, counts, self.region, decides)
+        def decides(first: Bool[Tensor, "batch unit"]) -> Bool[Tensor, " batch"]:
+            return is_above(first) if self.region == "keep" else ~is_above(~first)
+
+        first = decisive_counts(order, counts, decides)
         return (first / counts).masked_fill(~((nothing <= limit) & (limit < everything)), torch.nan).cpu()

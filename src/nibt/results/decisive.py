@@ -13,6 +13,7 @@ from nibt.results.base import Array, Serializable
 
 REGIONS = ("keep", "change")
 """What the part does to a decision: alone, it keeps it; its removal changes it."""
+Decision = Literal["first", "similarity", "difference", "probability"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,7 @@ class DecisiveRegion(Serializable):
     """
 
     region: Literal["keep", "change"]
-    decision: Literal["first", "similarity", "difference", "probability"]
+    decision: Decision
     cells: Annotated[Bool[Tensor, "row column"], Array(2, "boolean")]
     random: Share
     instead: str = ""
