@@ -140,36 +140,60 @@ class CellRunner:
         return sorted(rows, key=lambda row: row["item"])
 
     def _rows_of(self, sides: Sequence[MeasuredSide], items: Items, cache: BatchCache | None) -> Iterator[Row]:
-        """Yield the rows of sides that are measured together; if the call fails, each pair is measured alone."""
+        """Yield the rows of sides that are measured together."""
         choices = [metric for metric in self.plan.metrics if set(sides) & set(metric.plugin.sides)]
         if not choices:
             return
+
+        pairs = {item: pair for item, pair in items.items() if isinstance(pair, Pair)}
         errors = {item: str(pair) for item, pair in items.items() if not isinstance(pair, Pair)}
-        readable = {item: pair for item, pair in items.items() if isinstance(pair, Pair)}
-        resolved: dict[MeasuredSide, Keywords] = {}  # the options of the method, for regions by side, and the target
-        try:
-            for side in sides:
-                options = {name: method.options() for name, method in self.spec(side).methods.items()}
-                resolved[side] = {**(options if side == "regions" else options[side]), "target": self.cell.target}
-        except NibtError as error:
-            resolved, readable, errors = {}, {}, {item: errors.get(item, str(error)) for item in items}
+        resolved: dict[MeasuredSide, Keywords] = {}
         measurements: dict[int, _Measurements] = {}
         try:
-            measurements |= self._measured(sides, choices, readable, cache)
-        except NibtError:
-            for item, pair in readable.items():
-                try:
-                    measurements |= self._measured(sides, choices, {item: pair}, None)
-                except NibtError as error:
-                    errors[item] = str(error)
+            resolved = self._resolved(sides)
+        except NibtError as error:
+            errors |= {item: str(error) for item in pairs}
+        else:
+            measurements, failures = self._measured_or_failed(sides, choices, pairs, cache)
+            errors |= failures
+
         measured: list[tuple[MeasuredSide, MetricChoice]] = [
             (side, metric) for side in sides for metric in choices if side in metric.plugin.sides
         ]
         for item in items:
+            of_item = measurements.get(item, {})
             for side, metric in measured:
                 missing = Measurement(item, side, metric.name, math.nan)
-                measurement = measurements.get(item, {}).get((side, metric.label), missing)
+                measurement = of_item.get((side, metric.label), missing)
                 yield self._row(measurement, metric, resolved.get(side, {}), errors.get(item, ""))
+
+    def _resolved(self, sides: Sequence[MeasuredSide]) -> dict[MeasuredSide, Keywords]:
+        """Return the options of the method for each side, for regions by side, and the target."""
+        resolved: dict[MeasuredSide, Keywords] = {}
+        for side in sides:
+            options = {name: method.options() for name, method in self.spec(side).methods.items()}
+            resolved[side] = {**(options if side == "regions" else options[side]), "target": self.cell.target}
+        return resolved
+
+    def _measured_or_failed(
+        self,
+        sides: Sequence[MeasuredSide],
+        choices: Sequence[MetricChoice],
+        pairs: Mapping[int, Pair],
+        cache: BatchCache | None,
+    ) -> tuple[dict[int, _Measurements], dict[int, str]]:
+        """Return the measurements of pairs, and errors; if the call fails, each pair is measured alone."""
+        try:
+            return self._measured(sides, choices, pairs, cache), {}
+        except NibtError:
+            measurements: dict[int, _Measurements] = {}
+            failures: dict[int, str] = {}
+            for item, pair in pairs.items():
+                try:
+                    measurements |= self._measured(sides, choices, {item: pair}, None)
+                except NibtError as error:
+                    failures[item] = str(error)
+            return measurements, failures
 
     def _measured(
         self,
@@ -178,9 +202,12 @@ class CellRunner:
         pairs: Mapping[int, Pair],
         cache: BatchCache | None,
     ) -> dict[int, _Measurements]:
+        if not pairs:
+            return {}
+
         items = list(pairs)
         by_item: dict[int, _Measurements] = {item: {} for item in items}
-        for measured in dict.fromkeys(choice.measured for choice in choices if items):
+        for measured in dict.fromkeys(choice.measured for choice in choices):
             metrics = {choice.label: build_metric(choice) for choice in choices if choice.measured == measured}
             measurements = measure(
                 self.model,

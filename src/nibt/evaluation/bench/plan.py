@@ -136,35 +136,24 @@ class Plan(BaseModel):
             return source
         if not isinstance(source, str | Path | Mapping):
             raise BadInput(f"a plan must be its name, a TOML file, a mapping or a Plan (got {type(source).__name__})")
-        plan = read_record(cls, dict(source) if isinstance(source, Mapping) else _load(source), "", BadOption)
-        methods = [choice for method in _expand_all(plan.methods, "methods") for choice in method.expanded()]
-        missing = [name for name in CONTROLS if name not in {method.name for method in methods}]
-        methods += [MethodChoice.model_validate({"name": name}).placed("the negative controls") for name in missing]
-        expanded = _expand_all(plan.metrics, "metrics")
-        metrics = [
-            metric
-            for metric in expanded
-            if not metric.any_plugin or (_measures(metric, plan.sides) and not metric.plugin.only_by_name)
-        ]
-        is_new = "regions" not in plan.sides and any(_measures(metric, ["regions"]) for metric in metrics)
-        choices: dict[str, Sequence[Choice]] = {
-            "models": [choice.placed(f"models[{position}]") for position, choice in enumerate(plan.models)],
-            "methods": methods,
-            "data": [choice.placed(f"data[{position}]") for position, choice in enumerate(plan.data)],
-            "metrics": metrics,
-        }
-        labeled: dict[str, Any] = {}
-        for section, entries in choices.items():
-            by_label: dict[str, Choice] = {}
-            for choice in entries:
-                label = choice.label or choice.default_label()
-                if label in by_label:
-                    raise BadOption(
-                        f"{choice.key} has the label {label!r} of another entry of {section}: set its label"
-                    )
-                by_label[label] = choice.model_copy(update={"label": label})
-            labeled[section] = tuple(by_label.values())
-        return plan.model_copy(update={**labeled, "sides": (*plan.sides, "regions") if is_new else plan.sides})
+        entries = dict(source) if isinstance(source, Mapping) else _load(source)
+        plan = read_record(cls, entries, "", BadOption)
+
+        methods = _with_controls(plan.methods)
+        metrics = [*_expanded_metrics(plan)]
+        sides = plan.sides
+        if "regions" not in sides and any(_measures(metric, ["regions"]) for metric in metrics):
+            sides = (*sides, "regions")
+
+        return plan.model_copy(
+            update={
+                "models": _labeled(_placed(plan.models, "models"), "models"),
+                "methods": _labeled(methods, "methods"),
+                "data": _labeled(_placed(plan.data, "data"), "data"),
+                "metrics": _labeled(metrics, "metrics"),
+                "sides": sides,
+            }
+        )
 
     def record(self) -> JsonObject:
         """Return the plan as the keys of its file, with all defaults filled in."""
@@ -216,6 +205,39 @@ def _load(source: str | Path) -> JsonObject:
         return load_toml(path)
     except (OSError, ValueError) as error:
         raise BadInput(f"{str(source)!r} cannot be read as a plan in TOML ({reason(error)})") from error
+
+
+def _with_controls(choices: Sequence[MethodChoice]) -> list[MethodChoice]:
+    """Return the methods of a plan, each grid expanded, and the negative controls that it does not name."""
+    methods = [method for choice in _expand_all(choices, "methods") for method in choice.expanded()]
+    named = {method.name for method in methods}
+    for name in CONTROLS:
+        if name not in named:
+            methods.append(MethodChoice.model_validate({"name": name}).placed("the negative controls"))
+    return methods
+
+
+def _expanded_metrics(plan: Plan) -> Iterator[MetricChoice]:
+    """Yield the metrics of a plan; ``*`` becomes those of its sides that need not be named."""
+    for metric in _expand_all(plan.metrics, "metrics"):
+        if not metric.any_plugin or (_measures(metric, plan.sides) and not metric.plugin.only_by_name):
+            yield metric
+
+
+def _placed(choices: Sequence[Choice], section: str) -> list[Choice]:
+    """Return the entries of a section with their keys."""
+    return [choice.placed(f"{section}[{position}]") for position, choice in enumerate(choices)]
+
+
+def _labeled(choices: Sequence[Choice], section: str) -> tuple[Choice, ...]:
+    """Return the entries of a section with their labels, which must differ."""
+    labeled: dict[str, Choice] = {}
+    for choice in choices:
+        label = choice.label or choice.default_label()
+        if label in labeled:
+            raise BadOption(f"{choice.key} has the label {label!r} of another entry of {section}: set its label")
+        labeled[label] = choice.model_copy(update={"label": label})
+    return tuple(labeled.values())
 
 
 def _expand_all(choices: Sequence[_AnyChoice], section: str) -> Iterator[_AnyChoice]:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from nibt.evaluation.bench.choice import MethodChoice
 from nibt.evaluation.bench.figures import plot_cost, plot_curves, plot_distributions
 from nibt.evaluation.bench.headline import DROP, FPS, INCREASE, headlines, published, published_gains
 from nibt.evaluation.bench.plan import Plan
@@ -238,32 +239,42 @@ def per_second(seconds: Any) -> Interval:
 
 
 def _published(group: Group, summary: Summary) -> ReportTable:
-    """Return the figures of the paper and of this run, for methods in the paper's variant if the plan has it."""
+    """Return the figures of the paper and of this run."""
     figures = published()
     columns = [(side, metric) for side in ("image", "text") for metric in (DROP, INCREASE)]
-    labels = {}  # of the metric with the paper's protocol if the plan has it, else of the last one
-    for name in (DROP, INCREASE):
-        choices = [choice for choice in summary.plan.metrics if choice.name == name]
-        by_paper = [choice for choice in choices if choice.options.get("protocol") == "paper"]
-        labels[name] = next((choice.label for choice in (*by_paper, *choices[-1:])), "")
+    labels = {name: _metric_label(summary.plan, name) for name in (DROP, INCREASE)}
     means = _means_by_series(summary, [group])
+
     rows = []
-    for choice in summary.plan.methods:
-        has_paper = any((method.name, method.variant) == (choice.name, "paper") for method in summary.plan.methods)
-        if (group.data, choice.name, "both", FPS) not in figures or (has_paper and choice.variant != "paper"):
-            continue
+    for choice in _published_methods(summary.plan, group.data):
         series = [(group.data, side, labels[metric], choice.label, group.model) for side, metric in columns]
         measured = [means.get(key, NOTHING) for key in series]
         measured.append(per_second(summary.seconds_of(group, choice.label, summary.plan.sides)))
         of_paper = [figures[group.data, choice.name, *column] for column in [*columns, ("both", FPS)]]
         cells = [f"{number(value)} / {with_interval(mean)}" for value, mean in zip(of_paper, measured, strict=True)]
         rows.append([choice.label, *cells])
+
     return ReportTable(
         _title_of(group, "published / this run"),
         ["method", *(f"{side} {metric.removeprefix('confidence_')}" for side, metric in columns), "FPS"],
         rows,
         "Published: Zhu et al., ICLR 2025. Increase is in percent. FPS depends on the machine.",
     )
+
+
+def _metric_label(plan: Plan, name: str) -> str:
+    """Return the label of a metric with the paper's protocol if the plan has it, or of the last one; else empty."""
+    choices = [choice for choice in plan.metrics if choice.name == name]
+    by_paper = [choice for choice in choices if choice.options.get("protocol") == "paper"]
+    return next((choice.label for choice in (*by_paper, *choices[-1:])), "")
+
+
+def _published_methods(plan: Plan, data: str) -> list[MethodChoice]:
+    """Return the methods with figures of the paper for a data set, in the paper's variant if the plan has it."""
+    figures = published()
+    with_figures = [choice for choice in plan.methods if (data, choice.name, "both", FPS) in figures]
+    as_in_paper = {choice.name for choice in plan.methods if choice.variant == "paper"}
+    return [choice for choice in with_figures if choice.variant == "paper" or choice.name not in as_in_paper]
 
 
 def _means_by_series(summary: Summary, groups: Sequence[Group]) -> dict[tuple[str, ...], Interval]:

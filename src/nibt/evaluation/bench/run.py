@@ -186,37 +186,46 @@ class Benchmark(RunFolder[BenchmarkManifest]):
     def _measured(
         self, missing: list[CellChunk], data: Mapping[str, Dataset], on_progress: OnProgress, on_start: OnStart | None
     ) -> Iterator[ChunkFile]:
-        done, total = 0, _count(missing)
+        done = 0
+        total = _count(missing)
         for choice, of_model in groupby(missing, key=lambda chunk: chunk.cell.model):
-            model, chunks = self._load(choice), list(of_model)
+            model = self._load(choice)
+            chunks = list(of_model)
             skipped = self._skip(choice.label, chunks, model)
             total -= _count(chunk for chunk in chunks if chunk.cell.method.label in skipped)
             chunks = [chunk for chunk in chunks if chunk.cell.method.label not in skipped]
+            if not chunks:
+                continue
+
             data_sets = {entry.label: with_best_caption(data[entry.label], entry, model) for entry in self.plan.data}
-            if chunks and on_start is not None:
+            if on_start is not None:
                 on_start(choice.label, list(skipped))
-            cache, is_warm = BatchCache(model), False
-            for (label, start), of_cells in groupby(chunks, key=lambda chunk: (chunk.cell.data.label, chunk.start)):
-                with_same_start = list(of_cells)
-                items: dict[int, Any] = {}  # pairs by their index, or the error of a pair that cannot be read
-                for item in range(start, max(chunk.stop for chunk in with_same_start)):
-                    try:
-                        items[item] = data_sets[label][item]
-                    except NibtError as error:
-                        items[item] = error
-                first = next((pair for pair in items.values() if isinstance(pair, Pair)), None)
-                if first is not None and not is_warm:  # a first forward pass is slow
-                    encode(model.image, [first.image])
-                    encode(model.text, [first.caption])
-                    is_warm = True
-                for stop, with_same_pairs in groupby(with_same_start, key=lambda chunk: chunk.stop):
-                    of_chunk = {item: pair for item, pair in items.items() if item < stop}
-                    for chunk in with_same_pairs:
-                        rows = CellRunner(self.plan, chunk.cell, model).rows(of_chunk, cache)
-                        yield ChunkFile(chunk.name, encode_rows(rows))
-                        done += chunk.stop - chunk.start
-                        on_progress(Progress(done, total))
-                    cache.forget_pairs()
+            for chunk, content in self._measured_by(model, chunks, data_sets):
+                yield ChunkFile(chunk.name, content)
+                done += chunk.stop - chunk.start
+                on_progress(Progress(done, total))
+
+    def _measured_by(
+        self, model: Model, chunks: Iterable[CellChunk], data_sets: Mapping[str, Dataset]
+    ) -> Iterator[tuple[CellChunk, bytes]]:
+        """Yield the chunks of a model with their contents."""
+        cache = BatchCache(model)
+        is_warm = False
+        for (label, start), of_cells in groupby(chunks, key=lambda chunk: (chunk.cell.data.label, chunk.start)):
+            with_same_start = list(of_cells)
+            items = _read_items(data_sets[label], range(start, max(chunk.stop for chunk in with_same_start)))
+            first = next((pair for pair in items.values() if isinstance(pair, Pair)), None)
+            if first is not None and not is_warm:  # a first forward pass is slow
+                encode(model.image, [first.image])
+                encode(model.text, [first.caption])
+                is_warm = True
+
+            for stop, with_same_pairs in groupby(with_same_start, key=lambda chunk: chunk.stop):
+                of_chunk = {item: pair for item, pair in items.items() if item < stop}
+                for chunk in with_same_pairs:
+                    rows = CellRunner(self.plan, chunk.cell, model).rows(of_chunk, cache)
+                    yield chunk, encode_rows(rows)
+                cache.forget_pairs()
 
     def _load(self, choice: Choice) -> Model:
         """Load a model, and record it or check that it equals the recorded one."""
@@ -271,6 +280,17 @@ def benchmark(
     report, (run, data) = reporter(on_progress), Benchmark.begin(plan, out)
     run.measure_missing(data, report)
     return run
+
+
+def _read_items(data: Dataset, places: range) -> dict[int, Pair | NibtError]:
+    """Return the pairs of a data set by their places, or the error of a pair that cannot be read."""
+    items: dict[int, Pair | NibtError] = {}
+    for item in places:
+        try:
+            items[item] = data[item]
+        except NibtError as error:
+            items[item] = error
+    return items
 
 
 def _count(chunks: Iterable[CellChunk]) -> int:

@@ -139,29 +139,39 @@ def override_plan(
     if count is not None and count < 1:
         raise BadOption(f"count must be at least 1 (got {count})")
 
-    kept = [choice for choice in plan.data if choice.name not in without and choice.label not in without]
-    if not kept:
+    measured = [choice for choice in plan.data if choice.name not in without and choice.label not in without]
+    if not measured:
         raise BadOption("no data set of the plan remains: leave out fewer data sets")
-    data = tuple(_in_folder(choice, folders) for choice in kept)
+    left_out = [choice.label for choice in plan.data if choice not in measured]
+    data = tuple(_in_folder(choice, folders) for choice in measured)
 
-    labels = {name: Path(name).name if Path(name).is_dir() else name for name in models}
-    if len(set(labels.values())) < len(models):
-        raise BadOption("two models have the same name: measure them in two runs")
+    labels = _model_labels(models)
     entries = _named_models(plan, labels) if labels else plan.models
     if device is not None:
         entries = tuple(choice.with_options(device=device) for choice in entries)
 
+    title = _overridden_title(plan, left_out, list(labels.values()), count)
+    return plan.model_copy(update={"data": data, "models": entries, "count": count or plan.count, "about": title})
+
+
+def _overridden_title(plan: Plan, left_out: Sequence[str], models: Sequence[str], count: int | None) -> str:
+    """Return the title of a plan with what the command line replaced."""
     changes = [plan.about] if plan.about else []
-    left_out = [choice.label for choice in plan.data if choice not in kept]
     if left_out:
         changes.append(f"without {', '.join(left_out)}")
-    if labels:
-        changes.append(f"with {', '.join(labels.values())}")
+    if models:
+        changes.append(f"with {', '.join(models)}")
     if count is not None:
         changes.append(f"{count} pairs of each data set")
-    return plan.model_copy(
-        update={"data": data, "models": entries, "count": count or plan.count, "about": "; ".join(changes)}
-    )
+    return "; ".join(changes)
+
+
+def _model_labels(models: Sequence[str]) -> dict[str, str]:
+    """Return the labels of the models of the command line: their names, or those of their folders."""
+    labels = {name: Path(name).name if Path(name).is_dir() else name for name in models}
+    if len(set(labels.values())) < len(models):
+        raise BadOption("two models have the same name: measure them in two runs")
+    return labels
 
 
 def _in_folder(choice: Choice, folders: Mapping[str, str]) -> Choice:
