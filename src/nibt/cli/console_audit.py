@@ -1,16 +1,17 @@
 """Display of audits in a terminal."""
 
 import sys
+from collections.abc import Sequence
 
 from rich.table import Table
 from rich.text import Text
 
 from nibt.cli.console import VERDICT_STYLES
 from nibt.cli.terminal import Terminal
-from nibt.report.certificate import HEADINGS, certificate, moved_by, span, threshold
-from nibt.results.audit import Audit
+from nibt.report.certificate import HEADINGS, Certificate, certificate, moved_by, span, threshold
+from nibt.results.audit import Audit, ModelDifference
 from nibt.results.audit_questions import CHECKS, QUESTIONS
-from nibt.results.check import VERDICTS
+from nibt.results.check import VERDICTS, Check
 from nibt.results.explanation import shortened
 
 
@@ -20,37 +21,54 @@ def show_audit(audit: Audit) -> None:
     console.print(Text(f"{audit.model['id']}, {audit.data.get('pairs')} pairs", style="bold"))
     for number, question in QUESTIONS.items():
         checks = [check for check in audit.checks if check.question == number]
-        if not checks:
-            continue
-        console.print(Text(f"\n{number}. {question.heading}", style="bold"))
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for check in checks:
-            verdict = Text(check.verdict, style=VERDICT_STYLES[check.verdict])
-            table.add_row(
-                verdict,
-                check.method,
-                check.side,
-                check.about,
-                span(check),
-                f"n {check.count}",
-                Text(threshold(check), "dim"),
-            )
-        console.print(table)
-        for name in dict.fromkeys(check.name for check in checks if check.verdict not in ("pass", "no verdict")):
-            if CHECKS[name].advice:
-                console.print(f"{name}: {CHECKS[name].advice}", style="dim")
-        if number == 8 and audit.unknown_nouns:
+        if checks:
+            console.print(Text(f"\n{number}. {question.heading}", style="bold"))
+            _show_checks(console, checks)
+        if checks and number == 8 and audit.unknown_nouns:
             console.print(f"{len(audit.unknown_nouns)} unknown: {shortened(audit.unknown_nouns)}", style="dim")
+
     if audit.against:
         console.print(Text(f"\nDifference from {audit.against['id']}", style="bold"))
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for row in audit.differences:
-            means = f"{row.value:.3f}, {row.against:.3f}"
-            table.add_row(row.verdict, row.method, row.side, row.about, means, moved_by(row))
-        console.print(table)
+        _show_differences(console, audit.differences)
     for note in audit.notes:
         console.print(f"note: {note}", style="yellow")
-    certified = certificate(audit)
+    _show_certificate(console, certificate(audit))
+    total = ", ".join(f"{audit.count(name)} {name}" for name in VERDICTS if audit.count(name))
+    console.print(Text(f"\n{total}, in {audit.seconds:.0f} s", style=VERDICT_STYLES[audit.verdict]))
+
+
+def _show_checks(console: Terminal, checks: Sequence[Check]) -> None:
+    """Print the checks of a question, and what to do about those that do not pass."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for check in checks:
+        table.add_row(
+            Text(check.verdict, style=VERDICT_STYLES[check.verdict]),
+            check.method,
+            check.side,
+            check.about,
+            span(check),
+            f"n {check.count}",
+            Text(threshold(check), "dim"),
+        )
+    console.print(table)
+
+    not_passed = dict.fromkeys(check.name for check in checks if check.verdict not in ("pass", "no verdict"))
+    for name in not_passed:
+        if CHECKS[name].advice:
+            console.print(f"{name}: {CHECKS[name].advice}", style="dim")
+
+
+def _show_differences(console: Terminal, differences: Sequence[ModelDifference]) -> None:
+    """Print the differences between two models."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for row in differences:
+        means = f"{row.value:.3f}, {row.against:.3f}"
+        table.add_row(row.verdict, row.method, row.side, row.about, means, moved_by(row))
+    console.print(table)
+
+
+def _show_certificate(console: Terminal, certified: Certificate) -> None:
+    """Print what was checked, what does not pass, and the command that repeats the audit."""
     console.print(f"\n{certified.checked}")
     for heading, sentences in certified.sections.items():
         if heading != HEADINGS["pass"]:  # which the tables above show
@@ -58,5 +76,3 @@ def show_audit(audit: Audit) -> None:
             console.print("\n".join(f"- {sentence}" for sentence in sentences))
     if certified.command:
         console.print(Text("Repeat it: ", style="bold").append(certified.command, "not bold"))
-    total = ", ".join(f"{audit.count(name)} {name}" for name in VERDICTS if audit.count(name))
-    console.print(Text(f"\n{total}, in {audit.seconds:.0f} s", style=VERDICT_STYLES[audit.verdict]))

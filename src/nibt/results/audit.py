@@ -197,27 +197,10 @@ class Audit(Result):
         if not isinstance(pairs, int) or pairs < 0:
             raise ValueError(f"data.pairs must be a whole number, at least 0 (got {pairs!r:.60})")
 
-        parts = {name: getattr(self, name) for name in ("checks", "against_checks", "curves", "differences")}
-        for name, entries in parts.items():
-            for index, entry in enumerate(entries):
-                if entry.method not in ("", *self.methods):
-                    raise ValueError(
-                        f"{name}[{index}].method must be one of methods, {', '.join(self.methods)} (got "
-                        f"{entry.method!r:.60})"
-                    )
-
-        for name in ("checks", "against_checks"):
-            for index, check in enumerate(getattr(self, name)):
-                if check.name not in CHECKS:
-                    raise ValueError(
-                        f"{name}[{index}].name must be the name of a check, such as {next(iter(CHECKS))!r} (got "
-                        f"{check.name!r:.60})"
-                    )
-                if check.question not in QUESTIONS:
-                    raise ValueError(
-                        f"{name}[{index}].question must be the number of a question, from 1 to {len(QUESTIONS)} (got "
-                        f"{check.question})"
-                    )
+        for name in ("checks", "against_checks", "curves", "differences"):
+            _check_methods(name, getattr(self, name), self.methods)
+        _check_names("checks", self.checks)
+        _check_names("against_checks", self.against_checks)
 
         for index, example in enumerate(self.examples):
             if example.check and example.value is None:
@@ -254,6 +237,30 @@ class Audit(Result):
     def verdict(self) -> Verdict:
         """The worst verdict of all checks."""
         return VERDICTS[max((VERDICTS.index(check.verdict) for check in self.checks), default=0)]
+
+
+def _check_methods(name: str, entries: Sequence[Any], methods: Sequence[str]) -> None:
+    """Check that entries of an audit are of its methods, or of none."""
+    for index, entry in enumerate(entries):
+        if entry.method not in ("", *methods):
+            raise ValueError(
+                f"{name}[{index}].method must be one of methods, {', '.join(methods)} (got {entry.method!r:.60})"
+            )
+
+
+def _check_names(name: str, checks: Sequence[Check]) -> None:
+    """Check that checks have known names and questions."""
+    for index, check in enumerate(checks):
+        if check.name not in CHECKS:
+            raise ValueError(
+                f"{name}[{index}].name must be the name of a check, such as {next(iter(CHECKS))!r} (got "
+                f"{check.name!r:.60})"
+            )
+        if check.question not in QUESTIONS:
+            raise ValueError(
+                f"{name}[{index}].question must be the number of a question, from 1 to {len(QUESTIONS)} (got "
+                f"{check.question})"
+            )
 
 
 def audit_request(

@@ -24,6 +24,7 @@ from nibt.evaluation.finished import finished_work
 from nibt.evaluation.maps import named_methods
 from nibt.methods.base import SIDES
 from nibt.models._loading import ModelSource, load_model
+from nibt.models.base import Model
 from nibt.options import BatchSize, Seed, check_facts, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
@@ -87,26 +88,28 @@ def audit(
         Traceback (most recent call last):
         nibt.errors.BadInput: an audit needs at least 8 pairs (got 3): with fewer, its intervals are too wide
     """
-    report, specs = reporter(on_progress), named_methods(methods, "an audit")
+    report = reporter(on_progress)
+    specs = named_methods(methods, "an audit")
     check_facts("data", data)
     if not specs:
         raise BadOption("methods is empty: name at least one method to audit")
-    seed, batch_size = parsed("seed", seed, Seed), parsed("batch_size", batch_size, BatchSize)
+    seed = parsed("seed", seed, Seed)
+    batch_size = parsed("batch_size", batch_size, BatchSize)
     quick = parsed("quick", quick, bool)
     pairs = image_text_pairs(pairs, "audit")
     if len(pairs) < LEAST_PAIRS:
         raise BadInput(
             f"an audit needs at least {LEAST_PAIRS} pairs (got {len(pairs)}): with fewer, its intervals are too wide"
         )
+
     started = time.perf_counter()
-    models = [load_model(model), *([] if against is None else [load_model(against)])]
+    models = [load_model(model)]
     if against is not None:
+        models.append(load_model(against))
         check_against(*models)
     controls = [MethodSpec(name) for name in CONTROLS[: 1 if quick else None]]
-    stages = QUICK_STAGES if quick else STAGES
-    # of randomization: nothing, the head, the groups of blocks, and the stem
-    randomized = sum(min(stages, each.tower(side).depth) + 3 for each in models for side in SIDES)
-    total, begun = (5 + len(controls) + len(specs)) * len(models) + randomized, count()
+    total = _count_steps(models, len(controls) + len(specs), QUICK_STAGES if quick else STAGES)
+    begun = count()
 
     def steps(step: str) -> None:
         report(Progress(next(begun), total, step))
@@ -120,29 +123,46 @@ def audit(
         "pairs": pairs_hash(pairs),
         "versions": resolve(models[0], specs[0], seed=seed).provenance["versions"],
     }
+
     with finished_work(folder, request) as finished:
         runners = [
             AuditRunner(each, pairs, specs, seed, batch_size, finished.of_model(role))
             for each, role in zip(models, ("audited", "against"), strict=False)
         ]
         audits = [_audited(runner, controls, data, quick, steps) for runner in runners]
-    for each, hash_before in zip(models, hashes, strict=True):
-        if each.renewed(anew=True).weights_hash != hash_before:
-            raise Unsupported(
-                f"the weights of {each.id} changed during the audit: do not train a model while it is audited"
-            )
-    result = audits[0]
-    if against is not None:
-        differences, moved = compared(runners)
-        result = replace(
-            result,
-            against=audits[1].model,
-            against_checks=audits[1].checks,
-            differences=tuple(differences),
-            notes=(*result.notes, *too_few(differences)),
-            examples=(*result.examples, *moved),
-        )
+
+    _check_unchanged(models, hashes)
+    result = audits[0] if against is None else _with_against(audits[0], audits[1], runners)
     return replace(result, seconds=time.perf_counter() - started)
+
+
+def _count_steps(models: Sequence[Model], methods: int, stages: int) -> int:
+    """Return the number of steps of an audit with so many methods and controls."""
+    # of randomization: nothing, the head, the groups of blocks, and the stem
+    randomized = sum(min(stages, model.tower(side).depth) + 3 for model in models for side in SIDES)
+    return (5 + methods) * len(models) + randomized
+
+
+def _check_unchanged(models: Sequence[Model], hashes: Sequence[str]) -> None:
+    """Check that the weights of models are those that they had before the audit."""
+    for model, hash_before in zip(models, hashes, strict=True):
+        if model.renewed(anew=True).weights_hash != hash_before:
+            raise Unsupported(
+                f"the weights of {model.id} changed during the audit: do not train a model while it is audited"
+            )
+
+
+def _with_against(audited: Audit, against: Audit, runners: Sequence[AuditRunner]) -> Audit:
+    """Return the audit of a model with that of another one, and their differences."""
+    differences, moved = compared(runners)
+    return replace(
+        audited,
+        against=against.model,
+        against_checks=against.checks,
+        differences=tuple(differences),
+        notes=(*audited.notes, *too_few(differences)),
+        examples=(*audited.examples, *moved),
+    )
 
 
 def _audited(
@@ -153,7 +173,7 @@ def _audited(
     steps: Callable[[str], None],
 ) -> Audit:
     """Return the audit of one model."""
-    model, pairs, specs, seed = runner.model, runner.pairs, list(runner.methods), runner.seed
+    specs = list(runner.methods)
     checks = list(runner.evidence_checks())
     steps("the caption, the image")
     checks += runner.checked(runner.other_side())
@@ -161,31 +181,40 @@ def _audited(
     checks += runner.checked(runner.wording(_QUICK_TEMPLATES if quick else _TEMPLATES))
     steps("the seed")
     checks += runner.checked(runner.seeds())
-    levels = QUICK_LEVELS if quick else LEVELS
-    scores = MetricScores(model, pairs, seed, runner.batch_size, levels, runner.cache, runner.finished)
+
+    scores = MetricScores(
+        runner.model,
+        runner.pairs,
+        runner.seed,
+        runner.batch_size,
+        levels=QUICK_LEVELS if quick else LEVELS,
+        cache=runner.cache,
+        finished=runner.finished,
+    )
     checks += _metric_checks(runner, scores, controls, specs, steps)
     steps("right and wrong captions")
-    checks += [check for values in discrimination(model, pairs) if (check := values.check())]
+    checks += [check for values in discrimination(runner.model, runner.pairs) if (check := values.check())]
     steps("everyday nouns")
-    vocabulary, unknown_nouns = vocabulary_check(model)
+    vocabulary, unknown_nouns = vocabulary_check(runner.model)
     checks.append(vocabulary)
     randomized, curves = runner.weights(QUICK_STAGES if quick else STAGES, steps)
     checks += runner.checked(randomized)
-    provenance = resolve(model, specs[0], seed=seed).provenance
+
+    provenance = resolve(runner.model, specs[0], seed=runner.seed).provenance
     return Audit(
-        provenance["model"],
-        data,
-        tuple(map(str, specs)),
-        seed,
-        0.0,
-        provenance["versions"],
-        tuple(sorted(checks, key=lambda check: (check.method or "~", check.question))),
-        tuple(curves),
-        tuple(scores.scores()),
-        (*runner.examples(), *runner.finds(checks)),
-        tuple(runner.notes),
-        quick,
-        unknown_nouns,
+        model=provenance["model"],
+        data=data,
+        methods=tuple(map(str, specs)),
+        seed=runner.seed,
+        seconds=0.0,
+        versions=provenance["versions"],
+        checks=tuple(sorted(checks, key=lambda check: (check.method or "~", check.question))),
+        curves=tuple(curves),
+        scores=tuple(scores.scores()),
+        examples=(*runner.examples(), *runner.finds(checks)),
+        notes=tuple(runner.notes),
+        quick=quick,
+        unknown_nouns=unknown_nouns,
     )
 
 

@@ -1,7 +1,7 @@
 """What moved between two models, such as before and after fine-tuning: differences pair by pair, with a paired test."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -39,30 +39,48 @@ def check_against(model: Model, against: Model) -> None:
 
 def compared(runners: Sequence[AuditRunner]) -> tuple[list[ModelDifference], list[Example]]:
     """Return the differences of two models, and the pairs whose image maps moved most."""
-    images = [pair.image for pair in runners[0].pairs]
-    captions = [pair.caption for pair in runners[0].pairs]
-    of_models = [similarities(runner.model, images, captions) for runner in runners]
+    rows = [*_moved_scores(runners)]
     examples: list[Example] = []
-    is_cosine = all(runner.model.similarity.name == "cosine" for runner in runners)
-    reach = 2.0 if is_cosine else math.inf
-    rows = [_difference("similarity", "", "", of_models, "similarity of image and caption", reach)]
-    for side, name in NAMES.items():
-        exchanged = [runner.exchanges[side].values() for runner in runners]
-        rows.append(_difference(name, "", side, exchanged, BOUNDS[name].about, BOUNDS[name].most - BOUNDS[name].least))
     for spec, side in runners[0].explained:
-        method, correlations = str(spec), _correlations(runners, str(spec), side)
+        method = str(spec)
+        correlations = _correlations(runners, method, side)
         rows.append(_moved_maps(runners, method, side, correlations))
-        for check, side_of in SIDE_OF.items():
-            if side_of == side:
-                values = [runner.evidence[method].values[check] for runner in runners]
-                bound = BOUNDS[check]
-                rows.append(_difference(check, method, side, values, bound.about, bound.most - bound.least))
+        rows += _moved_evidence(runners, method, side)
         if side == "image":
-            order = [index for index in np.argsort(correlations, kind="stable").tolist() if correlations[index] < 1]
-            examples += [_example(runners, method, index, float(correlations[index])) for index in order[:FINDS]]
+            examples += _most_moved(runners, method, correlations)
+
     defined = [row for row in rows if row is not None]
     corrected = holm([row.p_holm for row in defined])
     return [replace(row, p_holm=p) for row, p in zip(defined, corrected, strict=True)], examples
+
+
+def _moved_scores(runners: Sequence[AuditRunner]) -> Iterator[ModelDifference | None]:
+    """Yield the differences of what does not depend on a method: the similarity, and the exchanges."""
+    images = [pair.image for pair in runners[0].pairs]
+    captions = [pair.caption for pair in runners[0].pairs]
+    of_models = [similarities(runner.model, images, captions) for runner in runners]
+    is_cosine = all(runner.model.similarity.name == "cosine" for runner in runners)
+    reach = 2.0 if is_cosine else math.inf
+    yield _difference("similarity", "", "", of_models, "similarity of image and caption", reach)
+
+    for side, name in NAMES.items():
+        exchanged = [runner.exchanges[side].values() for runner in runners]
+        yield _difference(name, "", side, exchanged, BOUNDS[name].about, BOUNDS[name].most - BOUNDS[name].least)
+
+
+def _moved_evidence(runners: Sequence[AuditRunner], method: str, side: Modality) -> Iterator[ModelDifference | None]:
+    """Yield the differences of where the positive scores of the maps of a side lie."""
+    for check, checked_side in SIDE_OF.items():
+        if checked_side == side:
+            values = [runner.evidence[method].values[check] for runner in runners]
+            bound = BOUNDS[check]
+            yield _difference(check, method, side, values, bound.about, bound.most - bound.least)
+
+
+def _most_moved(runners: Sequence[AuditRunner], method: str, correlations: np.ndarray) -> list[Example]:
+    """Return the pairs whose image maps moved most."""
+    order = [index for index in np.argsort(correlations, kind="stable").tolist() if correlations[index] < 1]
+    return [_example(runners, method, index, float(correlations[index])) for index in order[:FINDS]]
 
 
 def too_few(differences: Sequence[ModelDifference]) -> list[str]:
@@ -148,7 +166,10 @@ def same_cells(first: Map, second: Map, size: tuple[int, int]) -> list[np.ndarra
     """
     if first.region == second.region and first.scores.shape == second.scores.shape:
         return [first.scores, second.scores]
-    small = max(1, round(_CELLS * size[0] / max(size))), max(1, round(_CELLS * size[1] / max(size)))
+
+    width, height = size
+    longer = max(size)
+    small = (max(1, round(_CELLS * width / longer)), max(1, round(_CELLS * height / longer)))
     over = partial(over_image, full=size, size=small, outside=math.nan)
     return [over(torch.from_numpy(each.scores), each.region) for each in (first, second)]  # pyright: ignore
 

@@ -73,29 +73,23 @@ class Evidence:
             truths: What is known of each pair; None computes it.
             text: The text in each image; None looks for it.
         """
-        grids = [_shares(image.scores) for image in images]
-        words = [_shares(text.scores) for text in texts]
         truths = truths_of(model, pairs, images) if truths is None else truths
         text = text_masks(pairs, images) if text is None else text
         beside = [mask if truth.mask is None else mask & ~truth.mask for mask, truth in zip(text, truths, strict=True)]
-        places, place = fixed_place(grids, _labels(pairs))
-        areas = [_area(truth.mask, grid) for grid, truth in zip(grids, truths, strict=True)]
 
+        grids = [_shares(image.scores) for image in images]
+        areas = [_area(truth.mask, grid) for grid, truth in zip(grids, truths, strict=True)]
+        places, place = fixed_place(grids, _labels(pairs))
         values = {
             "inside": [_inside(grid, area) for grid, area in zip(grids, areas, strict=True)],
             "typography": _on_text(grids, beside),
             "border": [_at_border(grid) for grid in grids],
             "fixed_place": places,
-            "words": [_on_other_words(*each) for each in zip(words, texts, truths, strict=True)],
+            "words": [_on_other_words(words, truth) for words, truth in zip(texts, truths, strict=True)],
         }
-        largest = max((float(area.mean()) for area in areas if area is not None and area.mean() < 1), default=0.0)
-        rings = [float(_ring(grid).mean()) for grid in grids if not _ring(grid).all()]
         return cls(
             values={name: np.asarray(numbers, float) for name, numbers in values.items()},
-            bounds={
-                "inside": (-largest / (1 - largest), 1.0),
-                "border": (0.0, 1 / min(rings, default=1.0)),
-            },
+            bounds={"inside": _bounds_inside(areas), "border": _bounds_at_border(grids)},
             means={"fixed_place": place},
             has_masks=any(truth.mask is not None for truth in truths),
             has_names=any(truth.named is not None for truth in truths),
@@ -193,6 +187,20 @@ def _inside(grid: np.ndarray, area: np.ndarray | None) -> float:
         return math.nan
     most = 1 - area.mean()
     return float(((grid * area).sum() - area.mean()) / most) if 0 < most < 1 else math.nan
+
+
+def _bounds_inside(areas: Sequence[np.ndarray | None]) -> tuple[float, float]:
+    """Return the bounds of the share in areas, as ``_inside`` measures it; the least is that of the largest area."""
+    shares = [float(area.mean()) for area in areas if area is not None]
+    largest = max((share for share in shares if share < 1), default=0.0)
+    return -largest / (1 - largest), 1.0
+
+
+def _bounds_at_border(grids: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Return the bounds of the share at the border, as ``_at_border`` measures it; the most is that of the least."""
+    rings = [_ring(grid) for grid in grids]
+    shares = [float(ring.mean()) for ring in rings if not ring.all()]
+    return 0.0, 1 / min(shares, default=1.0)
 
 
 def _text_notes(text: Sequence[PixelMask], beside: Sequence[PixelMask]) -> Iterator[str]:
@@ -311,10 +319,10 @@ class _Overlaps:
         return ratio(weights, same, other, *slopes)
 
 
-def _on_other_words(words: np.ndarray, text: Map, truth: GroundTruth) -> float:
+def _on_other_words(text: Map, truth: GroundTruth) -> float:
     """Return the share on words that name no object or, if none or all of them may name one, on function words."""
     known = [named for named in (truth.named, truth.absent) if named is not None]
     other = ~torch.stack(known).any(0).numpy() if known else np.zeros(len(text.words), bool)
     if not other.any():
         other = np.array([word.lower() in FUNCTION_WORDS for word in text.words])
-    return float(words[other].sum()) if other.any() and not other.all() else math.nan
+    return float(_shares(text.scores)[other].sum()) if other.any() and not other.all() else math.nan
