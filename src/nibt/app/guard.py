@@ -65,6 +65,15 @@ NOT_OF_THE_PAGE = "This is not a request that the page sends."
 QUEUE_FULL = "The queue is full: please try again in a minute."
 
 
+class _Rejected(Exception):
+    """A request is not passed on; the response has this status and text."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
 class Guard:
     """An ASGI app that passes allowed requests to another app."""
 
@@ -96,13 +105,16 @@ class Guard:
                 await self._app(scope, receive, send)
             return  # the page does not use web sockets
         headers = {name.decode("latin1").lower(): value.decode("latin1") for name, value in scope["headers"]}
-        rejection = self._rejection(scope, headers)
-        if rejection is None and scope["method"] == "POST":
-            rejection, receive = await self._read_body(scope["path"], headers, receive)
-        if rejection is not None:
-            await _send_error(*rejection, send)
+        try:
+            self._check(scope["path"], scope["method"], headers)
+            if scope["method"] == "POST":
+                receive = await self._read_body(scope["path"], headers, receive)
+        except _Rejected as error:
+            await _send_error(error.status, error.text, send)
             return
-        guarded, task = _WithHeaders(send, scope["path"], self._headers), asyncio.current_task()
+
+        guarded = _WithHeaders(send, scope["path"], self._headers)
+        task = asyncio.current_task()
         assert task is not None
         self._running.add(task)
         try:
@@ -119,70 +131,81 @@ class Guard:
         finally:
             self._running.discard(task)
 
-    def _rejection(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
-        """Return the status and the message of a request that is rejected by its path, method or headers."""
-        path, method = scope["path"], scope["method"]
+    def _check(self, path: str, method: str, headers: dict[str, str]) -> None:
+        """Check the path, the method and the headers of a request."""
         host = _place(f"//{headers.get('host', '')}")
         if self._hosts and (urlsplit(f"//{host}").hostname if host else "") not in self._hosts:
-            return 421, f"this page can be reached only as {', '.join(self._hosts)}"
+            raise _Rejected(421, f"this page can be reached only as {', '.join(self._hosts)}")
+
         origin = headers.get("origin")
         foreign = origin is not None and _place(origin) != headers.get("host")
         if foreign and (method == "POST" or not _place(str(origin))):
-            return 403, "requests from other websites are rejected"
+            raise _Rejected(403, "requests from other websites are rejected")
+
         if method in ("GET", "HEAD"):
             if path != "/" and not path.startswith(GET_ROUTES):
-                return 404, "this page does not exist"
+                raise _Rejected(404, "this page does not exist")
             if path.startswith("/gradio_api/file=") and not self._is_upload(path.partition("=")[2]):
-                return 403, "only files that were uploaded to this page can be downloaded"
-            return None
-        if method == "POST" and path.startswith(POST_ROUTES):
-            return None
-        return 405, "this method and path are not allowed"
+                raise _Rejected(403, "only files that were uploaded to this page can be downloaded")
+        elif method != "POST" or not path.startswith(POST_ROUTES):
+            raise _Rejected(405, "this method and path are not allowed")
 
-    async def _read_body(
-        self, path: str, headers: dict[str, str], receive: Receive
-    ) -> tuple[tuple[int, str] | None, Receive]:
-        """Read and check a body; return the rejection, if any, and a ``receive`` that repeats the body."""
+    async def _read_body(self, path: str, headers: dict[str, str], receive: Receive) -> Receive:
+        """Read and check a body, and return a ``receive`` that repeats it."""
         is_upload = path == "/gradio_api/upload"
+        if is_upload and self._stored_size() > self._max_stored:
+            raise _Rejected(503, "the storage for uploaded images is full: please try again in a few minutes")
+
         max_size = self._max_upload_body if is_upload else MAX_BODY
-        too_large = 413, f"a request must have at most {max_size:,} bytes"
-        stored = sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file()) if is_upload else 0
-        if stored > self._max_stored:
-            return (503, "the storage for uploaded images is full: please try again in a few minutes"), receive
-        length = headers.get("content-length", "")
-        if length.isascii() and length.isdecimal() and int(length) > max_size:
-            return too_large, receive
-        body = bytearray()
-        while True:
-            try:
-                message = await asyncio.wait_for(receive(), RECEIVE_TIMEOUT)
-            except TimeoutError:
-                return (408, "the request was not completed in time"), receive
-            if message["type"] != "http.request":
-                return (400, "the connection was closed before the end of the request"), receive
-            body += message.get("body", b"")
-            if len(body) > max_size:
-                return too_large, receive
-            if not message.get("more_body"):
-                break
-        try:
-            has_only_uploads = is_upload or all(map(self._is_upload, _file_paths(load_json(bytes(body) or b"{}"))))
-        except ValueError:
-            return (400, "the body of a request must be JSON: reload the page"), receive
-        if not has_only_uploads:
-            return (403, "only images that were uploaded to this page can be opened"), receive
-        messages = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+        body = await _received_body(receive, headers.get("content-length", ""), max_size)
+        if not is_upload:
+            self._check_files(body)
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def repeat() -> MutableMapping[str, Any]:
             return messages.pop() if messages else await receive()
 
-        return None, repeat
+        return repeat
+
+    def _stored_size(self) -> int:
+        return sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file())
+
+    def _check_files(self, body: bytes) -> None:
+        """Check that all files in the data of a request were uploaded to this page."""
+        try:
+            has_only_uploads = all(map(self._is_upload, _file_paths(load_json(body or b"{}"))))
+        except ValueError as error:
+            raise _Rejected(400, "the body of a request must be JSON: reload the page") from error
+        if not has_only_uploads:
+            raise _Rejected(403, "only images that were uploaded to this page can be opened")
 
     def _is_upload(self, path: Any) -> bool:
         try:
             return isinstance(path, str) and Path(path).resolve().is_relative_to(self._folder)
         except (OSError, ValueError):
             return False
+
+
+async def _received_body(receive: Receive, length: str, max_size: int) -> bytes:
+    """Return the body of a request, whose header states its length."""
+    too_large = _Rejected(413, f"a request must have at most {max_size:,} bytes")
+    if length.isascii() and length.isdecimal() and int(length) > max_size:
+        raise too_large
+
+    body = bytearray()
+    while True:
+        try:
+            message = await asyncio.wait_for(receive(), RECEIVE_TIMEOUT)
+        except TimeoutError as error:
+            raise _Rejected(408, "the request was not completed in time") from error
+        if message["type"] != "http.request":
+            raise _Rejected(400, "the connection was closed before the end of the request")
+
+        body += message.get("body", b"")
+        if len(body) > max_size:
+            raise too_large
+        if not message.get("more_body"):
+            return bytes(body)
 
 
 def _place(address: str) -> str:

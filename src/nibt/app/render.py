@@ -54,51 +54,67 @@ def answer_events(
         request = ExplainRequest.of_values(values, limits)
         models = _models_for(models, request)
         link = Link.of(request)
-        recalled = () if link is None else results.recall(link.query)
-        if link is not None and any(
-            panel.problem for panel in recalled
-        ):  # the rest is being computed for another visitor
+        query = "" if link is None else link.query
+        recalled = results.recall(query)
+        if _is_pending(recalled):  # the rest is being computed for another visitor
             yield Update(_result(request, recalled, None), _HTML.status("Computing the regions of words"))
-            recalled = results.recall(link.query)
-        if recalled and not any(panel.problem for panel in recalled):
+            recalled = results.recall(query)
+        if recalled and not _is_pending(recalled):
             yield Update(_result(request, recalled, results))
-            models.measure(request.model)
-            return
-        if models.get_loaded(request.model) is None:
-            yield Update(None, _HTML.status(f"Loading {request.model}"))
-        model, start = models.get(request.model), time.monotonic()
-        _check_times(models, request, limits)
-        # each step enters its own deadline: a deadline applies to one thread, and the next step may run in another one
-        steps = explain_steps(
-            request,
-            model,
-            lambda number: Deadline(limits.deadline(start, request.steps - 1 - number), is_wanted=is_wanted),
-        )
-        names = [*request.methods, "the regions of words"][: request.steps]
-        statuses = [
-            _HTML.status(f"Computing {name} ({number} of {len(names)})") for number, name in enumerate(names, 1)
-        ]
-        yield Update(None, statuses[0])
-        for done in range(1, len(names) + 1):
-            began = time.monotonic()
-            outcomes = next(steps)
-            if done <= len(request.methods) and isinstance(outcomes[-1], Panel):
-                seconds = (time.monotonic() - began) / (len(request.captions) if request.mode == Mode.each else 1)
-                models.record(request.model, request.variant, names[done - 1], seconds)
-            panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
-            if link is not None and len(panels) == len(outcomes) and done >= len(request.methods):
-                results.remember(link.query, panels)
-            if done < len(names):
-                yield Update(_result(request, outcomes, None), statuses[done])
-            elif any(isinstance(outcome, Panel) for outcome in outcomes):
-                yield Update(_result(request, outcomes, results))
-            else:
-                yield Update(EMPTY, _failures(outcomes))
+        else:
+            yield from _computed_events(models, limits, results, request, query, is_wanted)
         models.measure(request.model)  # the answer is on the page, and the times of methods follow
     except Replaced:
         return
     except NibtError as error:
         yield Update(None, _HTML.error(as_sentence(error)))
+
+
+def _is_pending(panels: Sequence[Panel]) -> bool:
+    """Return whether a result still lacks a part."""
+    return any(panel.problem for panel in panels)
+
+
+def _computed_events(
+    models: ModelCache,
+    limits: Limits,
+    results: ResultCache,
+    request: ExplainRequest,
+    query: str,
+    is_wanted: Callable[[], bool],
+) -> Iterator[Update]:
+    """Yield the updates of a request that is computed; with a link, its result is remembered under its query."""
+    if models.get_loaded(request.model) is None:
+        yield Update(None, _HTML.status(f"Loading {request.model}"))
+    model = models.get(request.model)
+    start = time.monotonic()
+    _check_times(models, request, limits)
+
+    def deadline(number: int) -> Deadline:
+        return Deadline(limits.deadline(start, request.steps - 1 - number), is_wanted=is_wanted)
+
+    # each step enters its own deadline: a deadline applies to one thread, and the next step may run in another one
+    steps = explain_steps(request, model, deadline)
+    names = [*request.methods, "the regions of words"][: request.steps]
+    outcomes: list[Panel | Failure] = []
+    for number, name in enumerate(names, 1):
+        view = _result(request, outcomes, None) if outcomes else None
+        yield Update(view, _HTML.status(f"Computing {name} ({number} of {len(names)})"))
+
+        began = time.monotonic()
+        outcomes = next(steps)
+        if number <= len(request.methods) and isinstance(outcomes[-1], Panel):
+            captions = len(request.captions) if request.mode == Mode.each else 1
+            seconds = (time.monotonic() - began) / captions
+            models.record(request.model, request.variant, name, seconds)
+        panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
+        if query and len(panels) == len(outcomes) and number >= len(request.methods):
+            results.remember(query, panels)
+
+    if any(isinstance(outcome, Panel) for outcome in outcomes):
+        yield Update(_result(request, outcomes, results))
+    else:
+        yield Update(EMPTY, _failures(outcomes))
 
 
 def _models_for(models: ModelCache, request: ExplainRequest) -> ModelCache:

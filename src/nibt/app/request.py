@@ -69,36 +69,29 @@ class ExplainRequest:
             if value not in allowed:
                 raise BadInput(f"{name} must be one of {', '.join(allowed)} (got {value[:80]!r})")
         unicode_text("caption", captions)
-        lines = [line.strip() for line in captions.splitlines() if line.strip()]
-        if mode == Mode.answer:
-            prompt, _, answer = captions.partition("\n")
-            lines = [prompt.strip(), *filter(None, [" ".join(answer.split())])]
-        characters = sum(map(len, lines))
-        if characters > limits.characters:
-            raise BadInput(
-                f"the captions have {characters:,} characters, and this page takes {limits.characters:,}: shorten them"
-            )
-        for noun, items, most in (("captions", lines, limits.captions), ("methods", methods, limits.methods)):
-            if len(items) > most:
-                raise BadInput(
-                    f"there are {len(items)} {noun}, and this page takes {most} at once: leave out {len(items) - most}"
-                )
-        if not lines:
-            raise BadInput("write a caption first, such as a description of the image")
-        if mode == Mode.contrast and len(lines) > 2:
-            raise BadInput(f"two captions are compared (got {len(lines)}): leave out the others, or rank labels")
-        if mode == Mode.images and len(lines) > 1:
-            raise BadInput(f"two images are compared for one caption (got {len(lines)}): leave out the others")
-        if mode in (Mode.contrast, Mode.labels) and len(lines) < 2:
-            raise BadInput(f"this mode needs at least two captions or labels, one per line (got {len(lines)})")
+        mode = Mode(mode)
+        lines = _lines(captions, mode)
+
+        _check_limits(lines, methods, limits)
+        _check_count(lines, mode)
         if not methods:
             raise BadInput("choose at least one method, under Methods")
         for method in methods:
             find("methods", method)
+
         image = read_upload(file, limits)
-        noun = "the other image"
-        second = read_upload(next(iter(against), None), limits, noun) if mode == Mode.images else None
-        return cls(image, tuple(lines), Mode(mode), model, tuple(methods), variant, second)
+        second = None
+        if mode == Mode.images:
+            second = read_upload(next(iter(against), None), limits, "the other image")
+        return cls(
+            image,
+            captions=tuple(lines),
+            mode=mode,
+            model=model,
+            methods=tuple(methods),
+            variant=variant,
+            against=second,
+        )
 
     @property
     def steps(self) -> int:
@@ -109,6 +102,42 @@ class ExplainRequest:
     def has_tables(self) -> bool:
         """Whether word-region tables are computed: with NIB, for the cosine of each caption."""
         return "nib" in self.methods and self.mode == Mode.each
+
+
+def _lines(captions: str, mode: Mode) -> list[str]:
+    """Return the captions, one per line; in the mode ``answer`` the prompt and, if it is given, the answer."""
+    if mode != Mode.answer:
+        return [line.strip() for line in captions.splitlines() if line.strip()]
+
+    prompt, _, answer = captions.partition("\n")
+    answer = " ".join(answer.split())
+    return [prompt.strip(), answer] if answer else [prompt.strip()]
+
+
+def _check_limits(lines: Sequence[str], methods: Sequence[str], limits: Limits) -> None:
+    """Check that a request is no longer than the page allows."""
+    characters = sum(map(len, lines))
+    if characters > limits.characters:
+        raise BadInput(
+            f"the captions have {characters:,} characters, and this page takes {limits.characters:,}: shorten them"
+        )
+    for noun, items, most in (("captions", lines, limits.captions), ("methods", methods, limits.methods)):
+        if len(items) > most:
+            raise BadInput(
+                f"there are {len(items)} {noun}, and this page takes {most} at once: leave out {len(items) - most}"
+            )
+
+
+def _check_count(lines: Sequence[str], mode: Mode) -> None:
+    """Check that a mode has as many captions as it compares."""
+    if not lines:
+        raise BadInput("write a caption first, such as a description of the image")
+    if mode == Mode.contrast and len(lines) > 2:
+        raise BadInput(f"two captions are compared (got {len(lines)}): leave out the others, or rank labels")
+    if mode == Mode.images and len(lines) > 1:
+        raise BadInput(f"two images are compared for one caption (got {len(lines)}): leave out the others")
+    if mode in (Mode.contrast, Mode.labels) and len(lines) < 2:
+        raise BadInput(f"this mode needs at least two captions or labels, one per line (got {len(lines)})")
 
 
 def read_upload(file: Path | None, limits: Limits, noun: str = "an image") -> ImageInput:

@@ -138,42 +138,21 @@ _FILES = files("nibt.app") / "space_files"
 def write_space(folder: Path, models: Sequence[str], limits: Keywords) -> None:
     """Write the folder of a Space, with the files that loading reads of models in folders; if it fails, nothing."""
     Limits(**limits)
-    try:
-        gradio = version("gradio")
-    except PackageNotFoundError as error:
-        raise Unsupported(f"the page needs gradio: {install('app')}") from error
+    gradio = _gradio_version()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadOption(f"--space must be a new or an empty folder (got {str(folder)!r}): choose another name")
-    copied: list[tuple[Path, str]] = []
+
     local = {name: f"models/{Path(name).resolve().name}" for name in models if Path(name).is_dir()}
+    copied: list[tuple[Path, str]] = []
     for name in models:
-        looks_local = name.startswith((".", "/", "~")) or Path(name).exists()
-        try:
-            copied += (
-                [(Path(name, file), f"{local[name]}/{file}") for file in files_read(Path(name))] if looks_local else []
-            )
-        except (CannotLoad, KeyError) as error:
-            raise BadOption(
-                f"{name!r} is not the folder of a saved model: give a folder with its configuration, or a name"
-            ) from error
-        if not looks_local and name not in embedded_generators():
-            check_name(name)
+        files = _files_of(name)
+        copied += [(Path(name, file), f"{local[name]}/{file}") for file in files]
         if name in local and folder.resolve().is_relative_to(Path(name).resolve()):
             raise BadOption(f"--space must not be in the folder of a model (got {str(folder)!r}): choose another place")
     if len(set(local.values())) < len(local):
         raise BadOption(f"the folders of models must have different names (got {', '.join(local)}): rename one")
-    named = [local.get(name, name) for name in models]
-    title = f"nibt: {', '.join(Path(name).name for name in models) or 'explain images'}"
-    header = {"title": title, "sdk": "gradio", "sdk_version": gradio, "app_file": "app.py", "pinned": False}
-    values = {
-        "header": yaml_dump(header),
-        "version": version("nibt"),
-        "models": one_line(", ".join([*KEPT, *embedded_generators(), *named])),
-        "served": pformat(named),
-        "limits": pformat(dict(limits)),
-    }
-    sources = {"README.md": "README.md", "requirements.txt": "requirements.txt", "app.py": "app.txt"}
-    texts = {name: read_text(_FILES / source).format(**values) for name, source in sources.items()}
+
+    texts = _texts_of_space(models, [local.get(name, name) for name in models], limits, gradio)
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -188,3 +167,40 @@ def write_space(folder: Path, models: Sequence[str], limits: Keywords) -> None:
         if isinstance(error, OSError):
             raise CannotWrite(f"cannot write {str(folder)!r} ({reason(error)}): choose another folder") from error
         raise
+
+
+def _gradio_version() -> str:
+    try:
+        return version("gradio")
+    except PackageNotFoundError as error:
+        raise Unsupported(f"the page needs gradio: {install('app')}") from error
+
+
+def _files_of(name: str) -> list[str]:
+    """Return the files that are copied of a model: of a folder those that loading reads, of others none."""
+    if name.startswith((".", "/", "~")) or Path(name).exists():
+        try:
+            return files_read(Path(name))
+        except (CannotLoad, KeyError) as error:
+            raise BadOption(
+                f"{name!r} is not the folder of a saved model: give a folder with its configuration, or a name"
+            ) from error
+
+    if name not in embedded_generators():
+        check_name(name)
+    return []
+
+
+def _texts_of_space(models: Sequence[str], served: Sequence[str], limits: Keywords, gradio: str) -> dict[str, str]:
+    """Return the files of a Space by their names, of which the models are served as they are named there."""
+    title = f"nibt: {', '.join(Path(name).name for name in models) or 'explain images'}"
+    header = {"title": title, "sdk": "gradio", "sdk_version": gradio, "app_file": "app.py", "pinned": False}
+    values = {
+        "header": yaml_dump(header),
+        "version": version("nibt"),
+        "models": one_line(", ".join([*KEPT, *embedded_generators(), *served])),
+        "served": pformat(list(served)),
+        "limits": pformat(dict(limits)),
+    }
+    sources = {"README.md": "README.md", "requirements.txt": "requirements.txt", "app.py": "app.txt"}
+    return {name: read_text(_FILES / source).format(**values) for name, source in sources.items()}
