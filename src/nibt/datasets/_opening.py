@@ -72,16 +72,18 @@ def _open_named(source: str | os.PathLike) -> Dataset | None:
 def open_rows(pairs: Pairs, prompt: str | None = None, answer: str | None = None, **columns: Any) -> Dataset:
     """Open pairs, or the prompts of a generator: a table with a column ``prompt``, and without one of captions."""
     data = open_pairs(pairs, **columns)
-    if not isinstance(data, TableDataset):
-        if prompt or answer:
-            raise BadOption(
-                f"prompts are read from tables, .csv, .tsv, .jsonl or .parquet (got {prompt or answer!r} for the data "
-                f"set {data.name}): write a table with the columns {PROMPT} and {ANSWER}"
-            )
-        return data
+    if isinstance(data, TableDataset):
+        return _with_texts(data, prompt or data.prompt, answer or data.answer)
+    if prompt or answer:
+        raise BadOption(
+            f"prompts are read from tables, .csv, .tsv, .jsonl or .parquet (got {prompt or answer!r} for the data "
+            f"set {data.name}): write a table with the columns {PROMPT} and {ANSWER}"
+        )
+    return data
 
-    prompt = prompt or data.prompt
-    answer = answer or data.answer
+
+def _with_texts(data: TableDataset, prompt: str | None, answer: str | None) -> TableDataset:
+    """Return a table with the columns of its texts: captions with what they are compared with, or prompts."""
     if prompt and data.caption != CAPTION:
         raise BadOption(f"give a column of captions or of prompts, not both (got {data.caption!r} and {prompt!r})")
     names = data.column_names()
@@ -126,8 +128,9 @@ def open_dataset(source: str, options: Mapping[str, Any]) -> Dataset:
 
     dataset_class = find("datasets", name)
     types = option_types(dataset_class)
+    is_grid = "options" in types  # of the data set of its pictures
     of_pictures: Keywords = {}  # files of pictures have no options
-    if "options" in types and folder and not os.path.exists(folder):
+    if is_grid and folder and not os.path.exists(folder):
         of_pictures = option_types(find("datasets", folder.partition(":")[0]))
     check_names("options", options, {**of_pictures, **types})
 
@@ -138,13 +141,11 @@ def open_dataset(source: str, options: Mapping[str, Any]) -> Dataset:
 
     if "folder" not in types and folder:
         raise BadOption(f"the data set {name} takes no folder (got {folder!r}): give {name}")
-    if "folder" in types and not (folder or "folder" in values):
-        needed = (
-            "the data set of its pictures: give grid:NAME" if "options" in types else f"its folder: give {name}:FOLDER"
-        )
-        raise FolderMissing(f"{name} needs {needed}")
     if folder:
         values["folder"] = folder
+    if "folder" in types and "folder" not in values:
+        needed = "the data set of its pictures: give grid:NAME" if is_grid else f"its folder: give {name}:FOLDER"
+        raise FolderMissing(f"{name} needs {needed}")
     return dataset_class(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 

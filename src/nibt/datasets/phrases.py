@@ -1,7 +1,7 @@
 """Data sets of phrases that refer to a part of an image: RefCOCO and MS-CXR."""
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from nibt.datasets._files import format_errors, read_json, readable, table
 from nibt.datasets._local import CaptionedDataset, LocalDataset, images_folder, texts
 from nibt.datasets._records import REMEDY, split_files
 from nibt.datasets._table import TableCell
-from nibt.datasets.base import WHOLE_CAPTION, ObjectAnnotation, Record, edges
+from nibt.datasets.base import WHOLE_CAPTION, Edges, ObjectAnnotation, Record, edges
 from nibt.errors import BadInput, BadOption
 from nibt.options import OneOf
 
@@ -74,34 +74,51 @@ class RefCOCO(CaptionedDataset, name="refcoco"):
             raise self.lacking(f"instances.json beside {path.name}")
         folder = self.inside(*_IMAGES, what="the folder of images (train2014)")
         with format_errors(str(instances)):
-            data = read_json(instances)
-            images = {image["id"]: image for image in data["images"]}
-            categories = {category["id"]: category["name"] for category in data["categories"]}
-            objects: dict[int, dict[int, ObjectAnnotation]] = {}
-            for entry in data["annotations"]:
-                annotation = ObjectAnnotation(
-                    categories[entry["category_id"]], edges(entry["bbox"]), (), entry.get("segmentation")
-                )
-                objects.setdefault(entry["image_id"], {})[entry["id"]] = annotation
+            images, objects = _instances(instances)
+
+        records = []
         with format_errors(str(path)):
             references = read_pickle(path)
             splits = sorted({reference["split"] for reference in references})
             if self.split not in splits:
                 raise BadOption(f"split must be one of {', '.join(splits)} in {path.name} (got {self.split!r})")
-            records = []
-            for reference in (each for each in references if each["split"] == self.split):
-                where, number = f"reference {reference['ref_id']}, image {reference['image_id']}", reference["ann_id"]
-                image, of_image = images.get(reference["image_id"]), objects.get(reference["image_id"], {})
+
+            for reference in references:
+                if reference["split"] != self.split:
+                    continue
+
+                number = reference["ann_id"]
+                where = f"reference {reference['ref_id']}, image {reference['image_id']}"
+                image = images.get(reference["image_id"])
+                of_image = objects.get(reference["image_id"], {})
                 if image is None or number not in of_image:
                     raise BadInput(f"{where}: instances.json does not have this image with the annotation {number}")
-                expressions = texts([sentence["sent"] for sentence in reference["sentences"]], where, "a sentence")
+
                 # the object comes first, named by each expression, then the others of the image
-                others = (annotation for annotation_id, annotation in of_image.items() if annotation_id != number)
-                annotations = replace(of_image[number], spans=WHOLE_CAPTION), *others
-                file = str(folder / image["file_name"])
-                size = image["width"], image["height"]
-                records.append(Record(expressions, file, where, annotations=annotations, size=size))
-            return records
+                others = [annotation for annotation_id, annotation in of_image.items() if annotation_id != number]
+                record = Record(
+                    texts([sentence["sent"] for sentence in reference["sentences"]], where, "a sentence"),
+                    str(folder / image["file_name"]),
+                    where,
+                    annotations=(replace(of_image[number], spans=WHOLE_CAPTION), *others),
+                    size=(image["width"], image["height"]),
+                )
+                records.append(record)
+        return records
+
+
+def _instances(path: Path) -> tuple[dict[int, Any], dict[int, dict[int, ObjectAnnotation]]]:
+    """Return the images of COCO by their ids, and of each image its objects by theirs."""
+    data = read_json(path)
+    images = {image["id"]: image for image in data["images"]}
+    categories = {category["id"]: category["name"] for category in data["categories"]}
+    objects: dict[int, dict[int, ObjectAnnotation]] = {}
+    for entry in data["annotations"]:
+        annotation = ObjectAnnotation(
+            categories[entry["category_id"]], edges(entry["bbox"]), (), entry.get("segmentation")
+        )
+        objects.setdefault(entry["image_id"], {})[entry["id"]] = annotation
+    return images, objects
 
 
 def _of_table(path: Path) -> Iterator[Record]:
@@ -168,38 +185,54 @@ class Phrases(LocalDataset, name="phrases"):
     def read_records(self) -> list[Record]:
         path = self.the_table(self.table, "MS_CXR_Local_Alignment*.csv", "*.csv", "MS_CXR_Local_Alignment*.json")
         read = _annotations(path) if path.suffix == ".json" else table(path, ("x", "y", "w", "h"))
-        rows = []
-        for row, where in read:
-            renamed = {name: row[label] for name, label in _OFFICIAL.items() if name not in row and label in row}
-            rows.append(({**row, **renamed}, where))
+        rows = [(_renamed(row), where) for row, where in read]
         for name, official in _OFFICIAL.items():
             if rows and name not in rows[0][0]:
                 raise BadInput(f"{path} has no column {name}, or {official} as in MS-CXR (got {', '.join(rows[0][0])})")
         if self.split is not None:
-            splits = sorted({row.get("split", "") for row, _ in rows})
-            if self.split not in splits:
-                raise BadOption(
-                    f"split must be one of {', '.join(splits) or 'none'} in {path.name} (got {self.split!r})"
-                )
+            _check_split(self.split, rows, path)
             rows = [(row, where) for row, where in rows if row["split"] == self.split]
+
         folder = images_folder(self.root, rows[0][0]["image"] if rows else "")
         entries: dict[tuple[str, str], Record] = {}
         for row, where in rows:
             phrase = row["phrase"].strip()
-            try:
-                box = edges(row[side] for side in "xywh")
-            except ValueError as error:
-                raise BadInput(f"{where}: x, y, w and h must be numbers ({error})") from error
-            annotation = ObjectAnnotation(phrase, box, ((0, len(phrase)),))
-            size, key = None, (row["image"], phrase)
-            try:
-                if row.get("image_width") and row.get("image_height"):
-                    size = int(float(row["image_width"])), int(float(row["image_height"]))
-            except (ValueError, OverflowError) as error:
-                raise BadInput(f"{where}: image_width and image_height must be whole numbers ({error})") from error
+            annotation = ObjectAnnotation(phrase, _box(row, where), ((0, len(phrase)),))
+            size = _size(row, where)
+            key = (row["image"], phrase)
             first = entries.get(key) or Record((phrase,), str(folder / row["image"]), where, size=size)
             entries[key] = replace(first, annotations=(*first.annotations, annotation))
         return list(entries.values())
+
+
+def _renamed(row: dict[str, str]) -> dict[str, str]:
+    """Return a row with our names of columns in place of those of MS-CXR."""
+    renamed = {name: row[label] for name, label in _OFFICIAL.items() if name not in row and label in row}
+    return {**row, **renamed}
+
+
+def _check_split(split: str, rows: Sequence[tuple[dict[str, str], str]], path: Path) -> None:
+    splits = sorted({row.get("split", "") for row, _ in rows})
+    if split not in splits:
+        raise BadOption(f"split must be one of {', '.join(splits) or 'none'} in {path.name} (got {split!r})")
+
+
+def _box(row: Mapping[str, str], where: str) -> Edges:
+    try:
+        return edges(row[side] for side in "xywh")
+    except ValueError as error:
+        raise BadInput(f"{where}: x, y, w and h must be numbers ({error})") from error
+
+
+def _size(row: Mapping[str, str], where: str) -> tuple[int, int] | None:
+    """Return the width and the height of an image, if its row has both."""
+    if not (row.get("image_width") and row.get("image_height")):
+        return None
+
+    try:
+        return int(float(row["image_width"])), int(float(row["image_height"]))
+    except (ValueError, OverflowError) as error:
+        raise BadInput(f"{where}: image_width and image_height must be whole numbers ({error})") from error
 
 
 def _annotations(path: Path) -> Iterator[tuple[dict[str, str], str]]:

@@ -1,6 +1,6 @@
 """Explanations of the words of answers: ``explain_answer``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -255,33 +255,37 @@ def _warnings(result: AnswerExplanation, method: Method, itself: Sequence[str]) 
     """Return warnings about words that are compared with themselves, that the image hardly affects, or with gaps."""
     words = result.words
     guessed = list(dict.fromkeys(repr(word.text) for word in words if word.image_hardly_matters))
-    contradicted = dict.fromkeys(repr(word.text) for word in words if word.image_contradicts)
+    contradicted = list(dict.fromkeys(repr(word.text) for word in words if word.image_contradicts))
     alone = words[0].with_other_images is None
     warnings: list[Note | str] = []
     if itself:
         warnings.append(f"{shortened(itself)} has scores of 0, since its first token is compared with itself")
     if guessed:
-        text = (
-            f"the image hardly matters for {', '.join(guessed)}: {'it is' if len(guessed) == 1 else 'they are'} about "
-            f"as likely with {'a blank image' if alone else 'other images (scores compare with a blank one)'}"
-        )
+        are = "it is" if len(guessed) == 1 else "they are"
+        compared = "a blank image" if alone else "other images (scores compare with a blank one)"
+        text = f"the image hardly matters for {', '.join(guessed)}: {are} about as likely with {compared}"
         warnings.append(Note(HARDLY, text))
     if contradicted:
-        compared = f"less likely with this image than with {'a blank image' if alone else 'other images'}"
-        warnings.append(f"{', '.join(contradicted)} {'is' if len(contradicted) == 1 else 'are'} {compared}")
+        are = "is" if len(contradicted) == 1 else "are"
+        compared = "a blank image" if alone else "other images"
+        warnings.append(f"{', '.join(contradicted)} {are} less likely with this image than with {compared}")
+    warnings += _gaps(result, method)
+    return warnings
+
+
+def _gaps(result: AnswerExplanation, method: Method) -> Iterator[str]:
+    """Yield a warning if scores do not add up to the change of the target."""
+    if not result.adds_up and method.category != "path":
+        yield f"the scores of {result.method['name']} do not add up to what each source gave: compare only their order"
+        return
+
     tolerance = vars(method).get("tolerance")
     share = _LARGE_GAP if tolerance is None else min(tolerance, _LARGE_GAP)
-    large = [word for word in words if word.misses(share)]
-    if result.adds_up or method.category == "path":
-        if large:
-            named = ", ".join(dict.fromkeys(repr(word.text) for word in large))
-            missed = f"do not add up to the change of the target (gap above {100 * share:.2g} %)"
-            warnings.append(f"the scores of {named} {missed}: {_advice(large, method)}")
-    else:
-        warnings.append(
-            f"the scores of {result.method['name']} do not add up to what each source gave: compare only their order"
-        )
-    return warnings
+    large = [word for word in result.words if word.misses(share)]
+    if large:
+        named = ", ".join(dict.fromkeys(repr(word.text) for word in large))
+        missed = f"do not add up to the change of the target (gap above {100 * share:.2g} %)"
+        yield f"the scores of {named} {missed}: {_advice(large, method)}"
 
 
 def _advice(words: Sequence[AnswerWord], method: Method) -> str:

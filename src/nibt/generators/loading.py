@@ -102,9 +102,11 @@ def load_generator(
     check_device(options.device)
     number_type = getattr(torch, options.dtype)
     request = LoadRequest(number_type, processor=processor, tokenizer=tokenizer, generation=generation)
+
     if isinstance(id, nn.Module):
         check_unset("a model in memory", device=device, dtype=dtype)
         return _checked(_from_memory(id, request))
+
     name = str(id)
     folder = EMBEDDED / name if name in embedded_generators() else Path(name)
     if name in embedded():
@@ -112,32 +114,43 @@ def load_generator(
     if not name.strip() or folder.is_file():
         problem = "is a file" if name.strip() else "is empty"
         raise CannotLoad(f"a generator must be a name or the folder of a saved model ({name!r} {problem})")
-    if not folder.is_dir():
-        weights = open_clip_name(name)
-        if weights is not None and not weights.startswith("hf-hub:"):
-            return _checked(_load(name, "open_clip", weights, request, device))
-        place = hub_name(name if weights is None else weights)
-        if place is None:
-            raise CannotLoad(
-                f"there is no model {name!r}, and no folder of that name.{embedded_hint(name)}".rstrip(".")
-            )
-        with loading(name):
-            wants = Wants(lambda config: _family_of(name, config), open_clip=weights is not None)
-            folder, commit = model_folder(place, request, wants)
-        request = replace(request, facts={"revision": commit})
+    if folder.is_dir():
+        return _checked(_from_folder(name, folder, request, device))
+    return _checked(_by_name(name, request, device))
+
+
+def _by_name(name: str, request: LoadRequest, device: Any) -> Generator:
+    """Load a generator of OpenCLIP by its tag, or one on a hub."""
+    weights = open_clip_name(name)
+    if weights is not None and not weights.startswith("hf-hub:"):
+        return _load(name, "open_clip", weights, request, device)
+
+    place = hub_name(name if weights is None else weights)
+    if place is None:
+        raise CannotLoad(f"there is no model {name!r}, and no folder of that name.{embedded_hint(name)}".rstrip("."))
+    with loading(name):
+        wants = Wants(lambda config: _family_of(name, config), open_clip=weights is not None)
+        folder, commit = model_folder(place, request, wants)
+    return _from_folder(name, folder, replace(request, facts={"revision": commit}), device)
+
+
+def _from_folder(name: str, folder: Path, request: LoadRequest, device: Any) -> Generator:
     domain = json_object(folder / "generator.json").get("domain")  # of an embedded generator
-    request = replace(request, notes=(*request.notes, domain)) if isinstance(domain, str) else request
+    if isinstance(domain, str):
+        request = replace(request, notes=(*request.notes, domain))
+
     if (folder / FILE_NAME).exists():
-        return _checked(_with_adapters(name, folder, request, device))
+        return _with_adapters(name, folder, request, device)
     if (folder / "open_clip_config.json").exists():
-        return _checked(_load(name, "open_clip", f"local-dir:{folder}", request, device))
+        return _load(name, "open_clip", f"local-dir:{folder}", request, device)
+
     check_settings(folder)
     config = json_object(folder / "config.json")
     check_layers(name, folder)
     check_files(name, folder, config)
     if not config:
         raise CannotLoad(f"{name!r} is not the folder of a model of Transformers: it has no config.json")
-    return _checked(_load(name, _family_of(name, config), str(folder), request, device))
+    return _load(name, _family_of(name, config), str(folder), request, device)
 
 
 def _load(name: str, family: str, source: str, request: LoadRequest, device: Any) -> Generator:
@@ -242,7 +255,9 @@ def _checked(generator: Generator) -> Generator:
 
 def replay_errors(tower: AnswerTower, inputs: Inputs) -> dict[int | None, float]:
     """Return the largest error of log-probabilities of a tower, uncut (None) and cut at each of three layers."""
-    trace, expected, errors = tower.trace(inputs), tower.own_logits(inputs).log_softmax(-1), {}
+    trace = tower.trace(inputs)
+    expected = tower.own_logits(inputs).log_softmax(-1)
+    errors: dict[int | None, float] = {}
     for layer in (None, *sorted({0, tower.depth // 2, tower.depth})):
         states = trace.embedding
         with torch.no_grad():

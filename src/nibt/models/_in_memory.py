@@ -4,7 +4,7 @@ Wrappers for training and for several devices are taken off, as long as what the
 sentence-transformers, what they apply to embeddings and their prompts are kept, and their scores are compared.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -73,40 +73,56 @@ def _unwrapped(module: nn.Module, request: LoadRequest) -> tuple[nn.Module, Load
         return _unwrapped(within_layers(module), request)
     if family_of_module(module) is not None:
         return module, request
-    library = is_library(module)  # whose later modules are applied
-    if library and hasattr(module, "predict"):
+    is_of_library = is_library(module)
+    if is_of_library and hasattr(module, "predict"):
         raise CannotLoad(f"a {type(module).__name__} is a reranker, {RERANKER}")
     check_no_generator(type(module).__name__, names)
     inside = list(_supported_parts(module))
-    if library and not inside:
+    if is_of_library and not inside:
         raise CannotLoad(
             f"this {type(module).__name__} has no supported encoder of images: use one of {known_classes()}"
         )
-    # parts of a sequence after the first that change similarities, such as a further projection
-    later = list(module)[1:] if names & _WRAPPERS and isinstance(module, nn.Sequential) else []
-    added = [] if library else [name for child in later if (name := type(child).__name__) not in NO_EFFECT]
-    if len(inside) == 1 and names & _WRAPPERS and not added:
-        name, encoder = inside[0]
-        if library:
-            return _unwrapped(encoder, request_of(module, request))
-        processor = request.processor or getattr(module.get_submodule(name.rpartition(".")[0]), "processor", None)
-        return _unwrapped(encoder, replace(request, processor=processor))
-    message = f"models of class {type(module).__name__} are not supported"
+
+    # what the library applies to embeddings is applied, as ``request_of`` reads it
+    added = [] if is_of_library else _added_modules(module)
+    if len(inside) != 1 or added or not names & _WRAPPERS:
+        raise CannotLoad(f"models of class {type(module).__name__} are not supported{_why_not(module, inside, added)}")
+
+    path, encoder = inside[0]
+    if is_of_library:
+        return _unwrapped(encoder, request_of(module, request))
+    wrapper = module.get_submodule(path.rpartition(".")[0])
+    processor = request.processor or getattr(wrapper, "processor", None)
+    return _unwrapped(encoder, replace(request, processor=processor))
+
+
+def _added_modules(module: nn.Module) -> list[str]:
+    """Return the classes of parts of a sequence after the first that change similarities, as a projection does."""
+    if not isinstance(module, nn.Sequential):
+        return []
+    names = [type(child).__name__ for child in list(module)[1:]]
+    return [name for name in names if name not in NO_EFFECT]
+
+
+def _why_not(module: nn.Module, inside: Sequence[tuple[str, nn.Module]], added: Sequence[str]) -> str:
+    """Return why a model is not supported, and what to do, as the rest of a sentence."""
     if reason := refusal(module):
-        raise CannotLoad(f"{message}: {reason}")
+        return f": {reason}"
     if inside and added:
-        raise CannotLoad(
-            f"{message} with {added[0]} after the encoder, which nibt does not apply in memory: save a model of "
+        return (
+            f" with {added[0]} after the encoder, which nibt does not apply in memory: save a model of "
             "sentence-transformers, and give its folder"
         )
     if inside:
-        held = ", ".join(f"a {type(encoder).__name__} at .{name}" for name, encoder in inside)
-        raise CannotLoad(f"{message}, but this one holds {held}: pass that part to load_model")
+        held = ", ".join(f"a {type(encoder).__name__} at .{path}" for path, encoder in inside)
+        return f", but this one holds {held}: pass that part to load_model"
+
+    names = class_names(module)
     if any(name.endswith(_PAIR) for name in names):
-        raise CannotLoad(f"{message} alone: pass the pair (image model, text model)")
+        return " alone: pass the pair (image model, text model)"
     kind = kind_of([*names], getattr(getattr(module, "config", None), "model_type", None))
     does = "" if kind is None else f": it {kind.does}"
-    raise CannotLoad(f"{message}{does}; use one of {known_classes()}")
+    return f"{does}; use one of {known_classes()}"
 
 
 def _supported_parts(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:

@@ -220,18 +220,14 @@ def _from_folder(
     device: Any,
     wants_open_clip: Callable[[JsonObject], bool] | None = None,
 ) -> Model:
-    settings = json_object(folder / "nibt.json")
-    read_record(_Settings, settings, str(folder / "nibt.json"), CannotLoad)
-    if "domain" in settings and "domain_size" not in settings:
-        raise CannotLoad(f"{folder / 'nibt.json'} has a domain and no domain_size: add the width and height in pixels")
-    if "usual_change" in settings:
-        settings["usual_change"] = parsed("usual_change", settings["usual_change"], Positive)
+    settings = _settings(folder)
     sizes: Keywords = {name: getattr(request, name) or settings.get(name) for name in ("resize", "image_size")}
     stated = LoadOptions(**sizes)
     embedding = {**{key: settings[key] for key in EMBEDDING if key in settings}, **request.embedding}
     request = replace(request, resize=stated.resize, image_size=stated.image_size, embedding=embedding)
     after = after_encoder(name, folder, request.dtype, bool(embedding)) or request.after
     request = replace(request, after=after, folder=folder, defaults=settings)
+
     config = json_object(folder / "config.json")
     check_layers(name, folder)
     if (folder / "open_clip_config.json").exists() and (wants_open_clip is None or wants_open_clip(config)):
@@ -240,15 +236,26 @@ def _from_folder(
         return _with_adapters(name, folder, request, device)
     if not config and (folder / "0_CLIPModel" / "config.json").exists():  # of sentence-transformers
         return _from_folder(name, folder / "0_CLIPModel", request, device)
+
     check_files(name, folder, config)
     if not config:
+        lacks = "it has no config.json (Hugging Face), open_clip_config.json or adapter_config.json (PEFT)"
         if (folder / "config.json").exists():
-            raise CannotLoad(f"{name!r} is not the folder of a model: its config.json is empty, and names no class")
-        raise CannotLoad(
-            f"{name!r} is not the folder of a model: it has no config.json (Hugging Face), open_clip_config.json or "
-            "adapter_config.json (PEFT)"
-        )
+            lacks = "its config.json is empty, and names no class"
+        raise CannotLoad(f"{name!r} is not the folder of a model: {lacks}")
     return _load(name, _family(name, config), str(folder), request, device)
+
+
+def _settings(folder: Path) -> JsonObject:
+    """Return what the folder of a model states in ``nibt.json``."""
+    path = folder / "nibt.json"
+    settings = json_object(path)
+    read_record(_Settings, settings, str(path), CannotLoad)
+    if "domain" in settings and "domain_size" not in settings:
+        raise CannotLoad(f"{path} has a domain and no domain_size: add the width and height in pixels")
+    if "usual_change" in settings:
+        settings["usual_change"] = parsed("usual_change", settings["usual_change"], Positive)
+    return settings
 
 
 def _with_adapters(name: str, folder: Path, request: LoadRequest, device: Any) -> Model:

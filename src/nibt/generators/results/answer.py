@@ -177,18 +177,35 @@ class AnswerExplanation(ResultOfImage):
         ``baseline`` is the value without any source (``at_blank``). It, ``shares`` and ``gap`` add up to the value.
         With the image as the only source, ``baseline`` is the column ``blank``; ``joint`` needs two sources.
         """
+        columns = self._target_columns
+        if self.adds_up:
+            columns |= self._source_columns
+            columns["gap"] = [word.gap for word in self.words]
+        return columns
+
+    @property
+    def _target_columns(self) -> dict[str, list[float]]:
+        """The values of the target, by heading."""
         words = self.words
-        if self.target["name"] == "log_probability":
-            columns = {"log-prob.": [word.log_probability for word in words]}
-            columns["blank"] = [word.with_blank_image for word in words]
-            if words[0].with_other_images is not None:
-                columns["others"] = [cast(float, word.with_other_images) for word in words]
-        else:
-            columns = {"difference": [word.value for word in words]}
-        if not self.adds_up:
-            return columns
+        if self.target["name"] != "log_probability":
+            return {"difference": [word.value for word in words]}
+
+        columns = {
+            "log-prob.": [word.log_probability for word in words],
+            "blank": [word.with_blank_image for word in words],
+        }
+        if words[0].with_other_images is not None:
+            columns["others"] = [cast(float, word.with_other_images) for word in words]
+        return columns
+
+    @property
+    def _source_columns(self) -> dict[str, list[float]]:
+        """The sums of scores of each source, by heading; a source with several images has a column for each."""
+        words = self.words
         sources = [name for name in SOURCES if name in words[0].without]
-        if "blank" not in columns or sources != ["image"]:
+        columns: dict[str, list[float]] = {}
+        # without other sources, the value at the baseline is that with a blank image, which has a column
+        if self.target["name"] != "log_probability" or sources != ["image"]:
             columns["baseline"] = [word.at_blank for word in words]
         for name in sources:
             if name == "image" and self.images:
@@ -197,7 +214,7 @@ class AnswerExplanation(ResultOfImage):
                 columns[name] = [word.shares[name] for word in words]
         if len(sources) > 1:
             columns["joint"] = [word.shares["joint"] for word in words]
-        return {**columns, "gap": [word.gap for word in words]}
+        return columns
 
     @property
     def equation(self) -> str:
