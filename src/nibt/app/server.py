@@ -8,7 +8,7 @@ import signal
 import socket
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -153,6 +153,11 @@ def write_space(folder: Path, models: Sequence[str], limits: Keywords) -> None:
         raise BadOption(f"the folders of models must have different names (got {', '.join(local)}): rename one")
 
     texts = _texts_of_space(models, [local.get(name, name) for name in models], limits, gradio)
+    _write_files(folder, copied, texts)
+
+
+def _write_files(folder: Path, copied: Sequence[tuple[Path, str]], texts: Mapping[str, str]) -> None:
+    """Copy and write files into a folder; if one fails, what was written is removed."""
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -63,7 +63,9 @@ def calibrate(
         OtherRequest: ``out`` has the mean states of another model, or of other images, captions or layers.
         CannotWrite: The file cannot be written.
     """
-    report, images, captions = reporter(on_progress), as_list(images), as_list(captions)
+    report = reporter(on_progress)
+    images = as_list(images)
+    captions = as_list(captions)
     if not images and not captions:
         raise BadInput(
             "there is nothing to calibrate with (got no images and no captions): give images, captions or both"
@@ -72,17 +74,18 @@ def calibrate(
         named = [str(source) for source in (model, *images) if isinstance(source, str | Path)]
         check_targets([file_path("out", out)], [path for text in named for path in existing_paths(text)], overwrite)
     batch_size = parsed("batch_size", batch_size, BatchSize)
-    layers = list(layers) if isinstance(layers, range) else layers
-    layers = None if layers is None else parsed("layers", layers, Layers)
-    if layers is not None and len(set(layers)) < len(layers):
-        raise BadOption(f"layers must name each layer once (got {', '.join(map(str, layers))})")
-    model, texts = load_model(model), [read_caption(text) for text in captions]
+    layers = _parsed_layers(layers)
+
+    model = load_model(model)
     model.image.check_states("calibrate")
+    texts = [read_caption(text) for text in captions]
     images = [read_image(image) for image in images]
     facts = _facts(model, images, texts, layers)
     if out is not None and not overwrite:
         require_same_file(Path(out), {name: value for name, value in facts.items() if name != "model"})
-    total, finished = len(images) + len(texts), []
+
+    total = len(images) + len(texts)
+    finished: list[int] = []
 
     def count(items: int) -> None:
         finished.append(items)
@@ -92,13 +95,26 @@ def calibrate(
     if images:
         tensors |= _of_images(model.image, images, layers, batch_size, count)
         facts |= grid_fact(model.image, model.image.prepare(images[:1]))
-    if captions:
+    if texts:
         means, zero = _of_captions(model.text, texts, layers, batch_size, count)
-        tensors, facts = tensors | means, facts | {"zero": str(zero)}
+        tensors |= means
+        facts["zero"] = str(zero)
+
     states = MeanStates(tensors, facts, [model.id, *(image.source for image in images)])
     if out is not None:
         states.save(out, overwrite)
     return states
+
+
+def _parsed_layers(layers: Sequence[int] | None) -> Sequence[int] | None:
+    """Return the layers that are named, each once; None for all."""
+    if layers is None:
+        return None
+
+    named: tuple[int, ...] = parsed("layers", list(layers) if isinstance(layers, range) else layers, Layers)
+    if len(set(named)) < len(named):
+        raise BadOption(f"layers must name each layer once (got {', '.join(map(str, named))})")
+    return named
 
 
 def _facts(
@@ -166,8 +182,10 @@ def _of_captions(
             for hidden, places, first in zip(cut.hidden.cpu().double(), *placed, strict=True):
                 for row, (state, place) in enumerate(zip(hidden, places.tolist(), strict=True)):
                     entry = before[layer, row] if row < first else after[layer, place]
-                    entry[0], entry[1] = entry[0] + 1, entry[1] + state
+                    entry[0] += 1
+                    entry[1] = entry[1] + state
         count(len(indices))
+
     low = min(place for _, place in after)
     tables = {}
     for layer in _layers(tower, layers):

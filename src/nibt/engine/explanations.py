@@ -123,7 +123,6 @@ def negligible(
     the distance of their embeddings. ``embeddings`` are those of the two sides of the pair.
     """
     for place, (name, side) in enumerate(zip(spec.side_names, sides, strict=True)):
-        title = side_title(name, side.modality)
         score = spec.scores[side.modality]
         compares = score.target.others if place < 2 else "none"
         in_units = side.path is not None or type(spec.methods[side.modality]).linear
@@ -135,25 +134,37 @@ def negligible(
             total = float((partner - F.normalize(score.others.float(), dim=-1)).norm())
         else:
             continue
-        unit = _UNITS.get(compares)
-        largest = unit
-        if unit is None or largest is None:
-            unit, largest = _changes(spec.model, score, embeddings[1])
-        if total >= NOISE_SHARE * largest:
-            continue
-        usual = abs(usual_change(spec.model) * unit)
-        if total >= NOISE_SHARE * usual:
+
+        usual = _usual_if_noise(spec.model, score, compares, total, caption=embeddings[1])
+        if usual is None:
             continue
         share = f"{100 * total / usual:.2g} % of what this model usually gives to a match"
-        text = f"{NEGLIGIBLE} the absolute scores of the {title} add up to {share}"
+        text = f"the absolute scores of the {side_title(name, side.modality)} add up to {share}"
         if not in_units:
-            text = f"{NEGLIGIBLE} the difference is nowhere more than {share}"
+            text = f"the difference is nowhere more than {share}"
         if compares == "one":
-            other = NOUNS["text" if side.modality == "image" else "image"]
-            if len(set(spec.modalities)) == 1:
-                other = NOUNS[side.modality]
-            text += f"; the model hardly distinguishes the two {other}s"
-        yield Note(NOISE, text, name)
+            text += f"; the model hardly distinguishes the two {_compared_noun(spec, side)}s"
+        yield Note(NOISE, f"{NEGLIGIBLE} {text}", name)
+
+
+def _usual_if_noise(model: Model, score: Score, compares: str, total: float, caption: Embedding) -> float | None:
+    """Return the model's usual change of a score if a total is negligible beside it; else None."""
+    if compares in _UNITS:
+        unit = largest = _UNITS[compares]
+    else:
+        unit, largest = _changes(model, score, caption)
+    if total >= NOISE_SHARE * largest:
+        return None
+
+    usual = abs(usual_change(model) * unit)
+    return None if total >= NOISE_SHARE * usual else usual
+
+
+def _compared_noun(spec: ExplanationSpec, side: SideAttribution) -> str:
+    """Return what the target ``difference`` compares: the other side of a pair, or of two alike, this one."""
+    if len(set(spec.modalities)) == 1:
+        return NOUNS[side.modality]
+    return NOUNS["text" if side.modality == "image" else "image"]
 
 
 def _changes(model: Model, score: Score, caption: Embedding) -> tuple[float, float]:

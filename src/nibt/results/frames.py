@@ -1,6 +1,6 @@
 """Results as pandas DataFrames. pandas is imported when the first table is made."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from nibt.errors import BadInput, BadOption, import_optional
@@ -68,17 +68,26 @@ def to_frame(explanations: Result | Sequence[Result], rows: str = "pairs") -> Da
         raise BadInput("to_frame takes explanations of pairs, or of answers (got both): make a table of each")
     data: list[JsonObject] = []
     for number, explanation in enumerate(listed):
-        frame = frames.get(explanation.kind)
-        texts = {name: getattr(explanation, name) for name in (frame.texts if frame else ("caption",))}
-        method = {name: explanation.method[key] for name, key in (("method", "name"), ("variant", "variant"))}
-        common = {"pair": number, "image": explanation.source, **texts, **method, "model": explanation.model["id"]}
-        if not frame and rows == "pairs":
-            data.append({**common, **_values(explanation)})
-            continue
-        for position, word in enumerate(explanation.words):
-            values = frame.values(word) if frame else {"word": word.text, "score": word.score}
-            data.append({**common, "position": position, **values})
+        for row in _rows(explanation, frames.get(explanation.kind), of_words=rows == "words"):
+            data.append({"pair": number, **row})
     return pandas().DataFrame(data)
+
+
+def _rows(explanation: Any, frame: Any, of_words: bool) -> Iterator[JsonObject]:
+    """Yield the rows of an explanation: of an answer, whose class has a frame, always its words."""
+    common: JsonObject = {"image": explanation.source}
+    for name in frame.texts if frame else ("caption",):
+        common[name] = getattr(explanation, name)
+    common["method"] = explanation.method["name"]
+    common["variant"] = explanation.method["variant"]
+    common["model"] = explanation.model["id"]
+
+    if not frame and not of_words:
+        yield {**common, **_values(explanation)}
+        return
+    for position, word in enumerate(explanation.words):
+        values = frame.values(word) if frame else {"word": word.text, "score": word.score}
+        yield {**common, "position": position, **values}
 
 
 def _values(explanation: Explanation) -> JsonObject:

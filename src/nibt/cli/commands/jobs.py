@@ -107,7 +107,8 @@ def batch(
     from nibt.jobs.run import batch as run
     from nibt.models._request import GenerationOptions, LoadOptions
 
-    out, started = job.out, Job(job.out)
+    out = job.out
+    started = Job(out)
     files_before = started.chunks()
 
     def kept() -> str:
@@ -129,19 +130,27 @@ def batch(
             **execution.arguments,
             **target.contrast,
         )
-    rows, failed = result.manifest.rows, result.manifest.errors or 0
-    if not job.quiet:
-        done = "are there already" if files_before and result.chunks() == files_before else "written"
+    _say_result(result, out, is_new=not files_before or result.chunks() != files_before, quiet=job.quiet)
+    rows = result.manifest.rows
+    failed = result.manifest.errors or 0
+    if failed == rows or (failed and job.strict):
+        raise typer.Exit(1)
+
+
+def _say_result(job: "Job", out: Path, is_new: bool, quiet: bool) -> None:
+    """Print how many rows a job has, and its warnings and errors."""
+    rows = job.manifest.rows
+    failed = job.manifest.errors or 0
+    if not quiet:
+        done = "written" if is_new else "are there already"
         draw = f"; to draw a row: nibt show {out} ROW" if failed != rows else ""
         say(f"{rows:,} rows {done}, {failed:,} failed{draw}")
-    for warning in result.manifest.warnings:
+    for warning in job.manifest.warnings:
         complain(warning)
     if failed:
         complain(f"{failed:,} of {rows:,} rows failed:")
-        for error in result.first_errors():
+        for error in job.first_errors():
             complain(error)
-    if failed == rows or (failed and job.strict):
-        raise typer.Exit(1)
 
 
 @expand_groups
@@ -191,32 +200,42 @@ def show(
     from nibt.jobs.job import Job
 
     if verify:
-        job = Job.open(folder)
-        problems = job.check()
-        if not output.quiet:
-            say("\n".join(problems) or f"{folder} is complete: {job.manifest.rows:,} rows, each stored once")
-        if problems:
-            raise typer.Exit(1)
+        _verify(folder, output.quiet)
     elif row is not None:
         _show_row(Job.open(folder), row, output)
     else:
-        if kind == "job":
-            from nibt.jobs.job import FILE, write_card
-
-            text = write_card(Job.open(folder), output.overwrite)
-            written = f"{folder / FILE}; nibt show {folder} ROW draws a row"
-        else:
-            from nibt.evaluation.bench.report import write_report
-            from nibt.folder import MANIFEST
-
-            if not (folder / MANIFEST).exists():
-                raise BadInput(f"{str(folder)!r} has no job and no benchmark (no {MANIFEST}): give the folder of one")
-
-            text = write_report(folder, output.overwrite, base=base)
-            written = ", ".join(str(folder / f"report.{ending}") for ending in ("md", "csv", "tex", "html"))
+        text, written = _report(folder, output.overwrite, base)
         if not output.quiet:
             say(text)
             say(f"wrote {written}", err=True)
+
+
+def _verify(folder: Path, quiet: bool) -> None:
+    """Check the files of a job; one that is not complete ends the command with an error."""
+    from nibt.jobs.job import Job
+
+    job = Job.open(folder)
+    problems = job.check()
+    if not quiet:
+        say("\n".join(problems) or f"{folder} is complete: {job.manifest.rows:,} rows, each stored once")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _report(folder: Path, overwrite: bool, base: str | None) -> tuple[str, str]:
+    """Write the card of a job, or the report of a benchmark; return its text, and what was written."""
+    if kind_of(folder) == "job":
+        from nibt.jobs.job import FILE, Job, write_card
+
+        return write_card(Job.open(folder), overwrite), f"{folder / FILE}; nibt show {folder} ROW draws a row"
+
+    from nibt.evaluation.bench.report import write_report
+    from nibt.folder import MANIFEST
+
+    if not (folder / MANIFEST).exists():
+        raise BadInput(f"{str(folder)!r} has no job and no benchmark (no {MANIFEST}): give the folder of one")
+    text = write_report(folder, overwrite, base=base)
+    return text, ", ".join(str(folder / f"report.{ending}") for ending in ("md", "csv", "tex", "html"))
 
 
 def _show_row(job: "Job", row: int, output: OutputOptions) -> None:
@@ -225,12 +244,23 @@ def _show_row(job: "Job", row: int, output: OutputOptions) -> None:
     from nibt.generators.results.answer import AnswerExplanation
 
     explanation = job.explanation(row)
-    text, single, show_results = explanation.caption, ".png", partial(show_pairs, look=output.look)
     if isinstance(explanation, AnswerExplanation):
-        text, single, show_results = explanation.prompt, ".html", show_answers
+        text = explanation.prompt
+        single = ".html"
+        show_results = show_answers
+    else:
+        text = explanation.caption
+        single = ".png"
+        show_results = partial(show_pairs, look=output.look)
     read_paths = input_paths(job.folder, explanation.source, job.manifest.names)
     files = Output(
-        output.out, output.quiet, output.overwrite, "", read_paths, (single, ".json"), drawing=output.drawing
+        output.out,
+        output.quiet,
+        output.overwrite,
+        "",
+        read_paths,
+        (single, ".json"),
+        drawing=output.drawing,
     )
     targets = files.check([f"{row}-{slug(text)}"], explanation.kind)
     files.write([explanation], targets, show_results)

@@ -1,6 +1,7 @@
 """``nibt list``, which lists plugins, samples and plans. It imports no model library."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
 from typing import Annotated, Any
@@ -66,26 +67,44 @@ def _page(kind: Kind, name: str) -> str:
     name, colon, variant = name.partition(":")  # as in nib:paper
     about: str = documentation(kind, name)
     plugin: Any = find(kind, name)
-    # without formulas, which a terminal cannot show, and options, which follow
-    lines = [re.sub(r"\$\$[^$]*\$\$\n\n|\n\n(Args|Attributes):(\n    .*)*", "", about)]
-    texts, variants = section(plugin, "Attributes") | section(plugin, "Args"), getattr(plugin, "variants", {})
+    variants = getattr(plugin, "variants", {})
     if colon and not variants:
         raise BadOption(f"{kind} have no variants (got {name}:{variant}): write nibt list {kind} {name}")
     if colon:
         check_names("variants", [variant], variants)
-    options = [field for field in fields(plugin) if field.init] if is_dataclass(plugin) else []
-    sided = ", of both sides, or with image_ or text_ before the name of one" if kind == "methods" else ""
-    lines += ["", f"Options{sided}:"] if options else []
-    for field in options:
-        usual = field.default if field.default_factory is MISSING else field.default_factory()
-        of_sides = variants.get(variant or "default", {})
-        sides = [of_sides.get(side, {}).get(field.name, usual) for side in ("image", "text")]
-        default = " (image), ".join(dict.fromkeys(map(str, sides)))
-        default += "" if sides[0] == sides[1] else " (text)"
-        value = "required" if MISSING in sides else f"default {default}"
-        lines.append(f"    {field.name}, {value}: {texts.get(field.name, '')}".removesuffix(": "))
+
+    # without formulas, which a terminal cannot show, and options, which follow
+    lines = [re.sub(r"\$\$[^$]*\$\$\n\n|\n\n(Args|Attributes):(\n    .*)*", "", about)]
+    options = _option_lines(plugin, variants.get(variant or "default", {}))
+    if options:
+        sided = ", of both sides, or with image_ or text_ before the name of one" if kind == "methods" else ""
+        lines += ["", f"Options{sided}:", *options]
+
     facts = {"Variants": ", ".join(variants), **{title: getattr(plugin, name, "") for title, name in _FACTS.items()}}
-    return "\n".join([*lines, "", *(f"{fact}: {text}" for fact, text in facts.items() if text)]).rstrip()
+    lines += ["", *(f"{fact}: {text}" for fact, text in facts.items() if text)]
+    return "\n".join(lines).rstrip()
+
+
+def _option_lines(plugin: Any, of_variant: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a line for each option of a plugin, with its default in a variant, which may differ between sides."""
+    texts = section(plugin, "Attributes") | section(plugin, "Args")
+    if not is_dataclass(plugin):
+        return []
+
+    lines = []
+    for field in fields(plugin):
+        if not field.init:
+            continue
+
+        usual = field.default if field.default_factory is MISSING else field.default_factory()
+        of_image, of_text = (of_variant.get(side, {}).get(field.name, usual) for side in ("image", "text"))
+        value = f"default {of_image}"
+        if MISSING in (of_image, of_text):
+            value = "required"
+        elif of_image != of_text:
+            value = f"default {of_image} (image), {of_text} (text)"
+        lines.append(f"    {field.name}, {value}: {texts.get(field.name, '')}".removesuffix(": "))
+    return lines
 
 
 def _lines(kind: Kind) -> dict[str, str]:
