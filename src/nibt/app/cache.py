@@ -37,7 +37,9 @@ class ResultCache:
     """Results under random tokens."""
 
     def __init__(self, lifetime: float, max_size: int = 32, clock: Callable[[], float] = time.monotonic) -> None:
-        self._lifetime, self._max_size, self._clock = lifetime, max_size, clock
+        self._lifetime = lifetime
+        self._max_size = max_size
+        self._clock = clock
         self._results: OrderedDict[str, tuple[float, Sequence[Panel]]] = OrderedDict()
         self._linked: OrderedDict[str, Sequence[Panel]] = OrderedDict()
         self._lock = threading.Lock()
@@ -105,11 +107,15 @@ class ModelCache:
     ) -> None:
         self.names = list(dict.fromkeys((*kept, *others)))
         self.generators = generators
-        self._load, self._measure, self._facts = load, measure, facts
-        self._max_others, self._lock = max_others, threading.Lock()
+        self._load = load
+        self._measure = measure
+        self._facts = facts
+        self._max_others = max_others
+        self._lock = threading.Lock()
         self._times: dict[str, ForwardTimes] = {}
         self._measured: dict[tuple[str, str], dict[str, float]] = {}
-        self._kept_names, self._kept = frozenset(kept), dict[str, Any]()
+        self._kept_names = frozenset(kept)
+        self._kept = dict[str, Any]()
         self._others: OrderedDict[str, Any] = OrderedDict()
 
     @classmethod

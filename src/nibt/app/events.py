@@ -44,7 +44,9 @@ class Events:
     """The events of the page, with the questions of its visitors."""
 
     def __init__(self, models: ModelCache, limits: Limits, results: ResultCache) -> None:
-        self._models, self._limits, self._results = models, limits, results
+        self._models = models
+        self._limits = limits
+        self._results = results
         self._questions = Questions()
         self._thread = ThreadPoolExecutor(1, "nibt-compute")  # all computations reuse the same memory
         self._opening = Link(_OPENING, sample_captions()[_OPENING], Mode.each, models.names[0], (DEFAULT,), "default")
@@ -59,7 +61,8 @@ class Events:
 
     def explain(self, request: gr.Request, number: Any, *values: Any) -> Iterator[Any]:
         """Yield the results of a question as they are computed, while it is the latest of this visitor."""
-        visitor, question = _visitor(request), _number(number)
+        visitor = _visitor(request)
+        question = _number(number)
         is_wanted = partial(self._questions.is_latest, visitor, question)
         if not self._questions.start(visitor, question):
             yield gr.skip(), gr.skip()

@@ -88,10 +88,13 @@ class Guard:
     ) -> None:
         policy = {"content-security-policy": CONTENT_SECURITY_POLICY} if framed else {}
         self._headers = {**SECURITY_HEADERS, **policy}
-        self._app, self._folder, self._hosts = app, folder.resolve(), hosts
+        self._app = app
+        self._folder = folder.resolve()
+        self._hosts = hosts
         self._max_upload_body = max_upload + 10_000  # the file, with the multipart headers around it
         self._max_stored = max_stored
-        self._is_closed, self._running = False, set[asyncio.Task[Any]]()
+        self._is_closed = False
+        self._running = set[asyncio.Task[Any]]()
 
     def close(self) -> None:
         """End all responses: the streams of an open page do not end by themselves. A signal handler may call it."""
@@ -235,19 +238,23 @@ class _WithHeaders:
     """A ``send`` with the security headers, which replaces messages of gradio about its queue and its failures."""
 
     def __init__(self, send: Send, path: str, headers: Mapping[str, str]) -> None:
-        self._send, self._path, self._security = send, path, headers
+        self._send = send
+        self._path = path
+        self._security = headers
         self._detail = ""
         self.started = self.ended = False
 
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            self.started, status = True, message["status"]
+            self.started = True
+            status = message["status"]
             replaced = {name.encode() for name in SECURITY_HEADERS}
             kept = [(name, value) for name, value in message["headers"] if name.lower() not in replaced]
             if self._path.startswith("/gradio_api/queue/join") and status == 503:
                 self._detail = QUEUE_FULL
             elif status == 500 and dict(kept).get(b"content-type", b"") != b"application/json":  # as errors for users
-                self._detail, status = NOT_OF_THE_PAGE, 400
+                self._detail = NOT_OF_THE_PAGE
+                status = 400
             if self._detail:
                 kept = [
                     (name, value) for name, value in kept if name.lower() not in (b"content-length", b"content-type")

@@ -50,7 +50,9 @@ class Deadline(TorchDispatchMode):
         self, end: float, clock: Callable[[], float] = time.monotonic, is_wanted: Callable[[], bool] = lambda: True
     ) -> None:
         super().__init__()
-        self._end, self._clock, self._is_wanted = end, clock, is_wanted
+        self._end = end
+        self._clock = clock
+        self._is_wanted = is_wanted
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not self._is_wanted():

@@ -65,7 +65,8 @@ def measure_forwards(model: Model, clock: Callable[[], float] = time.perf_counte
     items: dict[Modality, Any] = {"image": read_image(SAMPLE + name), "text": sample_captions()[name]}
     times: dict[Modality, ForwardTime] = {}
     for side, item in items.items():
-        tower, seconds = model.tower(side), []
+        tower = model.tower(side)
+        seconds = []
         inputs = tower.prepare([item])
         for _ in range(3):
             start = clock()

@@ -19,7 +19,9 @@ from nibt.report.image.layout import resized, uri
 HELP = "help"
 """The address of the help page, relative to that of the page."""
 _HTML = macros("render.html", "nibt.app")
-INTRODUCTION, EMPTY, notice = _HTML.introduction(HELP), _HTML.empty(), _HTML.notice
+INTRODUCTION = _HTML.introduction(HELP)
+EMPTY = _HTML.empty()
+notice = _HTML.notice
 WAITING = _HTML.status("Waiting for the server")
 """What the page shows beside the button until the first update."""
 _THUMBNAIL_SIZE = 160
@@ -173,7 +175,8 @@ def _result(request: ExplainRequest, outcomes: Sequence[Panel | Failure], result
     view = fragment(visible, help_url=HELP)
     if results is None:
         return view
-    token, link = results.store(panels), Link.of(request)
+    token = results.store(panels)
+    link = Link.of(request)
     return view + _HTML.saved(token, endings(panels), link.query if link else "")
 
 

@@ -33,7 +33,8 @@ def naming_caption(
 ) -> NamingCaption:
     """Return the caption that names objects in a template: ``a cat, a dog and an owl``."""
     before, after = template.split("{}")
-    text, spans = before, []
+    text = before
+    spans = []
     for place, noun in enumerate(nouns):
         if place:
             text += f" {joint} " if place == len(nouns) - 1 else ", "
@@ -98,7 +99,8 @@ def plurals(name: str) -> set[str]:
 
 def plural(name: str, irregular: Mapping[str, str] = _IRREGULAR) -> str:
     """Return the plural of a name, by its last word, as in ``wine glasses``."""
-    rest, last = name[: name.rfind(" ") + 1], name[name.rfind(" ") + 1 :]
+    rest = name[: name.rfind(" ") + 1]
+    last = name[name.rfind(" ") + 1 :]
     regular = (
         last + "es"
         if re.search("(s|x|z|ch|sh)$", last)

@@ -67,7 +67,8 @@ def _open_table(path: Path) -> Iterator[tuple[Any, list[str]]]:
         try:
             yield reader, [name.strip() for name in next(reader, [])]
         except csv.Error as error:
-            text, limit = str(error), csv.field_size_limit()
+            text = str(error)
+            limit = csv.field_size_limit()
             text = f"a field has more than {limit:,} characters" if "field limit" in text else text
             where = f"at line {reader.line_num}: {text}"
             raise BadInput(f"{path} is a damaged table ({where}): repair it; a double quote may be missing") from error
@@ -173,7 +174,8 @@ def expanded(pattern: str) -> Iterator[str]:
     if os.path.exists(pattern):
         yield pattern
         return
-    texts, choices = _BRACE.split(pattern)[::2], list(map(_choices, _BRACE.findall(pattern)))
+    texts = _BRACE.split(pattern)[::2]
+    choices = list(map(_choices, _BRACE.findall(pattern)))
     if math.prod(map(len, choices)) > _MOST_NAMES:
         raise BadOption(f"{pattern!r:.100} must stand for at most {_MOST_NAMES:,} files: give a narrower pattern")
     for chosen in itertools.product(*choices):

@@ -71,9 +71,11 @@ class LabelImages(LabelFiles):
 
     def numbers(self, pixels: np.ndarray, where: str) -> np.ndarray:
         if pixels.ndim == 2:
-            numbers, ignored = pixels, 255
+            numbers = pixels
+            ignored = 255
         else:
-            numbers, ignored = pixels[..., 0] + 256 * pixels[..., 1], 1000
+            numbers = pixels[..., 0] + 256 * pixels[..., 1]
+            ignored = 1000
         numbers = np.where(numbers == ignored, 0, numbers)
         if numbers.max() > self.largest:
             raise BadInput(f"{where} must have the numbers 0 to {self.largest} (got {numbers.max()})")
@@ -149,7 +151,8 @@ class LabelMaps(LabelFiles):
             raise BadInput(f"{where} must have one channel with the numbers of labels (got {pixels.shape[2]} channels)")
         positions = self._positions[pixels]
         if (positions == _INVALID).any():
-            valid, got = _spans(np.nonzero(self._positions != _INVALID)[0]), pixels[positions == _INVALID].max()
+            valid = _spans(np.nonzero(self._positions != _INVALID)[0])
+            got = pixels[positions == _INVALID].max()
             raise BadInput(f"{where} must have the numbers {valid} (got {got})")
         return positions
 

@@ -192,7 +192,8 @@ class RecordDataset(Dataset):
             if box is not None or annotation.points:  # an object without a box and a pixel in the mask is not there
                 points: tuple[Point, ...] = ()
                 for across, down, inside in annotation.points:  # shares of the sides
-                    column, line = min(int(across * size[0]), size[0] - 1), min(int(down * size[1]), size[1] - 1)
+                    column = min(int(across * size[0]), size[0] - 1)
+                    line = min(int(down * size[1]), size[1] - 1)
                     points += (Point(column, line, inside),)
                 objects.append(Object(annotation.name, box, mask, named, points))
         return tuple(objects)
@@ -226,8 +227,10 @@ def mask_box(mask: np.ndarray | None) -> Box | None:
     """Return the smallest box around the pixels of a mask; None without a mask, or without pixels in it."""
     if mask is None or not mask.any():
         return None
-    rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
-    left, top = int(columns[0]), int(rows[0])
+    rows = np.nonzero(mask.any(1))[0]
+    columns = np.nonzero(mask.any(0))[0]
+    left = int(columns[0])
+    top = int(rows[0])
     return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
 
 

@@ -55,7 +55,8 @@ class SynsetDataset(LocalDataset):
         for labeled in images:
             of_synset.setdefault(labeled.synset, []).append(labeled)
         if self.names == "openai":
-            synsets, openai = sorted(names) if len(names) == _CLASSES else sorted(of_synset), openai_names()
+            synsets = sorted(names) if len(names) == _CLASSES else sorted(of_synset)
+            openai = openai_names()
             if len(synsets) != len(openai):
                 raise BadInput(
                     f"names='openai' needs a file of names with the {len(openai):,} synsets of ImageNet, whose order "

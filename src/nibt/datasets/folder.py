@@ -247,7 +247,8 @@ class ImageFolder(RecordDataset, name="image_folder"):
             if not wanted(row):
                 yield None
                 continue
-            text, key = self._caption_file(name), Path(name).stem
+            text = self._caption_file(name)
+            key = Path(name).stem
             try:
                 yield Record((read_text(text).strip(),), str(self.root / name), name, row, name, key)
             except (OSError, UnicodeDecodeError) as error:

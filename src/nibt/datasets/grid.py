@@ -98,7 +98,8 @@ class ImageGrid(Dataset):
 
     def __getitem__(self, item: int) -> Pair:
         check_position(item, self.count)
-        pictures, (caption, spans) = self.pictures(item), self._caption(item)
+        pictures = self.pictures(item)
+        caption, spans = self._caption(item)
         image = Image.new("RGB", (2 * self.cell, 2 * self.cell))
         objects: list[Object] = []
         for place, picture in enumerate(pictures):
@@ -114,7 +115,8 @@ class ImageGrid(Dataset):
 
     def pictures(self, item: int) -> tuple[LabeledPicture, ...]:
         """Return the four pictures of a grid: upper left, upper right, lower left, lower right."""
-        draws, labels = Draws(self.seed, item, _PICTURES), sorted(self._by_label)
+        draws = Draws(self.seed, item, _PICTURES)
+        labels = sorted(self._by_label)
         for _ in range(_TRIES):
             drawn = tuple(draws.one_of(self._by_label[label]) for label in draws.several_of(labels, COUNT))
             if not any(cell.label in picture.names for cell in drawn for picture in drawn if cell is not picture):
@@ -160,7 +162,8 @@ def labeled(data: Dataset) -> Iterator[LabeledPicture]:
             named, names = _names_of_record(data.entries[item])
         else:
             objects = data[item].objects
-            named, names = {obj.name for obj in objects if obj.spans}, {obj.name for obj in objects}
+            named = {obj.name for obj in objects if obj.spans}
+            names = {obj.name for obj in objects}
         if len(named) == 1:
             yield LabeledPicture(item, _first(*named), frozenset(map(_first, names)))
 

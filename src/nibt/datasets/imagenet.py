@@ -117,7 +117,8 @@ class TinyImageNet(SplitSynsets, name="tiny_imagenet"):
         for of_table, path in tables.items():
             folder = self.inside(f"train/{of_table}/images" if of_table else "val/images")
             for line, where in lines(self.inside(path)):
-                fields, count = line.split(), 5 if of_table else 6
+                fields = line.split()
+                count = 5 if of_table else 6
                 if len(fields) != count:
                     raise BadInput(f"{where}: expected {count} fields (got {len(fields)})")
                 synset = of_table or fields[1]

@@ -59,12 +59,14 @@ class ImageNetS(LabelImages, SplitSynsets, name="imagenet_s"):
             if not folder.is_dir():
                 raise self.lacking(f"the folder {folder.name}")
         synsets = sorted(path.name for path in images.iterdir() if is_synset(path.name) and path.is_dir())
-        labeled, numbers = [], self._numbers(synsets)
+        labeled = []
+        numbers = self._numbers(synsets)
         for synset in synsets:
             # an image without a mask, and a mask without an image, are errors of their pair
             paths = [*(images / synset).glob("*.JPEG"), *(masks / synset).glob("*.png")]
             for name in sorted({path.stem for path in paths}, key=natural):
-                image, mask = images / synset / f"{name}.JPEG", masks / synset / f"{name}.png"
+                image = images / synset / f"{name}.JPEG"
+                mask = masks / synset / f"{name}.png"
                 outline = LabelMask(mask.relative_to(self.root).as_posix(), numbers[synset])
                 where = f"{images.name}, image {synset}/{image.name}"
                 labeled.append(SynsetImage(synset, image, where, outline=outline))
@@ -92,7 +94,9 @@ class ImageNetS(LabelImages, SplitSynsets, name="imagenet_s"):
 
 
 _FILE = "gtsegs_ijcv.mat"
-_IMAGES, _MASKS, _IDS = "value/img", "value/gt", "value/id"
+_IMAGES = "value/img"
+_MASKS = "value/gt"
+_IDS = "value/id"
 _TRANSPOSED_COLOR = (2, 1, 0)  # MATLAB's arrays are stored by columns
 
 
@@ -289,7 +293,8 @@ class PartImageNet(LocalDataset, name="part_imagenet"):
 
 def _names(category: Any) -> tuple[str, str]:
     """Return the name of the whole and of the part of a category, such as "quadruped" and "head"."""
-    noun, name = str(category["supercategory"]).lower(), str(category["name"]).lower()
+    noun = str(category["supercategory"]).lower()
+    name = str(category["name"]).lower()
     part_name = name.removeprefix(noun).strip()
     if not part_name:
         raise ValueError(f"the category {category['name']!r} has no part: use the annotations of parts, not of wholes")

@@ -77,7 +77,8 @@ def _points(row: dict[str, str], where: str) -> list[Point]:
     if answer not in (*_ANSWERS, "unsure"):
         raise BadInput(f"{where}: EstimatedYesNo must be yes, no or unsure (got {row['EstimatedYesNo']!r})")
     try:
-        x, y = float(row["X"]), float(row["Y"])
+        x = float(row["X"])
+        y = float(row["Y"])
     except ValueError as error:
         raise BadInput(f"{where}: X and Y must be numbers ({error})") from error
     if not all(math.isfinite(share) and 0 <= share <= 1 for share in (x, y)):

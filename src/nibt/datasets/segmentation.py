@@ -226,7 +226,8 @@ class ADE20K(LabelMaps, name="ade20k"):
         return Places(folder / "images" / split, folder / "annotations" / split)
 
     def names(self) -> dict[int, str]:
-        path, names = self.inside(f"ADEChallengeData2016/{_NAMES}", _NAMES, what=_NAMES), {}
+        path = self.inside(f"ADEChallengeData2016/{_NAMES}", _NAMES, what=_NAMES)
+        names = {}
         for line, where in list(lines(path))[1:]:
             number, *_, name = line.split("\t") if "\t" in line else ("", "")
             if not number.strip().isdecimal() or len(number) > 9 or not name.strip():
@@ -275,7 +276,8 @@ class COCOStuff(LabelMaps, name="coco_stuff"):
         return Places(self.inside(f"images/{self.split}", self.split), maps, _CONVERTED if converted else ".png")
 
     def names(self) -> dict[int, str]:
-        path, names = self.inside("labels.txt"), {}
+        path = self.inside("labels.txt")
+        names = {}
         for line, where in lines(path):
             number, colon, name = line.partition(":")
             if not (number.strip().isdecimal() and colon and name.strip()):

@@ -148,7 +148,8 @@ class HuggingFace(CaptionedDataset, TableDataset, name="hugging_face"):
         if self.choice != "first":
             yield from super().stream(wanted)
             return
-        rows, decoded = self.rows, import_module("datasets").Image
+        rows = self.rows
+        decoded = import_module("datasets").Image
         for name in filter(None, (self.image, self.against)):
             if isinstance(rows.features[name], decoded):
                 rows = rows.cast_column(name, decoded(decode=False))
@@ -262,7 +263,8 @@ class WebDataset(RecordDataset, name="webdataset"):
 
 def _samples(path: Path) -> "Iterator[tuple[str, dict[str, ImageLocation]]]":
     """Yield the samples of a shard, each with its files by their endings; in a damaged shard the last has the error."""
-    key, files = "", {}
+    key = ""
+    files = {}
     try:
         for name, place in _members(path):
             folder, _, base = name.rpartition("/")
@@ -273,7 +275,8 @@ def _samples(path: Path) -> "Iterator[tuple[str, dict[str, ImageLocation]]]":
             if sample != key and files:
                 yield key, files
                 files = {}
-            key, files[ending.lower()] = sample, place
+            key = sample
+            files[ending.lower()] = place
     except (tarfile.TarError, OSError, EOFError) as error:
         if files:
             yield key, files

@@ -126,7 +126,8 @@ def regions_inputs(
         started = time.perf_counter()
         regions, image, text = explain_pair(spec, pair, ())
         seconds = time.perf_counter() - started
-        nouns, others = nouns_of(pair, regions.region, regions.units), others_of(pair, regions.region)
+        nouns = nouns_of(pair, regions.region, regions.units)
+        others = others_of(pair, regions.region)
         yield RegionsInput(regions, image, text, nouns, others, shared=cache and partial(cache.once, [pair])), seconds
 
 
@@ -173,7 +174,8 @@ class MeasuredScore:
         check_target(model, target)
         if target.others == "none":
             return cls(model, target, {}, {})
-        captions, images = [pair.caption for pair in pairs], [pair.image for pair in pairs]
+        captions = [pair.caption for pair in pairs]
+        images = [pair.image for pair in pairs]
         image_keys = [image_key(image) for image in images]
         others: dict[Modality, tuple[list[Any], Embedding]] = {}
         own: dict[Modality, list[Any]] = {"image": [None] * len(pairs) if against else captions, "text": image_keys}

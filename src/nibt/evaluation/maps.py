@@ -65,14 +65,16 @@ def maps(
     position = spec.modalities.index(side)
     by_index: dict[int, Map] = {}
     for batch in explain_batches(spec, pairs, batch_size, [side], cache):
-        attribution, inputs = batch.attributions[position], batch.sides[position].inputs
+        attribution = batch.attributions[position]
+        inputs = batch.sides[position].inputs
         assert attribution is not None
         attribution = attribution.to("cpu")
         for row, index in enumerate(batch.indices):
             if inputs.words is None:
                 by_index[index] = Map(attribution[row].grid.double().numpy(), region=inputs.regions[row])
                 continue
-            words, scores = inputs.words.words[row], attribution[row].scores.double().numpy()
+            words = inputs.words.words[row]
+            scores = attribution[row].scores.double().numpy()
             sums = np.array([scores[list(word.tokens)].sum() for word in words])
             by_index[index] = Map(sums, tuple(word.text for word in words))
     return [by_index[index] for index in range(len(pairs))]
@@ -112,7 +114,8 @@ def without_mean_states(model: Model, method: MethodSpec, side: Modality) -> Met
 
 def spearman(first: np.ndarray, second: np.ndarray) -> float:
     """Return Spearman's correlation of two maps: 1 if equal, 0 if one is constant, NaN for fewer than three units."""
-    first, second = first.ravel(), second.ravel()
+    first = first.ravel()
+    second = second.ravel()
     if first.size < 3:
         return float("nan")
     if np.array_equal(first, second):

@@ -242,7 +242,8 @@ def jackknife(
     if error <= _ROUNDING * max(1.0, abs(value)):  # no pair changes the value: nothing is known of pairs that would
         return gaffke([value] * valued, bounds)
     reach = float(scipy_stats().t.ppf(0.975, valued - 1)) * error
-    center, half = sum(bounds) / 2, (bounds[1] - bounds[0]) / 2
+    center = sum(bounds) / 2
+    half = (bounds[1] - bounds[0]) / 2
     if not math.isfinite(half):
         return Interval(value, value - reach, value + reach)
     place = (value - center) / half
@@ -306,7 +307,8 @@ def ratio_of_means(parts: Any, wholes: Any, bounds: tuple[float, float]) -> Inte
     >>> [round(number, 3) for number in ratio_of_means(parts, wholes, (0.0, 1.0))]
     [0.248, 0.246, 0.251]
     """
-    parts, wholes = np.asarray(parts, float), np.asarray(wholes, float)
+    parts = np.asarray(parts, float)
+    wholes = np.asarray(wholes, float)
     count = len(parts)
     if count < 2 or not wholes.mean():
         return NOTHING
@@ -363,7 +365,8 @@ def holm(values: Sequence[float]) -> list[float]:
     [0.03, 0.06, 0.06]
     """
     order = sorted((index for index, p in enumerate(values) if not math.isnan(p)), key=values.__getitem__)
-    running, corrected = 0.0, [math.nan] * len(values)
+    running = 0.0
+    corrected = [math.nan] * len(values)
     for rank, index in enumerate(order):
         running = max(running, min(1.0, (len(order) - rank) * values[index]))
         corrected[index] = running

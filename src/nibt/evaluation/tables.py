@@ -108,14 +108,16 @@ def report_page(
     lines = [f"<h1>{html.escape(title)}</h1>", *(f"<p>{html.escape(paragraph)}</p>" for paragraph in about)]
     lines += [table.html() for table in tables]
     for name, png in plots:
-        heading, data = html.escape(name), b64encode(png).decode()
+        heading = html.escape(name)
+        data = b64encode(png).decode()
         lines.append(f'<h2>{heading}</h2><img alt="{heading}" src="data:image/png;base64,{data}">')
     return document(title, "<main>" + "\n".join(lines) + "</main>", TABLE_STYLE, [TABLE_SCRIPT])
 
 
 def describe_session(session: SessionRecord) -> str:
     """Return the machine and the versions of a session, for a report."""
-    machine, versions = session["machine"], session["versions"]
+    machine = session["machine"]
+    versions = session["versions"]
     accelerator = f", {machine['accelerator']}" if machine["accelerator"] else ""
     packages = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     return (

@@ -137,14 +137,16 @@ class AnswerTower(ImageTower, TextTower):
                 self.tokenizer.decode(ids[:end], clean_up_tokenization_spaces=False) for end in range(len(ids) + 1)
             ]
             texts = tuple(self.tokenizer.convert_ids_to_tokens(list(ids)))
-        text, (ends, offsets) = decoded[-1], decoded_offsets(decoded)
+        text = decoded[-1]
+        ends, offsets = decoded_offsets(decoded)
         pieces = tuple(text[first:last] for first, last in pairwise(ends))
         words = words_by_offsets(text, texts, [True] * len(ids), offsets)
         return AnswerTokens(text.strip(), tuple(ids), pieces, words)
 
     def written(self, ids: Sequence[int], most: int) -> AnswerTokens:
         """Return at most ``most`` words of what a model wrote, without special tokens at its end."""
-        ids, special = list(ids), set(self.tokenizer.all_special_ids)
+        ids = list(ids)
+        special = set(self.tokenizer.all_special_ids)
         while ids and ids[-1] in special:
             ids.pop()
         return self.spelled(ids).first(most)

@@ -16,7 +16,8 @@ from nibt.models._tower import part
 from nibt.models.open_clip.image import OwnViT
 from nibt.types import Hidden
 
-_START, _END = "<start_of_text>", "<end_of_text>"
+_START = "<start_of_text>"
+_END = "<end_of_text>"
 
 
 class CoCaAnswers(EncoderAnswers, OwnViT):
@@ -60,7 +61,8 @@ class CoCaAnswers(EncoderAnswers, OwnViT):
 
     def answer_ids(self, pixels: Tensor, texts: dict[str, Tensor], most: int) -> Sequence[int]:
         """Return the most probable ids; OpenCLIP's own ``generate`` draws from torch's random state."""
-        ids, start = texts["ids"], texts["ids"].shape[1]
+        ids = texts["ids"]
+        start = texts["ids"].shape[1]
         with torch.no_grad(), self.computing():
             states = self.encoded(pixels)
             while ids.shape[1] < min(self.context, start + TOKENS_PER_WORD * most):

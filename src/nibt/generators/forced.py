@@ -47,7 +47,8 @@ class ForcedAnswer:
         """Trace the sequence, with a row for each of these words."""
         inputs = self.tower.prepare([ForcedWord(self.prompted, self.answer, number) for number in numbers])
         others = None if alternatives is None else alternatives[list(numbers)].to(inputs.values.device)
-        score, trace = AnswerScore(self.tower, inputs.extra["targets"], others), self.tower.trace(inputs)
+        score = AnswerScore(self.tower, inputs.extra["targets"], others)
+        trace = self.tower.trace(inputs)
         state = trace.cut(self.tower.depth).hidden[0]
         if memory is None and state.numel() > _LARGE_STATE:
             memory = 1.0  # one state at a time, beside which the weights of such a model are large
@@ -69,7 +70,8 @@ class ForcedAnswer:
 
     def probabilities(self, images: Sequence[ImageInput]) -> list[tuple[float, float, float | None]]:
         """Compute the log-probabilities of each word: with the image, with a blank one, and their mean over others."""
-        image, blank = self.log_probabilities(self.prompted.image), self.log_probabilities(None)
+        image = self.log_probabilities(self.prompted.image)
+        blank = self.log_probabilities(None)
         elsewhere = [self.log_probabilities(another) for another in images]
         means: list[float | None] = [sum(values) / len(images) for values in zip(*elsewhere, strict=True)]
         return list(zip(image, blank, means or [None] * len(image), strict=True))
@@ -220,7 +222,8 @@ class SourceScores(NamedTuple):
 
 def source_scores(side: Side, attribution: Attribution) -> list[SourceScores]:
     """Return the scores of one source for each word of a batch."""
-    path, cells = attribution.path, cells_of(attribution.units).count
+    path = attribution.path
+    cells = cells_of(attribution.units).count
     assert isinstance(side.tower, AnswerTower)
     assert side.inputs.words is not None
     with torch.no_grad():
@@ -252,7 +255,9 @@ def explained_words(
         of_source = method if source == "image" else replace(method, views=1)
         explanations[source] = side, of_source(side)
     side, attribution = explanations[sources[0]]
-    values, grid, words = side.value().tolist(), cells_of(attribution.units), []
+    values = side.value().tolist()
+    grid = cells_of(attribution.units)
+    words = []
     by_source = {source: source_scores(*of_source) for source, of_source in explanations.items()}
     if len(sources) > 1:
         side = forced.narrowing(sources).side(numbers, alternatives, memory)

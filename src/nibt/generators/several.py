@@ -26,7 +26,9 @@ class SeveralLayout(Layout):
     shiftable = False
 
     def __init__(self, layout: Layout, images: Sequence[Inputs], places: Sequence[tuple[int, ...]]) -> None:
-        self.layout, self.inputs, self.blank = layout, images, layout.blank
+        self.layout = layout
+        self.inputs = images
+        self.blank = layout.blank
         self.counts = [len(rows) for rows in places]
         self.shapes = tuple(layout.grid(*each).shape for each in zip(images, places, strict=True))
         extents = [layout.extent(image) for image in images]
@@ -57,7 +59,8 @@ class SeveralLayout(Layout):
 
     def _apart(self, inputs: Inputs) -> list[Inputs]:
         """Return the inputs of each image."""
-        batch, pieces = len(inputs), inputs.values.split([image.values.numel() for image in self.inputs], 1)
+        batch = len(inputs)
+        pieces = inputs.values.split([image.values.numel() for image in self.inputs], 1)
         return [
             replace(image.take([0] * batch), values=piece.reshape(batch, *image.values.shape[1:]))
             for image, piece in zip(self.inputs, pieces, strict=True)
@@ -79,14 +82,17 @@ class SeveralLayout(Layout):
         return Grid(max(grid.rows for grid in grids), sum(grid.columns for grid in grids), parts=tuple(grids))
 
     def extent(self, inputs: Inputs) -> tuple[int, int]:
-        rows, columns = max(shape[0] for shape in self.shapes), sum(shape[1] for shape in self.shapes)
+        rows = max(shape[0] for shape in self.shapes)
+        columns = sum(shape[1] for shape in self.shapes)
         return rows * self.cell[0], columns * self.cell[1]
 
     def weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
-        weights, left = [], 0
+        weights = []
+        left = 0
         for image, (rows, columns) in zip(self._apart(inputs), self.shapes, strict=True):
             right = left + columns * self.cell[1]
-            cut, left = keep[:, : rows * self.cell[0], left:right], right
+            cut = keep[:, : rows * self.cell[0], left:right]
+            left = right
             cut = F.interpolate(cut[:, None], self.layout.extent(image))[:, 0]
             weights.append(self.layout.weights(image, cut).expand_as(image.values).flatten(1))
         return torch.cat(weights, 1)[..., None]
@@ -98,12 +104,16 @@ class VideoLayout(SeveralLayout):
     medium = "video"
 
     def __init__(self, layout: Layout, frames: Sequence[ImageInput]) -> None:
-        self.layout, self.pictures, self.frames = layout, frames, len(frames)
+        self.layout = layout
+        self.pictures = frames
+        self.frames = len(frames)
         self.merged = layout.merged
 
     def divide(self, encoded: Mapping[str, Tensor], places: tuple[int, ...], like: Tensor) -> None:
         """Divide what the processor makes of the video; a token after all frames is no cell."""
-        pixels, grids, images = encoded["pixel_values_videos"], encoded.get("video_grid_thw"), []
+        pixels = encoded["pixel_values_videos"]
+        grids = encoded.get("video_grid_thw")
+        images = []
         count = len(pixels[0]) if grids is None else int(grids[0, 0])
         for frame in pixels[0][:, None] if grids is None else pixels.chunk(count):
             of_one = (
@@ -124,7 +134,8 @@ class VideoLayout(SeveralLayout):
 
     def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
         """Return the arguments of the model, for which a video is more than its frames."""
-        joined, extra = super().arguments(inputs), {name: inputs.extra[name] for name in self.names}
+        joined = super().arguments(inputs)
+        extra = {name: inputs.extra[name] for name in self.names}
         if "image_grid_thw" not in joined:
             return {"pixel_values_videos": joined["pixel_values"].unflatten(0, (len(inputs), -1)), **extra}
         grids = joined["image_grid_thw"].unflatten(0, (len(inputs), -1))

@@ -70,7 +70,8 @@ def changed_settings(module: nn.Module) -> dict[str, Any]:
     """Return the settings of a generator, and of its language model, that change what it writes without sampling."""
     from transformers import GenerationConfig
 
-    neutral, changed = GenerationConfig._get_default_generation_params(), {}
+    neutral = GenerationConfig._get_default_generation_params()
+    changed = {}
     for owner in _owners(module):
         values = {name: getattr(owner.generation_config, name, None) for name in _SETTINGS}
         changed |= {name: value for name, value in values.items() if value not in (None, [], neutral.get(name))}

@@ -38,7 +38,9 @@ from nibt.models.encoder_pairs import ProjectionPair
 _WRAPPERS = {"DataParallel", "DistributedDataParallel", "LightningModule", "Sequential", "_FabricModule"}
 _PAIR = ("VisionModelWithProjection", "TextModelWithProjection")
 _TEXT = "Two red cars and a cat"
-_EXACT, _ROUNDED = 1e-4, 2e-2  # how far scores may differ: of float32, and of half precision, in which only it computes
+# how far scores may differ: of float32, and of half precision, in which only it computes
+_EXACT = 1e-4
+_ROUNDED = 2e-2
 
 
 def find_module(source: Any, request: LoadRequest) -> tuple[nn.Module, str, LoadRequest]:
@@ -176,7 +178,8 @@ _LEAST_USED = 0.9  # the least share of embeddings that a tokenizer of the model
 
 def misfits(name: str, image: ImageTower, text: TextTower, request: LoadRequest) -> Iterator[str]:
     """Yield notes on a processor that was passed and may be that of another model; it is refused if it cannot fit."""
-    tokens, weight = request.text_tokenizer, text.first_weight
+    tokens = request.text_tokenizer
+    weight = text.first_weight
     if hasattr(tokens, "__len__") and weight.ndim == 2:
         if len(tokens) > len(weight):
             raise CannotLoad(
@@ -189,10 +192,12 @@ def misfits(name: str, image: ImageTower, text: TextTower, request: LoadRequest)
                 f"{len(weight):,}: check that it is the tokenizer of this model"
             )
 
-    preparation, sides = getattr(image, "preparation", None), getattr(image, "sides", None)
+    preparation = getattr(image, "preparation", None)
+    sides = getattr(image, "sides", None)
     if preparation is None or sides is None or request.resize or request.image_size:
         return
-    height, width = preparation.resize.height, preparation.resize.width
+    height = preparation.resize.height
+    width = preparation.resize.width
     if (height, width) != sides:
         yield (
             f"the processor that was passed gives images of {width} x {height} pixels, and the model takes {sides[1]} "
@@ -207,7 +212,8 @@ def is_library(module: Any) -> bool:
 
 def request_of(library: Any, request: LoadRequest) -> LoadRequest:
     """Return the request with the processor of a model of sentence-transformers, its prompts and its later modules."""
-    first, name = library[0], f"{type(library).__name__} in memory"
+    first = library[0]
+    name = f"{type(library).__name__} in memory"
     entries = [{"type": type(module).__name__, "path": str(place)} for place, module in enumerate(library)]
     places = dense_folders(name, entries, lambda file: library[int(PurePosixPath(file).parts[0])].get_config_dict())
     layers: list[nn.Module] = [UnitLength() if place is None else _Applied(library[int(place)]) for place in places]
@@ -230,10 +236,12 @@ def check_scores(library: Any, model: Model) -> None:
     image = ImageInput(seeded_noise(), "seeded noise")
     options: dict[str, Any] = {"show_progress_bar": False, "convert_to_tensor": True}
     if model.item_ndim > 1:
-        texts, images = library.encode_query([_TEXT]), library.encode_document([image.pil_image])
+        texts = library.encode_query([_TEXT])
+        images = library.encode_document([image.pil_image])
         theirs = float(library.similarity(texts, images))
     else:
-        texts, images = library.encode([_TEXT], **options), library.encode([image.pil_image], **options)
+        texts = library.encode([_TEXT], **options)
+        images = library.encode([image.pil_image], **options)
         theirs = float(F.cosine_similarity(images.float(), texts.float()))
     with torch.no_grad():
         sides = model.image.encode(model.image.prepare([image])), model.text.encode(model.text.prepare([_TEXT]))

@@ -46,7 +46,8 @@ class DecisiveRegion(Serializable):
     @property
     def about(self) -> str:
         """What the part does, in words."""
-        part, chance = f"{percent(self.share)} of the image", f"random order: {percent(self.random)}"
+        part = f"{percent(self.share)} of the image"
+        chance = f"random order: {percent(self.random)}"
         chance += "" if self.hide == "mean" else f"; hidden by {self.hide}"
         half = f"half of what the image adds to the {self.decision}"
         if self.region == "keep":

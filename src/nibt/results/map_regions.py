@@ -63,7 +63,8 @@ def map_regions(scores: PixelScores, mask: PixelMask) -> list[MapRegion]:
     regions: list[MapRegion] = []
     for number in range(1, count + 1):
         connected: PixelMask = labels == number
-        rows, columns = np.flatnonzero(connected.any(1)).tolist(), np.flatnonzero(connected.any(0)).tolist()
+        rows = np.flatnonzero(connected.any(1)).tolist()
+        columns = np.flatnonzero(connected.any(0)).tolist()
         box = columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
         y, x = map(int, np.unravel_index(np.where(connected, scores, -np.inf).argmax(), connected.shape))
         regions.append(
@@ -86,7 +87,9 @@ def outlines(mask: PixelMask) -> tuple[Ring, ...]:
     rings = []
     while directions:
         start = min(directions, key=lambda point: point[::-1])
-        ring, point, direction = [], start, (1, 0)
+        ring = []
+        point = start
+        direction = (1, 0)
         while point in directions:
             turns = directions[point]
             # at a corner that two pixels share, the right turn stays on the pixel, as pixels are connected by edges
@@ -96,7 +99,8 @@ def outlines(mask: PixelMask) -> tuple[Ring, ...]:
                 del directions[point]
             if new != direction or not ring:
                 ring.append(point)
-            point, direction = (point[0] + new[0], point[1] + new[1]), new
+            point = (point[0] + new[0], point[1] + new[1])
+            direction = new
         rings.append(tuple(ring))
     return tuple(rings)
 

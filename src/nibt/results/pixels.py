@@ -33,8 +33,10 @@ def to_pixels(
 
 def placed(region: Region, full: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Scale a region of an image to a resized copy of the image."""
-    across, down = size[0] / full[0], size[1] / full[1]
-    left, top = round(region.left * across), round(region.top * down)
+    across = size[0] / full[0]
+    down = size[1] / full[1]
+    left = round(region.left * across)
+    top = round(region.top * down)
     return left, top, left + max(1, round(region.width * across)), top + max(1, round(region.height * down))
 
 
@@ -51,7 +53,8 @@ def over_image(
     """
     width, height = size or full
     left, top, right, bottom = placed(region, full, (width, height))
-    down, across = (max(0, top), min(height, bottom)), (max(0, left), min(width, right))
+    down = (max(0, top), min(height, bottom))
+    across = (max(0, left), min(width, right))
     rows, columns = grid.shape
     of_rows = _weights(rows, bottom - top, np.arange(*down) - top)
     of_columns = _weights(columns, right - left, np.arange(*across) - left)

@@ -211,7 +211,8 @@ def require_same(where: Path, stored: Mapping[str, Any], request: Mapping[str, A
 
     The name and the commit of a model are ignored: models are equal if their weights and preprocessing are equal.
     """
-    old, new = _flat(stored), _flat(json.loads(json.dumps(request, default=str)))
+    old = _flat(stored)
+    new = _flat(json.loads(json.dumps(request, default=str)))
     differing = [
         key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key) and not key.endswith(_NAMES)
     ]

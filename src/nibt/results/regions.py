@@ -90,7 +90,8 @@ class Regions(ResultOfImage):
     @classmethod
     def of(cls, scores: Float[Tensor, "word patch"], grid: Grid, words: Words, **pair: Any) -> "Regions":
         """Build a result from a table with what belongs to no word or patch: its last row and its last column."""
-        table, text = grid.unfold(scores[:-1, :-1]), grid.unfold(scores[-1, :-1])
+        table = grid.unfold(scores[:-1, :-1])
+        text = grid.unfold(scores[-1, :-1])
         rest = Rest(scores[:-1, -1], text, scores[-1, -1])
         return cls(
             words=words.words[0], tokens=words.tokens[0], special=~words.explained, table=table, rest=rest, **pair

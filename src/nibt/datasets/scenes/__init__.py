@@ -147,14 +147,17 @@ class Scenes(Dataset):
 
     def _placed(self, draws: Draws, name: str, taken: list[Box]) -> tuple[Sprite, int, int]:
         """Draw an object, and a position that covers as little as possible of other objects."""
-        code, style, flip = draws.one_of(CODES[name]), draws.one_of(self.styles), draws.chance(50)
+        code = draws.one_of(CODES[name])
+        style = draws.one_of(self.styles)
+        flip = draws.chance(50)
         angle = draws.one_of(ANGLES)
         best: tuple[int, tuple[Sprite, int, int]] | None = None
         for attempt in range(_TRIES):
             size = draws.one_of(self._sizes) if 2 * attempt < _TRIES else self._sizes[0]
             sprites = sprite(code, style, size, angle)
             height, width = sprites.opacity.shape
-            left, top = draws.between(0, SIDE - width), draws.between(0, SIDE - height)
+            left = draws.between(0, SIDE - width)
+            top = draws.between(0, SIDE - height)
             shared = 0  # the area of the intersections with other boxes
             for x, y, across, down in taken:
                 common = min(left + width, x + across) - max(left, x), min(top + height, y + down) - max(top, y)

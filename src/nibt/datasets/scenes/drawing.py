@@ -41,7 +41,8 @@ def sprite(code: str, style: str, size: int, angle: int) -> Sprite:
         taken[row::_SAMPLES, column::_SAMPLES] for row in range(_SAMPLES) for column in range(_SAMPLES)
     )  # pyright: ignore
     opacity = total[..., 3] // _SAMPLES**2
-    seen_rows, seen_columns = np.flatnonzero(opacity.max(1) > 127), np.flatnonzero(opacity.max(0) > 127)
+    seen_rows = np.flatnonzero(opacity.max(1) > 127)
+    seen_columns = np.flatnonzero(opacity.max(0) > 127)
     visible = np.s_[seen_rows[0] : seen_rows[-1] + 1, seen_columns[0] : seen_columns[-1] + 1]
     colors = total[..., :3] // (255 * _SAMPLES**2)
     return Sprite(colors[visible].astype(np.uint8), opacity[visible].astype(np.uint8))
@@ -52,7 +53,8 @@ def _places(size: int, span: int, angle: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the position in the sheet of each sample of a rotated emoji, and whether it is inside the emoji."""
     cosine, sine = _TURNS[angle]
     steps = 2 * np.arange(_SAMPLES * span, dtype=np.int64) + 1 - _SAMPLES * span
-    across, down = steps[None, :], steps[:, None]
+    across = steps[None, :]
+    down = steps[:, None]
     scale = 2 * _SAMPLES * size * _ONE
     columns = _SIDE // 2 + (across * cosine + down * sine) * _SIDE // scale
     rows = _SIDE // 2 + (down * cosine - across * sine) * _SIDE // scale
@@ -76,7 +78,8 @@ def plain(draws: Draws, side: int) -> np.ndarray:
 
 def gradient(draws: Draws, side: int) -> np.ndarray:
     """Draw a gradient between two colors, in one of eight directions."""
-    first, last = draws.color().astype(np.int64), draws.color().astype(np.int64)
+    first = draws.color().astype(np.int64)
+    last = draws.color().astype(np.int64)
     across, down = draws.one_of(_DIRECTIONS)
     places = across * np.arange(side)[None, :] + down * np.arange(side)[:, None]
     share = ((places - places.min()) * 256 // (places.max() - places.min()))[..., None]
@@ -114,8 +117,10 @@ def texture(draws: Draws, side: int) -> np.ndarray:
     """Draw stripes, checks or dots in two colors, with grain."""
     colors = np.stack([draws.color(), draws.color()]).astype(np.int64)
     colors[1] = (2 * colors[0] + colors[1]) // 3  # with less contrast, objects remain visible
-    period, pattern = draws.between(6, 20), draws.below(4)
-    across, down = np.arange(side)[None, :], np.arange(side)[:, None]
+    period = draws.between(6, 20)
+    pattern = draws.below(4)
+    across = np.arange(side)[None, :]
+    down = np.arange(side)[:, None]
     if pattern == 0:
         color = (across + draws.between(-2, 2) * down) // (period // 2) % 2
     elif pattern == 1:

@@ -205,7 +205,8 @@ def _bounds_at_border(grids: Sequence[np.ndarray]) -> tuple[float, float]:
 
 def _text_notes(text: Sequence[PixelMask], beside: Sequence[PixelMask]) -> Iterator[str]:
     """Yield why text is not checked, or not all of it: ``beside`` is that beside the named objects."""
-    with_text, count = sum(bool(mask.any()) for mask in text), sum(bool(mask.any()) for mask in beside)
+    with_text = sum(bool(mask.any()) for mask in text)
+    count = sum(bool(mask.any()) for mask in beside)
     covered = sum(bool(2 * rest.sum() < mask.sum()) for mask, rest in zip(text, beside, strict=True))
     if with_text and count < LEAST_PAIRS:
         yield (
@@ -241,7 +242,8 @@ def _ring(grid: np.ndarray) -> np.ndarray:
 
 def in_corners(scores: np.ndarray) -> float:
     """Return the share of the absolute score in the corners, relative to a uniform map; NaN if no score is there."""
-    sizes, corners = np.abs(scores), corner_cells(scores.shape)
+    sizes = np.abs(scores)
+    corners = corner_cells(scores.shape)
     return float(sizes[corners].sum() / sizes.sum() / corners.mean()) if sizes.any() else math.nan
 
 
@@ -274,7 +276,8 @@ def fixed_place(grids: Sequence[np.ndarray], labels: Sequence[str]) -> tuple[np.
         if np.isfinite(grid).all():
             groups.setdefault((label, grid.shape), []).append(item)
     compared = [items for items in groups.values() if len(items) > 1]
-    values, count = np.full(len(grids), math.nan), sum(map(len, compared))
+    values = np.full(len(grids), math.nan)
+    count = sum(map(len, compared))
     if count < 3:
         return values, NOTHING
 
@@ -308,8 +311,11 @@ class _Overlaps:
         by_weight_other: list[np.ndarray] = []
         ends = np.cumsum([len(one) for one in self.rows])[:-1]
         for rows, mirrored, own in zip(self.rows, self.mirrored, np.split(weights, ends, axis=1), strict=True):
-            total, turned = own @ rows, own @ mirrored
-            squares, products = (rows * rows).sum(1), (rows * mirrored).sum(1)  # of a map with itself: left out
+            total = own @ rows
+            turned = own @ mirrored
+            # of a map with itself: left out
+            squares = (rows * rows).sum(1)
+            products = (rows * mirrored).sum(1)
             same += (total * total).sum(1) - own**2 @ squares
             other += (total * turned).sum(1) - own**2 @ products
             by_weight_same.append(2 * (total @ rows.T - own * squares))

@@ -151,7 +151,8 @@ def _spans(objects: Sequence[Object]) -> list[tuple[int, int]]:
 
 def _with_names(pair: Pair, names: Sequence[str]) -> str:
     """Return a caption whose objects have other names, which are repeated if there are too few."""
-    caption, spans = pair.caption, _spans(pair.objects)
+    caption = pair.caption
+    spans = _spans(pair.objects)
     for number, (first, last) in reversed(list(enumerate(spans))):
         caption = caption[:first] + names[number % len(names)] + caption[last:]
     return caption

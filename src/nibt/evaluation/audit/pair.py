@@ -32,7 +32,9 @@ from nibt.results.explanation import Explanation
 from nibt.results.notes import CHECKS_ARE_NO_MATCH, NO_MATCH, NO_REACTION, NOISE, WEAK_MATCH, Note, note_fields
 from nibt.torch_modes import plain_torch
 
-_SEED, _SHARE, _REGIONS = 0, 0.1, 16
+_SEED = 0
+_SHARE = 0.1
+_REGIONS = 16
 _TOGETHER = 4  # masks; more hardly save time
 _OF_PHOTOS = ("photo", "picture", "image", "photograph")
 _NOT_A_MATCH = "it does not show that the image has what the caption names, which the model does not find here"
@@ -91,7 +93,8 @@ def check(
         >>> [(check.name, check.verdict) for check in explanation.checks]
         [('weights', 'pass'), ('mismatch_image', 'pass'), ('top_region', 'pass')]
     """
-    model, spec = load_model(model), MethodSpec.of(method, variant, options, seed)
+    model = load_model(model)
+    spec = MethodSpec.of(method, variant, options, seed)
     explained = explain(model, image, caption, spec, batch_size=batch_size, seed=seed)
     if isinstance(explained, Explanation):
         return with_checks(model, explained, spec, seed)
@@ -109,7 +112,8 @@ def with_checks(model: Model, explanation: Explanation, method: MethodSpec, seed
     random = maps(randomized(model, pair, _SEED), [pair], adapted, "image", seed)[0].scores
     nouns = _nouns(pair.caption)
     captions = [caption for caption in sample_captions().values() if not {*nouns} & {*_nouns(caption)}]
-    image, texts = encode(model.image, [pair.image]), encode(model.text, captions)
+    image = encode(model.image, [pair.image])
+    texts = encode(model.text, captions)
     unrelated = captions[int(model.similarity.to_each(image.float(), texts.float())[0].argmin())]
     changed = maps(model, [Pair(pair.image, unrelated)], method, "image", seed)[0].scores
     checks = (
@@ -144,7 +148,8 @@ def _similarity(name: str, subject: str, method: MethodSpec, computed: np.ndarra
 
 def _region(model: Model, pair: Pair, method: MethodSpec, seed: int | None, computed: np.ndarray) -> Check:
     """Compare the removal of the top cells with that of cells of the same shape, moved with wraparound."""
-    side, cells = trace_sides(resolve(model, method, seed=seed), [pair])[0], torch.from_numpy(computed)
+    side = trace_sides(resolve(model, method, seed=seed), [pair])[0]
+    cells = torch.from_numpy(computed)
     count = max(1, round(_SHARE * cells.numel()))
     top = torch.zeros(cells.numel(), dtype=torch.float32)
     top[cells.flatten().argsort(descending=True, stable=True)[:count]] = 1

@@ -72,7 +72,8 @@ def encode_rows(rows: Sequence[Row]) -> bytes:
 
 def read_rows(paths: Iterable[Path]) -> Any:
     """Return the rows of several files as a ``pyarrow.Table``, in order."""
-    arrow, tables = parquet.pyarrow(NEEDED_BY)[0], []
+    arrow = parquet.pyarrow(NEEDED_BY)[0]
+    tables = []
     for path in paths:
         with open_table(path) as table:
             tables.append(table.read())

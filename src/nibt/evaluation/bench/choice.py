@@ -49,7 +49,8 @@ class Choice(BaseModel):
     def placed(self: _AnyChoice, key: str, any_plugin: bool = False) -> _AnyChoice:
         """Return a copy with its key in the plan."""
         choice = self.model_copy()
-        choice._key, choice._any_plugin = key, any_plugin
+        choice._key = key
+        choice._any_plugin = any_plugin
         return choice
 
     def with_options(self: _AnyChoice, **options: Any) -> _AnyChoice:

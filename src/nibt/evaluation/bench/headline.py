@@ -14,7 +14,9 @@ from nibt.evaluation.statistics import Interval, resampled
 from nibt.io import read_text
 from nibt.results.frames import DataFrame, pandas
 
-DROP, INCREASE, FPS = "confidence_drop", "confidence_increase", "fps"
+DROP = "confidence_drop"
+INCREASE = "confidence_increase"
+FPS = "fps"
 M2IB = "m2ib"
 Figures: TypeAlias = Mapping[tuple[str, str, str, str], float]
 """Published values by data set, method, side (``both`` for FPS) and metric."""
@@ -151,7 +153,8 @@ def _mean_gain(data_sets: Sequence[Sequence[_PairedValues]], relative_to_m2ib: b
             for metric, of_nib, of_m2ib in paired:
                 nib, m2ib = (values[drawn.astype(int)].mean(axis) for values in (of_nib, of_m2ib))
                 if metric == FPS:  # seconds become explanations per second
-                    nib, m2ib = 1 / nib, 1 / m2ib
+                    nib = 1 / nib
+                    m2ib = 1 / m2ib
                 gains.append(gain(metric, nib, m2ib, relative_to_m2ib))
         return np.mean(gains, axis=0)
 

@@ -81,7 +81,8 @@ def _unique(values: Sequence[_Value]) -> Sequence[_Value]:
 
 
 _FilledList = Field(min_length=1)
-_MODEL, _DATA = _Entry("nibt.models.base", "Model"), _Entry("nibt.datasets.base", "Dataset")
+_MODEL = _Entry("nibt.models.base", "Model")
+_DATA = _Entry("nibt.datasets.base", "Dataset")
 _METHOD = _Entry("nibt.methods.base", "Method", MethodChoice)
 _METRIC = _Entry("nibt.metrics.base", "Metric", MetricChoice)
 _Models = Annotated[tuple[Annotated[Choice, BeforeValidator(_MODEL, str | Choice)], ...], _FilledList]

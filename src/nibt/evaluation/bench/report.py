@@ -44,7 +44,9 @@ def write_report(run: Benchmark | str | Path, overwrite: bool = False, *, base: 
     """
     run = run if isinstance(run, Benchmark) else Benchmark.open(run)
     summary = run.summary(base)
-    title, about, tables = run.plan.about or "A benchmark of explanations", list(_about(run)), list(_tables(summary))
+    title = run.plan.about or "A benchmark of explanations"
+    about = list(_about(run))
+    tables = list(_tables(summary))
     markdown = report_markdown(title, about, tables)
     reports = {
         "report.md": markdown,

@@ -99,7 +99,8 @@ class Benchmark(RunFolder[BenchmarkManifest]):
         cls, plan: str | Path | Mapping[str, Any] | Plan, out: str | Path
     ) -> "tuple[Benchmark, dict[str, Dataset]]":
         """Check a plan and its folder, and return its run with its data sets. Nothing is written."""
-        folder, plan = read_path("out", out), Plan.read(plan)
+        folder = read_path("out", out)
+        plan = Plan.read(plan)
         data = check_plan(plan)
         parquet.pyarrow(NEEDED_BY)
         choices = (*plan.methods, *plan.metrics, *plan.models)
@@ -148,7 +149,8 @@ class Benchmark(RunFolder[BenchmarkManifest]):
 
     def table(self) -> Any:
         """Return all rows as a ``pyarrow.Table``, cell by cell in the order of the plan."""
-        files, cells = self.files(), dict[str, list[Path]]()
+        files = self.files()
+        cells = dict[str, list[Path]]()
         for chunk in self.chunks():  # the chunks of a cell are in the order of its pairs
             cells.setdefault(repr(chunk.cell.record()), []).extend(files.get(chunk.name, [])[:1])
         return read_rows(path for paths in cells.values() for path in paths)
@@ -277,7 +279,8 @@ def benchmark(
         CannotLoad: A model cannot be loaded.
         CannotWrite: The folder cannot be written.
     """
-    report, (run, data) = reporter(on_progress), Benchmark.begin(plan, out)
+    report = reporter(on_progress)
+    run, data = Benchmark.begin(plan, out)
     run.measure_missing(data, report)
     return run
 

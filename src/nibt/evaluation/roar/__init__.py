@@ -77,9 +77,12 @@ def roar(
         UnknownName: No method, variant or option has that name.
         Unsupported: The model is not in float32, or it lacks what a method needs.
     """
-    report, folder, named = reporter(on_progress), read_path("out", out), named_methods(methods, "roar")
+    report = reporter(on_progress)
+    folder = read_path("out", out)
+    named = named_methods(methods, "roar")
     check_facts("data", data)
-    trainables, removals = checked_names("trainable", trainable, TRAINABLES), checked_names("side", side, REMOVALS)
+    trainables = checked_names("trainable", trainable, TRAINABLES)
+    removals = checked_names("side", side, REMOVALS)
     checked = Settings.of(learning_rates=learning_rates(learning_rate, trainables), **settings)
     if not RoarFolder(folder).is_begun:  # whose settings are those of all its trainings, also of others
         check_used(settings, trainable=trainables, side=removals)

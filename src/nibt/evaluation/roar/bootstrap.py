@@ -36,7 +36,8 @@ class Bootstrap:
         """Return the increase of each trainable, method and removal, and its difference from a random map."""
         increases = []
         for trainable, method, side in self.keys:
-            key, random = (trainable, method, side), (trainable, "random", side)
+            key = (trainable, method, side)
+            random = (trainable, "random", side)
             increase = LossIncrease(
                 method,
                 trainable,

@@ -74,7 +74,8 @@ def removed_units(
 
 def filled(tower: ImageTower, inputs: Inputs, removed: Bool[Tensor, "batch height width"]) -> Inputs:
     """Return the inputs with removed pixels replaced by the channel means of the image."""
-    values, keep = inputs.values, (~removed).to(inputs.values)
+    values = inputs.values
+    keep = (~removed).to(inputs.values)
     if values.ndim == 4:
         return tower.mask_pixels(inputs, keep, values.mean((2, 3), keepdim=True).expand_as(values))
     # the values are rows of patches, each with its pixels and channels, followed by rows of padding
@@ -150,7 +151,8 @@ def collect(
     """Return the embeddings of items, in their order."""
     places = {item: (number, place) for number, members in enumerate(members) for place, item in enumerate(members)}
     locations = [places[item] for item in items]
-    embeddings, order = [], []
+    embeddings = []
+    order = []
     for number in dict.fromkeys(number for number, _ in locations):
         wanted = [row for row, location in enumerate(locations) if location[0] == number]
         embeddings.append(embed(number, [locations[row][1] for row in wanted]))

@@ -121,7 +121,11 @@ class RoarRun:
         out: Path,
         data: Mapping[str, Any],
     ) -> None:
-        self.model, self.pairs, self.plan, self.settings, self.data = model, pairs, plan, settings, dict(data)
+        self.model = model
+        self.pairs = pairs
+        self.plan = plan
+        self.settings = settings
+        self.data = dict(data)
         self.inputs: dict[Modality, TowerInputs] = {
             side: TowerInputs.of(model.tower(side), [pair.image if side == "image" else pair.caption for pair in pairs])
             for side in SIDES
@@ -192,7 +196,8 @@ class RoarRun:
         def on_progress(progress: Progress) -> None:
             report(f"maps of {method}: {progress.done} of {progress.total}")
 
-        seed, batch_size = self.settings.seed, self.settings.explain_batch
+        seed = self.settings.seed
+        batch_size = self.settings.explain_batch
         scores = raw_scores(self.model, self.pairs, spec, seed, batch_size, on_progress)
         files = {f"{side}.{item}": array for side, of_side in scores.items() for item, array in enumerate(of_side)}
         stream = BytesIO()
@@ -202,7 +207,8 @@ class RoarRun:
 
     def _reduced_sources(self, trainer: Trainer, method: str, report: Callable[[str], None]) -> Sources:
         """Return the data of a trainer from the pairs without the units that a method scores highest."""
-        scores, settings = self._maps(method, report), self.settings
+        scores = self._maps(method, report)
+        settings = self.settings
         percentiles: dict[Modality, int] = {"image": settings.image_percentile, "text": settings.text_percentile}
         return {
             side: trainer.source(

@@ -89,7 +89,8 @@ def check_used(settings: Mapping[str, Any], **chosen: Sequence[str]) -> None:
     """Check that settings have an effect beside what is trained and what is removed."""
     for name, (argument, values) in _USED_WITH.items():
         if settings.get(name) is not None and not {*values} & {*chosen[argument]}:
-            needed, got = " or ".join(values), ", ".join(chosen[argument])
+            needed = " or ".join(values)
+            got = ", ".join(chosen[argument])
             raise BadOption(
                 f"{name} has no effect without {argument}={needed} (got {got}): leave {name} out, or add "
                 f"{values[0]} to {argument}"

@@ -33,7 +33,9 @@ class Trainer(ABC):
     name: ClassVar[str]
 
     def __init__(self, model: Model, inputs: Mapping[Modality, TowerInputs], blocks: int | None, size: int) -> None:
-        self.model, self.inputs_by_side, self.size = model, inputs, size
+        self.model = model
+        self.inputs_by_side = inputs
+        self.size = size
         self.blocks = {side: trained_blocks(model, side, blocks) for side in SIDES}
         self.parameters: list[nn.Parameter] = []
         self.begin()
@@ -174,7 +176,9 @@ def trained_blocks(model: Model, side: Modality, blocks: int | None) -> int:
 
 
 Sources = dict[Modality, Any]
-_SPLIT, _ORDER, _START = 0, 1, 2
+_SPLIT = 0
+_ORDER = 1
+_START = 2
 
 
 def fitting(pairs: Sequence[Pair]) -> Bool[np.ndarray, "image caption"]:

@@ -44,7 +44,8 @@ class LogitLens(LayerMethod, name="logit_lens"):
     variants: ClassVar = {"default": {"image": {"layer": 0.99}, "text": {"layer": 0.99}}}
 
     def attribute(self, side: Side) -> Attribution:
-        tower, targets = side.tower, side.inputs.extra["targets"][:, :1]
+        tower = side.tower
+        targets = side.inputs.extra["targets"][:, :1]
         assert isinstance(tower, AnswerTower)
         maps = []
         with torch.no_grad(), tower.computing():
@@ -101,13 +102,15 @@ class TokenActivationMap(Method, name="tam"):
     signed = False
 
     def attribute(self, side: Side) -> Attribution:
-        tower, units = side.tower, side.units
+        tower = side.tower
+        units = side.units
         assert isinstance(tower, AnswerTower)
         assert isinstance(units, SequenceUnits)
         hidden = side.cut(tower.depth).hidden
         with torch.no_grad(), tower.computing():
             logits = tower.logits(tower.last_states(hidden[:1]))[0].float().cpu()
-        ids, grid = side.inputs.extra["input_ids"][0].cpu(), units.grid
+        ids = side.inputs.extra["input_ids"][0].cpu()
+        grid = units.grid
         ids = F.pad(ids, (len(logits) - len(ids), 0))  # after rows of the image without ids
         scores = torch.zeros(len(hidden), units.count, dtype=torch.float32, device="cpu")
         for item in range(len(hidden)):
@@ -115,7 +118,8 @@ class TokenActivationMap(Method, name="tam"):
             before = side.inputs.extra["context"][item].nonzero()[:, 0].tolist()
             cells, rows = _activations(logits, ids, grid, target, before, int(side.inputs.extra["start"][item]))
             everything = torch.cat([cells, rows])
-            low, high = everything.min(), everything.max()
+            low = everything.min()
+            high = everything.max()
             everything = (everything - low) / (high - low).clamp_min(1e-30)
             scores[item, : grid.count] = _filtered(grid.unfold(everything[: grid.count])).flatten()
             scores[item, [grid.count + row for row in before]] = everything[grid.count :]

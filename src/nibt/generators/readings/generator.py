@@ -10,7 +10,8 @@ from nibt.generators.loading import load_generator, replay_errors
 from nibt.generators.writing import changed_settings
 from nibt.registry import Plugin
 
-_PROMPT, _ANSWER = "what is in the image", "a cat"
+_PROMPT = "what is in the image"
+_ANSWER = "a cat"
 
 
 class GeneratorReading(Plugin, name="generator"):
@@ -24,7 +25,8 @@ class GeneratorReading(Plugin, name="generator"):
     @staticmethod
     def lines(model: Generator, image: ImageInput, text: str | None) -> dict[str, str]:
         """Return the lines of a model that writes."""
-        tower, tokenizer = model.answers, model.answers.tokenizer
+        tower = model.answers
+        tokenizer = model.answers.tokenizer
         prompt = "" if tower.prompts == "none" else _PROMPT if text is None else text
         prompted = Prompted(image, prompt)
         answer = tower.read(prompted, _ANSWER)

@@ -60,7 +60,8 @@ class AnswerView(WordsView, name="answer"):
         return result.adds_up
 
     def sums(self, result: AnswerExplanation) -> str:
-        name, of_one = ANSWER_TARGETS[result.target["name"]], result.target["name"] == "log_probability"
+        name = ANSWER_TARGETS[result.target["name"]]
+        of_one = result.target["name"] == "log_probability"
         values = (f"{word.text} {word.log_probability if of_one else word.value:z.2f}" for word in result.words)
         return f"{name}: {', '.join(values)}"
 

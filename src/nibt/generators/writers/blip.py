@@ -144,7 +144,8 @@ class BLIP2AnswerTower(EncoderAnswerTower):
         return self._read(self.root, inputs.values, inputs.extra)
 
     def answer_ids(self, pixels: Tensor, texts: dict[str, Tensor], most: int) -> Sequence[int]:
-        ids, start = {"input_ids": texts["ids"], **self._others(texts)}, 1
+        ids = {"input_ids": texts["ids"], **self._others(texts)}
+        start = 1
         if "input_ids" not in texts:
             start = texts["ids"].shape[1]
         return self.generate(most, pixels, **ids)[start:]
