@@ -103,10 +103,11 @@ class Guard:
             task.get_loop().call_soon_threadsafe(task.cancel)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
         if scope["type"] != "http":
-            if scope["type"] == "lifespan":
-                await self._app(scope, receive, send)
             return  # the page does not use web sockets
+
         headers = {name.decode("latin1").lower(): value.decode("latin1") for name, value in scope["headers"]}
         try:
             self._check(scope["path"], scope["method"], headers)
@@ -115,7 +116,10 @@ class Guard:
         except _Rejected as error:
             await _send_error(error.status, error.text, send)
             return
+        await self._respond(scope, receive, send)
 
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and end its response where the page is closed or gradio fails."""
         guarded = _WithHeaders(send, scope["path"], self._headers)
         task = asyncio.current_task()
         assert task is not None
@@ -247,26 +251,30 @@ class _WithHeaders:
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            status = message["status"]
-            replaced = {name.encode() for name in SECURITY_HEADERS}
-            kept = [(name, value) for name, value in message["headers"] if name.lower() not in replaced]
-            if self._path.startswith("/gradio_api/queue/join") and status == 503:
-                self._detail = QUEUE_FULL
-            elif status == 500 and dict(kept).get(b"content-type", b"") != b"application/json":  # as errors for users
-                self._detail = NOT_OF_THE_PAGE
-                status = 400
-            if self._detail:
-                kept = [
-                    (name, value) for name, value in kept if name.lower() not in (b"content-length", b"content-type")
-                ]
-                kept.append((b"content-type", b"application/json"))
-            added = [(name.encode(), value.encode()) for name, value in self._security.items()]
-            message = {**message, "status": status, "headers": [*kept, *added]}
+            message = self._start(message)
         elif self._detail:
             body = b"" if message.get("more_body") else json.dumps({"detail": self._detail}).encode()
             message = {**message, "body": body}
         self.ended = message["type"] == "http.response.body" and not message.get("more_body")
         await self._send(message)
+
+    def _start(self, message: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Return the start of a response with the security headers; a replaced response has JSON."""
+        status = message["status"]
+        replaced = {name.encode() for name in SECURITY_HEADERS}
+        headers = [(name, value) for name, value in message["headers"] if name.lower() not in replaced]
+        if self._path.startswith("/gradio_api/queue/join") and status == 503:
+            self._detail = QUEUE_FULL
+        elif status == 500 and dict(headers).get(b"content-type", b"") != b"application/json":  # as errors for users
+            self._detail = NOT_OF_THE_PAGE
+            status = 400
+
+        if self._detail:
+            of_body = (b"content-length", b"content-type")
+            headers = [(name, value) for name, value in headers if name.lower() not in of_body]
+            headers.append((b"content-type", b"application/json"))
+        added = [(name.encode(), value.encode()) for name, value in self._security.items()]
+        return {**message, "status": status, "headers": [*headers, *added]}
 
 
 async def _send_error(status: int, text: str, send: Send) -> None:

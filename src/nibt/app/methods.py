@@ -84,31 +84,34 @@ def method_facts(
     measured: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, MethodFacts]:
     """Return the facts of all methods; methods that have run correct the estimated times of the others."""
-    facts: dict[str, MethodFacts] = {}
-    for name in available("methods"):
-        method_class = find("methods", name)
-        try:
-            sides: dict[Modality, Method] = {
-                side: method_class.configured(model.tower(side), variant_of(name, variant), {}, model.defaults)
-                for side in SIDES
-            }
-            facts[name] = MethodFacts()
-            if times is not None:
-                counts = {
-                    side: method.forwards(model.tower(side).depth, times[side].units) for side, method in sides.items()
-                }
-                facts[name] = MethodFacts(sum(times[side].seconds * max(1.0, counts[side]) for side in SIDES))
-        except Unsupported as error:
-            facts[name] = MethodFacts(reason=reason_of(name, error))
-        except ValueError:  # a method of another package, whose cost is not a formula
-            facts[name] = MethodFacts()
+    facts = {name: _estimated_facts(name, model, times, variant) for name in available("methods")}
     estimates = {name: fact.seconds for name, fact in facts.items() if fact.seconds}
     ran = [(seconds, estimates[name]) for name, seconds in measured.items() if name in estimates]
+
     # passes in batches may be faster; what comes on top of the passes, such as drawing, does not grow with their number
     ratio = min([1.0, *(seconds / estimate for seconds, estimate in ran)])
     fixed = max(0.0, min((seconds - estimate for seconds, estimate in ran), default=0.0))
     corrected = {name: MethodFacts(measured.get(name, ratio * seconds + fixed)) for name, seconds in estimates.items()}
     return facts | corrected
+
+
+def _estimated_facts(name: str, model: Model, times: ForwardTimes | None, variant: str) -> MethodFacts:
+    """Return the facts of a method, with its time as estimated by its number of forward passes."""
+    method_class = find("methods", name)
+    try:
+        sides: dict[Modality, Method] = {
+            side: method_class.configured(model.tower(side), variant_of(name, variant), {}, model.defaults)
+            for side in SIDES
+        }
+        if times is None:
+            return MethodFacts()
+
+        counts = {side: method.forwards(model.tower(side).depth, times[side].units) for side, method in sides.items()}
+        return MethodFacts(sum(times[side].seconds * max(1.0, counts[side]) for side in SIDES))
+    except Unsupported as error:
+        return MethodFacts(reason=reason_of(name, error))
+    except ValueError:  # a method of another package, whose cost is not a formula
+        return MethodFacts()
 
 
 def reason_of(name: str, error: Exception) -> str:

@@ -189,14 +189,18 @@ class RecordDataset(Dataset):
             named = tuple((first, min(last, len(caption))) for first, last in named)
             mask = self.mask(annotation, size, entry.where)
             box = whole_box(annotation.box, size, where) if annotation.box is not None else mask_box(mask)
-            if box is not None or annotation.points:  # an object without a box and a pixel in the mask is not there
-                points: tuple[Point, ...] = ()
-                for across, down, inside in annotation.points:  # shares of the sides
-                    column = min(int(across * size[0]), size[0] - 1)
-                    line = min(int(down * size[1]), size[1] - 1)
-                    points += (Point(column, line, inside),)
-                objects.append(Object(annotation.name, box, mask, named, points))
+            if box is None and not annotation.points:  # nor a pixel in the mask: it is not there
+                continue
+            points = tuple(_pixel(point, size) for point in annotation.points)
+            objects.append(Object(annotation.name, box, mask, named, points))
         return tuple(objects)
+
+
+def _pixel(point: Point, size: tuple[int, int]) -> Point:
+    """Return a point in pixels of an image, whose place is given as shares of the sides."""
+    width, height = size
+    across, down, inside = point
+    return Point(min(int(across * width), width - 1), min(int(down * height), height - 1), inside)
 
 
 def shuffled(items: list[_Item], seed: int | None) -> list[_Item]:

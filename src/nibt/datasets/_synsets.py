@@ -1,7 +1,7 @@
 """Images of WordNet's synsets, with captions from the names of the synsets."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -55,15 +55,8 @@ class SynsetDataset(LocalDataset):
         for labeled in images:
             of_synset.setdefault(labeled.synset, []).append(labeled)
         if self.names == "openai":
-            synsets = sorted(names) if len(names) == _CLASSES else sorted(of_synset)
-            openai = openai_names()
-            if len(synsets) != len(openai):
-                raise BadInput(
-                    f"names='openai' needs a file of names with the {len(openai):,} synsets of ImageNet, whose order "
-                    "gives their names, such as LOC_synset_mapping.txt, or images of all of them (got "
-                    f"{len(synsets):,}): add the file, or use names='wordnet' (in a plan, an option of the data set)"
-                )
-            names = dict(zip(synsets, openai, strict=True))
+            names = _openai_names_of(sorted(names) if len(names) == _CLASSES else sorted(of_synset))
+
         entries: list[Record] = []
         for synset, members in sorted(of_synset.items()):
             if synset not in names:
@@ -73,16 +66,32 @@ class SynsetDataset(LocalDataset):
                     f"each must be at most {len(members)}, the number of images of {synset} (got {self.each})"
                 )
             members.sort(key=lambda each: natural(each.image.name if isinstance(each.image, Path) else each.where))
-            caption = PREFIX + names[synset]
-            spans = ((len(PREFIX), len(caption)),)
-            for labeled in members[: self.each]:
-                objects = tuple(ObjectAnnotation(names[synset], box, spans) for box in labeled.boxes)
-                if labeled.outline is not None:
-                    objects = (ObjectAnnotation(names[synset], None, spans, labeled.outline),)
-                image = str(labeled.image) if isinstance(labeled.image, Path) else labeled.image
-                named = {"names": (names[synset],), "label": names[synset]}
-                entries.append(Record((caption,), image, labeled.where, annotations=objects, **named))
+            entries += [_record(labeled, names[synset]) for labeled in members[: self.each]]
         return entries
+
+
+def _openai_names_of(synsets: Sequence[str]) -> dict[str, str]:
+    """Return the names by which CLIP was evaluated, which are known by the order of the synsets of ImageNet."""
+    openai = openai_names()
+    if len(synsets) != len(openai):
+        raise BadInput(
+            f"names='openai' needs a file of names with the {len(openai):,} synsets of ImageNet, whose order "
+            "gives their names, such as LOC_synset_mapping.txt, or images of all of them (got "
+            f"{len(synsets):,}): add the file, or use names='wordnet' (in a plan, an option of the data set)"
+        )
+    return dict(zip(synsets, openai, strict=True))
+
+
+def _record(labeled: SynsetImage, name: str) -> Record:
+    """Return the record of an image, whose caption has the name of its synset."""
+    caption = PREFIX + name
+    spans = ((len(PREFIX), len(caption)),)
+    if labeled.outline is not None:
+        objects = (ObjectAnnotation(name, None, spans, labeled.outline),)
+    else:
+        objects = tuple(ObjectAnnotation(name, box, spans) for box in labeled.boxes)
+    image = str(labeled.image) if isinstance(labeled.image, Path) else labeled.image
+    return Record((caption,), image, labeled.where, annotations=objects, names=(name,), label=name)
 
 
 @dataclass(frozen=True, kw_only=True)

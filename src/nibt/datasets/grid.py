@@ -4,7 +4,7 @@ M. Bohle, M. Fritz, B. Schiele, Convolutional Dynamic Alignment Networks for Int
 (the grid pointing game).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -202,24 +202,48 @@ def cell_objects(
     if pair is None or not named:
         yield Object(label, (*corner, cell, cell), None, spans)
         return
-    region = square(pair)
+
+    crop = square(pair)
     for obj in named:
-        left, top, right, bottom = region
-        points: tuple[Point, ...] = ()  # inside the crop, in pixels of the grid
-        for x, y, inside in obj.points:
-            if left <= x < right and top <= y < bottom:
-                column, row = (int((place + 0.5) * cell / (right - left)) for place in (x - left, y - top))
-                points += (Point(corner[0] + column, corner[1] + row, inside),)
+        points = _points_in_crop(obj.points, crop, corner, cell)
         if obj.box is None:
             yield Object(label, None, None, spans, points)
             continue
-        seen = obj.mask
-        if seen is None:
-            seen = np.zeros(pair.image.size[::-1], bool)
-            seen[obj.box[1] : obj.box[1] + obj.box[3], obj.box[0] : obj.box[0] + obj.box[2]] = True
-        cropped = Image.fromarray(seen[top:bottom, left:right]).resize((cell, cell), Image.Resampling.NEAREST)
-        mask = np.zeros((2 * cell, 2 * cell), bool)
-        mask[corner[1] : corner[1] + cell, corner[0] : corner[0] + cell] = np.array(cropped)
+
+        mask = _mask_in_grid(_seen(obj.mask, obj.box, pair.image.size), crop, corner, cell)
         box = mask_box(mask)
         if box is not None:  # the crop may leave an object out
             yield Object(label, box, mask if obj.mask is not None else None, spans, points)
+
+
+def _points_in_crop(points: Iterable[Point], crop: Rectangle, corner: tuple[int, int], cell: int) -> tuple[Point, ...]:
+    """Return the points of an object that are inside the crop of its picture, in pixels of the grid."""
+    left, top, right, bottom = crop
+    cropped: tuple[Point, ...] = ()
+    for x, y, inside in points:
+        if left <= x < right and top <= y < bottom:
+            column = int((x - left + 0.5) * cell / (right - left))
+            row = int((y - top + 0.5) * cell / (right - left))
+            cropped += (Point(corner[0] + column, corner[1] + row, inside),)
+    return cropped
+
+
+def _seen(mask: np.ndarray | None, box: Box, size: tuple[int, int]) -> np.ndarray:
+    """Return the mask of an object in its picture, or that of its box."""
+    if mask is not None:
+        return mask
+
+    width, height = size
+    seen = np.zeros((height, width), bool)
+    left, top, across, down = box
+    seen[top : top + down, left : left + across] = True
+    return seen
+
+
+def _mask_in_grid(seen: np.ndarray, crop: Rectangle, corner: tuple[int, int], cell: int) -> np.ndarray:
+    """Return a mask of a picture in pixels of the grid, where its crop fills a cell."""
+    left, top, right, bottom = crop
+    cropped = Image.fromarray(seen[top:bottom, left:right]).resize((cell, cell), Image.Resampling.NEAREST)
+    mask = np.zeros((2 * cell, 2 * cell), bool)
+    mask[corner[1] : corner[1] + cell, corner[0] : corner[0] + cell] = np.array(cropped)
+    return mask

@@ -1,6 +1,6 @@
 """ImageNet's validation images, and Tiny ImageNet."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -42,16 +42,20 @@ class ImageNet(SplitSynsets, name="imagenet"):
         for folder in (self.root / self.split, self.root / "ILSVRC/Data/CLS-LOC" / self.split, self.root):
             synsets = sorted(path for path in folder.glob("n*") if is_synset(path.name) and path.is_dir())
             if synsets:
-                endings = (".jpeg", ".jpg", ".png")
-                listed = (sorted(synset.iterdir(), key=lambda path: natural(path.name)) for synset in synsets)
-                images = [path for paths in listed for path in paths if path.suffix.lower() in endings]
-                of_folders = (SynsetImage(path.parent.name, path, f"{path.parent.name}/{path.name}") for path in images)
-                return self.captioned(of_folders, names)
+                return self.captioned(_of_folders(synsets), names)
             if self.split == "val" and next(folder.glob("ILSVRC2012_val_*.JPEG"), None):
                 labels = self.inside(*_LABELS, what="the labels of its images")
                 order = sorted(names) if words.name in _ORDERED else []
                 return self.captioned(_of_labels(labels, folder, order), names)
         raise self.lacking(f"images of the split {self.split}")
+
+
+def _of_folders(synsets: Iterable[Path]) -> Iterator[SynsetImage]:
+    """Yield the images of folders, each of which has the name of a synset."""
+    for synset in synsets:
+        for path in sorted(synset.iterdir(), key=lambda path: natural(path.name)):
+            if path.suffix.lower() in (".jpeg", ".jpg", ".png"):
+                yield SynsetImage(synset.name, path, f"{synset.name}/{path.name}")
 
 
 def _of_labels(labels: Path, folder: Path, order: list[str]) -> Iterator[SynsetImage]:

@@ -51,23 +51,28 @@ class OpenImages(LocalDataset):
         splits = dict.fromkeys((self.split, _SPLITS[self.split]))
         places = [place for split in splits for place in (split, f"images/{split}")]
         folder = self.inside(*places, "images", what=f"the folder of images {self.split}")
+
         by_pair: dict[tuple[str, str], tuple[str, list[Point]]] = {}
         for row, where in table(path, _COLUMNS):
             # text labels, which have no class, are in a column that older files lack
             label = row["Label"].strip() or row.get("TextLabel", "").strip()
-            points = by_pair.setdefault((row["ImageId"].strip(), label), (where, []))[1]
+            _, points = by_pair.setdefault((row["ImageId"].strip(), label), (where, []))
             points += _points(row, where)
+
         records = []
         for (image, label), (where, points) in by_pair.items():
-            if any(point.inside for point in points) and not (self.both and all(point.inside for point in points)):
-                if not label:
-                    raise BadInput(f"{where}: the point has no label")
-                if label.startswith("/") and label not in names:
-                    raise BadInput(f"{where}: the class descriptions do not have the label {label!r}")
-                name = names.get(label, label.lower())  # that of its class, or a text label itself
-                caption, spans = photo_of(name)
-                objects = (ObjectAnnotation(name, None, spans, points=tuple(points)),)
-                records.append(Record((caption,), str(folder / f"{image}.jpg"), where, annotations=objects, label=name))
+            are_inside = [point.inside for point in points]
+            if not any(are_inside) or (self.both and all(are_inside)):
+                continue
+            if not label:
+                raise BadInput(f"{where}: the point has no label")
+            if label.startswith("/") and label not in names:
+                raise BadInput(f"{where}: the class descriptions do not have the label {label!r}")
+
+            name = names.get(label, label.lower())  # that of its class, or a text label itself
+            caption, spans = photo_of(name)
+            objects = (ObjectAnnotation(name, None, spans, points=tuple(points)),)
+            records.append(Record((caption,), str(folder / f"{image}.jpg"), where, annotations=objects, label=name))
         return records
 
 

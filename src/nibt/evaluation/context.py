@@ -157,6 +157,21 @@ def score_target(name: str) -> Target:
     return target
 
 
+def _check_counts(target: Target, side: Modality, counts: Sequence[int]) -> None:
+    """Check that a target has as many captions or images to compare each pair with as it needs."""
+    kind = "captions" if side == "image" else "images"
+    if not min(counts):
+        raise BadInput(
+            f"{target.name} on the {side} side compares with other {kind}, and the call has none: give "
+            "captions in against, more pairs, or side='image'"
+        )
+    if target.others == "one" and max(counts) > 1:
+        raise BadOption(
+            f"{target.name} compares with one other, and the {side} side has {max(counts)} {kind}: give one in "
+            "against with side='image', or measure softmax"
+        )
+
+
 @dataclass(frozen=True)
 class MeasuredScore:
     """The measured target; by side, embeddings to compare with under keys, and the key of each pair itself."""
@@ -186,18 +201,7 @@ class MeasuredScore:
             distinct = dict(zip(image_keys, images, strict=True))
             others["text"] = list(distinct), encode(model.image, list(distinct.values()))
         for side, (keys, _) in others.items():
-            counts = [len(keys) - (key in keys) for key in own[side]]
-            kind = "captions" if side == "image" else "images"
-            if not min(counts):
-                raise BadInput(
-                    f"{target.name} on the {side} side compares with other {kind}, and the call has none: give "
-                    "captions in against, more pairs, or side='image'"
-                )
-            if target.others == "one" and max(counts) > 1:
-                raise BadOption(
-                    f"{target.name} compares with one other, and the {side} side has {max(counts)} {kind}: give one in "
-                    "against with side='image', or measure softmax"
-                )
+            _check_counts(target, side, [len(keys) - (key in keys) for key in own[side]])
         return cls(model, target, others, own)
 
     def score(

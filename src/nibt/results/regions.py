@@ -192,19 +192,30 @@ def word_indices(words: Sequence[Word], wanted: Sequence[str | SupportsIndex]) -
     texts = [word.text.lower() for word in words]
     indices: set[int] = set()
     for word in wanted:
-        if not isinstance(word, str):
-            if not hasattr(word, "__index__") and not isinstance(word, float):
-                raise BadInput(f"a word must be its text or its position in the caption (got {word!r:.60})")
-            position = parsed("the position of a word", word, int)
-            if not 0 <= position < len(texts):
-                raise BadInput(f"the position of a word must be between 0 and {len(texts) - 1} (got {word})")
-            indices.add(position)
-            continue
-        parts = word.lower().split()
-        starts = [start for start in range(len(texts)) if parts and texts[start : start + len(parts)] == parts]
-        if not starts:
-            raise BadInput(f"{word!r} is not in the caption: choose from its words {', '.join(texts)}")
-        indices.update(start + offset for start in starts for offset in range(len(parts)))
+        if isinstance(word, str):
+            indices.update(_indices_of_text(word, texts))
+        else:
+            indices.add(_checked_index(word, len(texts)))
     if not indices:
         raise BadInput(f"name at least one word of {', '.join(word.text for word in words)}")
     return sorted(indices)
+
+
+def _checked_index(word: Any, count: int) -> int:
+    """Return the position of a word that is named by its position."""
+    if not hasattr(word, "__index__") and not isinstance(word, float):
+        raise BadInput(f"a word must be its text or its position in the caption (got {word!r:.60})")
+    position = parsed("the position of a word", word, int)
+    if not 0 <= position < count:
+        raise BadInput(f"the position of a word must be between 0 and {count - 1} (got {word})")
+    return position
+
+
+def _indices_of_text(text: str, texts: Sequence[str]) -> Iterator[int]:
+    """Yield the positions of the words of a text, wherever the caption has it."""
+    parts = text.lower().split()
+    starts = [start for start in range(len(texts)) if parts and texts[start : start + len(parts)] == parts]
+    if not starts:
+        raise BadInput(f"{text!r} is not in the caption: choose from its words {', '.join(texts)}")
+    for start in starts:
+        yield from range(start, start + len(parts))

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.summary import Group, Summary
 from nibt.evaluation.statistics import Interval, resampled
 from nibt.io import read_text
@@ -103,27 +104,34 @@ def headlines(summary: Summary) -> list[Headline]:
     return gains
 
 
+def _metric_labels(plan: Plan) -> dict[str, dict[str, str]]:
+    """Return the labels of drop and increase, for the options with which the plan has both."""
+    by_options: dict[str, dict[str, str]] = {}
+    for metric in plan.metrics:
+        if metric.name in (DROP, INCREASE):
+            options = metric.label.removeprefix(metric.name).strip()
+            by_options.setdefault(options, {})[metric.name] = metric.label
+    return {options: labels for options, labels in by_options.items() if len(labels) == 2}
+
+
 def _quantities(
     summary: Summary, groups: Sequence[Group], nib: str, m2ib: str
 ) -> Iterator[tuple[str, dict[Group, list[_PairedValues]]]]:
     """Yield each quantity that has a gain, with the values of the data sets on which it was measured."""
-    by_options: dict[str, dict[str, str]] = {}
-    for metric in summary.plan.metrics:
-        if metric.name in (DROP, INCREASE):
-            by_options.setdefault(metric.label.removeprefix(metric.name).strip(), {})[metric.name] = metric.label
-    tables: dict[str, dict[Group, dict[str, DataFrame | None]]] = {
-        f"{side} {options}".strip(): {
-            group: {name: summary.values.get((*group, side, label)) for name, label in labels.items()}
-            for group in groups
-        }
-        for side in summary.plan.sides
-        for options, labels in by_options.items()
-        if len(labels) == 2
-    }
+    tables: dict[str, dict[Group, dict[str, DataFrame | None]]] = {}
+    by_options = _metric_labels(summary.plan)
+    for side in summary.plan.sides:
+        for options, labels in by_options.items():
+            tables[f"{side} {options}".strip()] = {
+                group: {name: summary.values.get((*group, side, label)) for name, label in labels.items()}
+                for group in groups
+            }
+
     tables["speed"] = {}
     for group in groups:
         seconds = {method: summary.seconds_of(group, method, summary.plan.sides) for method in (nib, m2ib)}
         tables["speed"][group] = {FPS: pandas().DataFrame(seconds)}
+
     for quantity, by_group in tables.items():
         values = {group: _on_common_pairs(by_group[group], nib, m2ib) for group in groups}
         if any(values.values()):

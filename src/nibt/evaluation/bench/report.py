@@ -85,14 +85,7 @@ def _about(run: Benchmark) -> Iterator[str]:
 def _tables(summary: Summary) -> Iterator[ReportTable]:
     """Yield the tables of a report in their order."""
     for group in summary.groups:
-        for side in summary.plan.sides:
-            lines = summary.lines_of(group, side)
-            if len(lines):
-                yield _means(group, side, lines, summary)
-                compared = lines[(lines["better"] != "neither") & (lines["base"] != "")]
-                if len(compared):
-                    yield _win_rates(group, side, compared)
-        yield _speed(group, summary)
+        yield from _tables_of(group, summary)
     if summary.plan.published:
         data_sets = {data for data, *_ in published()}
         yield from (_published(group, summary) for group in summary.groups if group.data in data_sets)
@@ -105,6 +98,19 @@ def _tables(summary: Summary) -> Iterator[ReportTable]:
         errors = summary.failures[["data", "method", "item", "error"]].drop_duplicates()
         counts = f"{len(errors)} errors in total; the first {min(len(errors), _MAX_FAILURES)} are shown."
         yield ReportTable.of("Failed pairs", errors.head(_MAX_FAILURES).set_index("data"), counts)
+
+
+def _tables_of(group: Group, summary: Summary) -> Iterator[ReportTable]:
+    """Yield the tables of means and win rates of each side, and that of the cost."""
+    for side in summary.plan.sides:
+        lines = summary.lines_of(group, side)
+        if not len(lines):
+            continue
+        yield _means(group, side, lines, summary)
+        compared = lines[(lines["better"] != "neither") & (lines["base"] != "")]
+        if len(compared):
+            yield _win_rates(group, side, compared)
+    yield _speed(group, summary)
 
 
 def _title_of(group: Group, *details: str) -> str:

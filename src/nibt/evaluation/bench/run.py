@@ -121,25 +121,28 @@ class Benchmark(RunFolder[BenchmarkManifest]):
         so on. So each pair is read once, the remaining time can be estimated early, and a stopped run has results of
         all methods. Methods that were skipped have no chunks.
         """
+        plan = self.plan
+        shared = {
+            "sides": plan.sides,
+            "against": plan.against,
+            "batch_size": plan.batch_size,
+            "metrics": [metric.record() for metric in plan.metrics],
+        }
         skipped = self.manifest.skipped if (self.folder / MANIFEST).exists() else {}
-        shared = {name: getattr(self.plan, name) for name in ("sides", "against", "batch_size")}
-        shared["metrics"] = [metric.record() for metric in self.plan.metrics]
-        plain: JsonObject = {"sort_keys": True, "default": str}
-        for model in self.plan.models:
-            for data in self.plan.data:
+        for model in plan.models:
+            for data in plan.data:
                 length = self.request["lengths"][data.label]
                 cells = [
-                    cell
-                    for cell in self.plan.cells(model, data)
-                    if cell.method.label not in skipped.get(model.label, ())
+                    cell for cell in plan.cells(model, data) if cell.method.label not in skipped.get(model.label, ())
                 ]
-                for start in range(0, length, self.plan.batch_size):
+                for start in range(0, length, plan.batch_size):
                     for cell in cells:
-                        count = self.plan.length(cell.method, length)
+                        count = plan.length(cell.method, length)
                         if start >= count:
                             continue
-                        stop = min(start + self.plan.batch_size, count)
-                        text = json.dumps({**cell.record(), **shared, "start": start, "stop": stop}, **plain)
+                        stop = min(start + plan.batch_size, count)
+                        identity = {**cell.record(), **shared, "start": start, "stop": stop}
+                        text = json.dumps(identity, sort_keys=True, default=str)
                         yield CellChunk(cell, start, stop, sha256(text.encode()).hexdigest()[:32])
 
     def missing_chunks(self) -> list[CellChunk]:

@@ -31,30 +31,46 @@ class GeneratorReading(Plugin, name="generator"):
         prompted = Prompted(image, prompt)
         answer = tower.read(prompted, _ANSWER)
         inputs = tower.prepare([ForcedWord(prompted, answer)])
-        names = [name for name in ("question", "qformer_input_ids", "input_ids", "ids") if name in inputs.extra]
-        ids = [inputs.extra[name][0].tolist() for name in names]
-        if ids and ids[-1][-len(answer.ids) :] == list(answer.ids):  # after the prompt
-            del ids[-1][-len(answer.ids) :]
-        read = [token_line(_texts(tokenizer, row)) for row in ids]
-        settings = ", ".join(f"{name}={value}" for name, value in changed_settings(model.module).items())
-        used = "used" if model.request.generation == "model" else "not used: generation=model uses them"
-        ends = getattr(getattr(model.module, "generation_config", None), "eos_token_id", None)
-        ends = [tokenizer.eos_token_id] if ends is None else ends if isinstance(ends, list) else [ends]
+        rows = [token_line(_texts(tokenizer, row)) for row in _prompt_ids(inputs.extra, list(answer.ids))]
+        has_template = bool(getattr(model.request.processor, "chat_template", None))
+        template = "in the chat template" if has_template else "without a chat template"
         errors = replay_errors(tower, inputs)
         cut = ", ".join(str(layer) for layer in errors if layer is not None)
-        has_template = bool(getattr(model.request.processor, "chat_template", None))
         return {
             "image": image_line(tower, inputs, image, model.request.image_processor),
-            "prompt": f"{prompt!r} {'in the chat template' if has_template else 'without a chat template'} becomes "
-            + "; ".join(read),
+            "prompt": f"{prompt!r} {template} becomes {'; '.join(rows)}",
             "answer": f"{_ANSWER!r} becomes {token_line(_texts(tokenizer, answer.ids))}",
             "sources": ", ".join(tower.sources),
             "layers": str(tower.depth),
-            "generation": f"the most probable token until {' or '.join(_texts(tokenizer, ends))}"
-            + (f"; settings of the folder: {settings} ({used})" if settings else ""),
+            "generation": _generation_line(model),
             "cut": f"passed: cut at layers {cut}, log-probabilities are those of the whole model (by at most "
             f"{max(errors.values()):.0e})",
         }
+
+
+def _prompt_ids(inputs: Mapping[str, Any], answer: list[int]) -> list[list[int]]:
+    """Return the ids of each sequence that reads the prompt; the last one may end with the answer."""
+    names = [name for name in ("question", "qformer_input_ids", "input_ids", "ids") if name in inputs]
+    ids = [inputs[name][0].tolist() for name in names]
+    if ids and ids[-1][-len(answer) :] == answer:
+        del ids[-1][-len(answer) :]
+    return ids
+
+
+def _generation_line(model: Generator) -> str:
+    """Return how a model writes, and whether the settings of its folder are used."""
+    tokenizer = model.answers.tokenizer
+    ends = getattr(getattr(model.module, "generation_config", None), "eos_token_id", None)
+    if ends is None:
+        ends = tokenizer.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends]
+    line = f"the most probable token until {' or '.join(_texts(tokenizer, ends))}"
+
+    settings = ", ".join(f"{name}={value}" for name, value in changed_settings(model.module).items())
+    if not settings:
+        return line
+    used = "used" if model.request.generation == "model" else "not used: generation=model uses them"
+    return f"{line}; settings of the folder: {settings} ({used})"
 
 
 def _texts(tokenizer: Any, ids: Iterable[int | None]) -> list[str]:
