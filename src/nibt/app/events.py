@@ -49,7 +49,14 @@ class Events:
         self._results = results
         self._questions = Questions()
         self._thread = ThreadPoolExecutor(1, "nibt-compute")  # all computations reuse the same memory
-        self._opening = Link(_OPENING, sample_captions()[_OPENING], Mode.each, models.names[0], (DEFAULT,), "default")
+        self._opening = Link(
+            _OPENING,
+            sample_captions()[_OPENING],
+            mode=Mode.each,
+            model=models.names[0],
+            methods=(DEFAULT,),
+            variant="default",
+        )
 
     def ask(self, request: gr.Request, number: Any, *values: Any) -> Any:
         """Check a question, and end the last one of this visitor."""
@@ -67,7 +74,9 @@ class Events:
         if not self._questions.start(visitor, question):
             yield gr.skip(), gr.skip()
             return
-        answers = answer_events(self._models, self._limits, self._results, _with_path(values), is_wanted)
+        answers = answer_events(
+            self._models, self._limits, results=self._results, values=_with_path(values), is_wanted=is_wanted
+        )
         for update in in_thread(self._thread, answers):
             if not is_wanted():
                 break
@@ -96,7 +105,7 @@ class Events:
         unlimited = replace(self._limits, timeout=math.inf)
         values = [sample_file(self._opening.image), *self._opening.values]
         is_wanted = partial(self._questions.is_latest, _PREPARATION, 0)
-        updates = answer_events(self._models, unlimited, self._results, values, is_wanted)
+        updates = answer_events(self._models, unlimited, results=self._results, values=values, is_wanted=is_wanted)
         # loading and the first map are one step: a visitor who comes between would compute the same map again
         maps = (update for update in updates if update.answer is not None)
         with suppress(RuntimeError):  # a server that is stopped starts no further step

@@ -64,7 +64,9 @@ def answer_events(
         if recalled and not _is_pending(recalled):
             yield Update(_result(request, recalled, results))
         else:
-            yield from _computed_events(models, limits, results, request, query, is_wanted)
+            yield from _computed_events(
+                models, limits, results=results, request=request, query=query, is_wanted=is_wanted
+            )
         models.measure(request.model)  # the answer is on the page, and the times of methods follow
     except Replaced:
         return

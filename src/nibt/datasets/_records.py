@@ -192,7 +192,7 @@ class RecordDataset(Dataset):
             if box is None and not annotation.points:  # nor a pixel in the mask: it is not there
                 continue
             points = tuple(_pixel(point, size) for point in annotation.points)
-            objects.append(Object(annotation.name, box, mask, named, points))
+            objects.append(Object(annotation.name, box=box, mask=mask, spans=named, points=points))
         return tuple(objects)
 
 

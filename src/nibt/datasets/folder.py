@@ -250,7 +250,7 @@ class ImageFolder(RecordDataset, name="image_folder"):
             text = self._caption_file(name)
             key = Path(name).stem
             try:
-                yield Record((read_text(text).strip(),), str(self.root / name), name, row, name, key)
+                yield Record((read_text(text).strip(),), str(self.root / name), where=name, row=row, name=name, key=key)
             except (OSError, UnicodeDecodeError) as error:
                 message = f"{name}: the caption file {text.name} cannot be read ({error})"
                 yield Record(row=row, where=name, name=name, key=key, error=message)

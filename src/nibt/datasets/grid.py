@@ -109,7 +109,11 @@ class ImageGrid(Dataset):
             cropped = pair.image.pil_image.convert("RGB").crop(region)
             image.paste(cropped.resize((self.cell, self.cell), Image.Resampling.BICUBIC), corner)
             objects += cell_objects(
-                pair if self.truth == "objects" else None, picture.label, spans.get(place, ()), corner, self.cell
+                pair if self.truth == "objects" else None,
+                picture.label,
+                spans=spans.get(place, ()),
+                corner=corner,
+                cell=self.cell,
             )
         return Pair(ImageInput(image, f"grid:{self.seed}:{item}"), caption, tuple(objects))
 
@@ -207,13 +211,13 @@ def cell_objects(
     for obj in named:
         points = _points_in_crop(obj.points, crop, corner, cell)
         if obj.box is None:
-            yield Object(label, None, None, spans, points)
+            yield Object(label, box=None, spans=spans, points=points)
             continue
 
         mask = _mask_in_grid(_seen(obj.mask, obj.box, pair.image.size), crop, corner, cell)
         box = mask_box(mask)
         if box is not None:  # the crop may leave an object out
-            yield Object(label, box, mask if obj.mask is not None else None, spans, points)
+            yield Object(label, box=box, mask=mask if obj.mask is not None else None, spans=spans, points=points)
 
 
 def _points_in_crop(points: Iterable[Point], crop: Rectangle, corner: tuple[int, int], cell: int) -> tuple[Point, ...]:

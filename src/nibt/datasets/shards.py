@@ -245,7 +245,7 @@ class WebDataset(RecordDataset, name="webdataset"):
                 raise BadInput(f"the sample has no {wanted} (it has {', '.join(files)})")
             with format_errors(where):
                 caption = caption_text(self._caption(files, where))
-            return Record((caption,), files[ending], where, row, f"{path.name}/{key}.{ending}", key)
+            return Record((caption,), files[ending], where=where, row=row, name=f"{path.name}/{key}.{ending}", key=key)
         except BadInput as error:
             return Record.of_error(error, row, where, key)
 

@@ -128,7 +128,12 @@ def regions_inputs(
         seconds = time.perf_counter() - started
         nouns = nouns_of(pair, regions.region, regions.units)
         others = others_of(pair, regions.region)
-        yield RegionsInput(regions, image, text, nouns, others, shared=cache and partial(cache.once, [pair])), seconds
+        yield (
+            RegionsInput(
+                regions, image, text=text, nouns=nouns, others=others, shared=cache and partial(cache.once, [pair])
+            ),
+            seconds,
+        )
 
 
 def nouns_of(pair: Pair, region: Region, words: Words) -> tuple[Noun, ...]:
@@ -212,7 +217,9 @@ class MeasuredScore:
         for index, other in zip(indices, other_embeddings, strict=True):
             others = others_than(self.others[side], self.own[side][index]) if side in self.others else None
             similarity = self.model.seen_from(side)
-            scores.append(Score(self.target, similarity, self.model.scale, self.model.bias, others, other))
+            scores.append(
+                Score(self.target, similarity, scale=self.model.scale, bias=self.model.bias, others=others, other=other)
+            )
         items = -1 - self.model.item_ndim
 
         def score(embeddings: Embedding) -> PerExample:

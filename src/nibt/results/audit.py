@@ -226,7 +226,9 @@ class Audit(Result):
                 yield f"  moved: {row.about} ({row.method} {row.side}) {row.difference:+.3f}"
 
     def request(self) -> JsonObject:
-        return audit_request(self.model, self.data, self.methods, self.seed, self.quick, self.against)
+        return audit_request(
+            self.model, self.data, methods=self.methods, seed=self.seed, quick=self.quick, against=self.against
+        )
 
     def count(self, verdict: Verdict) -> int:
         """Return the number of checks with that verdict."""

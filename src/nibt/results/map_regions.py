@@ -68,7 +68,14 @@ def map_regions(scores: PixelScores, mask: PixelMask) -> list[MapRegion]:
         box = columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
         y, x = map(int, np.unravel_index(np.where(connected, scores, -np.inf).argmax(), connected.shape))
         regions.append(
-            MapRegion(box, (x, y), float(scores[y, x]), int(connected.sum()), outlines(connected), connected)
+            MapRegion(
+                box,
+                (x, y),
+                score=float(scores[y, x]),
+                area=int(connected.sum()),
+                outlines=outlines(connected),
+                mask=connected,
+            )
         )
     return sorted(regions, key=lambda region: -region.score)
 

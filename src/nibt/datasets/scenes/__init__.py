@@ -199,4 +199,6 @@ def bare(nouns: Sequence[str]) -> NamingCaption:
 def drawn(nouns: Sequence[str], draws: Draws) -> NamingCaption:
     """Draw a caption with the nouns, in their order, in a random template."""
     ending = " ." if draws.chance(25) else ""
-    return naming_caption(nouns, draws.one_of(TEMPLATES), draws.one_of(JOINTS), ending, draws.chance(12))
+    return naming_caption(
+        nouns, draws.one_of(TEMPLATES), joint=draws.one_of(JOINTS), ending=ending, definite=draws.chance(12)
+    )

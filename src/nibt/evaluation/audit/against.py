@@ -61,11 +61,20 @@ def _moved_scores(runners: Sequence[AuditRunner]) -> Iterator[ModelDifference | 
     of_models = [similarities(runner.model, images, captions) for runner in runners]
     is_cosine = all(runner.model.similarity.name == "cosine" for runner in runners)
     reach = 2.0 if is_cosine else math.inf
-    yield _difference("similarity", "", "", of_models, "similarity of image and caption", reach)
+    yield _difference(
+        "similarity", method="", side="", values=of_models, about="similarity of image and caption", reach=reach
+    )
 
     for side, name in NAMES.items():
         exchanged = [runner.exchanges[side].values() for runner in runners]
-        yield _difference(name, "", side, exchanged, BOUNDS[name].about, BOUNDS[name].most - BOUNDS[name].least)
+        yield _difference(
+            name,
+            method="",
+            side=side,
+            values=exchanged,
+            about=BOUNDS[name].about,
+            reach=BOUNDS[name].most - BOUNDS[name].least,
+        )
 
 
 def _moved_evidence(runners: Sequence[AuditRunner], method: str, side: Modality) -> Iterator[ModelDifference | None]:
@@ -74,7 +83,9 @@ def _moved_evidence(runners: Sequence[AuditRunner], method: str, side: Modality)
         if checked_side == side:
             values = [runner.evidence[method].values[check] for runner in runners]
             bound = BOUNDS[check]
-            yield _difference(check, method, side, values, bound.about, bound.most - bound.least)
+            yield _difference(
+                check, method, side=side, values=values, about=bound.about, reach=bound.most - bound.least
+            )
 
 
 def _most_moved(runners: Sequence[AuditRunner], method: str, correlations: np.ndarray) -> list[Example]:
@@ -143,7 +154,9 @@ def _moved_maps(
     known = wordings[~np.isnan(wordings)]
     of_wordings = f"{known.mean():.2f}" if len(known) else "unknown"
     about = f"similarity of the maps of both models (for other wordings: {of_wordings})"
-    row = _difference("maps", method, side, [correlations, np.ones(len(correlations))], about, 2.0, p)
+    row = _difference(
+        "maps", method, side=side, values=[correlations, np.ones(len(correlations))], about=about, reach=2.0, p=p
+    )
     return row and replace(row, high=min(row.high, 0.0))
 
 

@@ -108,19 +108,19 @@ def with_checks(model: Model, explanation: Explanation, method: MethodSpec, seed
     pair = Pair(explanation.image.input, explanation.caption)
     computed = explanation.grid.double().numpy()
     adapted = without_mean_states(model, method, "image")  # mean states are not valid for random weights
-    before = computed if adapted == method else maps(model, [pair], adapted, "image", seed)[0].scores
-    random = maps(randomized(model, pair, _SEED), [pair], adapted, "image", seed)[0].scores
+    before = computed if adapted == method else maps(model, [pair], method=adapted, side="image", seed=seed)[0].scores
+    random = maps(randomized(model, pair, _SEED), [pair], method=adapted, side="image", seed=seed)[0].scores
     nouns = _nouns(pair.caption)
     captions = [caption for caption in sample_captions().values() if not {*nouns} & {*_nouns(caption)}]
     image = encode(model.image, [pair.image])
     texts = encode(model.text, captions)
     unrelated = captions[int(model.similarity.to_each(image.float(), texts.float())[0].argmin())]
-    changed = maps(model, [Pair(pair.image, unrelated)], method, "image", seed)[0].scores
+    changed = maps(model, [Pair(pair.image, unrelated)], method=method, side="image", seed=seed)[0].scores
     checks = (
-        _similarity("weights", "with random weights, the map", method, before, random),
-        _similarity("mismatch_image", f"for “{unrelated}”, the map", method, computed, changed),
-        _region(model, pair, method, seed, computed),
-        *_noun_places(model, pair, nouns, method, seed, computed),
+        _similarity("weights", "with random weights, the map", method=method, computed=before, changed=random),
+        _similarity("mismatch_image", f"for “{unrelated}”, the map", method=method, computed=computed, changed=changed),
+        _region(model, pair, method=method, seed=seed, computed=computed),
+        *_noun_places(model, pair, nouns=nouns, method=method, seed=seed, computed=computed),
     )
     return replace(explanation, checks=checks, **note_fields(_with_limit(explanation.notes, checks)))
 
@@ -185,7 +185,9 @@ def _noun_places(
     if not nouns or not positive:
         return
 
-    alone = maps(model, [Pair(pair.image, WORDING.format(noun)) for noun in nouns], method, "image", seed)
+    alone = maps(
+        model, [Pair(pair.image, WORDING.format(noun)) for noun in nouns], method=method, side="image", seed=seed
+    )
     count = max(1, round(_SHARE * computed.size))
     shares = {}
     for noun, of_noun in zip(nouns, alone, strict=True):

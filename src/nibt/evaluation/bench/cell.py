@@ -213,9 +213,9 @@ class CellRunner:
             measurements = measure(
                 self.model,
                 list(pairs.values()),
-                metrics,
-                self.cell.method.spec,
-                self.cell.target,
+                metrics=metrics,
+                method=self.cell.method.spec,
+                target=self.cell.target,
                 measured=measured,
                 side=sides[0] if len(sides) == 1 else None,
                 against=self._against(measured),

@@ -100,7 +100,18 @@ def headlines(summary: Summary) -> list[Headline]:
                 names = tuple(group.data for group in by_group)
                 values = list(by_group.values())
                 relative = _mean_gain(values, relative_to_m2ib=True)
-                gains.append(Headline(model, target, nib, quantity, names, _mean_gain(values), relative, views))
+                gains.append(
+                    Headline(
+                        model,
+                        target,
+                        nib=nib,
+                        quantity=quantity,
+                        data_sets=names,
+                        gain=_mean_gain(values),
+                        gain_relative_to_m2ib=relative,
+                        views=views,
+                    )
+                )
     return gains
 
 

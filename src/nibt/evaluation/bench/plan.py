@@ -169,7 +169,7 @@ class Plan(BaseModel):
         for method in self.methods:
             for target in self.targets:
                 for seed in self.seeds if method.draws else self.seeds[:1]:
-                    yield Cell(model, method, data, target, seed)
+                    yield Cell(model, method, data=data, target=target, seed=seed)
 
 
 def plans() -> dict[str, str]:

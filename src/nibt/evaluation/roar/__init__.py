@@ -106,6 +106,6 @@ def roar(
     for spec in specs:
         resolve(model, spec, seed=checked.seed)  # fail before a computation starts
     plan = RoarPlan(specs, trainables, removals, repeats)
-    run = RoarRun(model, pairs, plan, checked, folder, data or {"pairs": len(pairs)})
+    run = RoarRun(model, pairs, plan=plan, settings=checked, out=folder, data=data or {"pairs": len(pairs)})
     run.run(report)
     return run.result()

@@ -81,7 +81,9 @@ class Bootstrap:
         pair = (first, second)
         means = [[self.each[trainable, name, side].mean() for name in methods] for trainable in pair]
         draws = [np.stack([self.drawn[trainable, name, side] for name in methods], 1) for trainable in pair]
-        return _agreement(first, second, side, controls, len(methods), _tau(*means), taus_of(*draws))
+        return _agreement(
+            first, second, side=side, controls=controls, count=len(methods), tau=_tau(*means), taus=taus_of(*draws)
+        )
 
     def _of_repeats(self, trainable: str, side: str, controls: bool) -> list[Agreement]:
         """Return the mean tau over pairs of repeats, with percentiles over these pairs as its interval."""
@@ -90,7 +92,9 @@ class Bootstrap:
         if len(methods) < 3 or len(table) < 2:
             return []
         taus = np.array([_tau(*two) for two in combinations(table, 2)])
-        return _agreement(trainable, trainable, side, controls, len(methods), float(taus.mean()), taus)
+        return _agreement(
+            trainable, trainable, side=side, controls=controls, count=len(methods), tau=float(taus.mean()), taus=taus
+        )
 
 
 def _agreement(

@@ -138,7 +138,9 @@ class TowerInputs:
             tuple(
                 replace(
                     group,
-                    removed=removed_units(tower, group.inputs, [scores[n] for n in group.items], percentile, seed),
+                    removed=removed_units(
+                        tower, group.inputs, scores=[scores[n] for n in group.items], percentile=percentile, seed=seed
+                    ),
                 )
                 for group in self.groups
             )
@@ -174,7 +176,7 @@ def traced(tower: Tower, group: InputGroup, layer: int, size: int) -> Trace:
     streams: list[Tensor | None] = [None] * (tower.depth + 1)
     streams[layer] = torch.cat([trace.streams[layer] for trace in traces])
     embedding = torch.cat([trace.embedding for trace in traces])
-    return Trace(tower, group.inputs, embedding, tuple(calls), tuple(streams))
+    return Trace(tower, group.inputs, embedding=embedding, calls=tuple(calls), streams=tuple(streams))
 
 
 def _joined(values: Sequence[Any], counts: Sequence[int], shared: frozenset[str], name: str = "") -> Any:

@@ -198,7 +198,9 @@ class RoarRun:
 
         seed = self.settings.seed
         batch_size = self.settings.explain_batch
-        scores = raw_scores(self.model, self.pairs, spec, seed, batch_size, on_progress)
+        scores = raw_scores(
+            self.model, self.pairs, method=spec, seed=seed, batch_size=batch_size, on_progress=on_progress
+        )
         files = {f"{side}.{item}": array for side, of_side in scores.items() for item, array in enumerate(of_side)}
         stream = BytesIO()
         np.savez_compressed(stream, **files)  # pyright: ignore[reportArgumentType]
@@ -224,13 +226,17 @@ class RoarRun:
             side: reduced[side] if training.side in (side, "both") else untouched[side] for side in SIDES
         }
         record: TrainingRecord = {
-            "losses": trained(trainer, sources, untouched, self.fits, self.settings, training.repeat),
+            "losses": trained(
+                trainer, sources, untouched=untouched, fits=self.fits, settings=self.settings, repeat=training.repeat
+            ),
             "parameters": trainer.count,
             "seconds": time.perf_counter() - started,
         }
         if training.method == ORIGINAL:
             begun = replace(self.settings, epochs=0)
-            record["before"] = trained(trainer, untouched, untouched, self.fits, begun, training.repeat)
+            record["before"] = trained(
+                trainer, untouched, untouched=untouched, fits=self.fits, settings=begun, repeat=training.repeat
+            )
         return record
 
     def result(self) -> Roar:
@@ -259,17 +265,17 @@ class RoarRun:
             raise BadInput(f"{self.folder.folder / MANIFEST}: sessions must have at least 1 entry: {REMEDY}")
         session = sessions[-1]
         return Roar(
-            self.model.facts(),
-            self.data,
-            settings,
-            self.plan.names[1:],
-            session["versions"],
-            session["machine"],
-            session["began"],
-            tuple(self._training(trainable, records) for trainable in self.plan.trainables),
-            tuple(bootstrap.loss_increases()),
-            tuple(bootstrap.agreements()),
-            tuple(self._notes()),
+            model=self.model.facts(),
+            data=self.data,
+            settings=settings,
+            methods=self.plan.names[1:],
+            versions=session["versions"],
+            machine=session["machine"],
+            date=session["began"],
+            trainings=tuple(self._training(trainable, records) for trainable in self.plan.trainables),
+            loss_increases=tuple(bootstrap.loss_increases()),
+            agreements=tuple(bootstrap.agreements()),
+            notes=tuple(self._notes()),
         )
 
     def _training(self, trainable: str, records: Mapping[Retraining, TrainingRecord]) -> Training:
@@ -280,7 +286,14 @@ class RoarRun:
         after = float(np.mean([record["losses"] for record in originals]))
         seconds = sum(record["seconds"] for record in of_trainable.values()) / len(of_trainable)
         learning_rate = self.settings.learning_rates[trainable]
-        return Training(trainable, originals[0]["parameters"], learning_rate, before, after, seconds)
+        return Training(
+            trainable,
+            originals[0]["parameters"],
+            learning_rate=learning_rate,
+            before=before,
+            after=after,
+            seconds=seconds,
+        )
 
     def _notes(self) -> Iterator[str]:
         count = len(self.pairs)

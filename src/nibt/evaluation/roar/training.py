@@ -224,10 +224,10 @@ def trained(
         for _ in range(settings.epochs):
             for rows in np.array_split(draws.permutation(train), -(-len(train) // settings.batch_size)):
                 optimizer.zero_grad()
-                _losses(trainer, reduced, rows, fits, len(rows)).mean().backward()
+                _losses(trainer, reduced, rows=rows, fits=fits, size=len(rows)).mean().backward()
                 optimizer.step()
     with torch.no_grad():
-        result = _losses(trainer, untouched, check, fits, settings.batch_size).tolist()
+        result = _losses(trainer, untouched, rows=check, fits=fits, size=settings.batch_size).tolist()
     if not np.isfinite(result).all():
         raise BadOption(
             f"training {trainer.name} diverged (its loss is not finite): choose a smaller learning rate "

@@ -116,7 +116,9 @@ class TokenActivationMap(Method, name="tam"):
         for item in range(len(hidden)):
             target = int(side.inputs.extra["targets"][item, 0])
             before = side.inputs.extra["context"][item].nonzero()[:, 0].tolist()
-            cells, rows = _activations(logits, ids, grid, target, before, int(side.inputs.extra["start"][item]))
+            cells, rows = _activations(
+                logits, ids, grid=grid, target=target, before=before, start=int(side.inputs.extra["start"][item])
+            )
             everything = torch.cat([cells, rows])
             low = everything.min()
             high = everything.max()
