@@ -286,9 +286,18 @@ def _notes(
     noise = list(negligible(spec, embeddings, sides))
     notes += noise
 
+    for prefix, of_words in _notes_on_words(spec, batch, index, sides, is_noise=bool(noise)):
+        notes += prefixed(prefix, [note for note in of_words if note not in notes])
+    return notes
+
+
+def _notes_on_words(
+    spec: ExplanationSpec, batch: ExplainedBatch, index: int, sides: Sequence[SideAttribution], is_noise: bool
+) -> Iterator[tuple[str, list[Note]]]:
+    """Yield the notes on the words of each caption of a result, and what their texts begin with."""
     # the sign of a word says something only of the one score that both sides explain
     is_one_score = spec.modalities == IMAGE_AND_TEXT and len({score.target.name for score in spec.scores.values()}) == 1
-    for prefix, side, scores in zip(prefixes, batch.sides, sides, strict=True):
+    for prefix, side, scores in zip(_prefixes(spec), batch.sides, sides, strict=True):
         if not isinstance(scores, TextAttribution):
             continue
         method = type(spec.methods["text"])
@@ -297,10 +306,9 @@ def _notes(
             index,
             scores.words,
             in_units=scores.path is not None or method.linear,
-            signs=is_one_score and not noise and method.signed,
+            signs=is_one_score and not is_noise and method.signed,
         )
-        notes += prefixed(prefix, [note for note in of_words if note not in notes])
-    return notes
+        yield prefix, list(of_words)
 
 
 def _prefixes(spec: ExplanationSpec) -> list[str]:
