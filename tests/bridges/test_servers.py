@@ -163,7 +163,7 @@ def test_requests_are_counted_and_limited() -> None:
 
 def test_a_busy_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("nibt.bridges.servers.time.sleep", waited.append)
+    monkeypatch.setattr("nibt.bridges.connection.time.sleep", waited.append)
     with serving(answers=[(429, {"Retry-After": "7"}, ""), (503, {}, "")]) as served:
         server = EmbeddingServer(url(served), "toy")
         assert server.texts(["a red cat"]) == embed_texts(["a red cat"])
@@ -180,7 +180,10 @@ def test_a_busy_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
         ((401, {}, "no"), r"refuses access \(status 401\): name the variable"),
         ((404, {}, '{"error": "no model toy"}'), r"refuses the request \(status 404: .*no model toy"),
         ((307, {"Location": "http://127.0.0.1:9/v1/embeddings"}, ""), "redirects to another address"),
-        ((200, {}, "<html>a page</html>"), "something else than embeddings of the shape openai"),
+        (
+            (200, {}, "<html>a page</html>"),
+            r"something else than embeddings .*the shape of requests \(got 'toy' and openai",
+        ),
         ((200, {}, '{"data": [{"embedding": ["a"]}]}'), "something else than embeddings"),
         ((200, {}, '{"data": [{"embedding": [1.0'), "something else than embeddings"),
         ((200, {}, '{"data": []}'), "must return 1 vectors for 1 items"),
@@ -195,7 +198,7 @@ def test_other_answers_are_refused(answer: tuple[int, dict[str, str], str], mess
 
 
 def test_an_unreachable_server_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nibt.bridges.servers.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("nibt.bridges.connection.time.sleep", lambda seconds: None)
     with pytest.raises(ServerFailed, match=r"cannot be reached \(.*\), 2 times"):
         load_embedding_server(CLOSED + "/v1", "toy", tries=2)
 

@@ -5,6 +5,7 @@ with about the area of a square of ``image_size`` pixels, and have eight cells a
 out of the text.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -43,10 +44,18 @@ _MEAN = torch.tensor([0.48, 0.46, 0.41])[:, None, None]  # about the mean color 
 _DEVIATION = torch.tensor([0.27, 0.26, 0.28])[:, None, None]
 
 
-class EmbeddingFunctions(nn.Module):
-    """Two functions, and what they return for inputs that never change, by which results are told apart."""
+class ImageFunction(nn.Module, ABC):
+    """A function of images, and what it returns for inputs that never change, by which results are told apart."""
 
     probe: Tensor
+
+    @abstractmethod
+    def embed_images(self, images: list[Image.Image]) -> Embedding:
+        """Compute the embeddings of images."""
+
+
+class EmbeddingFunctions(ImageFunction):
+    """Two functions, one of images and one of texts."""
 
     def __init__(self, images: EmbedImages, texts: EmbedTexts) -> None:
         super().__init__()
@@ -81,7 +90,6 @@ class EmbeddingFunctions(nn.Module):
         return (f"the functions are not deterministic, since {text}",)
 
     def embed_images(self, images: list[Image.Image]) -> Embedding:
-        """Compute the embeddings of images."""
         return _embeddings("images", self.images, images)
 
     def embed_texts(self, texts: list[str]) -> Embedding:
@@ -120,7 +128,7 @@ class _FunctionTower:
     distributes = False
     reads_units = True
     has_special_tokens = False
-    root: EmbeddingFunctions
+    root: ImageFunction
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -151,11 +159,11 @@ class _FunctionTower:
 class FunctionImageTower(_FunctionTower, ImageTower):
     """The function of images as a tower, whose inputs are pixels."""
 
-    def __init__(self, root: EmbeddingFunctions, image_size: int) -> None:
+    def __init__(self, root: ImageFunction, image_size: int, cells: int = CELLS) -> None:
         super().__init__()
         self.root = root
-        self.cell = max(1, image_size // CELLS)
-        resize = Resize("whole", self.cell * CELLS, self.cell * CELLS, multiple=self.cell)
+        self.cell = max(1, image_size // cells)
+        resize = Resize("whole", self.cell * cells, self.cell * cells, multiple=self.cell)
         self.preparation = Preparation(resize, _normalized, _normalized)
 
     def run(self, inputs: Inputs) -> Embedding:
@@ -176,6 +184,8 @@ def _normalized(image: Image.Image) -> Tensor:
 
 class FunctionTextTower(_FunctionTower, TextTower):
     """The function of texts as a tower, whose tokens are words, with what stands before them."""
+
+    root: EmbeddingFunctions
 
     def __init__(self, root: EmbeddingFunctions) -> None:
         super().__init__()
