@@ -1,14 +1,9 @@
 """Tests of servers of embeddings, against one on this machine that answers in the shapes that servers document."""
 
-import base64
-import io
 import json
 import logging
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -17,6 +12,7 @@ from PIL import Image
 import nibt
 from nibt.bridges.servers import SHAPES, EmbeddingServer, load_embedding_server
 from nibt.errors import BadOption, CannotLoad, ServerFailed
+from tests.bridges.loopback import Served, image_of, listening
 from tests.hub import CLOSED
 from tests.models.test_functions import CAPTION, embed_images, embed_texts, model, picture
 
@@ -24,28 +20,10 @@ KEY = "a-key-that-nobody-sees"
 
 
 @dataclass
-class Served:
-    """The state of a server.
+class Embeddings(Served):
+    """A server of embeddings."""
 
-    Attributes:
-        address: Where it listens.
-        answers: What it answers with before it works: statuses, with a header or a body.
-        requests: The bodies of all requests.
-        headers: The headers of all requests.
-        most: The largest number of requests at a time.
-        reads_images: Whether images have an effect.
-    """
-
-    address: str = ""
-    answers: list[tuple[int, dict[str, str], str]] = field(default_factory=list)
-    requests: list[dict[str, Any]] = field(default_factory=list)
-    headers: list[dict[str, str]] = field(default_factory=list)
-    most: int = 0
-    now: int = 0
-    reads_images: bool = True
-    lock: Any = field(default_factory=threading.Lock)
-
-    def vectors(self, path: str, body: dict[str, Any]) -> Any:
+    def respond(self, path: str, body: dict[str, Any]) -> Any:
         """Return the data of an answer, as each kind of server documents it."""
         assert body["model"] == "toy"
         if path == "/v2/embed":
@@ -74,11 +52,7 @@ class Served:
 
     def of_images(self, addresses: list[str]) -> list[list[float]]:
         """Return the vectors of images in data addresses, which must be PNG."""
-        images = []
-        for address in addresses:
-            head, _, data = address.partition(",")
-            assert head == "data:image/png;base64"
-            images.append(Image.open(io.BytesIO(base64.b64decode(data))))
+        images = [image_of(address) for address in addresses]
         gray = [Image.new("RGB", (8, 8), (99, 99, 99))] * len(images)
         return embed_images(images if self.reads_images else gray).tolist()
 
@@ -88,48 +62,8 @@ class Served:
         return embed_texts(texts)
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Answers the requests of a ``Served``."""
-
-    served: Served
-
-    def do_POST(self) -> None:
-        served = self.served
-        with served.lock:
-            served.now += 1
-            served.most = max(served.most, served.now)
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with served.lock:
-            served.requests.append(body)
-            served.headers.append(dict(self.headers))
-            status, headers, text = served.answers.pop(0) if served.answers else (200, {}, "")
-        data = text.encode() if text or status != 200 else json.dumps(served.vectors(self.path, body)).encode()
-        with served.lock:
-            served.now -= 1
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(data)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@contextmanager
-def serving(**options: Any) -> Iterator[Served]:
-    """Serve inside ``with``."""
-    served = Served(**options)
-    handler = type("Bound", (Handler,), {"served": served})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        served.address = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield served
-        finally:
-            server.shutdown()
-            thread.join()
+def serving(**options: Any) -> AbstractContextManager[Embeddings]:
+    return listening(Embeddings(**options))
 
 
 def url(served: Served, shape: str = "openai") -> str:

@@ -24,7 +24,7 @@ _Read = TypeVar("_Read")
 
 
 class Refused(ServerFailed):
-    """A server refuses a request, which another server may answer."""
+    """A server refuses a request, fails at it, or answers something else than what was asked."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,7 @@ class Connection:
         """Send one request, again if the server is busy, and return what is read from its answer."""
         address = f"{self.url.rstrip('/')}/{path}" if not path.startswith("/") else self._root + path
         problem = ""
+        failure = ServerFailed
         for number in range(self.tries):
             self._spend()
             wait = min(0.5 * 2**number, _LONGEST_WAIT)
@@ -113,15 +114,17 @@ class Connection:
                 response = client.post(address, json=body)
             except httpx.TransportError as error:
                 problem = f"cannot be reached ({first_line(error)})"
+                failure = ServerFailed
             else:
                 if response.status_code not in _AGAIN:
                     return self._read(response, read)
                 problem = f"answers with the status {response.status_code}"
+                failure = Refused if response.status_code == 500 else ServerFailed
                 asked = response.headers.get("retry-after", "")
                 wait = min(float(asked), _LONGEST_WAIT) if asked.isdigit() else wait
             if number + 1 < self.tries:
                 time.sleep(wait)
-        raise ServerFailed(f"the server {self.url} {problem}, {self.tries} times: check it, or try again later")
+        raise failure(f"the server {self.url} {problem}, {self.tries} times: check it, or try again later")
 
     @property
     def _root(self) -> str:
@@ -153,7 +156,7 @@ class Connection:
         try:
             return read(response.json())
         except (ValueError, TypeError, LookupError, AttributeError) as error:
-            raise ServerFailed(
+            raise Refused(
                 f"the server {self.url} answers with something else than {self.content} ({first_line(error)}): "
                 f"{self.advice}"
             ) from error

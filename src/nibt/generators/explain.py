@@ -14,7 +14,7 @@ from nibt.data.pair import as_list
 from nibt.engine.encode import groups_of, within_memory
 from nibt.engine.spec import class_and_options, method_record, versions
 from nibt.errors import BadInput, BadOption, UnknownName, Unsupported
-from nibt.generators.answers import AnswerTokens, AnswerTower, Generator
+from nibt.generators.answers import AnswerTokens, Generator
 from nibt.generators.difference import check_second, difference, half
 from nibt.generators.forced import AnswerRequest, explained_words, read_words
 from nibt.generators.loading import load_generator
@@ -22,6 +22,7 @@ from nibt.generators.results.answer import AnswerExplanation, AnswerImage
 from nibt.generators.results.answer_word import AnswerWord
 from nibt.generators.writing import settings_note
 from nibt.methods.base import Method
+from nibt.models.base import Tower
 from nibt.options import BatchSize, Megabytes, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
@@ -129,7 +130,7 @@ def explain_answer(
         first, resolved, itself = explain(generator, request, compared, half(report, 0))
         again = replace(request, images=(second,), answer=first.answer)
         result = difference(first, explain(generator, again, [], half(report, 1))[0], (*request.images, second))
-    return replace(result, **note_fields([*result.notes, *_warnings(result, resolved, itself)]))
+    return replace(result, **note_fields([*result.notes, *word_notes(result, resolved, itself)]))
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ def _offered(listed: Sequence[str], offered: tuple[Source, ...]) -> tuple[Source
     return cast(tuple[Source, ...], tuple(name for name in SOURCES if name in listed and name in offered))
 
 
-def resolved_method(spec: MethodSpec, tower: AnswerTower, seed: int | None) -> tuple[Method, MethodRecord]:
+def resolved_method(spec: MethodSpec, tower: Tower, seed: int | None) -> tuple[Method, MethodRecord]:
     """Return the method with its options for the tower, and its record."""
     _check_options(spec)
     method_class, options, extra = class_and_options(spec, seed)
@@ -251,7 +252,7 @@ def _reading(answer: str | None, tokens: AnswerTokens, generator: Generator) -> 
     return [f"the model reads the answer {answer[:80]!r} as {tokens.text[:80]!r}"]
 
 
-def _warnings(result: AnswerExplanation, method: Method, itself: Sequence[str]) -> list[Note | str]:
+def word_notes(result: AnswerExplanation, method: Method, itself: Sequence[str] = ()) -> list[Note | str]:
     """Return warnings about words that are compared with themselves, that the image hardly affects, or with gaps."""
     words = result.words
     guessed = list(dict.fromkeys(repr(word.text) for word in words if word.image_hardly_matters))

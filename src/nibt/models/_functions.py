@@ -167,9 +167,13 @@ class FunctionImageTower(_FunctionTower, ImageTower):
         self.preparation = Preparation(resize, _normalized, _normalized)
 
     def run(self, inputs: Inputs) -> Embedding:
+        return self.root.embed_images(self.images(inputs))
+
+    def images(self, inputs: Inputs) -> list[Image.Image]:
+        """Return the images that the function gets."""
         pixels = inputs.values * _DEVIATION + _MEAN
         rounded = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-        return self.root.embed_images([Image.fromarray(image.numpy()) for image in rounded])
+        return [Image.fromarray(image.numpy()) for image in rounded]
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         height, width = self.extent(inputs)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from nibt.data.images import ImageInput, ImagePart, side_by_side
 from nibt.data.units import Grid, Word, Words
@@ -18,7 +19,7 @@ from nibt.results.attribution import image_fields
 from nibt.results.base import OfImage, ResultOfImage
 from nibt.results.explanation import method_text, shortened
 from nibt.results.pixels import over_image
-from nibt.results.records import SCHEMA, MethodRecord, TargetRecord, few_pixels
+from nibt.results.records import SCHEMA, MethodRecord, Probability, TargetRecord, few_pixels
 from nibt.types import SOURCES
 
 _CHANGES = frozenset({*SOURCES, "frame", "joint", "difference", "gap"})
@@ -54,6 +55,22 @@ class AnswerImage(OfImage):
         return tuple(cls(**image_fields(image), region=region, shape=shape) for image, region, shape in picture.parts)
 
 
+class ServerRecord(TypedDict):
+    """What a server was asked for an explanation, if the model is behind one."""
+
+    # the documents of the schema show what the entries are
+    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}  # pyright: ignore  # noqa: RUF012
+
+    way: str
+    """How it gave the log-probabilities of the answer: ``grammar``, ``prompt_logprobs`` or ``prefill``."""
+    requests: Annotated[int, Field(ge=0)]
+    """The number of requests."""
+    noise: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """The largest difference between log-probabilities that should be equal, in nats."""
+    bounds: Probability
+    """The share of log-probabilities that were not shown, and are set to the lowest one that was."""
+
+
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class AnswerExplanation(ResultOfImage):
     """An explanation of an answer: a table of its words, with the scores of patches, prompt words and earlier words.
@@ -73,6 +90,7 @@ class AnswerExplanation(ResultOfImage):
             Empty for one image.
         frames: If ``images`` are frames of a video, the number of frames that each map is of, which the model merges;
             else 0.
+        server: What a server was asked, if the model is behind one; else None.
     """
 
     kind: ClassVar[str] = "answer"
@@ -87,6 +105,7 @@ class AnswerExplanation(ResultOfImage):
     method: MethodRecord
     images: tuple[AnswerImage, ...] = ()
     frames: Annotated[int, Field(ge=0)] = 0
+    server: ServerRecord | None = None
 
     @model_validator(mode="after")
     def _with_images(self) -> "AnswerExplanation":

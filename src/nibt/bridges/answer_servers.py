@@ -1,0 +1,455 @@
+"""Models that write answers behind a server: what they write, and the log-probabilities of an answer for any image.
+
+Servers of the shape of OpenAI's ``chat/completions`` differ in what they offer, and ignore in silence what they do not
+know. What a server offers is therefore tried before it is used.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, ClassVar, TypeAlias
+
+from PIL import Image
+
+from nibt.bridges.connection import Connection, Refused, data_address, image_part
+from nibt.data.units import Word
+from nibt.errors import BadInput, Unsupported, first_line
+from nibt.models._checks import seeded_noise
+from nibt.options import OneOf, Range
+from nibt.preprocessing.captions import decoded_offsets, words_by_offsets
+from nibt.records import JsonObject
+
+WAYS = ("grammar", "prompt_logprobs", "prefill")
+"""The ways in which a server gives the log-probabilities of an answer, the first of which that works is used."""
+SAME = 0.2
+"""The largest difference, in nats, between two log-probabilities of one token that a server may give."""
+_ABSENT = -9999.0  # stands for tokens that are not among those that OpenAI shows
+Key: TypeAlias = int | bytes
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token by its bytes, and by its id if the server shows it."""
+
+    data: bytes
+    id: int | None = None
+
+    @property
+    def key(self) -> Key:
+        """What tells the token apart from others: never its text, which special tokens may lack."""
+        return self.data if self.id is None else self.id
+
+
+@dataclass(frozen=True)
+class Step:
+    """A token that was written, and the log-probabilities that are shown at its place."""
+
+    token: Token
+    shown: Mapping[Key, float]
+
+    def value(self, token: Token) -> "TokenValue":
+        """Return the log-probability of a token, or the lowest one that is shown, which it does not exceed."""
+        if token.key in self.shown:
+            return TokenValue(self.shown[token.key])
+        return TokenValue(min(self.shown.values()), is_bound=True)
+
+    def difference(self, other: "Step") -> float:
+        """Return the largest difference of the log-probabilities of tokens that both show."""
+        common = self.shown.keys() & other.shown.keys()
+        return max((abs(self.shown[key] - other.shown[key]) for key in common), default=math.inf)
+
+
+@dataclass(frozen=True)
+class TokenValue:
+    """The log-probability of a token, or a number that it does not exceed."""
+
+    value: float
+    is_bound: bool = False
+
+
+Values: TypeAlias = list[TokenValue]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a server writes: the text, its tokens, and how many tokens it has read (None if it does not say so)."""
+
+    text: str
+    steps: tuple[Step, ...]
+    read: int | None
+
+
+@dataclass(frozen=True)
+class ServedAnswer:
+    """The tokens of an answer.
+
+    Attributes:
+        text: The answer.
+        tokens: Its tokens, without those after its end.
+        ends: Where each token ends, in bytes of the text.
+    """
+
+    text: str
+    tokens: tuple[Token, ...]
+    ends: tuple[int, ...]
+
+    @classmethod
+    def of(cls, text: str, tokens: Sequence[Token]) -> "ServedAnswer":
+        """Find the tokens of a text in it; servers may leave out blanks at the start of either.
+
+        Raises:
+            ValueError: They do not spell the text.
+        """
+        data = text.encode()
+        ends: list[int] = []
+        for token in tokens:
+            end = _end(data, ends[-1] if ends else 0, token.data)
+            if end is None or not data[ends[-1] if ends else 0 :].strip():
+                break  # a token that ends the answer has another text, or none
+            ends.append(end)
+        if data[ends[-1] if ends else 0 :].strip():
+            raise ValueError(f"the tokens {b''.join(token.data for token in tokens)!r:.80} do not spell {text!r:.80}")
+        return cls(text, tuple(tokens[: len(ends)]), tuple(ends))
+
+    def before(self, number: int) -> str:
+        """Return the text before a token.
+
+        Raises:
+            Unsupported: The token is in the middle of a character, where no text can be cut.
+        """
+        try:
+            return self.text.encode()[: self.ends[number - 1] if number else 0].decode()
+        except UnicodeDecodeError as error:
+            raise Unsupported(
+                f"token {number} of the answer is in the middle of a character, so the answer cannot be sent up to it: "
+                "choose another answer, or a server that scores whole answers"
+            ) from error
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words with the positions of their tokens."""
+        data = self.text.encode()
+        decoded = [data[:end].decode(errors="replace") for end in (0, *self.ends)]
+        _, offsets = decoded_offsets([*decoded[:-1], self.text])
+        texts = [token.data.decode(errors="replace") for token in self.tokens]
+        return words_by_offsets(self.text, texts, [True] * len(texts), offsets)
+
+    def first(self, count: int) -> "ServedAnswer":
+        """Return the answer up to a number of words."""
+        words = self.words
+        if count >= len(words):
+            return self
+        last = max(words[count - 1].tokens) + 1
+        return ServedAnswer(self.before(last), self.tokens[:last], self.ends[:last])
+
+
+def _end(data: bytes, start: int, piece: bytes) -> int | None:
+    """Return where a token ends that begins at ``start``; None if another text stands there."""
+    if data.startswith(piece, start):
+        return start + len(piece)
+    blanks = len(data) - start - len(data[start:].lstrip())
+    piece = piece.lstrip()
+    return start + blanks + len(piece) if piece and data.startswith(piece, start + blanks) else None
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a server was found to offer.
+
+    Attributes:
+        way: How it gives the log-probabilities of an answer, one of ``WAYS``.
+        noise: The largest difference between log-probabilities of one token that should be equal, in nats.
+        notes: What it does not offer.
+    """
+
+    way: str
+    noise: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AnswerServer(Connection):
+    """A server that writes answers about images in the shape of OpenAI's ``chat/completions``, with log-probabilities.
+
+    It has the options of ``Connection``, too. Log-probabilities of a given answer come in one of three ways:
+
+    * ``grammar``: one request, whose grammar allows only the ids of the answer, as llama.cpp takes it.
+    * ``prompt_logprobs``: one request with the whole answer, as vLLM takes it.
+    * ``prefill``: one request for each token, with the answer before it. If a token is not among those that are shown,
+      its log-probability is set to the lowest of these, which it does not exceed.
+
+    Args:
+        top: The number of tokens that are shown at each place; many servers allow 20.
+        way: The way in which answers are scored; None means the first that the server offers.
+
+    Examples:
+        >>> AnswerServer("http://localhost:8000/v1", "my-llava").top
+        20
+    """
+
+    content: ClassVar[str] = "an answer with log-probabilities"
+
+    top: Annotated[int, Range(1, 1_000_000)] = 20
+    way: Annotated[str | None, OneOf((*WAYS, None))] = None
+
+    def write(self, image: Image.Image | None, prompt: str, tokens: int, **entries: Any) -> Reply:
+        """Write at most ``tokens`` tokens, always the most probable one; None sends no image.
+
+        Raises:
+            Unsupported: The server shows no log-probabilities.
+        """
+        address = None if image is None else data_address(image)
+        return self._replies([self._body(address, prompt, max_tokens=tokens, **entries)])[0]
+
+    def answer(self, reply: Reply) -> ServedAnswer:
+        """Return the tokens of what the server wrote."""
+        try:
+            answer = ServedAnswer.of(reply.text, [step.token for step in reply.steps])
+        except ValueError as error:
+            raise Refused(f"the server {self.url} shows other tokens than it writes: {error}") from error
+        if not answer.text.strip():
+            raise BadInput("the model wrote no word: give another prompt")
+        return answer
+
+    def read(self, image: Image.Image, prompt: str, text: str, way: str) -> ServedAnswer:
+        """Return the tokens of a given answer.
+
+        Raises:
+            Unsupported: The server does not show them.
+        """
+        try:
+            if way == "prompt_logprobs":
+                body = self._whole(data_address(image), prompt, text)
+                tokens = self.post("chat/completions", [body], partial(_last_tokens, text))[0]
+            else:
+                body = {"model": self.name, "content": text, "with_pieces": True, "add_special": False}
+                tokens = self.post("/tokenize", [body], _pieces)[0]
+            return ServedAnswer.of(text, tokens)
+        except (Refused, ValueError) as error:
+            raise Unsupported(
+                f"the server {self.url} does not show the tokens of a given answer, as llama.cpp does with /tokenize "
+                f"and vLLM with prompt_logprobs ({first_line(error)}): let it write the answer"
+            ) from error
+
+    def score(self, images: Sequence[Image.Image], prompt: str, answer: ServedAnswer, way: str) -> list[Values]:
+        """Return the log-probabilities of the tokens of an answer with each of some images.
+
+        Raises:
+            Refused: The server reads or writes other tokens than those of the answer.
+        """
+        addresses = [data_address(image) for image in images]
+        count = len(answer.tokens)
+        if way == "grammar":
+            rule = _rule([token.id for token in answer.tokens])
+            bodies = [self._body(address, prompt, max_tokens=count, grammar=rule) for address in addresses]
+            return [self._forced(reply, answer) for reply in self._replies(bodies)]
+        if way == "prompt_logprobs":
+            bodies = [self._whole(address, prompt, answer.before(count)) for address in addresses]
+            return self.post("chat/completions", bodies, partial(_prompt_values, answer))
+
+        before = [answer.before(number) for number in range(count)]
+        bodies = [self._body(address, prompt, text, max_tokens=1) for address in addresses for text in before]
+        replies = self._replies(bodies)
+        by_image = [replies[first : first + count] for first in range(0, len(replies), count)]
+        return [self._continued(of_image, answer) for of_image in by_image]
+
+    def offer(self, image: Image.Image, prompt: str, own: Reply, answer: ServedAnswer) -> Offer:
+        """Find out what the server offers, with an image and an answer that it has just written.
+
+        Raises:
+            Unsupported: The server does not see the image, or does not give the log-probabilities of an answer.
+        """
+        notes = self._notes_on_image(image, prompt, own)
+        self._check_temperature(image, prompt, own.steps[0])
+
+        problems = []
+        for way in WAYS if self.way is None else (self.way,):
+            try:
+                return Offer(way, self._noise(image, prompt, own, answer, way), tuple(notes))
+            except (Refused, Unsupported) as error:
+                problems.append(f"{way}: {first_line(error)}")
+        raise Unsupported(
+            f"the server {self.url} does not give the log-probabilities of an answer ({'; '.join(problems)}): explain "
+            "an answer of one token (max_words=1), or choose another server"
+        )
+
+    def _notes_on_image(self, image: Image.Image, prompt: str, own: Reply) -> list[str]:
+        """Check that another image changes what the server shows, and return a note if it does not count the image."""
+        first = own.steps[0]
+        again = self.write(image, prompt, 1).steps[0]
+        other = self.write(seeded_noise().resize(image.size), prompt, 1).steps[0]
+        if other.shown.keys() == first.shown.keys() and other.difference(first) <= again.difference(first):
+            raise Unsupported(
+                f"the server {self.url} does not see the image, since another one changes no log-probability: check "
+                f"that the model {self.name!r} reads images, and that the server passes them on"
+            )
+
+        try:
+            without = self.write(None, prompt, 1).read
+        except Refused:  # a server may take no prompt without an image
+            return []
+        if own.read is None or without is None:
+            return ["the server does not count the tokens that it reads, so how it reads them was not checked"]
+        if own.read <= without:
+            return [
+                "the server does not count the image among the tokens that it reads, although the image has effects"
+            ]
+        return []
+
+    def _check_temperature(self, image: Image.Image, prompt: str, first: Step) -> None:
+        """Check that the log-probabilities are those of the model, and not those from which tokens are drawn."""
+        difference = self.write(image, prompt, 1, temperature=1.0).steps[0].difference(first)
+        if difference > SAME:
+            raise Unsupported(
+                f"the log-probabilities of the server {self.url} depend on the temperature (at 1, they differ by "
+                f"{difference:.2g} nats): set it to show those of the model"
+            )
+
+    def _noise(self, image: Image.Image, prompt: str, own: Reply, answer: ServedAnswer, way: str) -> float:
+        """Return how far log-probabilities differ that should be equal: of equal requests, and of those in writing.
+
+        Raises:
+            Refused: The server does not take this way.
+            Unsupported: It gives other numbers than in writing.
+        """
+        if way == "grammar":
+            self._check_grammar(image, prompt, own.steps[0])
+        once, twice = self.score([image, image], prompt, answer, way)
+
+        noise = 0.0
+        for token, step, first, second in zip(answer.tokens, own.steps, once, twice, strict=False):
+            written = step.value(token).value
+            if abs(first.value - written) > SAME:
+                raise Unsupported(
+                    f"the log-probability of {token.data.decode(errors='replace')!r} is {written:.3g} when it is "
+                    f"written and {first.value:.3g} when the answer is given"
+                )
+            noise = max(noise, abs(first.value - written), abs(first.value - second.value))
+        return noise
+
+    def _check_grammar(self, image: Image.Image, prompt: str, first: Step) -> None:
+        """Check that a grammar can force the second best token."""
+        others = sorted(first.shown.keys() - {first.token.key}, key=lambda key: -first.shown[key])
+        if first.token.id is None or not others:
+            raise Unsupported("the server shows no ids of tokens")
+        forced = self.write(image, prompt, 1, grammar=_rule(others[:1])).steps[0]
+        if forced.token.key != others[0]:
+            raise Unsupported("the server ignores it")
+
+    def _forced(self, reply: Reply, answer: ServedAnswer) -> Values:
+        """Return the log-probabilities of the tokens that a grammar forced."""
+        if [step.token.id for step in reply.steps[: len(answer.tokens)]] != [token.id for token in answer.tokens]:
+            raise Refused(f"the server {self.url} wrote {reply.text!r:.80} where {answer.text!r:.80} was forced")
+        return [step.value(token) for step, token in zip(reply.steps, answer.tokens, strict=False)]
+
+    def _continued(self, replies: Sequence[Reply], answer: ServedAnswer) -> Values:
+        """Return the log-probabilities of the tokens that continue an answer."""
+        counts = [reply.read for reply in replies]
+        start = counts[0]
+        for number, count in enumerate(counts):
+            if start is not None and count is not None and count - start != number:
+                raise Refused(
+                    f"the server {self.url} reads {count - start} tokens where the answer so far, "
+                    f"{answer.before(number)!r:.80}, has {number}, so it does not continue this answer"
+                )
+        return [reply.steps[0].value(token) for reply, token in zip(replies, answer.tokens, strict=True)]
+
+    def _replies(self, bodies: Sequence[JsonObject]) -> list[Reply]:
+        return self.post("chat/completions", bodies, self._reply)
+
+    def _reply(self, data: Any) -> Reply:
+        """Return what an answer has."""
+        choice = data["choices"][0]
+        entries = (choice.get("logprobs") or {}).get("content")
+        if not entries or not all(entry.get("top_logprobs") for entry in entries):
+            raise Unsupported(
+                f"the server {self.url} answers without the log-probabilities of tokens (logprobs, top_logprobs): "
+                "explain a model of a server that shows them"
+            )
+        steps = tuple(map(_step, entries))
+        return Reply(choice["message"].get("content") or "", steps, (data.get("usage") or {}).get("prompt_tokens"))
+
+    def _whole(self, address: str, prompt: str, text: str) -> JsonObject:
+        """Return a request for the log-probabilities of all that the server reads."""
+        return self._body(address, prompt, text, prompt_logprobs=0, max_tokens=1)
+
+    def _body(self, address: str | None, prompt: str, before: str = "", **entries: Any) -> JsonObject:
+        """Return a request that goes on after the start of an answer, which is left out if it is empty."""
+        images = [] if address is None else [image_part(address)]
+        messages: list[JsonObject] = [{"role": "user", "content": [*images, {"type": "text", "text": prompt}]}]
+        if before:
+            messages.append({"role": "assistant", "content": before})
+            entries |= {"continue_final_message": True, "add_generation_prompt": False}
+        shown = {"logprobs": True, "top_logprobs": self.top}
+        return {"model": self.name, "messages": messages, "temperature": 0, **shown, **entries}
+
+
+def _rule(ids: Sequence[Any]) -> str:
+    """Return a grammar that allows only these tokens."""
+    return "root ::= " + " ".join(f"<[{number}]>" for number in ids)
+
+
+def _step(entry: Any) -> Step:
+    """Return a token of an answer with what is shown at its place."""
+    shown: dict[Key, float] = {}
+    for each in (*entry["top_logprobs"], entry):
+        value = each["logprob"]
+        if value is not None and value > _ABSENT:
+            shown.setdefault(_token(each).key, min(0.0, float(value)))
+    if not shown:
+        raise ValueError(f"the token {entry.get('token')!r:.40} has no log-probability")
+    return Step(_token(entry), shown)
+
+
+def _token(entry: Any) -> Token:
+    """Return the token of an entry."""
+    if "id" not in entry and entry.get("bytes") is None:
+        raise ValueError(f"the token {entry.get('token')!r:.40} has neither an id nor bytes")
+    return Token(bytes(entry.get("bytes") or ()), entry.get("id"))
+
+
+def _prompt_tokens(data: Any) -> list[tuple[Token, TokenValue]]:
+    """Return the tokens that a server has read, but the first, with their log-probabilities."""
+    entries = data.get("prompt_logprobs")
+    if not entries:
+        raise LookupError("it has no prompt_logprobs")
+    tokens = []
+    for entry in entries[1:]:
+        number, facts = next(iter(entry.items()))  # the token that was read stands before the most probable ones
+        value = TokenValue(min(0.0, float(facts["logprob"])))
+        tokens.append((Token((facts["decoded_token"] or "").encode(), int(number)), value))
+    return tokens
+
+
+def _prompt_values(answer: ServedAnswer, data: Any) -> Values:
+    """Return the log-probabilities of an answer, which is the last that a server has read."""
+    last = _prompt_tokens(data)[-len(answer.tokens) :]
+    for token, (read, _) in zip(answer.tokens, last, strict=True):
+        if read.data.strip() != token.data.strip():
+            raise ValueError(f"it has read {read.data!r} where the answer has {token.data!r}")
+    return [value for _, value in last]
+
+
+def _last_tokens(text: str, data: Any) -> list[Token]:
+    """Return the tokens of an answer, which is the last that a server has read."""
+    letters = "".join(text.split()).encode()
+    spelled = b""
+    tokens: list[Token] = []
+    for token, _ in reversed(_prompt_tokens(data)):
+        spelled = b"".join(token.data.split()) + spelled
+        tokens.insert(0, token)
+        if spelled == letters:
+            return tokens
+        if not letters.endswith(spelled):
+            break
+    raise ValueError(f"it has read {spelled!r:.80} at the end")
+
+
+def _pieces(data: Any) -> list[Token]:
+    """Return the tokens of a text, as llama.cpp shows them."""
+    tokens = []
+    for entry in data["tokens"]:
+        piece = entry["piece"]
+        tokens.append(Token(piece.encode() if isinstance(piece, str) else bytes(piece), entry["id"]))
+    return tokens
