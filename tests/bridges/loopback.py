@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
             served.now += 1
             served.most = max(served.most, served.now)
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        time.sleep(served.delay)
+        threading.Event().wait(served.delay)
         with served.lock:
             served.requests.append(body)
             served.headers.append(dict(self.headers))

@@ -279,23 +279,29 @@ class AnswerServer(Connection):
         first = own.steps[0]
         again = self.write(image, prompt, 1).steps[0]
         other = self.write(seeded_noise().resize(image.size), prompt, 1).steps[0]
-        if other.shown.keys() == first.shown.keys() and other.difference(first) <= again.difference(first):
+        same_tokens = other.shown.keys() == first.shown.keys()
+        difference = other.difference(first)
+        counts = self._counts_image(prompt, own)
+        if (same_tokens and difference <= again.difference(first)) or (counts is False and difference <= SAME):
             raise Unsupported(
                 f"the server {self.url} does not see the image, since another one changes no log-probability: check "
                 f"that the model {self.name!r} reads images, and that the server passes them on"
             )
-
-        try:
-            without = self.write(None, prompt, 1).read
-        except Refused:  # a server may take no prompt without an image
-            return []
-        if own.read is None or without is None:
-            return ["the server does not count the tokens that it reads, so how it reads them was not checked"]
-        if own.read <= without:
+        if counts is None:
+            return ["whether the server counts the image among the tokens that it reads is not known"]
+        if not counts:
             return [
                 "the server does not count the image among the tokens that it reads, although the image has effects"
             ]
         return []
+
+    def _counts_image(self, prompt: str, own: Reply) -> bool | None:
+        """Return whether the server reads more tokens with an image than without; None if it does not say so."""
+        try:
+            without = self.write(None, prompt, 1).read
+        except Refused:  # a server may take no prompt without an image
+            return None
+        return None if own.read is None or without is None else own.read > without
 
     def _check_temperature(self, image: Image.Image, prompt: str, first: Step) -> None:
         """Check that the log-probabilities are those of the model, and not those from which tokens are drawn."""

@@ -1,0 +1,450 @@
+"""Tests of answers behind a server, against one on this machine that answers field by field as servers document it.
+
+The model behind it is a table: the log-probability of a token depends on the mean colors of the quarters of the image
+and on the token before, so that the map of each word is known by enumeration.
+"""
+
+import logging
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import product
+from math import comb
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from nibt.bridges.answer_servers import WAYS, AnswerServer, ServedAnswer, Token
+from nibt.bridges.served_answers import METHODS, explain_served_answer
+from nibt.errors import BadInput, BadOption, NibtError, ServerFailed, Unsupported
+from nibt.generators.results.answer import AnswerExplanation
+from tests.bridges.loopback import Refusal, Served, image_of, listening
+from tests.models.test_functions import embed_images, picture
+
+PROMPT, ANSWER = "what is it ?", "a red cat."
+PIECES = ("", "a", " red", " c", "at", ".", " an", " hat", *(f" word{number}" for number in range(32)))
+END = 0
+KEY = "a-key-that-nobody-sees"
+_DRAWS = np.random.default_rng(5)
+IMAGE_WEIGHTS = 4.0 * _DRAWS.standard_normal((len(PIECES), 12))
+BEFORE = _DRAWS.standard_normal((len(PIECES) + 1, len(PIECES)))
+"""The logits after each token; the last row is that of the start."""
+for _before, _after in ((-1, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, END)):
+    BEFORE[_before, _after] += 16
+
+
+def ids_of(text: str) -> list[int]:
+    """Return the tokens of a text, always the longest that fits."""
+    ids = []
+    while text:
+        fitting = [number for number, piece in enumerate(PIECES) if piece and text.startswith(piece)]
+        if not fitting:
+            raise Refusal(f"no token for {text!r}")
+        ids.append(max(fitting, key=lambda number: len(PIECES[number])))
+        text = text[len(PIECES[ids[-1]]) :]
+    return ids
+
+
+def log_probabilities(image: Image.Image | None, before: list[int]) -> NDArray[np.float64]:
+    """Return the log-probabilities of the next token."""
+    colors = embed_images([image or Image.new("RGB", (8, 8), (99, 99, 99))])[0]
+    logits = BEFORE[before[-1] if before else -1] + IMAGE_WEIGHTS @ (colors - 0.45)
+    return logits - np.logaddexp.reduce(logits)
+
+
+def word_values(image: Image.Image) -> list[float]:
+    """Return the log-probabilities of the words of the answer: ``a``, ``red``, ``cat`` (two tokens) and the period."""
+    ids = ids_of(ANSWER)
+    values = [float(log_probabilities(image, ids[:place])[number]) for place, number in enumerate(ids)]
+    return [values[0], values[1], values[2] + values[3], values[4]]
+
+
+@dataclass
+class Answers(Served):
+    """A server of answers.
+
+    Attributes:
+        kind: ``llama.cpp`` shows ids, takes grammars and ignores what it does not know. ``vllm`` shows bytes, and what
+            it has read. ``ollama`` shows bytes, and ignores the rest. ``openai`` refuses what it does not know, and
+            starts a new answer after that of an assistant.
+        noise: The size of a number that is added to log-probabilities, another one each time.
+        sampled: Whether log-probabilities are those after the temperature.
+        shows: Whether log-probabilities are shown.
+    """
+
+    kind: str = "llama.cpp"
+    noise: float = 0.0
+    sampled: bool = False
+    shows: bool = True
+    counts_images: bool = True
+    shifted: float = 0.0
+
+    def respond(self, path: str, body: dict[str, Any]) -> Any:
+        assert body["model"] == "toy"
+        if path == "/tokenize":
+            if self.kind != "llama.cpp":
+                raise Refusal("no such path")
+            return {"tokens": [{"id": number, "piece": PIECES[number]} for number in ids_of(body["content"])]}
+
+        assert path == "/v1/chat/completions"
+        if self.kind == "openai" and body.keys() & {"grammar", "prompt_logprobs", "continue_final_message"}:
+            raise Refusal("unknown parameter")
+        if body["top_logprobs"] > 20 and self.kind != "llama.cpp":
+            raise Refusal("top_logprobs must be at most 20")
+        user, *rest = body["messages"]
+        images = [part["image_url"]["url"] for part in user["content"] if part["type"] == "image_url"]
+        (text,) = (part["text"] for part in user["content"] if part["type"] == "text")
+        image = image_of(images[0]) if images and self.reads_images else None
+        if images:
+            sent = image_of(images[0])
+            assert (sent.mode, sent.size) == ("RGB", (32, 32))
+        read = 3 + len(text.split()) + (16 if image and self.counts_images else 0)
+
+        before: list[int] = []
+        if rest:
+            ((role, content),) = ((message["role"], message["content"]) for message in rest)
+            assert role == "assistant"
+            assert content
+            if self.kind == "vllm" and not (body["continue_final_message"] and not body["add_generation_prompt"]):
+                raise Refusal("continue_final_message needs add_generation_prompt false")
+            before = ids_of(content)
+            read += len(before) + (4 if self.kind == "openai" else 0)
+        prompt_logprobs = None
+        if self.kind == "vllm" and body.get("prompt_logprobs") is not None:
+            prompt_logprobs = [
+                None,
+                *[{"7": {"logprob": -1.0, "rank": 1, "decoded_token": "x"}}] * (read - len(before) - 1),
+            ]
+            for place, number in enumerate(before):
+                value = self.changed(log_probabilities(image, before[:place]), body)[number]
+                facts = {"logprob": float(value), "rank": 1, "decoded_token": PIECES[number]}
+                prompt_logprobs.append({str(number): facts})
+
+        if self.kind == "openai":
+            before = []
+        forced = []
+        if self.kind == "llama.cpp" and "grammar" in body:
+            assert body["grammar"].startswith("root ::= ")
+            forced = [int(rule[2:-2]) for rule in body["grammar"].removeprefix("root ::= ").split()]
+        steps: list[dict[str, Any]] = []
+        written: list[str] = []
+        while len(steps) < body["max_tokens"] and (not steps or before[-1] != END):
+            plain = log_probabilities(image, before)
+            number = forced[len(steps)] if len(steps) < len(forced) else int(plain.argmax())
+            steps.append(self.entry(number, self.changed(plain, body), body["top_logprobs"]))
+            before = [*before, number]
+            written.append(PIECES[number])
+        start = content if rest and self.kind == "llama.cpp" else ""
+        message = {"role": "assistant", "content": start + "".join(written)}
+        logs = {"content": steps} if self.shows else None
+        return {
+            "choices": [{"index": 0, "message": message, "logprobs": logs, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": read, "completion_tokens": len(steps)},
+            "prompt_logprobs": prompt_logprobs,
+        }
+
+    def changed(self, logs: NDArray[np.float64], body: dict[str, Any]) -> NDArray[np.float64]:
+        """Return log-probabilities as this server shows them."""
+        logs = logs - self.noise * (len(self.requests) % 5) / 4 - (self.shifted if len(body["messages"]) > 1 else 0)
+        return logs / max(0.1, body["temperature"]) if self.sampled else logs
+
+    def entry(self, number: int, logs: NDArray[np.float64], top: int) -> dict[str, Any]:
+        """Return the entry of a token, with the most probable ones."""
+
+        def one(token: int) -> dict[str, Any]:
+            piece = PIECES[token] or ("" if self.kind == "llama.cpp" else "</s>")
+            entry = {"token": piece, "logprob": min(0.0, float(logs[token])), "bytes": list(piece.encode())}
+            return {"id": token, **entry} if self.kind == "llama.cpp" else entry
+
+        return {**one(number), "top_logprobs": [one(int(token)) for token in np.argsort(-logs)[:top]]}
+
+
+def serving(**options: Any) -> AbstractContextManager[Answers]:
+    return listening(Answers(**options))
+
+
+def server_of(served: Served, **options: Any) -> AnswerServer:
+    return AnswerServer(served.address + "/v1", "toy", **options)
+
+
+def explained(server: AnswerServer, method: str = "occlusion", answer: str | None = None, **options: Any) -> Any:
+    return explain_served_answer(server, picture(), PROMPT, answer, method, **{"image_size": 32, "cells": 2, **options})
+
+
+def coalitions(cells: int = 2) -> dict[tuple[bool, ...], list[float]]:
+    """Return the log-probabilities of the words for all sets of cells."""
+    values = {}
+    sent = picture().resize((32, 32), Image.Resampling.BICUBIC)
+    side = 32 // cells
+    mean = tuple(round(255 * value) for value in (0.48, 0.46, 0.41))
+    for kept in product((False, True), repeat=cells * cells):
+        image = sent.copy()
+        for cell, is_kept in enumerate(kept):
+            if not is_kept:
+                top, left = side * (cell // cells), side * (cell % cells)
+                image.paste(mean, (left, top, left + side, top + side))
+        values[kept] = word_values(image)
+    return values
+
+
+def exact(method: str) -> NDArray[np.float64]:
+    """Return the map of each word by its definition, over all sets of the four cells."""
+    values = {kept: np.array(words) for kept, words in coalitions().items()}
+    maps = np.zeros((4, 4))
+    for cell in range(4):
+        for kept in values:
+            if not kept[cell]:
+                continue
+            without = tuple(is_kept and place != cell for place, is_kept in enumerate(kept))
+            size = sum(without)
+            weight = {
+                "occlusion": float(all(kept)),
+                "banzhaf": 1 / 8,
+                "shapley": 1 / (4 * comb(3, size)),
+            }[method]
+            maps[:, cell] += weight * (values[kept] - values[without])
+    return maps.reshape(4, 2, 2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("kind", "way"), [("llama.cpp", "grammar"), ("vllm", "prompt_logprobs"), ("ollama", "prefill")]
+)
+def test_maps_are_those_of_enumeration(kind: str, way: str, method: str) -> None:
+    with serving(kind=kind) as served:
+        explanation = explained(server_of(served), method)
+    assert isinstance(explanation, AnswerExplanation)
+    assert explanation.server is not None
+    assert (explanation.server["way"], explanation.written, explanation.answer) == (way, True, ANSWER)
+    assert [word.text for word in explanation.words] == ["a", "red", "cat", "."]
+    assert [word.tokens for word in explanation.words] == [(0,), (1,), (2, 3), (4,)]
+    assert explanation.server["bounds"] == 0
+    assert explanation.server["requests"] == len(served.requests)
+    values = coalitions()
+    for number, word in enumerate(explanation.words):
+        assert word.log_probability == pytest.approx(values[True, True, True, True][number], abs=1e-4)
+        assert word.with_blank_image == pytest.approx(values[False, False, False, False][number], abs=1e-4)
+    assert np.abs(explanation.table.numpy() - exact(method)).max() < 1e-4
+    if method == "shapley":
+        assert max(abs(word.gap) for word in explanation.words) < 1e-4
+        assert explanation.adds_up
+
+
+def test_the_whole_answer_takes_one_request_where_the_server_offers_it() -> None:
+    requests = {}
+    for kind in ("llama.cpp", "vllm", "ollama"):
+        with serving(kind=kind) as served:
+            requests[kind] = explained(server_of(served)).server["requests"]
+    # to write, to check images and temperature, a grammar or what was read, the answer twice; then the image as it is,
+    # four changed ones and none
+    assert requests == {"llama.cpp": 1 + 4 + 1 + 2 + 6, "vllm": 1 + 4 + 2 + 6, "ollama": 1 + 4 + 2 + 5 * (2 + 6)}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_way_can_be_chosen_and_is_tried(way: str) -> None:
+    with serving() as served:
+        if way == "prompt_logprobs":  # which llama.cpp ignores
+            with pytest.raises(Unsupported, match=r"prompt_logprobs: .*it has no prompt_logprobs"):
+                explained(server_of(served, way=way))
+        else:
+            assert explained(server_of(served, way=way)).server["way"] == way
+
+
+@pytest.mark.parametrize("kind", ["llama.cpp", "vllm"])
+def test_a_given_answer_is_scored(kind: str) -> None:
+    with serving(kind=kind) as served:
+        explanation = explained(server_of(served), answer="a hat.")
+    ids = ids_of("a hat.")
+    sent = picture().resize((32, 32), Image.Resampling.BICUBIC)
+    expected = [log_probabilities(sent, ids[:place])[number] for place, number in enumerate(ids)]
+    assert [word.text for word in explanation.words] == ["a", "hat", "."]
+    assert [word.log_probability for word in explanation.words] == pytest.approx(expected, abs=1e-4)
+    assert not explanation.written
+
+
+def test_a_given_answer_needs_a_server_that_shows_its_tokens() -> None:
+    with serving(kind="ollama") as served:
+        with pytest.raises(Unsupported, match=r"does not show the tokens of a given answer.*let it write the answer"):
+            explained(server_of(served), answer="a hat.")
+
+
+def test_values_below_those_shown_are_bounds_and_their_share_is_said() -> None:
+    with serving() as served:
+        full = explained(server_of(served, way="prefill", top=len(PIECES)), answer="a an hat.")
+        assert full.server["bounds"] == 0
+        few = explained(server_of(served, way="prefill", top=2), answer="a an hat.")
+    assert 0 < few.server["bounds"] < 1
+    assert any("of the log-probabilities are bounds: the token was not among the 2" in each for each in few.warnings)
+    for bound, word in zip(few.words, full.words, strict=True):
+        assert bound.log_probability >= word.log_probability - 1e-6
+
+
+def test_no_empty_prefill_is_sent_and_images_have_one_size() -> None:
+    """The server refuses an empty message of the assistant, and images of another size or mode (see ``Answers``)."""
+    with serving(kind="vllm") as served:
+        explained(server_of(served, way="prefill"))
+        starts = [body["messages"][1]["content"] for body in served.requests if len(body["messages"]) > 1]
+    assert set(starts) == {"a", "a red", "a red c", "a red cat"}
+    transparent = picture().convert("RGBA")
+    transparent.putalpha(100)
+    with serving() as served:
+        explanation = explain_served_answer(server_of(served), transparent, PROMPT, image_size=32, cells=2)
+    assert any("transparen" in each for each in explanation.warnings)
+
+
+def test_an_image_that_is_dropped_is_refused() -> None:
+    with serving(reads_images=False) as served:
+        with pytest.raises(Unsupported, match="does not see the image, since another one changes no log-probability"):
+            explained(server_of(served))
+    with serving(reads_images=False, noise=0.05) as served:
+        with pytest.raises(Unsupported, match="does not see the image"):
+            explained(server_of(served, at_once=1))
+    with serving(counts_images=False) as served:
+        warnings = explained(server_of(served)).warnings
+    assert (
+        "the server does not count the image among the tokens that it reads, although the image has effects" in warnings
+    )
+
+
+def test_log_probabilities_after_the_temperature_are_refused() -> None:
+    with serving(sampled=True) as served:
+        with pytest.raises(Unsupported, match="depend on the temperature"):
+            explained(server_of(served))
+
+
+def test_a_server_that_starts_a_new_answer_explains_one_token() -> None:
+    with serving(kind="openai") as served:
+        with pytest.raises(Unsupported, match=r"prefill: .*status 400.*explain an answer of one token \(max_words=1\)"):
+            explained(server_of(served))
+        one = explained(server_of(served), max_words=1)
+    assert [word.text for word in one.words] == ["a"]
+    assert np.abs(one.table.numpy() - exact("occlusion")[:1]).max() < 1e-4
+
+
+def test_a_prefill_that_gives_other_numbers_is_refused() -> None:
+    with serving(kind="ollama", shifted=0.5) as served:
+        with pytest.raises(Unsupported, match=r"prefill: the log-probability of .* is .* when it is written and"):
+            explained(server_of(served))
+
+
+def test_noise_is_said_beside_the_map() -> None:
+    with serving() as served:
+        assert any("equal requests had equal answers" in each for each in explained(server_of(served)).warnings)
+    with serving(noise=0.05) as served:
+        explanation = explained(server_of(served, at_once=1))
+    assert 0.01 < explanation.server["noise"] <= 0.1
+    assert any("differ by up to 0.0" in each and "smaller scores are noise" in each for each in explanation.warnings)
+    assert not explanation.is_noise()
+    with serving(noise=0.15) as served:
+        gray = Image.new("RGB", (32, 32), (122, 117, 105))  # almost the color that hides cells
+        arguments = {"image_size": 32, "cells": 2}
+        assert explain_served_answer(server_of(served, at_once=1), gray, PROMPT, ANSWER, **arguments).is_noise()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        ((401, {}, "no"), ServerFailed, r"refuses access \(status 401\): name the variable"),
+        (
+            (404, {}, '{"error": "no model toy"}'),
+            ServerFailed,
+            r"status 404: .*no model toy.*check the name of the model",
+        ),
+        ((200, {}, "<html>a page</html>"), ServerFailed, "something else than an answer with log-probabilities"),
+        ((200, {}, '{"choices": [{"message"'), ServerFailed, "something else than an answer with log-probabilities"),
+        ((200, {}, '{"choices": []}'), ServerFailed, "something else than an answer with log-probabilities"),
+    ],
+)
+def test_other_answers_are_refused(answer: Any, error: type[NibtError], message: str) -> None:
+    with serving(answers=[answer]) as served:
+        with pytest.raises(error, match=message):
+            explained(server_of(served))
+        assert len(served.requests) == 1
+
+
+def test_a_server_that_is_busy_slow_or_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nibt.bridges.connection.time.sleep", lambda seconds: None)
+    with serving(answers=[(429, {"Retry-After": "3"}, ""), (503, {}, "")]) as served:
+        assert explained(server_of(served)).answer == ANSWER
+    with serving(answers=[(500, {}, "")] * 4) as served:
+        with pytest.raises(ServerFailed, match="answers with the status 500, 4 times"):
+            explained(server_of(served))
+    with serving(delay=0.5) as served:
+        with pytest.raises(ServerFailed, match=r"cannot be reached \(.*\), 2 times"):
+            explained(server_of(served, timeout=0.05, tries=2))
+
+
+def test_a_server_without_log_probabilities_is_refused() -> None:
+    with serving(shows=False) as served:
+        with pytest.raises(Unsupported, match="answers without the log-probabilities of tokens"):
+            explained(server_of(served))
+
+
+def test_the_limit_is_checked_before_changed_images_are_sent() -> None:
+    with serving() as served:
+        with pytest.raises(
+            ServerFailed, match=r"5 changed images take about 5 more requests, and 1 are left of the limit"
+        ):
+            explained(server_of(served, requests=10))
+        assert len(served.requests) == 9
+        assert explained(server_of(served, requests=14)).server["requests"] == 14
+
+
+@pytest.mark.parametrize("method", ["nib", "gae", "rise"])
+def test_methods_that_need_weights_are_refused_by_name(method: str) -> None:
+    server = AnswerServer("http://127.0.0.1:9/v1", "toy")
+    with pytest.raises(Unsupported, match=f"{method} needs the weights .*choose one of occlusion, banzhaf, shapley"):
+        explained(server, method)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"views": 3}, BadOption, "views must be 1"),
+        ({"cells": 1}, BadOption, "cells must be between 2 and 32"),
+        ({"image_size": 3}, BadOption, "image_size must be between 16"),
+        ({"answer": " "}, BadInput, "the answer must not be empty"),
+        ({"amounts": "removal"}, BadOption, "amounts must be method for answers"),
+    ],
+)
+def test_wrong_options_are_refused_before_a_request(options: Any, error: type[NibtError], message: str) -> None:
+    with serving() as served:
+        with pytest.raises(error, match=message):
+            explained(server_of(served), **options)
+        assert not served.requests
+
+
+def test_results_are_saved_as_those_of_local_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("TOY_KEY", KEY)
+    with serving() as served:
+        explanation = explained(server_of(served, key_env="TOY_KEY"), "banzhaf", units="segments", segments=5)
+        assert served.headers[0]["Authorization"] == f"Bearer {KEY}"
+        for ending in ("png", "html", "json"):
+            explanation.save(tmp_path / f"map.{ending}")
+        again = AnswerExplanation.load(tmp_path / "map.json")
+        for file in tmp_path.iterdir():
+            assert KEY.encode() not in file.read_bytes()
+            assert served.address.encode() not in file.read_bytes()
+    assert again.server == explanation.server
+    assert torch.equal(again.table, explanation.table)
+    assert KEY not in caplog.text
+
+
+def test_tokens_spell_words() -> None:
+    pieces = ["na", "\u00ef".encode()[:1], "\u00ef".encode()[1:], "ve", " hat", "</s>"]
+    tokens = [Token(piece if isinstance(piece, bytes) else piece.encode()) for piece in pieces]
+    answer = ServedAnswer.of("na\u00efve hat", tokens)
+    assert [(word.text, word.tokens) for word in answer.words] == [("na\u00efve", (0, 1, 2, 3)), ("hat", (4,))]
+    assert [answer.before(number) for number in (0, 1, 3, 5)] == ["", "na", "na\u00ef", "na\u00efve hat"]
+    with pytest.raises(Unsupported, match="in the middle of a character"):
+        answer.before(2)
+    assert ServedAnswer.of(" a hat", [Token(b"a"), Token(b" hat")]).first(1).tokens == (Token(b"a"),)
+    with pytest.raises(ValueError, match="do not spell"):
+        ServedAnswer.of("a cat", [Token(b"a"), Token(b" hat")])
