@@ -9,8 +9,10 @@ import pytest
 
 from nibt.cli.console_answer import show_answers
 from nibt.generators.results.answer import AnswerExplanation
+from tests.bridges.test_answer_servers import PROMPT, serving
 from tests.cli.test_vision_language import saved
 from tests.helpers import Run, list_folder
+from tests.hub import CLOSED
 
 
 @pytest.fixture(scope="module")
@@ -99,4 +101,39 @@ def test_answer_rejects_bad_arguments(
 ) -> None:
     actual, _, err = run("answer", *(generator_folder if text == "FOLDER" else text for text in arguments))
     assert actual == code, err
+    assert message in err
+
+
+def test_a_model_behind_a_server_is_explained(run: Run) -> None:
+    with serving() as served:
+        server = ["--server", f"{served.address}/v1", "-m", "toy", "--load", "image_size=32", "--load", "cells=2"]
+        code, out, err = run("answer", "sample:chelsea", PROMPT, *server, "--requests", "30")
+        assert code == 0, err
+        assert "the model is explained as it is served" in out
+        (path,) = Path().glob("*.answer.occlusion.toy.json")
+        result = AnswerExplanation.load(path)
+        assert result.server is not None
+        assert result.server["requests"] == len(served.requests)
+        assert (result.method["name"], result.model["id"]) == ("occlusion", "toy")
+
+        code, out, err = run("answer", "sample:chelsea", PROMPT, *server, "--method", "shapley budget=8", "-o", "-")
+        assert code == 0, err
+        assert json.loads(out)["server"]["way"] == "grammar"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--server", CLOSED, "--method", "nib"], "nib needs the weights of the model"),
+        (["--server", CLOSED, "--against", "dog"], "--against needs a model that is loaded"),
+        (["--server", CLOSED, "--dtype", "float16"], "--device and --dtype are for a model that is loaded"),
+        (["--server", CLOSED, "--key-env", "NO_SUCH_KEY"], "the environment variable NO_SUCH_KEY must have the key"),
+        (["--server", CLOSED, "--load", "generation=model"], "unknown --load option 'generation'"),
+        (["--server", "localhost"], "url must be an address such as"),
+        (["--requests", "3"], "--key-env and --requests are for a model behind a server"),
+    ],
+)
+def test_what_a_server_does_not_take_is_refused(run: Run, arguments: list[str], message: str) -> None:
+    code, _, err = run("answer", "sample:chelsea", PROMPT, "-m", "toy", *arguments)
+    assert code != 0
     assert message in err

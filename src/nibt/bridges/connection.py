@@ -14,7 +14,7 @@ import httpx
 from PIL import Image
 
 from nibt.errors import BadOption, ServerFailed, first_line
-from nibt.options import Positive, Range, complete
+from nibt.options import Positive, Range, RequestCount, complete
 from nibt.records import JsonObject
 
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
@@ -59,7 +59,7 @@ class Connection:
     name: str
     key_env: str | None = field(default=None, kw_only=True)
     at_once: Annotated[int, Range(1, 64)] = field(default=4, kw_only=True)
-    requests: Annotated[int, Range(1, 10_000_000)] | None = field(default=None, kw_only=True)
+    requests: RequestCount | None = field(default=None, kw_only=True)
     timeout: Positive = field(default=60.0, kw_only=True)
     tries: Annotated[int, Range(1, 20)] = field(default=4, kw_only=True)
     _count: list[int] = field(default_factory=lambda: [0], init=False, repr=False, compare=False)

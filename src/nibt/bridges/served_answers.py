@@ -37,13 +37,13 @@ from nibt.types import Embedding
 METHODS = ("occlusion", "banzhaf", "shapley")
 """The methods that need only log-probabilities for changed images, each of which explains all words at once."""
 _FEW = 4  # tokens that are written to try a server, if the answer is given
-_Cells = Annotated[int, Range(2, 32)]
+Cells = Annotated[int, Range(2, 32)]
 
 
 @plain_torch()
 def explain_served_answer(
     server: AnswerServer,
-    image: ImageSource,
+    image: ImageSource | Sequence[ImageSource],
     prompt: str,
     answer: str | None = None,
     method: str | MethodSpec | Method = "occlusion",
@@ -90,11 +90,13 @@ def explain_served_answer(
         ServerFailed: The server cannot be reached, refuses access, or would be sent more requests than its limit.
     """
     report = reporter(on_progress)
-    size, count = parsed("image_size", image_size, ImageSize), parsed("cells", cells, _Cells)
+    size, count = parsed("image_size", image_size, ImageSize), parsed("cells", cells, Cells)
     text = read_words("prompt", prompt)
     request = AnswerRequest.of(image, prompt, answer, max_words)
     if len(request.images) != 1:
-        raise BadInput(f"a model behind a server takes one image here (got {len(request.images)}): explain each alone")
+        raise BadInput(
+            f"a model behind a server is explained with one image (got {len(request.images)}): explain each alone"
+        )
     spec = MethodSpec.of(method, variant, options, seed)
     if spec.name not in METHODS:
         raise Unsupported(

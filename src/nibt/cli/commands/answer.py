@@ -7,14 +7,27 @@ from typer import Argument, Option
 
 from nibt.cli.command import Command
 from nibt.cli.groups import OptionGroup, expand_groups
-from nibt.cli.options import MethodOptions, ModelOptions, OutputOptions, is_image, set_options
+from nibt.cli.options import (
+    METHOD_HELP,
+    MethodOptions,
+    ModelOptions,
+    OutputOptions,
+    completing,
+    is_image,
+    set_options,
+    typed_assignments,
+)
 from nibt.cli.output import Output, input_paths, model_name, slug, stem, suffix
 from nibt.cli.terminal import show_progress
-from nibt.errors import BadOption
-from nibt.options import BatchSize
+from nibt.errors import BadOption, import_optional
+from nibt.options import BatchSize, ImageSize, RequestCount, field_types
+from nibt.registry import MethodSpec
 
 if TYPE_CHECKING:
+    from nibt.data.images import ImageInput
     from nibt.generators.answers import Generator
+    from nibt.generators.results.answer import AnswerExplanation
+    from nibt.progress import OnProgress
 
 _NAMED = 3  # images that the name of a file has; of more, such as frames, it has the first
 
@@ -51,6 +64,55 @@ class AnswerInputOptions(OptionGroup, panel="Input"):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnswerMethodOptions(MethodOptions):
+    """A method with its options, whose default depends on where the model is."""
+
+    method: Annotated[
+        str | None,
+        Option(
+            "--method",
+            metavar="METHOD",
+            help=f"{METHOD_HELP} Default: nib, and occlusion with --server.",
+            autocompletion=completing("methods"),
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.method is not None:
+            super().__post_init__()
+
+    @property
+    def spec(self) -> MethodSpec:
+        return self.spec_or("nib")
+
+    def spec_or(self, default: str) -> MethodSpec:
+        """Return the method; ``default`` if none is given."""
+        return MethodSpec.parse(default if self.method is None else self.method)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions(OptionGroup, panel="Server"):
+    """A server that has the model."""
+
+    server: Annotated[
+        str | None,
+        Option(
+            metavar="URL",
+            help="The address of a server that has the model, such as http://localhost:8000/v1. The model is then the "
+            "name that it has there.",
+        ),
+    ] = None
+    key_env: Annotated[
+        str | None, Option(metavar="NAME", help="The environment variable that has the key of the server.")
+    ] = None
+    requests: Annotated[RequestCount | None, Option(help="The largest number of requests to the server.")] = None
+
+    def __post_init__(self) -> None:
+        if self.server is None and (self.key_env, self.requests) != (None, None):
+            raise BadOption("--key-env and --requests are for a model behind a server: give its address with --server")
+
+
+@dataclass(frozen=True, kw_only=True)
 class GeneratorOptions(ModelOptions):
     """A generator."""
 
@@ -68,7 +130,8 @@ class GeneratorOptions(ModelOptions):
             "--load",
             metavar="NAME=VALUE",
             help="An option of loading: generation=greedy, or generation=model to write with the model's settings; "
-            "processor=NAME, the model whose processor is used.",
+            "processor=NAME, the model whose processor is used. With --server: image_size, cells, top, way, at_once, "
+            "timeout, tries.",
         ),
     ] = None
 
@@ -86,7 +149,13 @@ class GeneratorOptions(ModelOptions):
 
 
 @expand_groups
-def answer(inputs: AnswerInputOptions, method: MethodOptions, model: GeneratorOptions, output: OutputOptions) -> None:
+def answer(
+    inputs: AnswerInputOptions,
+    method: AnswerMethodOptions,
+    model: GeneratorOptions,
+    server: ServerOptions,
+    output: OutputOptions,
+) -> None:
     """Let a model answer a prompt about an image, or about several, and explain each word of the answer.
 
     Shows what the image, the prompt and the earlier words add to each word. Writes an interactive page
@@ -95,13 +164,14 @@ def answer(inputs: AnswerInputOptions, method: MethodOptions, model: GeneratorOp
     if is_image(inputs.prompt):
         raise BadOption(f"the prompt is missing: nibt answer IMAGE... PROMPT (got the image {inputs.prompt!r} last)")
     drawing, other_image = output.drawing, inputs.against if inputs.against and is_image(inputs.against) else None
+    spec = method.spec_or("nib" if server.server is None else "occlusion")
     name_suffix = suffix(
         "answer",
-        *method.spec.words,
+        *spec.words,
         model_name(model.model),
         **set_options(answer=inputs.answer, against=stem(other_image) if other_image else inputs.against, **drawing),
     )
-    read_paths = input_paths([*inputs.images, *filter(None, [other_image])], model.model, method.spec.options)
+    read_paths = input_paths([*inputs.images, *filter(None, [other_image])], model.model, spec.options)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, (".html", ".json"), drawing)
     named = [slug(stem(image)) for image in inputs.images]
     if len(named) > _NAMED:
@@ -113,7 +183,12 @@ def answer(inputs: AnswerInputOptions, method: MethodOptions, model: GeneratorOp
     from nibt.generators.explain import explain_answer
 
     images = [read_image(image) for image in inputs.images]
-    check_options(method.spec)
+    check_options(spec)
+    if server.server is not None:
+        with show_progress("explaining the answer", files.silent) as on_progress:
+            files.write([_served(inputs, images, spec, model, server, on_progress)], targets, show_answers)
+        return
+
     generator = model.generator(files.silent)
     with show_progress("explaining the answer", files.silent) as on_progress:
         result = explain_answer(
@@ -121,13 +196,49 @@ def answer(inputs: AnswerInputOptions, method: MethodOptions, model: GeneratorOp
             images,
             inputs.prompt,
             inputs.answer,
-            method.spec,
+            spec,
             against=None if other_image else inputs.against,
             against_image=other_image,
             max_words=inputs.max_words,
             on_progress=on_progress,
         )
     files.write([result], targets, show_answers)
+
+
+def _served(
+    inputs: AnswerInputOptions,
+    images: list["ImageInput"],
+    spec: MethodSpec,
+    model: GeneratorOptions,
+    server: ServerOptions,
+    on_progress: "OnProgress",
+) -> "AnswerExplanation":
+    """Explain an answer of a model behind a server."""
+    if inputs.against is not None:
+        raise BadOption(f"--against needs a model that is loaded (got a server, and {inputs.against!r}): leave it out")
+    if (model.device, model.dtype) != ("cpu", "float32"):
+        raise BadOption("--device and --dtype are for a model that is loaded: leave them out with --server")
+    import_optional("httpx", "--server needs the package httpx", "server")
+    from nibt.bridges.answer_servers import AnswerServer
+    from nibt.bridges.served_answers import Cells, explain_served_answer
+
+    of_server = {name: field_types(AnswerServer)[name] for name in ("top", "way", "at_once", "timeout", "tries")}
+    of_images = {"image_size": ImageSize, "cells": Cells}
+    loading = typed_assignments(model.load, "--load", {**of_server, **of_images})
+    sending = {name: value for name, value in loading.items() if name in of_server}
+    seeing = {name: value for name, value in loading.items() if name in of_images}
+    assert server.server is not None
+
+    return explain_served_answer(
+        AnswerServer(server.server, model.name, key_env=server.key_env, requests=server.requests, **sending),
+        images,
+        inputs.prompt,
+        inputs.answer,
+        spec,
+        max_words=inputs.max_words,
+        on_progress=on_progress,
+        **seeing,
+    )
 
 
 _EXAMPLE = 'nibt answer sample:scene "what is left of the house ?" -m scenes_generator'
