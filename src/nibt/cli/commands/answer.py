@@ -99,13 +99,16 @@ class ServerOptions(OptionGroup, panel="Server"):
         Option(
             metavar="URL",
             help="The address of a server that has the model, such as http://localhost:8000/v1. The model is then the "
-            "name that it has there.",
+            "name that it has there. Default: the model is loaded here.",
         ),
     ] = None
     key_env: Annotated[
-        str | None, Option(metavar="NAME", help="The environment variable that has the key of the server.")
+        str | None,
+        Option(metavar="NAME", help="The environment variable that has the key of the server. Default: no key."),
     ] = None
-    requests: Annotated[RequestCount | None, Option(help="The largest number of requests to the server.")] = None
+    requests: Annotated[
+        RequestCount | None, Option(help="The largest number of requests to the server. Default: no limit.")
+    ] = None
 
     def __post_init__(self) -> None:
         if self.server is None and (self.key_env, self.requests) != (None, None):
