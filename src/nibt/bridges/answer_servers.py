@@ -103,12 +103,15 @@ class ServedAnswer:
         """
         data = text.encode()
         ends: list[int] = []
+        end: int | None = 0
         for token in tokens:
-            end = _end(data, ends[-1] if ends else 0, token.data)
-            if end is None or not data[ends[-1] if ends else 0 :].strip():
-                break  # a token that ends the answer has another text, or none
+            if not data[end:].strip():
+                break  # what follows the text ends the answer
+            end = _end(data, end, token.data)
+            if end is None:
+                break
             ends.append(end)
-        if data[ends[-1] if ends else 0 :].strip():
+        if end is None or data[end:].strip():
             raise ValueError(f"the tokens {b''.join(token.data for token in tokens)!r:.80} do not spell {text!r:.80}")
         return cls(text, tuple(tokens[: len(ends)]), tuple(ends))
 
