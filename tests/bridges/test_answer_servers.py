@@ -74,6 +74,9 @@ class Answers(Served):
         noise: The size of a number that is added to log-probabilities, another one each time.
         sampled: Whether log-probabilities are those after the temperature.
         shows: Whether log-probabilities are shown.
+        counts_images: Whether images are counted among the tokens that are read.
+        shifted: What is subtracted from log-probabilities after the start of an answer.
+        same: The number of requests after which another model answers.
     """
 
     kind: str = "llama.cpp"
@@ -82,6 +85,7 @@ class Answers(Served):
     shows: bool = True
     counts_images: bool = True
     shifted: float = 0.0
+    same: int = 1_000_000
 
     def respond(self, path: str, body: dict[str, Any]) -> Any:
         assert body["model"] == "toy"
@@ -150,6 +154,7 @@ class Answers(Served):
     def changed(self, logs: NDArray[np.float64], body: dict[str, Any]) -> NDArray[np.float64]:
         """Return log-probabilities as this server shows them."""
         logs = logs - self.noise * (len(self.requests) % 5) / 4 - (self.shifted if len(body["messages"]) > 1 else 0)
+        logs = logs - float(len(self.requests) > self.same)
         return logs / max(0.1, body["temperature"]) if self.sampled else logs
 
     def entry(self, number: int, logs: NDArray[np.float64], top: int) -> dict[str, Any]:
@@ -239,9 +244,9 @@ def test_the_whole_answer_takes_one_request_where_the_server_offers_it() -> None
     for kind in ("llama.cpp", "vllm", "ollama"):
         with serving(kind=kind) as served:
             requests[kind] = explained(server_of(served)).server["requests"]
-    # to write, to check images and temperature, a grammar or what was read, the answer twice; then the image as it is,
-    # four changed ones and none
-    assert requests == {"llama.cpp": 1 + 4 + 1 + 2 + 6, "vllm": 1 + 4 + 2 + 6, "ollama": 1 + 4 + 2 + 5 * (2 + 6)}
+    # to write, to check images and temperature, a grammar or what was read, the answer as it was written; then the
+    # image as it is, four changed ones and none, and the first again
+    assert requests == {"llama.cpp": 1 + 4 + 1 + 1 + 7, "vllm": 1 + 4 + 1 + 7, "ollama": 1 + 4 + 1 + 5 * (1 + 7)}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -333,7 +338,7 @@ def test_a_prefill_that_gives_other_numbers_is_refused() -> None:
 
 def test_noise_is_said_beside_the_map() -> None:
     with serving() as served:
-        assert any("equal requests had equal answers" in each for each in explained(server_of(served)).warnings)
+        assert any("that should be equal are" in each for each in explained(server_of(served)).warnings)
     with serving(noise=0.05) as served:
         explanation = explained(server_of(served, at_once=1))
     assert 0.01 < explanation.server["noise"] <= 0.1
@@ -343,6 +348,13 @@ def test_noise_is_said_beside_the_map() -> None:
         gray = Image.new("RGB", (32, 32), (122, 117, 105))  # almost the color that hides cells
         arguments = {"image_size": 32, "cells": 2}
         assert explain_served_answer(server_of(served, at_once=1), gray, PROMPT, ANSWER, **arguments).is_noise()
+
+
+def test_another_model_in_the_middle_is_noise() -> None:
+    with serving(same=11) as served:
+        explanation = explained(server_of(served, at_once=1))
+    assert explanation.server["noise"] == pytest.approx(1.0)
+    assert any("differ by up to 1 nats" in each for each in explanation.warnings)
 
 
 @pytest.mark.parametrize(
@@ -387,10 +399,10 @@ def test_a_server_without_log_probabilities_is_refused() -> None:
 def test_the_limit_is_checked_before_changed_images_are_sent() -> None:
     with serving() as served:
         with pytest.raises(
-            ServerFailed, match=r"5 changed images take about 5 more requests, and 1 are left of the limit"
+            ServerFailed, match=r"6 changed images take about 6 more requests, and 2 are left of the limit"
         ):
             explained(server_of(served, requests=10))
-        assert len(served.requests) == 9
+        assert len(served.requests) == 8
         assert explained(server_of(served, requests=14)).server["requests"] == 14
 
 

@@ -162,7 +162,7 @@ class Offer:
 
     Attributes:
         way: How it gives the log-probabilities of an answer, one of ``WAYS``.
-        noise: The largest difference between log-probabilities of one token that should be equal, in nats.
+        noise: How far the log-probabilities of an answer that is given differ from those when it was written, in nats.
         notes: What it does not offer.
     """
 
@@ -316,7 +316,7 @@ class AnswerServer(Connection):
             )
 
     def _noise(self, image: Image.Image, prompt: str, own: Reply, answer: ServedAnswer, way: str) -> float:
-        """Return how far log-probabilities differ that should be equal: of equal requests, and of those in writing.
+        """Return how far the log-probabilities of an answer that is given differ from those when it was written.
 
         Raises:
             Refused: The server does not take this way.
@@ -324,17 +324,17 @@ class AnswerServer(Connection):
         """
         if way == "grammar":
             self._check_grammar(image, prompt, own.steps[0])
-        once, twice = self.score([image, image], prompt, answer, way)
+        (values,) = self.score([image], prompt, answer, way)
 
         noise = 0.0
-        for token, step, first, second in zip(answer.tokens, own.steps, once, twice, strict=False):
+        for token, step, given in zip(answer.tokens, own.steps, values, strict=False):
             written = step.value(token).value
-            if abs(first.value - written) > SAME:
+            if abs(given.value - written) > SAME:
                 raise Unsupported(
                     f"the log-probability of {token.data.decode(errors='replace')!r} is {written:.3g} when it is "
-                    f"written and {first.value:.3g} when the answer is given"
+                    f"written and {given.value:.3g} when the answer is given"
                 )
-            noise = max(noise, abs(first.value - written), abs(first.value - second.value))
+            noise = max(noise, abs(given.value - written))
         return noise
 
     def _check_grammar(self, image: Image.Image, prompt: str, first: Step) -> None:

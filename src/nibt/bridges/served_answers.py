@@ -62,10 +62,10 @@ def explain_served_answer(
     explained, and ``with_blank_image`` is the log-probability with no cell of the image. The same request is not sent
     again within an explanation.
 
-    What the server offers is tried first, with about eight requests and two for the answer: another image must change
-    the log-probabilities, they must not depend on the temperature, and those of a given answer must be those in
-    writing. Then the answer is scored for each changed image, by one request, or by one for each token if the server
-    takes no whole answers.
+    What the server offers is tried first, with about seven requests: another image must change the log-probabilities,
+    they must not depend on the temperature, and those of a given answer must be those in writing. Then the answer is
+    scored for each changed image, by one request, or by one for each token if the server takes no whole answers; and
+    for the image as it is once more at the end, which shows the noise.
 
     Args:
         server: The server.
@@ -113,11 +113,13 @@ def explain_served_answer(
 
     picture = request.images[0]
     inputs = tower.prepare([picture])
-    scored.ask(tower.images(inputs)[0], request)
+    (sent,) = tower.images(inputs)
+    scored.ask(sent, request)
     facts = {"image_size": size}
     model = _ServedModel(server.name, "server", scored, request=LoadRequest(facts=facts), tower=tower)
     with listening(report):
         words = _explained(Side(model, tower.trace(inputs), _as_they_are), resolved, scored)
+        scored.repeat(sent)
 
     result = AnswerExplanation(
         **image_fields(picture),
@@ -151,6 +153,7 @@ class _ScoredAnswer(ImageFunction):
         self.server = server
         self.prompt = prompt
         self.start = server.sent
+        self.noise = 0.0
         self.scores: dict[bytes, Values] = {}
         """What was scored, by the pixels of the image."""
         self.register_buffer("probe", torch.zeros(1))
@@ -164,7 +167,16 @@ class _ScoredAnswer(ImageFunction):
         self.answer = written if given is None else self.server.read(image, self.prompt, given, self.offer.way)
         if not self.answer.words:
             raise BadInput(f"the answer {self.answer.text!r:.80} has no word: give another one")
+        self.noise = self.offer.noise
         self.probe = self.embed_images([image])[0]
+
+    def repeat(self, image: Image.Image) -> None:
+        """Score the image once more, after others, so that the server has not kept the answer: it shows the noise."""
+        (values,) = self.server.score([image], self.prompt, self.answer, self.offer.way)
+        differences = [
+            abs(first.value - last.value) for first, last in zip(self.scores[image.tobytes()], values, strict=True)
+        ]
+        self.noise = max(self.noise, *differences)
 
     def embed_images(self, images: list[Image.Image]) -> Embedding:
         by_pixels = {image.tobytes(): image for image in images}
@@ -192,7 +204,7 @@ class _ScoredAnswer(ImageFunction):
         values = [value for row in self.scores.values() for value in row]
         bounds = sum(value.is_bound for value in values) / len(values)
         requests = self.server.sent - self.start
-        return {"way": self.offer.way, "requests": requests, "noise": self.offer.noise, "bounds": bounds}
+        return {"way": self.offer.way, "requests": requests, "noise": self.noise, "bounds": bounds}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -221,7 +233,7 @@ def _as_they_are(values: Tensor) -> Tensor:
 def _explained(side: Side, method: SegmentMethod, scored: _ScoredAnswer) -> tuple[AnswerWord, ...]:
     """Explain all words of an answer at once, by the same changed images."""
     units = method.units_of(side)
-    scored.check_limit(min(ceil(method.forwards(0, units.count)), 2**units.count))
+    scored.check_limit(min(ceil(method.forwards(0, units.count)), 2**units.count) + 1)
     scores = method.scores(side, units)
     values = side.value()[0].tolist()
     without = method.nothing(side, units)[0].tolist()
@@ -254,11 +266,13 @@ def _server_notes(result: AnswerExplanation, server: AnswerServer) -> list[Note 
     """Return what was asked, how far numbers can be trusted, and whether the map is noise."""
     record = result.server
     assert record is not None
-    differ = f"log-probabilities of equal requests differ by up to {record['noise']:.2g} nats"
+    differ = f"log-probabilities that should be equal differ by up to {record['noise']:.2g} nats"
     notes: list[Note | str] = []
     if float(result.table.abs().max()) < record["noise"]:
         notes.append(Note(NOISE, f"all scores are noise: {differ}"))
-    trust = f"{differ}, so smaller scores are noise" if record["noise"] else "equal requests had equal answers"
+    trust = (
+        f"{differ}, so smaller scores are noise" if record["noise"] else "log-probabilities that should be equal are"
+    )
     notes.append(f"the model is explained as it is served ({record['requests']:,} requests, {record['way']}): {trust}")
     if record["bounds"]:
         notes.append(
