@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import os
 import threading
 import time
@@ -20,6 +21,8 @@ from nibt.records import JsonObject
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 """The statuses after which the same request may succeed later."""
 _LONGEST_WAIT = 30.0  # seconds
+_LARGEST_ANSWER = 64 * 2**20  # bytes
+_COUNTING = threading.Lock()  # of the module, so that servers can be copied and pickled
 _Read = TypeVar("_Read")
 
 
@@ -63,13 +66,17 @@ class Connection:
     timeout: Positive = field(default=60.0, kw_only=True)
     tries: Annotated[int, Range(1, 20)] = field(default=4, kw_only=True)
     _count: list[int] = field(default_factory=lambda: [0], init=False, repr=False, compare=False)
-    _lock: Any = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         complete(self)
-        address = httpx.URL(self.url) if self.url.startswith(("http://", "https://")) else None
-        if address is None or not address.host:
+        try:
+            address = httpx.URL(self.url)
+        except httpx.InvalidURL:
+            address = httpx.URL()
+        if address.scheme not in ("http", "https") or not address.host:
             raise BadOption(f"url must be an address such as http://localhost:8000/v1 (got {self.url!r:.200})")
+        if address.query or address.fragment:
+            raise BadOption("url must have nothing after a ? or a #: give the part before it, up to the version")
         if address.userinfo:
             raise BadOption("url must not have a name or a password: give the key in an environment variable, key_env")
         self._key()
@@ -111,20 +118,35 @@ class Connection:
             self._spend()
             wait = min(0.5 * 2**number, _LONGEST_WAIT)
             try:
-                response = client.post(address, json=body)
-            except httpx.TransportError as error:
-                problem = f"cannot be reached ({first_line(error)})"
+                response, data = self._received(client, address, body)
+            except httpx.RequestError as error:
+                problem = f"cannot be reached, or breaks off its answer ({self._without_key(first_line(error))})"
                 failure = ServerFailed
             else:
                 if response.status_code not in _AGAIN:
-                    return self._read(response, read)
+                    return self._read(response, data, read)
                 problem = f"answers with the status {response.status_code}"
                 failure = Refused if response.status_code == 500 else ServerFailed
                 asked = response.headers.get("retry-after", "")
-                wait = min(float(asked), _LONGEST_WAIT) if asked.isdigit() else wait
+                wait = min(float(asked), _LONGEST_WAIT) if asked.isdecimal() else wait
             if number + 1 < self.tries:
                 time.sleep(wait)
         raise failure(f"the server {self.url} {problem}, {self.tries} times: check it, or try again later")
+
+    def _received(self, client: httpx.Client, address: str, body: JsonObject) -> tuple[httpx.Response, bytes]:
+        """Send one request, and return its answer with its data, which may neither take too long nor be too large."""
+        latest = time.monotonic() + self.timeout
+        data = bytearray()
+        with client.stream("POST", address, json=body) as response:
+            for received in response.iter_bytes():
+                data += received
+                if len(data) > _LARGEST_ANSWER:
+                    raise ServerFailed(
+                        f"the server {self.url} answers with more than {_LARGEST_ANSWER:,} bytes: check it"
+                    )
+                if time.monotonic() > latest:  # the client's own limit is that of each read
+                    raise httpx.ReadTimeout("timed out")
+        return response, bytes(data)
 
     @property
     def _root(self) -> str:
@@ -133,7 +155,7 @@ class Connection:
 
     def _spend(self) -> None:
         """Count a request, which must be within the limit."""
-        with self._lock:
+        with _COUNTING:
             if self.requests is not None and self._count[0] >= self.requests:
                 raise ServerFailed(
                     f"the limit of {self.requests:,} requests is reached: set requests higher, or choose a method that "
@@ -141,7 +163,7 @@ class Connection:
                 )
             self._count[0] += 1
 
-    def _read(self, response: httpx.Response, read: Callable[[Any], _Read]) -> _Read:
+    def _read(self, response: httpx.Response, data: bytes, read: Callable[[Any], _Read]) -> _Read:
         """Return what is read from the data of an answer."""
         status = response.status_code
         if response.is_redirect:
@@ -150,16 +172,21 @@ class Connection:
             remedy = f"check the key in {self.key_env}" if self.key_env else "name the variable of the key, key_env"
             raise ServerFailed(f"the server {self.url} refuses access (status {status}): {remedy}")
         if status != 200:
-            text = " ".join(response.text.split())[:200]
+            text = self._without_key(" ".join(data.decode(errors="replace").split()))[:200]
             raise Refused(f"the server {self.url} refuses the request (status {status}: {text}): {self.advice}")
 
         try:
-            return read(response.json())
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            return read(json.loads(data))
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+            problem = self._without_key(first_line(error))
             raise Refused(
-                f"the server {self.url} answers with something else than {self.content} ({first_line(error)}): "
-                f"{self.advice}"
-            ) from error
+                f"the server {self.url} answers with something else than {self.content} ({problem}): {self.advice}"
+            ) from None  # the error may quote the key
+
+    def _without_key(self, text: str) -> str:
+        """Return a text from outside, which may repeat the key, without it."""
+        key = self._key()
+        return text.replace(key, "[key]") if key else text
 
     def _key(self) -> str:
         """Return the key, or an empty text if none is needed."""
@@ -168,13 +195,15 @@ class Connection:
         key = os.environ.get(self.key_env, "").strip()
         if not key:
             raise BadOption(f"the environment variable {self.key_env} must have the key of the server: set it")
+        if not (key.isascii() and key.isprintable()):
+            raise BadOption(f"the key in {self.key_env} must be one line of ASCII characters: set it again")
         return key
 
 
 def data_address(image: Image.Image) -> str:
     """Return an image as an address that has its data, in PNG."""
     data = io.BytesIO()
-    image.save(data, "PNG")
+    image.convert("RGB").save(data, "PNG")
     return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
+from operator import itemgetter
 from typing import Annotated, Any, ClassVar, TypeAlias
 
 from PIL import Image
@@ -105,7 +107,14 @@ class EmbeddingServer(Connection):
             vectors = data["embeddings"]["float"]
         else:
             rows = data["data"]
-            vectors = [row["embedding"] for row in sorted(rows, key=lambda row: row.get("index", 0))]
+            places = [row.get("index", place) for place, row in enumerate(rows)]
+            if sorted(places) != list(range(len(rows))):
+                raise ValueError(f"index must be each number below {len(rows)} once (got {places!r:.60})")
+            vectors = [row["embedding"] for _, row in sorted(zip(places, rows, strict=True), key=itemgetter(0))]
+
+        for vector in vectors:
+            if not isinstance(vector, list) or not all(map(isfinite, vector)):
+                raise ValueError("a vector must be a list of finite numbers")
         return [[float(number) for number in vector] for vector in vectors]
 
 
