@@ -4,9 +4,10 @@ import base64
 import io
 import json
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ class Served(ABC):
         address: Where it listens.
         answers: What it answers with before it works: statuses, with a header or a body.
         delay: The seconds that it waits before each answer.
+        pause: The seconds between the first bytes of an answer.
         requests: The bodies of all requests.
         headers: The headers of all requests.
         most: The largest number of requests at a time.
@@ -37,6 +39,7 @@ class Served(ABC):
     address: str = ""
     answers: list[tuple[int, dict[str, str], str]] = field(default_factory=list)
     delay: float = 0.0
+    pause: float = 0.0
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     most: int = 0
@@ -77,7 +80,11 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(len(data)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data)
+        with suppress(OSError):  # who waits may have gone
+            for byte in data[:50] if served.pause else b"":
+                self.wfile.write(bytes([byte]))
+                time.sleep(served.pause)
+            self.wfile.write(data[50:] if served.pause else data)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

@@ -1,7 +1,11 @@
 """Tests of servers of embeddings, against one on this machine that answers in the shapes that servers document."""
 
+import copy
 import json
 import logging
+import pickle
+import time
+import traceback
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -120,20 +124,67 @@ def test_a_busy_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ((200, {}, '{"data": [{"embedding": ["a"]}]}'), "something else than embeddings"),
         ((200, {}, '{"data": [{"embedding": [1.0'), "something else than embeddings"),
+        ((200, {}, "[" * 200_000), "something else than embeddings"),
+        ((200, {}, '{"data": [{"embedding": [1' + "0" * 400 + "]}]}"), "something else than embeddings"),
+        ((200, {}, '{"data": [{"embedding": [NaN, 1.0]}]}'), "a vector must be a list of finite numbers"),
+        ((200, {}, '{"data": [{"embedding": {"1": 2}}]}'), "a vector must be a list of finite numbers"),
+        ((200, {}, '{"data": [{"index": 1, "embedding": [1.0]}]}'), r"index must be each number below 1 once"),
+        ((200, {}, " " * 2_000_000), "answers with more than 1,000,000 bytes"),
         ((200, {}, '{"data": []}'), "must return 1 vectors for 1 items"),
         ((200, {}, '{"embeddings": {"float": [[1.0]]}}'), "something else than embeddings"),
     ],
 )
-def test_other_answers_are_refused(answer: tuple[int, dict[str, str], str], message: str) -> None:
+def test_other_answers_are_refused(
+    monkeypatch: pytest.MonkeyPatch, answer: tuple[int, dict[str, str], str], message: str
+) -> None:
+    monkeypatch.setattr("nibt.bridges.connection._LARGEST_ANSWER", 1_000_000)
     with serving(answers=[answer]) as served:
         with pytest.raises(ServerFailed, match=message):
             EmbeddingServer(url(served), "toy").texts(["a"])
         assert len(served.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ((200, {"Content-Encoding": "gzip"}, "no gzip"), "breaks off its answer"),
+        ((503, {"Retry-After": "\xb2"}, ""), "answers with the status 503"),  # a digit, but no number
+    ],
+)
+def test_answers_that_cannot_be_read_are_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, answer: tuple[int, dict[str, str], str], message: str
+) -> None:
+    monkeypatch.setattr("nibt.bridges.connection.time.sleep", lambda seconds: None)
+    with serving(answers=[answer] * 2) as served:
+        with pytest.raises(ServerFailed, match=f"{message}.*, 2 times"):
+            EmbeddingServer(url(served), "toy", tries=2).texts(["a"])
+
+
+def test_a_server_that_answers_byte_by_byte_fails_in_time() -> None:
+    with serving(pause=0.04) as served:
+        server = EmbeddingServer(url(served), "toy", tries=1, timeout=0.2)
+        started = time.monotonic()
+        with pytest.raises(ServerFailed, match="timed out"):
+            server.texts(["a"])
+        assert time.monotonic() - started < 1.5  # the whole answer takes 2
+
+
+def test_servers_are_copied() -> None:
+    with serving() as served:
+        server = copy.deepcopy(EmbeddingServer(url(served), "toy"))
+        assert server.texts(["a"]) == pickle.loads(pickle.dumps(server)).texts(["a"])
+        assert server.sent == 1
+
+
+def test_images_of_any_mode_are_sent() -> None:
+    with serving() as served:
+        server = EmbeddingServer(url(served), "toy")
+        assert server.images([picture().convert("L").convert("CMYK")]) == server.images([picture().convert("L")])
+
+
 def test_an_unreachable_server_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nibt.bridges.connection.time.sleep", lambda seconds: None)
-    with pytest.raises(ServerFailed, match=r"cannot be reached \(.*\), 2 times"):
+    with pytest.raises(ServerFailed, match=r"cannot be reached, .* \(.*\), 2 times"):
         load_embedding_server(CLOSED + "/v1", "toy", tries=2)
 
 
@@ -163,6 +214,32 @@ def test_the_key_is_sent_and_never_shown(monkeypatch: pytest.MonkeyPatch, caplog
     assert KEY not in caplog.text
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (400, {}, f"wrong header: Bearer {KEY}"),
+        (200, {}, f'{{"data": [{{"embedding": ["{KEY}"]}}]}}'),
+        (200, {}, f'{{"data": [{{"index": "{KEY}", "embedding": [1.0]}}]}}'),
+    ],
+)
+def test_a_server_that_repeats_the_key_does_not_show_it(
+    monkeypatch: pytest.MonkeyPatch, answer: tuple[int, dict[str, str], str]
+) -> None:
+    monkeypatch.setenv("TOY_KEY", KEY)
+    with serving(answers=[answer]) as served:
+        with pytest.raises(ServerFailed) as caught:
+            EmbeddingServer(url(served), "toy", key_env="TOY_KEY").texts(["a"])
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\nX-Other: 1", f"{KEY}\u00e9", f"{KEY}\x07x"])
+def test_keys_that_no_header_takes_are_refused(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("TOY_KEY", key)
+    with pytest.raises(BadOption, match="the key in TOY_KEY must be one line of ASCII characters") as caught:
+        EmbeddingServer(CLOSED, "toy", key_env="TOY_KEY")
+    assert KEY not in str(caught.value)
+
+
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -170,6 +247,8 @@ def test_the_key_is_sent_and_never_shown(monkeypatch: pytest.MonkeyPatch, caplog
         ({"url": "localhost:8000"}, "url must be an address such as"),
         ({"url": "file:///etc/passwd"}, "url must be an address such as"),
         ({"url": "http://user:secret@host/v1"}, "url must not have a name or a password"),
+        ({"url": "http://host\x00/v1"}, "url must be an address such as"),
+        ({"url": "http://host/v1?key=secret"}, "url must have nothing after a"),
         ({"shape": "other"}, "shape must be one of openai, infinity, jina, cohere"),
         ({"at_once": 0}, "at_once must be between 1 and 64"),
         ({"requests": 0}, "requests must be between 1"),
