@@ -140,6 +140,33 @@ def test_the_embeddings_of_fixed_inputs_identify_functions() -> None:
     assert model(name="other name").record()["id"] == "other name"
 
 
+@pytest.mark.parametrize("length", [1e-30, 1e-14, 1e30])
+def test_the_length_of_vectors_does_not_matter(length: float) -> None:
+    scaled = nibt.load_model(images=embed_images, texts=lambda listed: length * np.array(embed_texts(listed)))
+    actual = nibt.explain(scaled, picture(), CAPTION, "occlusion")
+    expected = nibt.explain(model(), picture(), CAPTION, "occlusion")
+    assert actual.similarity == pytest.approx(expected.similarity, abs=1e-6)
+    assert [word.score for word in actual.words] == pytest.approx([word.score for word in expected.words], abs=1e-6)
+
+
+def test_functions_may_use_their_memory_again() -> None:
+    answers = torch.zeros(64, 12)
+
+    def texts(listed: list[str]) -> torch.Tensor:
+        answers[: len(listed)] = torch.tensor(embed_texts(listed))
+        return answers[: len(listed)]
+
+    def images(listed: list[Image.Image]) -> NDArray[np.float64]:
+        vectors = embed_images(listed)
+        listed.clear()
+        return vectors
+
+    reusing = nibt.load_model(images=images, texts=texts)
+    actual = nibt.explain(reusing, picture(), CAPTION, "occlusion")
+    expected = nibt.explain(model(), picture(), CAPTION, "occlusion")
+    assert [word.score for word in actual.words] == pytest.approx([word.score for word in expected.words], abs=1e-6)
+
+
 def test_functions_that_draw_are_noted() -> None:
     draws = np.random.default_rng(0)
 
@@ -167,6 +194,8 @@ def test_functions_that_draw_are_noted() -> None:
         ({"images": embed_images, "texts": embed_texts, "name": 3}, BadOption, "name must be a text"),
         ({"images": lambda _: None, "texts": embed_texts}, CannotLoad, "the function images must return an array"),
         ({"images": lambda _: ["a"], "texts": embed_texts}, CannotLoad, "the function images must return an array"),
+        ({"images": lambda _: [torch.ones(2, requires_grad=True)] * 2, "texts": embed_texts}, CannotLoad, "an array"),
+        ({"images": lambda _: torch.ones(2, 12, device="meta"), "texts": embed_texts}, CannotLoad, "an array"),
         ({"images": embed_images, "texts": lambda _: np.ones((1, 12))}, CannotLoad, r"shape \(3, dim\)"),
         ({"images": embed_images, "texts": lambda t: np.full((len(t), 12), np.nan)}, CannotLoad, "finite vectors"),
         ({"images": embed_images, "texts": lambda t: np.zeros((len(t), 12))}, CannotLoad, "not zero"),

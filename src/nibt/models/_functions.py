@@ -98,12 +98,16 @@ class EmbeddingFunctions(ImageFunction):
 
 
 def _embeddings(name: str, function: Callable[[list[Any]], Any], items: list[Any]) -> Embedding:
-    """Call a function with a list, and check that it returns a finite vector for each of its items."""
-    returned = function(items)
+    """Call a function with a list, and return the unit vectors of what it must return: a finite vector for each item.
+
+    They are copied, since a function may write its next answer to the same memory. Only their directions count, and the
+    squares of short or long ones are no numbers in single precision.
+    """
+    returned = function(list(items))
     try:
         values = returned.detach().cpu() if isinstance(returned, Tensor) else torch.from_numpy(np.array(returned))
-        embeddings = values.to(torch.float32)
-    except (TypeError, ValueError) as error:
+        embeddings = values.to(torch.float64, copy=True)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise CannotLoad(
             f"the function {name} must return an array of a vector for each item of its list (got a "
             f"{type(returned).__name__} that is none: {error})"
@@ -114,9 +118,10 @@ def _embeddings(name: str, function: Callable[[list[Any]], Any], items: list[Any
             f"the function {name} must return an array of the shape ({len(items)}, dim) for {len(items)} items (got "
             f"{tuple(embeddings.shape)})"
         )
-    if not embeddings.isfinite().all() or not embeddings.norm(dim=-1).all():
+    lengths = embeddings.norm(dim=-1, keepdim=True)
+    if not lengths.isfinite().all() or not lengths.all():
         raise CannotLoad(f"the function {name} must return finite vectors that are not zero (got others)")
-    return embeddings
+    return (embeddings / lengths).float()
 
 
 class _FunctionTower:
