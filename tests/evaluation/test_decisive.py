@@ -284,6 +284,18 @@ def test_a_probability_is_halved() -> None:
     pytest.fail("no probability is halved")
 
 
+def test_the_caption_itself_among_those_it_is_compared_with_counts_once() -> None:
+    model = tiny.model("clip")
+    captions = [CAPTION, *OTHERS]
+    for caption in captions:  # one of them ranks first
+        others = [other for other in captions if other != caption]
+        listed, left_out = (
+            nibt.explain(model, tiny.image(64, 64, 3), caption, "occlusion", "softmax", against=labels)
+            for labels in ([caption.upper(), *others], others)
+        )
+        assert nibt.decisive_region(model, listed).decisive == nibt.decisive_region(model, left_out).decisive
+
+
 def test_pictures_outline_the_part() -> None:
     _, explanation, _ = deciding([], "keep")[0]
     assert nibt.draw(explanation).tobytes() != nibt.draw(replace(explanation, decisive=None)).tobytes()

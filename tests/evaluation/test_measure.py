@@ -134,6 +134,18 @@ def test_measured_target_uses_against() -> None:
     values(model, data, ConfidenceDrop(), measured="difference")  # of two pairs, each is the contrast of the other
 
 
+@pytest.mark.parametrize("target", ["cosine", "softmax"])
+def test_measured_softmax_counts_the_caption_of_a_pair_once(target: str) -> None:
+    model, data = tiny.model("clip"), pairs(2)
+    labels = [data[0].caption.upper(), data[1].caption, "a bus"]
+    options = {"target": target, "measured": "softmax", "side": "image", "steps": 2}
+    together = values(model, data, Deletion(), against=labels, **options)
+    for place, pair in enumerate(data):
+        others = [label for index, label in enumerate(labels) if index != place]
+        alone = values(model, [pair], Deletion(), against=others, **options)
+        assert together[place] == pytest.approx(alone[0], abs=1e-4)
+
+
 def test_measured_target_rejects_missing_contrasts() -> None:
     model = tiny.model("clip")
     with pytest.raises(BadInput, match="other captions, and the call has none"):

@@ -198,10 +198,13 @@ class MeasuredScore:
         images = [pair.image for pair in pairs]
         image_keys = [image_key(image) for image in images]
         others: dict[Modality, tuple[list[Any], Embedding]] = {}
-        own: dict[Modality, list[Any]] = {"image": [None] * len(pairs) if against else captions, "text": image_keys}
+        keys_of_captions: list[Any] = [model.text.tokens(caption).ids for caption in captions]
+        if against and target.averages:  # the mean of a set may include the caption
+            keys_of_captions = [None] * len(pairs)
+        own: dict[Modality, list[Any]] = {"image": keys_of_captions, "text": image_keys}
         if only != "text":
             texts = list(against or dict.fromkeys(captions))
-            others["image"] = texts, encode(model.text, texts)
+            others["image"] = [model.text.tokens(text).ids for text in texts], encode(model.text, texts)
         if only != "image":
             distinct = dict(zip(image_keys, images, strict=True))
             others["text"] = list(distinct), encode(model.image, list(distinct.values()))

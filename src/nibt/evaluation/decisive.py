@@ -98,7 +98,7 @@ def decisive_region(
     model = load_model(model)
     image = explained_image(explanation, model, "decisive_region")
 
-    compared = _compared(explanation)
+    compared = _compared(explanation, model)
     hidden = _HiddenCells.prepare(model, image, explanation, compared, filling)
     ends = hidden.of_ends()
     decision = _decision(explanation, compared, hidden, ends)
@@ -153,10 +153,13 @@ class _Compared:
     cosines: Sequence[float] = ()
 
 
-def _compared(explanation: Explanation) -> _Compared:
+def _compared(explanation: Explanation, model: Model) -> _Compared:
     """Return what is compared with the caption or the image: by the ranking, or by the target."""
     target = explanation.target
     captions = target["options"].get("against", []) if target["name"] in ("difference", "softmax") else []
+    if captions:  # among which the caption itself counts once
+        own = model.text.tokens(explanation.caption).ids
+        captions = [caption for caption in captions if model.text.tokens(caption).ids != own]
     images = target["options"].get("against_images", []) if target["name"] == "difference" else []
 
     ranked = [candidate.label for candidate in explanation.ranking[1:]]
