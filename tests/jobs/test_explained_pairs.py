@@ -1,5 +1,6 @@
 """Tests of ``Job.explained_pairs``."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,13 @@ def test_jobs_without_pairs_at_hand_are_refused(model: Model, tmp_path: Path) ->
     job.update(request={**job.manifest.request, "pairs": {"prompt": "prompt"}})
     with pytest.raises(BadInput, match="has answers to prompts"):
         job.explained_pairs()
+
+
+def test_a_job_without_one_of_its_files_is_refused(whole_job: nibt.Job, tmp_path: Path) -> None:
+    copied = nibt.Job(shutil.copytree(whole_job.folder, tmp_path / "job"))
+    copied.chunks()[0][0].unlink()
+    with pytest.raises(BadInput, match=rf"has \d+ of its {COUNT} rows: check it with nibt show --verify"):
+        copied.explained_pairs()
 
 
 def test_counts_of_pairs_are_checked(whole_job: nibt.Job) -> None:

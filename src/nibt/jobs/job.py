@@ -164,8 +164,8 @@ class Job(RunFolder[JobManifest]):
             seed: The seed of this draw.
 
         Raises:
-            BadInput: The job is not finished, or of prompts; a file cannot be read; or the data set is missing, or was
-                an object in memory.
+            BadInput: The job is not finished, lacks rows, or is of prompts; a file cannot be read; or the data set is
+                missing, or was an object in memory.
         """
         count, seed = parsed("count", count, Count | None), parsed("seed", seed, Seed)
         if self.has_prompts:
@@ -174,7 +174,14 @@ class Job(RunFolder[JobManifest]):
             raise BadInput(f"the job in {str(self.folder)!r} is not finished: run it again to resume it")
 
         data = self.data()
-        explained = [row["row"] for row in self.rows(["row", "error"]) if row["error"] is None]
+        rows = list(self.rows(["row", "error"]))
+        if len(rows) != self.manifest.rows:
+            raise BadInput(
+                f"the job in {str(self.folder)!r} has {len(rows)} of its {self.manifest.rows} rows: check it with "
+                "nibt show --verify, and run it again to compute the others"
+            )
+
+        explained = [row["row"] for row in rows if row["error"] is None]
         drawn = set(np.random.default_rng(seed).permutation(explained)[:count].tolist())
         images: dict[ImageLocation, ImageInput] = {}
         pairs = {
