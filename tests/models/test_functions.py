@@ -124,7 +124,7 @@ def test_what_reads_weights_or_layers_is_refused() -> None:
     for caller, call in {
         "a check with random weights": lambda: nibt.check(model(), picture(), CAPTION, "occlusion"),
         "calibrate": lambda: nibt.calibrate(model(), [picture()]),
-        "parts of evidence": lambda: nibt.parts(model(), pairs, "occlusion"),
+        "parts of evidence": lambda: nibt.parts(model(), pairs),
     }.items():
         with pytest.raises(Unsupported, match=f"{caller} needs the layers and the weights of the model"):
             call()

@@ -110,6 +110,7 @@ def parts(
     donors_of(pairs)  # an error before anything is computed
     named_by = None if texts is None else _different(texts)
     model = load_model(model).renewed()
+    model.image.check_states("parts of evidence")  # before the method, whose error would name others in vain
     layer = model.image.relative(DEPTH) if layer is None else layer
     model.image.check_layer(layer)
     spec = MethodSpec.of(method)
