@@ -15,7 +15,7 @@ from pydantic import computed_field, model_validator
 from torch import Tensor
 
 from nibt.errors import BadOption
-from nibt.options import ClosedShare, Count, Layer, NotNegative, OneOf, PartCount, Seed, parsed
+from nibt.options import ClosedShare, Count, Layer, NotNegative, PartCount, Seed
 from nibt.records import JsonObject
 from nibt.results.base import Array, Result, Serializable, require_result
 from nibt.results.part_scores import Mark, PartVerdict
@@ -30,9 +30,6 @@ WIDEST = 1.0
 """The widest interval with a verdict: it is wider where images hardly prefer their captions."""
 ON_OBJECTS = 0.3
 """A part with at least this share of its score on named objects is one of the objects."""
-
-
-_Mark = Annotated[str, OneOf(get_args(Mark))]
 
 
 @dataclass(frozen=True)
@@ -268,9 +265,14 @@ class Parts(Result):
             BadOption: There is no part with that number, or a mark is not one of ``may``, ``must not`` and the empty
                 string.
         """
+        if not isinstance(marks, Mapping):
+            raise BadOption(f"marks must be a mapping of the numbers of parts to marks (got {marks!r:.60})")
+
         parts = list(self.parts)
         for number, mark in marks.items():
-            parts[self.part(number).number - 1] = replace(self.part(number), mark=parsed("mark", mark, _Mark))
+            if mark not in get_args(Mark):
+                raise BadOption(f"a mark must be 'may', 'must not' or '' (got {mark!r:.60})")
+            parts[self.part(number).number - 1] = replace(self.part(number), mark=mark)
         return replace(self, parts=tuple(parts))
 
     def part(self, number: int) -> Part:

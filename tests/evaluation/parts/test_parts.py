@@ -303,6 +303,8 @@ def test_marks_decide_which_parts_are_unwanted(parts: Parts, marks: dict[int, An
 def test_marks_are_of_parts_and_of_three_words(parts: Parts) -> None:
     with pytest.raises(BadOption, match="mark must be"):
         parts.marked({1: "never"})  # pyright: ignore[reportArgumentType]
+    with pytest.raises(BadOption, match="marks must be a mapping"):
+        parts.marked([1])  # pyright: ignore[reportArgumentType]
     with pytest.raises(BadOption, match=r"number from 1 to \d+ \(got 0\)"):
         parts.marked({0: "may"})
     data = parts.to_json()
