@@ -106,6 +106,9 @@ def audit(
     models = [load_model(model)]
     if against is not None:
         models.append(load_model(against))
+    for each in models:
+        each.image.check_states("an audit")  # before the method, whose error would name others in vain
+    if against is not None:
         check_against(*models)
     controls = [MethodSpec(name) for name in CONTROLS[: 1 if quick else None]]
     total = _count_steps(models, len(controls) + len(specs), QUICK_STAGES if quick else STAGES)
