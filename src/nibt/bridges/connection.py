@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import os
 import threading
 import time
@@ -15,6 +14,7 @@ import httpx
 from PIL import Image
 
 from nibt.errors import BadOption, ServerFailed, first_line
+from nibt.io import load_json
 from nibt.options import Positive, Range, RequestCount, complete
 from nibt.records import JsonObject
 
@@ -176,7 +176,7 @@ class Connection:
             raise Refused(f"the server {self.url} refuses the request (status {status}: {text}): {self.advice}")
 
         try:
-            return read(json.loads(data))
+            return read(load_json(data))
         except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
             problem = self._without_key(first_line(error))
             raise Refused(
