@@ -24,7 +24,8 @@ from nibt.progress import OnProgress, Progress, listener, reporter
 from nibt.results.explanation import Explanation, shortened
 from nibt.torch_modes import plain_torch
 
-Candidates: TypeAlias = Sequence[str] | Mapping[str, str | Sequence[str] | None]
+Words: TypeAlias = str | Caption
+Candidates: TypeAlias = Words | Sequence[Words] | Mapping[str, Words | Sequence[Words] | None]
 MOST_CAPTIONS = 50_000
 _TOGETHER = 512  # captions whose embeddings are in memory
 _COUNTS = ("two", "three")
