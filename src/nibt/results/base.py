@@ -97,12 +97,17 @@ class Serializable(ByValue):
 
 def _not_finite(value: Any, *place: str | int) -> Iterator[tuple[str | int, ...]]:
     """Yield the places of numbers that are NaN or infinite, in a result whose arrays may have been changed in place."""
-    if isinstance(value, Tensor | float):
-        yield from () if (math.isfinite(value) if isinstance(value, float) else value.isfinite().all()) else (place,)
-    elif isinstance(value, Serializable | Mapping | tuple):
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            yield place
+    elif isinstance(value, Tensor):
+        if not value.isfinite().all():
+            yield place
+    else:
         inside = vars(value) if isinstance(value, Serializable) else value
         for key, item in inside.items() if isinstance(inside, Mapping) else enumerate(inside):
-            yield from _not_finite(item, *place, key)
+            if isinstance(item, Tensor | float | Serializable | Mapping | tuple):  # texts have no numbers
+                yield from _not_finite(item, *place, key)
 
 
 class Result(Serializable):
