@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nibt.core.quadrature import MOST_STEPS, Rows, integrate, nodes, refined
+from nibt.core.quadrature import MOST_STEPS, PathRule, Rows, integrate, nodes, refined
 from nibt.core.side import AT_ONCE, BUDGET, chunks
 from nibt.errors import BadOption
 from nibt.progress import Progress, listening
@@ -152,9 +152,8 @@ class Curves:
         return lambda values, rows: (values.sum(1) - changes[rows]).abs() / (tolerance * changes[rows].abs())
 
     def integrate(self, rule: str, steps: int, tolerance: float | None) -> tuple[torch.Tensor, torch.Tensor]:
-        paths = refined(rule, steps, 0.1, tolerance is not None)
         rows = torch.arange(len(self.items))
-        return integrate(paths, self, rows, self.gaps(tolerance or 1.0), tolerance)
+        return integrate(PathRule(rule, steps, 0.1, tolerance), self, rows, self.gaps(tolerance or 1.0))
 
 
 def line(at: torch.Tensor) -> torch.Tensor:
@@ -210,8 +209,8 @@ def test_vectors_are_compared_by_their_lengths() -> None:
         return torch.stack([angle.cos(), angle.sin()], -1)[:, None, None].expand(-1, len(rows), 1, -1)
 
     rows = torch.zeros(1, dtype=torch.int64)
-    paths = refined("clenshaw_curtis", 3, 0.1, True)
-    value, steps = integrate(paths, values_at, rows, lambda values, _: torch.zeros(len(values)), 0.01)
+    rule = PathRule("clenshaw_curtis", 3, 0.1, 0.01)
+    value, steps = integrate(rule, values_at, rows, lambda values, _: torch.zeros(len(values)))
     exact = torch.tensor([torch.tensor(12.0).sin() / 12, (1 - torch.tensor(12.0).cos()) / 12])
     assert steps > 9
     torch.testing.assert_close(value[0, 0], exact, atol=1e-3, rtol=0)

@@ -19,7 +19,7 @@ therefore gets a last rule of another form, and keeps the result with the smalle
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -161,12 +161,20 @@ Gaps = Callable[[Float[Tensor, "row part *dim"], Rows], Float[Tensor, " row"]]
 
 
 def integrate(
-    paths: Iterable[Nodes], values_at: ValuesAt, rows: Rows, gaps: Gaps, tolerance: float | None
+    rule: PathRule, values_at: ValuesAt, rows: Rows, gaps: Gaps
 ) -> tuple[Float[Tensor, "row part *dim"], PerExample]:
-    """Compute an integral for each item, with the finer of several rules for items that are not accurate enough."""
+    """Compute an integral for each item; with a tolerance, with finer rules for items that are not accurate enough.
+
+    ``gaps`` is called with a tolerance only.
+    """
+    if rule.tolerance is None:
+        path = rule.nodes
+        values = values_at(path.positions, rows)
+        return path.integral(values), values.new_full((len(rows),), len(path.positions), dtype=torch.float32)
+
     computed: dict[float, Tensor] = {}
     result = steps = before = None
-    for path in paths:
+    for path in rule.refined():
         second_try = len(path.positions) < len(computed)
         if second_try and before is not None:
             incomplete = gaps(before, rows) > 1
@@ -183,9 +191,9 @@ def integrate(
             better = gaps(after, rows) < gaps(before, rows)
             rows, after = rows[better], after[better]
         result[rows], steps[rows] = after, float(len(computed))
-        if tolerance is None or second_try:
+        if second_try:
             break
-        rough = (gaps(after, rows) > 1) | (before is None or _moved(before, after, tolerance))
+        rough = (gaps(after, rows) > 1) | (before is None or _moved(before, after, rule.tolerance))
         if not rough.any():
             break
         rows, before = rows[rough], after[rough]

@@ -209,15 +209,23 @@ def _check_differences(spec: ExplanationSpec, pairs: Sequence[AnyPair]) -> None:
         for pair in pairs:
             _check_size(pair.items[0], spec.origin)
 
-    tokenize = spec.model.text.tokens
-    captions = {tokenize(caption).ids for caption in options.get("against", ())}
-    images = set(options.get("against_images_hash", ()))
-    for pair in pairs:
-        for item in pair.items:
-            if isinstance(item, str) and tokenize(item).ids in captions:
-                raise BadInput(f"the caption {item!r} is compared with itself: give another one")
-            if not isinstance(item, str) and item.digest in images:
-                raise BadInput(f"the image {item.source} is compared with itself: give another one")
+    compared = {*_compared_keys(spec, "text"), *_compared_keys(spec, "image")}
+    for item in (item for pair in pairs for item in pair.items if _key(spec, item) in compared):
+        named = f"the caption {item!r}" if isinstance(item, str) else f"the image {item.source}"
+        raise BadInput(f"{named} is compared with itself: give another one")
+
+
+def _key(spec: ExplanationSpec, item: ImageInput | str) -> Hashable:
+    """Return what is equal for captions, or for images, that are the same for the model."""
+    return spec.model.text.tokens(item).ids if isinstance(item, str) else item.digest
+
+
+def _compared_keys(spec: ExplanationSpec, modality: Modality) -> list[Hashable]:
+    """Return the keys of the captions or of the images that pairs are compared with."""
+    options = spec.record["target"]["options"]
+    if modality == "text":
+        return [_key(spec, caption) for caption in options.get("against", ())]
+    return list(options.get("against_images_hash", ()))
 
 
 def _check_size(image: ImageInput | str, origin: ImageInput) -> None:
@@ -303,6 +311,7 @@ def batch_order(keys: Sequence[Hashable], lengths: Sequence[Any]) -> list[int]:
 
 def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | None) -> tuple[tuple[Side, ...], float]:
     """Trace both towers, each image or caption once, and return the sides, and the time of the forward passes."""
+    own = [_own_among_others(spec, prepared.pairs, position) for position in (0, 1)]
     first, second = (_timed_trace(spec, prepared, position, cache) for position in (0, 1))
     traces = [first.trace, second.trace]
     others = [second.trace.embedding.detach(), first.trace.embedding.detach()]
@@ -319,9 +328,8 @@ def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | N
         modalities.append(modality)
 
     sides = []
-    for position, (modality, trace, other) in enumerate(zip(modalities, traces, others, strict=True)):
-        own = _own_among_others(spec, prepared.pairs, position) if position < 2 else None
-        score = replace(spec.scores[modality], other=other, own=own)
+    for modality, trace, other, own_of_side in zip(modalities, traces, others, [*own, None], strict=False):
+        score = replace(spec.scores[modality], other=other, own=own_of_side)
         sides.append(Side(spec.model, trace, score, spec.memory))
     if spec.origin is not None:
         origin = _same_trace(spec, spec.origin, "image", len(prepared.pairs))
@@ -338,18 +346,9 @@ def _own_among_others(
     if score.others is None or not compares_one_by_one:
         return None
 
-    options = spec.record["target"]["options"]
-    tokenize = spec.model.text.tokens
-    captions = [tokenize(caption).ids for caption in options.get("against", ())]
-    images = options.get("against_images_hash", [])
-
-    rows = []
-    for pair in pairs:
-        other = pair.items[1 - position]
-        is_caption = isinstance(other, str)
-        key = tokenize(other).ids if is_caption else other.digest
-        rows.append([key == compared for compared in (captions if is_caption else images)])
-    own = torch.tensor(rows, dtype=torch.bool, device="cpu")
+    compared = _compared_keys(spec, spec.modalities[1 - position])
+    keys = [_key(spec, pair.items[1 - position]) for pair in pairs]
+    own = torch.tensor([[key == other for other in compared] for key in keys], dtype=torch.bool, device="cpu")
     if own.all(1).any():
         raise BadInput("a caption or an image is compared with itself alone: give another one to compare it with")
     return own if own.any() else None

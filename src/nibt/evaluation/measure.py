@@ -29,7 +29,7 @@ from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec, available, find
 from nibt.results.attribution import Attribution
 from nibt.results.records import Measurement
-from nibt.targets.base import Others, Score
+from nibt.targets.base import Others, Score, Target
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, MeasuredSide, Modality
 
@@ -151,13 +151,13 @@ class _Targets:
 
     Attributes:
         explained: The name of the explained target; None means the default of ``contrast``.
-        measured: The name of the measured target, or ``explained``.
+        measured: The measured target; None for the explained one.
         contrast: What the explained target compares with.
         captions: The captions that the measured target compares with.
     """
 
     explained: str | None
-    measured: str
+    measured: Target | None
     contrast: Contrast
     captions: tuple[str, ...]
 
@@ -167,28 +167,30 @@ class _Targets:
         compares = bool(contrast.against or contrast.templates)
         if target is None and (measured != "explained" or not compares):
             target = "cosine"
+        if measured == "explained":
+            return cls(target, None, contrast, contrast.against)
 
+        measured_target = score_target(measured)
         captions = contrast.against
-        if measured != "explained":
-            explained_compares = target is not None and find("targets", target).others != "none"
-            measured_compares = score_target(measured).others != "none"
-            if measured_compares and not explained_compares:
-                contrast = replace(contrast, against=())  # which the explained target would reject
-        return cls(target, measured, contrast, captions)
+        explained_compares = target is not None and find("targets", target).others != "none"
+        if measured_target.others != "none" and not explained_compares:
+            contrast = replace(contrast, against=())  # which the explained target would reject
+        return cls(target, measured_target, contrast, captions)
 
     def check_regions(self) -> None:
         """Check that the target is one of regions."""
-        if self.explained != "cosine" or self.measured not in ("explained", "cosine"):
+        measured = "explained" if self.measured is None else self.measured.name
+        if self.explained != "cosine" or measured not in ("explained", "cosine"):
             raise BadOption(
                 f"metrics of regions need the target cosine (got {self.explained or 'difference'}, of which "
-                f"{self.measured} is measured): measure them in another call"
+                f"{measured} is measured): measure them in another call"
             )
 
     def measured_score(self, model: Model, pairs: Sequence[Pair], only: MeasuredSide | None) -> MeasuredScore | None:
         """Return the score that metrics evaluate in place of the explained one; None for that itself."""
-        if self.measured == "explained":
+        if self.measured is None:
             return None
-        return MeasuredScore.of(model, score_target(self.measured), pairs, self.captions, only)
+        return MeasuredScore.of(model, self.measured, pairs, self.captions, only)
 
 
 def _side(side: str | None) -> MeasuredSide | None:

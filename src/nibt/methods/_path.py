@@ -239,18 +239,13 @@ class PathMethod(Method):
             return self._values_at(taken, scores, positions, special_rows)
 
         all_rows = torch.arange(count, device=stage.start.device)
-        if bound is None:
-            path = self.rule.nodes
-            values = values_at(path.positions, all_rows)
-            steps = values.new_full((count,), len(path.positions), dtype=torch.float32)
-            return path.integral(values), steps
-
-        assert change is not None, "a bound is one of the gap to a change"
 
         def gaps(values: PerToken, rows: Rows) -> PerExample:
+            assert change is not None
+            assert bound is not None
             return (change[rows] - values[:, :tokens].sum(-1)).abs() / bound[rows]
 
-        return integrate(self.rule.refined(), values_at, all_rows, gaps, self.tolerance)
+        return integrate(self.rule, values_at, all_rows, gaps)
 
     def _values_at(self, stage: PathStage, scores: Scores, positions: Sequence[float], special_rows: int) -> AtNodes:
         """Compute the scores at positions of a path and, after them, the gradients of the first ``special_rows``."""

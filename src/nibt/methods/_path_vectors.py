@@ -265,7 +265,7 @@ def _stage_vectors(
         return (values.sum(1) - stage.change).norm(dim=-1) / bound
 
     one_row = torch.zeros(1, dtype=torch.int64, device=layer.change.device)
-    (result,), steps = integrate(layer.rule.refined(), values_at, one_row, gaps, layer.rule.tolerance)
+    (result,), steps = integrate(layer.rule, values_at, one_row, gaps)
     return result, steps
 
 
@@ -316,4 +316,4 @@ def _stage_scores(
         return (values[:, : layer.rows].sum(-1) - expected[rows]).abs() * len(layer.stages) / bound[rows]
 
     all_rows = torch.arange(len(cotangents), device=cotangents.device)
-    return integrate(layer.rule.refined(), scores_at, all_rows, gaps, layer.rule.tolerance)
+    return integrate(layer.rule, scores_at, all_rows, gaps)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -78,7 +77,7 @@ class EmbeddingFunctions(ImageFunction):
         self.register_buffer("probe", torch.cat([of_images, of_texts]))
 
         again = torch.cat([self.embed_images(probes), self.embed_texts(list(_PROBES))])
-        self.noise = float((F.normalize(again, dim=-1) - F.normalize(self.probe, dim=-1)).norm(dim=-1).max())
+        self.noise = float((again - self.probe).norm(dim=-1).max())
         """The largest distance of the unit embeddings of one input that was given twice."""
 
     @property
@@ -214,13 +213,14 @@ class FunctionTextTower(_FunctionTower, TextTower):
         return self.root
 
     def tokens(self, caption: str) -> Tokens:
-        ends = [match.end() for match in WORD.finditer(caption)]
+        matches = list(WORD.finditer(caption))
+        words = tuple(Word(match.group(), (row,)) for row, match in enumerate(matches))
+        ends = [match.end() for match in matches]
         ends[-1:] = [len(caption)] if ends else []
-        pieces = [caption[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-        words = tuple(Word(match.group(), (row,)) for row, match in enumerate(WORD.finditer(caption)))
 
         ids = []
-        for piece in pieces:
+        for start, end in zip([0, *ends], ends, strict=False):
+            piece = caption[start:end]
             number = 1 + int.from_bytes(sha256(piece.encode()).digest()[:7], "big")
             self.pieces[number] = piece
             ids.append(number)

@@ -204,7 +204,7 @@ def show(
     elif row is not None:
         _show_row(Job.open(folder), row, output)
     else:
-        text, written = _report(folder, output.overwrite, base)
+        text, written = _report(folder, kind, output.overwrite, base)
         if not output.quiet:
             say(text)
             say(f"wrote {written}", err=True)
@@ -222,9 +222,9 @@ def _verify(folder: Path, quiet: bool) -> None:
         raise typer.Exit(1)
 
 
-def _report(folder: Path, overwrite: bool, base: str | None) -> tuple[str, str]:
+def _report(folder: Path, kind: str, overwrite: bool, base: str | None) -> tuple[str, str]:
     """Write the card of a job, or the report of a benchmark; return its text, and what was written."""
-    if kind_of(folder) == "job":
+    if kind == "job":
         from nibt.jobs.job import FILE, Job, write_card
 
         return write_card(Job.open(folder), overwrite), f"{folder / FILE}; nibt show {folder} ROW draws a row"

@@ -109,7 +109,6 @@ def evidence_cells(
 def _grid_of(model: Model, image: ImageInput, layer: int) -> tuple[int, int]:
     """Return the rows and columns of the cells of an image at a layer."""
     tower = model.image
-    tower.check_states("parts of evidence")
     tower.check_layer(layer)
     units = tower.trace(tower.prepare([image]), layer).cut(layer).units
     if not isinstance(units, Grid):
@@ -145,7 +144,6 @@ def cell_states(
         remedy: What to do if those of the layer have another one.
     """
     tower = model.image
-    tower.check_states("parts of evidence")
     tower.check_layer(layer)
 
     def computed(indices: Sequence[int]) -> tuple[np.ndarray, tuple[Region, ...]]:
