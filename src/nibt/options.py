@@ -125,11 +125,7 @@ def assignments(pairs: Iterable[str], option: str, keep_names: bool = False) -> 
 def parsed(name: str, value: Any, field_type: Any) -> Any:
     """Convert the value of an option to the type of its field, which may be one of several or have a range."""
     if field_type in (Layers, tuple[int, ...]):
-        values = value if isinstance(value, list | tuple) else [value]
-        layers = tuple(parsed(name, layer, int) for layer in values)
-        if not layers:
-            raise BadOption(f"{name} must name at least one layer (got an empty list)")
-        return layers
+        return _parsed_layers(name, value)
 
     rule = _rule(field_type)
     if rule is None or (value is None and rule.takes_none):
@@ -143,17 +139,17 @@ def parsed(name: str, value: Any, field_type: Any) -> Any:
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise BadOption(f"{name} must be {_NAMES[rule.target]} (got {value!r:.100})") from error
 
-    is_open = limits is None or (isinstance(limits, Range) and math.isinf(limits.high))
-    if is_open and isinstance(converted, float) and not math.isfinite(converted):
-        which = "a finite number" if limits is None else f"a finite number {limits}"
-        raise BadOption(f"{name} must be {which} (got {converted})")
-    if limits is None:
-        return converted
-
-    allowed = rule.least <= converted <= rule.most if isinstance(limits, Range) else converted in limits
-    if not allowed:
-        raise BadOption(f"{name} must be {limits} (got {converted!r:.40})")
+    _check_limits(name, converted, rule)
     return converted
+
+
+def _parsed_layers(name: str, value: Any) -> Layers:
+    """Return one layer, or a list of them, as numbers."""
+    values = value if isinstance(value, list | tuple) else [value]
+    layers = tuple(parsed(name, layer, int) for layer in values)
+    if not layers:
+        raise BadOption(f"{name} must name at least one layer (got an empty list)")
+    return layers
 
 
 def _converted(value: Any, target: type) -> Any:
@@ -285,3 +281,18 @@ def _with_limits(rule: _Rule | None, limits: Range | OneOf | None) -> _Rule | No
     if limits.below or math.isinf(most):  # no range has infinity
         most = math.nextafter(most, -math.inf)
     return rule._replace(limits=limits, least=least, most=most)
+
+
+def _check_limits(name: str, value: Any, rule: _Rule) -> None:
+    """Check that a value is finite, and allowed."""
+    limits = rule.limits
+    is_open = limits is None or (isinstance(limits, Range) and math.isinf(limits.high))
+    if is_open and isinstance(value, float) and not math.isfinite(value):
+        which = "a finite number" if limits is None else f"a finite number {limits}"
+        raise BadOption(f"{name} must be {which} (got {value})")
+    if limits is None:
+        return
+
+    allowed = rule.least <= value <= rule.most if isinstance(limits, Range) else value in limits
+    if not allowed:
+        raise BadOption(f"{name} must be {limits} (got {value!r:.40})")

@@ -53,14 +53,14 @@ class GroundTruth:
 def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
     """Compute the ground truth of a pair for the region of the image and the words of the caption that a model sees."""
     named = [obj for obj in pair.objects if obj.spans]
+    unnamed = [obj for obj in pair.objects if not obj.spans]
     spans = list(word_spans(pair.caption, words))
     spans_of_names = [span for obj in named for span in obj.spans]
 
-    with_area = [obj for obj in pair.objects if obj.box is not None or obj.mask is not None]
-    areas = [obj for obj in with_area if obj.spans]
-    masks = [(seen_mask(pair, [obj], region), obj.without) for obj in areas]
-    seen = [(mask, without) for mask, without in masks if mask.any()]
-    others = [obj for obj in with_area if not obj.spans] if areas else []
+    areas = [obj for obj in named if _has_area(obj)]
+    masks = [seen_mask(pair, [obj], region) for obj in areas]
+    seen = [(mask, obj.without) for mask, obj in zip(masks, areas, strict=True) if mask.any()]
+    others = [obj for obj in unnamed if _has_area(obj)] if areas else []
 
     points = tuple(_seen_points(named, region))
     extent = (max(1, round(region.height)), max(1, round(region.width))) if points else (0, 0)
@@ -69,7 +69,7 @@ def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
         label_map = torch.from_numpy(visible_pixels(pair.label_map.astype(np.int64), region, -1))
 
     return GroundTruth(
-        mask=torch.stack([mask for mask, _ in masks]).any(0) if areas else None,
+        mask=torch.stack(masks).any(0) if areas else None,
         others=tuple(seen_mask(pair, [obj], region) for obj in others),
         named=_touched(spans, spans_of_names) if spans_of_names else None,
         absent=_touched(spans, pair.absent) if pair.absent else None,
@@ -82,6 +82,10 @@ def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
         label_map=label_map,
         present=tuple(_present(pair)),
     )
+
+
+def _has_area(obj: Object) -> bool:
+    return obj.box is not None or obj.mask is not None
 
 
 def covered_share(mask: PixelMask, shape: tuple[int, ...]) -> Float64[Tensor, "row column"]:

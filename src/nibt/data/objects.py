@@ -52,7 +52,6 @@ class Object:
 
 def check_objects(objects: Any, size: tuple[int, int], caption: str) -> None:
     """Check the names, boxes, masks, points and spans of the objects of a pair."""
-    width, height = size
     if not isinstance(objects, tuple | list):
         raise BadInput(f"objects must be a tuple of Objects (got {type(objects).__name__})")
     for item in objects:
@@ -62,16 +61,9 @@ def check_objects(objects: Any, size: tuple[int, int], caption: str) -> None:
             raise BadInput(f"the name of an object must be a text (got {item.name!r:.50})")
         named = f"of the object {item.name!r:.50}"
         if item.box is not None:
-            if not _are_numbers(item.box):
-                got = f"{item.box!r:.100}"
-                raise BadInput(f"the box {named} must be left, top, width and height as numbers (got {got})")
-            read_box(item.box, f"the box {named}")
-        mask = item.mask
-        if mask is not None and not (isinstance(mask, np.ndarray) and mask.dtype == bool):
-            got = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
-            raise BadInput(f"the mask {named} must be a NumPy array of true and false (got {got})")
-        if mask is not None and mask.shape != (height, width):
-            raise BadInput(f"the mask {named} must have the shape of the image, {(height, width)} (got {mask.shape})")
+            _check_box(item.box, named)
+        if item.mask is not None:
+            _check_mask(item.mask, size, named)
         if not isinstance(item.points, tuple) or not all(
             isinstance(point, Point) and _are_numbers(point[:2]) and isinstance(point.inside, bool | np.bool_)
             for point in item.points
@@ -81,6 +73,23 @@ def check_objects(objects: Any, size: tuple[int, int], caption: str) -> None:
                 f"{item.points!r:.100})"
             )
         check_spans(caption, item.spans, f"the spans {named}")
+
+
+def _check_box(box: Any, named: str) -> None:
+    if not _are_numbers(box):
+        raise BadInput(f"the box {named} must be left, top, width and height as numbers (got {box!r:.100})")
+    read_box(box, f"the box {named}")
+
+
+def _check_mask(mask: Any, size: tuple[int, int], named: str) -> None:
+    """Check that a mask tells for each pixel of an image, of a size (width, height), whether it is of an object."""
+    if not (isinstance(mask, np.ndarray) and mask.dtype == bool):
+        got = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
+        raise BadInput(f"the mask {named} must be a NumPy array of true and false (got {got})")
+
+    shape = (size[1], size[0])
+    if mask.shape != shape:
+        raise BadInput(f"the mask {named} must have the shape of the image, {shape} (got {mask.shape})")
 
 
 def check_spans(caption: str, spans: Any, name: str) -> None:

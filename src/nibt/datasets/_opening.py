@@ -139,14 +139,20 @@ def open_dataset(source: str, options: Mapping[str, Any]) -> Dataset:
     if inside:
         values["options"] = {**values.get("options", {}), **inside}
 
-    if "folder" not in types and folder:
-        raise BadOption(f"the data set {name} takes no folder (got {folder!r}): give {name}")
     if folder:
         values["folder"] = folder
-    if "folder" in types and "folder" not in values:
+    _check_folder(name, values, takes_folder="folder" in types, is_grid=is_grid)
+    return dataset_class(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def _check_folder(name: str, values: Mapping[str, Any], takes_folder: bool, is_grid: bool) -> None:
+    """Check that a data set has its folder, if it takes one."""
+    has_folder = "folder" in values
+    if has_folder and not takes_folder:
+        raise BadOption(f"the data set {name} takes no folder (got {values['folder']!r}): give {name}")
+    if takes_folder and not has_folder:
         needed = "the data set of its pictures: give grid:NAME" if is_grid else f"its folder: give {name}:FOLDER"
         raise FolderMissing(f"{name} needs {needed}")
-    return dataset_class(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
 def option_types(dataset_class: Any) -> Keywords:

@@ -45,6 +45,19 @@ class TimedTrace:
     seconds: float
 
 
+class ModelCache:
+    """Values that depend on the model, but not on pairs or the method."""
+
+    def __init__(self) -> None:
+        self._values: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """Return a value, which the first call with this key computes."""
+        if key not in self._values:
+            self._values[key] = compute()
+        return self._values[key]
+
+
 class BatchCache:
     """Values that depend on the model and on the pairs of a batch, but not on the method.
 
@@ -52,13 +65,14 @@ class BatchCache:
     with the pairs. It has one trace per batch and side, so it needs the memory of the traces of the pairs.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, of_model: ModelCache | None = None) -> None:
         self.model = model
+        self.of_model = of_model or ModelCache()
         self._values: dict[tuple, Any] = {}
         self._pairs: dict[int, Any] = {}
 
     def once(self, pairs: Sequence[Any], key: Hashable, compute: Callable[[], Any]) -> Any:
-        """Return the value of a batch, or that of the model without pairs; the first call with this key computes it."""
+        """Return the value of a batch; the first call with this key computes it."""
         batch_key = self._key(pairs, key)
         if batch_key not in self._values:
             self._values[batch_key] = compute()
@@ -82,11 +96,6 @@ class BatchCache:
         """Drop all values of a batch, which did not fit into memory."""
         identity = tuple(map(id, pairs))
         self._values = {key: value for key, value in self._values.items() if key[0] != identity}
-
-    def forget_pairs(self) -> None:
-        """Drop the values of all batches, and keep those of the model."""
-        self._values = {key: value for key, value in self._values.items() if not key[0]}
-        self._pairs = {}
 
     def _key(self, pairs: Sequence[Any], key: Hashable) -> tuple:
         self._pairs |= {id(pair): pair for pair in pairs}  # while they are kept, no other object has their identity

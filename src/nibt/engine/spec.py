@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import Any, cast
 
 from nibt.data.images import ImageInput
-from nibt.engine.targets import IMAGE_AND_TEXT, Contrast, Modalities, resolve_targets
+from nibt.engine.targets import IMAGE_AND_TEXT, Contrast, Modalities, cosine_warning, resolve_targets
 from nibt.errors import BadOption
 from nibt.io import file_digests
 from nibt.methods._path import along_path
@@ -71,7 +71,7 @@ def resolve(
     """Resolve the defaults of a request, so that every pair is explained in the same way."""
     contrast = contrast or Contrast()
     target = target or _default_target(contrast)
-    scores, target_warnings = resolve_targets(model, target, contrast, modalities)
+    scores = resolve_targets(model, target, contrast, modalities)
 
     method_class, options, record_entries = class_and_options(method, seed)
     is_same_modality = modalities[0] == modalities[1]
@@ -80,16 +80,18 @@ def resolve(
     options, sides_without_means = _mean_states_by_side(model, method_class, options, modalities)
     methods = _methods_by_modality(model, method, method_class, options, contrast, modalities)
 
-    # a side that has nothing to compare with is explained with the cosine, and warns of it, unless the one other input
-    # is explained, too, or is where the path of the image starts
-    compares_with_one = find("targets", target).others == "one"
+    target_class = find("targets", target)
+    sides_with_cosine = [side for side, score in scores.items() if score.target.name != target]
+    compares_with_one = target_class.others == "one"
     origin = _path_origin(methods, contrast, compares_with_one)
     against = None
-    if origin is not None:
-        target_warnings = {}
-    elif contrast.explained and len(target_warnings) == 1 and compares_with_one:
+    if origin is None and contrast.explained and compares_with_one and len(sides_with_cosine) == 1:
         against = (*contrast.against, *contrast.against_images)[0]
-        target_warnings = {}
+
+    warnings = [*model.notes]
+    if origin is None and against is None:  # else the side shows what it is compared with in another way
+        warnings += [cosine_warning(target_class, side) for side in sides_with_cosine]
+    warnings += [_keeps_baseline(side, options, methods[side]) for side in sides_without_means]
 
     side_names: tuple[str, ...] = modalities
     if is_same_modality:
@@ -108,11 +110,7 @@ def resolve(
             "method": method_record(method, seed, methods, record_entries),
             "target": {"name": target, "options": target_options},
         },
-        warnings=(
-            *model.notes,
-            *target_warnings.values(),
-            *(_keeps_baseline(side, options, methods[side]) for side in sides_without_means),
-        ),
+        warnings=tuple(warnings),
         modalities=modalities,
         memory=memory,
         side_names=side_names,

@@ -66,19 +66,17 @@ def check_target_name(name: str | None) -> None:
         raise UnknownName("targets", name, available("targets"))
 
 
-def resolve_targets(
-    model: Model, name: str, contrast: Contrast, modalities: Modalities
-) -> tuple[dict[Modality, Score], dict[Modality, str]]:
-    """Return the score of each modality, without the embeddings of a pair, and warnings.
+def resolve_targets(model: Model, name: str, contrast: Contrast, modalities: Modalities) -> dict[Modality, Score]:
+    """Return the score of each modality, without the embeddings of a pair.
 
-    For an image with a caption, a side that has nothing to compare with is explained with ``cosine``, with a warning.
+    For an image with a caption, a side that has nothing to compare with is explained with ``cosine``.
     """
     target = _target(name, contrast)
     if target.averages or not model.has_logits:
         check_target(model, target)
 
     if modalities[0] == modalities[1]:
-        return {modalities[0]: _same_modality(model, target, contrast, modalities[0])}, {}
+        return {modalities[0]: _same_modality(model, target, contrast, modalities[0])}
 
     cosine = find("targets", "cosine")()
     scores: dict[Modality, Score] = {
@@ -87,10 +85,7 @@ def resolve_targets(
     }
     if target.rewords:
         scores["text"] = replace(scores["text"], target=cosine)
-        warning = (
-            f"words are explained with cosine: the target {name} rewords captions, which affects the image side only"
-        )
-        return scores, {"text": warning}
+        return scores
 
     lacking: list[Modality] = []
     if target.others != "none":
@@ -101,11 +96,19 @@ def resolve_targets(
             f"{_BY_MODALITY['image']}"
         )
 
-    warnings: dict[Modality, str] = {}
     for side in lacking:
         scores[side] = replace(scores[side], target=cosine)
-        warnings[side] = _explained_with_cosine(name, side)
-    return scores, warnings
+    return scores
+
+
+def cosine_warning(target: type[Target], side: str) -> str:
+    """Return the warning about a side that is explained with ``cosine`` in place of a target."""
+    name = target.name
+    if target.rewords:
+        return f"words are explained with cosine: the target {name} rewords captions, which affects the image side only"
+    if side == "image":
+        return f"patches are explained with cosine: {name} needs a second caption there; give {_BY_MODALITY['text']}"
+    return f"words are explained with cosine: {name} needs a second image there; give {_BY_MODALITY['image']}"
 
 
 def _target(name: str, contrast: Contrast) -> Target:
@@ -120,13 +123,6 @@ def _target(name: str, contrast: Contrast) -> Target:
     if target.others == "none" and (contrast.against or contrast.against_images):
         raise BadOption(f"the target {name} compares with nothing: leave against out, or choose softmax or difference")
     return target
-
-
-def _explained_with_cosine(name: str, side: Modality) -> str:
-    """Return the warning about a side that has nothing to compare with."""
-    if side == "image":
-        return f"patches are explained with cosine: {name} needs a second caption there; give {_BY_MODALITY['text']}"
-    return f"words are explained with cosine: {name} needs a second image there; give {_BY_MODALITY['image']}"
 
 
 def check_target(model: Model, target: Target) -> None:

@@ -1,6 +1,6 @@
 """Measurement of maps and of regions by metrics."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias, cast, get_args
@@ -11,7 +11,7 @@ from nibt.core.side import Side
 from nibt.data.ground_truth import GroundTruth, ground_truth
 from nibt.data.pair import Pair, image_text_pairs
 from nibt.datasets.base import Dataset
-from nibt.engine.batches import BatchCache, ExplainedBatch, explain_batches
+from nibt.engine.batches import BatchCache, ExplainedBatch, ModelCache, explain_batches
 from nibt.engine.encode import encode
 from nibt.engine.regions import resolve_regions
 from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
@@ -130,7 +130,7 @@ def measure(
 
     if map_sides:
         spec = resolve(model, method_spec, targets.explained, targets.contrast, seed=seed)
-        of_model = partial((cache or BatchCache(model)).once, ())  # without a cache, for this call only
+        of_model = cache.of_model if cache else ModelCache()
         for batch in explain_batches(spec, pairs, batch_size, map_sides, cache):
             measurements += _measure_batch(spec, batch, labeled, scores, context, only, cache, of_model)
             done += len(batch.indices)
@@ -264,7 +264,7 @@ def _measure_batch(
     context: CallContext,
     only: MeasuredSide | None,
     cache: BatchCache | None,
-    of_model: Callable[[Any, Callable[[], Any]], Any],
+    of_model: ModelCache,
 ) -> Iterator[Measurement]:
     """Yield the measurements of a batch, in the order of sides, metrics and pairs."""
     pairs = [pair for pair in batch.pairs if isinstance(pair, Pair)]
@@ -291,7 +291,7 @@ def _measure_batch(
             partial(_explain_for_embeddings, spec.methods[modality], side),
             lambda side, items: encode(spec.model.tower(side), items),
             shared=cache and (lambda key, compute, side=modality: cache.once(pairs, (side, key), compute)),
-            of_model=of_model,
+            of_model=of_model.once,
         )
         seconds = (batch.seconds[position] + encoding_seconds) / len(pairs)
         yield from _measurements(metrics, modality, metric_input, batch.indices, seconds)

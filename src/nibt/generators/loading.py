@@ -14,7 +14,8 @@ from nibt.errors import CannotLoad
 from nibt.generators.answers import AnswerTower, Generator
 from nibt.generators.base import writer_of
 from nibt.generators.writing import check_settings
-from nibt.models._checkpoint import FILE_NAME, adapted, base_model, check_class, within_layers
+from nibt.models._adapters import adapted, base_model, within_layers
+from nibt.models._checkpoint import check_class
 from nibt.models._checks import check_finite, naming_hooks, seeded_noise
 from nibt.models._classes import declared, family_of_generator, known_checkpoint
 from nibt.models._compiled import uncompiled
@@ -40,7 +41,7 @@ from nibt.models._request import (
     name_of_dtype,
     open_clip_name,
 )
-from nibt.models._saved import check_files, check_layers, json_object
+from nibt.models._saved import ADAPTERS, check_files, check_layers, json_object
 from nibt.models.base import Model
 from nibt.progress import report_stage
 from nibt.records import JsonObject
@@ -139,7 +140,7 @@ def _from_folder(name: str, folder: Path, request: LoadRequest, device: Any) -> 
     if isinstance(domain, str):
         request = replace(request, notes=(*request.notes, domain))
 
-    if (folder / FILE_NAME).exists():
+    if (folder / ADAPTERS).exists():
         return _with_adapters(name, folder, request, device)
     if (folder / "open_clip_config.json").exists():
         return _load(name, "open_clip", f"local-dir:{folder}", request, device)

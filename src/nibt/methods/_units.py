@@ -105,13 +105,20 @@ class PlayerMethod(UnitMethod):
         if isinstance(units, Grid):
             return [[(cell,) for cell in range(units.count)]] * count
         if isinstance(units, SequenceUnits):
-            cells = self.players(units.grid, count) if units.with_image else [[] for _ in range(count)]
-            words = self.players(units.words, count)
-            shifted = [[tuple(row + units.grid.count for row in rows) for rows in item] for item in words]
-            return [[*of_image, *of_text] for of_image, of_text in zip(cells, shifted, strict=True)]
+            return self._players_of_sequence(units, count)
         if self.units == "tower":
             return [[(row,) for row in rows.nonzero()[:, 0].tolist()] for rows in units.explained.cpu()]
         return [[word.tokens for word in words] for words in units.words]
+
+    def _players_of_sequence(self, units: SequenceUnits, count: int) -> list[list[tuple[int, ...]]]:
+        """Return the cells of the image, if they are explained, and the words after them."""
+        first_word = units.grid.count
+        players = []
+        for words in self.players(units.words, count):
+            shifted = [tuple(column + first_word for column in columns) for columns in words]
+            cells = self.players(units.grid, 1)[0] if units.with_image else []
+            players.append([*cells, *shifted])
+        return players
 
 
 def keep_players(

@@ -15,21 +15,21 @@ from torch import Tensor, jit, nn
 
 from nibt.data.images import ImageInput
 from nibt.errors import CannotLoad
-from nibt.models._checkpoint import (
-    NO_EFFECT,
-    RERANKER,
-    Truncated,
-    UnitLength,
-    check_texts,
-    dense_folders,
-    within_layers,
-)
+from nibt.models._adapters import within_layers
 from nibt.models._checks import seeded_noise
 from nibt.models._compiled import uncompiled
 from nibt.models._family import Family, check_no_generator, class_names, family_of_module, known_classes, refusal
 from nibt.models._kinds import kind_of
 from nibt.models._loaded import check_usable
 from nibt.models._request import LoadRequest
+from nibt.models._sentence_modules import (
+    NO_EFFECT,
+    RERANKER,
+    Truncated,
+    UnitLength,
+    check_texts,
+    dense_folders,
+)
 from nibt.models._text_tower import TextTower
 from nibt.models._vision_language.prompts import POOLINGS, message_settings
 from nibt.models.base import ImageTower, Model

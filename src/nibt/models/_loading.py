@@ -16,7 +16,7 @@ from torch import nn
 from typing_extensions import TypedDict
 
 from nibt.errors import BadOption, CannotLoad
-from nibt.models._checkpoint import FILE_NAME, adapted, after_encoder, attached, base_model, check_class
+from nibt.models._checkpoint import attached, check_class
 from nibt.models._checks import check_finite, checked
 from nibt.models._classes import declared, known_checkpoint
 from nibt.models._embedded import EMBEDDED, alternatives, embedded, embedded_generators, embedded_hint
@@ -40,7 +40,7 @@ from nibt.models._request import (
     name_of_dtype,
     open_clip_name,
 )
-from nibt.models._saved import check_files, check_layers, json_object
+from nibt.models._saved import ADAPTERS, SENTENCE_MODULES, check_files, check_layers, json_object
 from nibt.models.base import Model
 from nibt.options import ImageSize, Keywords, Positive, parsed
 from nibt.progress import report_stage
@@ -116,38 +116,17 @@ def load_model(
     if name is not None:
         raise BadOption(f"name is of a model of two functions, images and texts (got {name!r:.60}): leave it out")
     if isinstance(id, Model):
-        if (device, dtype) != ("cpu", "float32") or any(value is not None for value in others.values()):
-            check_unset("a loaded model", device=device, dtype=dtype, **others)
+        check_unset("a loaded model", device=device, dtype=dtype, **others)
         return id if "checked" in id.renewed().kept else checked(id)
     if isinstance(id, LoadedModel):  # of another kind, which writes
         check_no_generator(id.id, [type(id.module).__name__])
+
     check_source(id)
-    if isinstance(processor, str | Path):
-        with loading(str(processor)):
-            processor, its_tokenizer = named_processor(str(processor))
-        tokenizer = its_tokenizer if tokenizer is None else tokenizer
-    check_processor_arguments(processor, tokenizer)
-    options = LoadOptions(
-        name_of_device(device),
-        name_of_dtype(dtype),
-        resize,
-        image_size,
-        pooling,
-        instruction,
-        image_prompt,
-        text_prompt,
-    )
-    check_device(options.device)
-    embedding = {name: vars(options)[name] for name in EMBEDDING if vars(options).get(name) is not None}
-    number_type = getattr(torch, options.dtype)
-    is_passed = processor is not None or tokenizer is not None
-    sizes = {"resize": options.resize, "image_size": options.image_size}
-    request = LoadRequest(
-        number_type, **sizes, processor=processor, tokenizer=tokenizer, is_passed=is_passed, embedding=embedding
-    )
+    request = _load_request(device, dtype, **others)
     if isinstance(id, nn.Module | tuple):
         check_unset("a model in memory", device=device, dtype=dtype)
         return _from_memory(id, request)
+
     name = str(id)
     check_name(name)
     if name in embedded():
@@ -155,6 +134,28 @@ def load_model(
     if Path(name).is_dir():
         return checked(_from_folder(name, Path(name), request, device))
     return checked(_from_hub(name, request, device))
+
+
+def _load_request(device: Any, dtype: Any, processor: Any, tokenizer: Any, **values: Any) -> LoadRequest:
+    """Return the options of loading, which are checked, with the processor of the model that is named."""
+    if isinstance(processor, str | Path):
+        with loading(str(processor)):
+            processor, its_tokenizer = named_processor(str(processor))
+        tokenizer = its_tokenizer if tokenizer is None else tokenizer
+    check_processor_arguments(processor, tokenizer)
+
+    options = LoadOptions(name_of_device(device), name_of_dtype(dtype), **values)
+    check_device(options.device)
+    embedding = {name: value for name, value in vars(options).items() if name in EMBEDDING and value is not None}
+    return LoadRequest(
+        getattr(torch, options.dtype),
+        resize=options.resize,
+        image_size=options.image_size,
+        processor=processor,
+        tokenizer=tokenizer,
+        is_passed=processor is not None or tokenizer is not None,
+        embedding=embedding,
+    )
 
 
 def _of_functions(id: Any, images: Any, texts: Any, name: Any, image_size: Any = None, **others: Any) -> Model:
@@ -225,14 +226,19 @@ def _from_folder(
     stated = LoadOptions(**sizes)
     embedding = {**{key: settings[key] for key in EMBEDDING if key in settings}, **request.embedding}
     request = replace(request, resize=stated.resize, image_size=stated.image_size, embedding=embedding)
-    after = after_encoder(name, folder, request.dtype, bool(embedding)) or request.after
+
+    after = request.after
+    if (folder / SENTENCE_MODULES).is_file():
+        from nibt.models._sentence_modules import after_encoder  # which other folders do not need
+
+        after = after_encoder(name, folder, request.dtype, bool(embedding)) or after
     request = replace(request, after=after, folder=folder, defaults=settings)
 
     config = json_object(folder / "config.json")
     check_layers(name, folder)
     if (folder / "open_clip_config.json").exists() and (wants_open_clip is None or wants_open_clip(config)):
         return _load(name, "open_clip", f"local-dir:{folder}", request, device)
-    if (folder / FILE_NAME).exists():
+    if (folder / ADAPTERS).exists():
         return _with_adapters(name, folder, request, device)
     if not config and (folder / "0_CLIPModel" / "config.json").exists():  # of sentence-transformers
         return _from_folder(name, folder / "0_CLIPModel", request, device)
@@ -260,6 +266,8 @@ def _settings(folder: Path) -> JsonObject:
 
 def _with_adapters(name: str, folder: Path, request: LoadRequest, device: Any) -> Model:
     """Load PEFT adapters on the base model that their configuration names."""
+    from nibt.models._adapters import adapted, base_model
+
     with base_model(name, folder) as base:
         if (folder / "preprocessor_config.json").exists():
             from nibt.models._hugging_face import with_processor

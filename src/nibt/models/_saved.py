@@ -15,6 +15,10 @@ from nibt.models._failures import DUAL
 from nibt.records import JsonObject
 from nibt.torch_modes import without_warnings
 
+ADAPTERS = "adapter_config.json"
+"""The file of PEFT adapters."""
+SENTENCE_MODULES = "modules.json"
+"""The file of sentence-transformers that lists what follows the encoder."""
 _SOURCE = "use the repository from which it was converted, which has weights for Transformers"
 
 

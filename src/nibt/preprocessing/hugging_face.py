@@ -118,19 +118,11 @@ def check_sides(resize: Resize) -> None:
 
 
 def _resize_of(processor: Any, size: int | None) -> Resize:
-    if not hasattr(processor, "size"):
-        raise BadOption(
-            f"processor must have an image processor of Transformers (got a {type(processor).__name__}): pass "
-            "AutoProcessor.from_pretrained(...)"
-        )
-    if getattr(processor, "do_resize", True) is False or getattr(processor, "crop_pct", None):
-        raise Unsupported(
-            "the image processor must resize images to a fixed size (got do_resize=false or crop_pct), else patches "
-            "cannot be placed on them"
-        )
-
+    """Return how a processor resizes images, with another size of the input if one is given."""
+    _check_fixed_size(processor)
     box = processor.size
     crop = getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", False) else None
+
     edge = _side(box, "shortest_edge")
     if edge and crop:
         height = size or _side(crop, "height") or edge
@@ -146,6 +138,20 @@ def _resize_of(processor: Any, size: int | None) -> Resize:
         across = size or _side(crop, "width") or width
         return Resize("squash", down, across, edge=size or height)
     return Resize("squash", size or height, size or width)
+
+
+def _check_fixed_size(processor: Any) -> None:
+    """Check that a processor of images resizes all of them to one size."""
+    if not hasattr(processor, "size"):
+        raise BadOption(
+            f"processor must have an image processor of Transformers (got a {type(processor).__name__}): pass "
+            "AutoProcessor.from_pretrained(...)"
+        )
+    if getattr(processor, "do_resize", True) is False or getattr(processor, "crop_pct", None):
+        raise Unsupported(
+            "the image processor must resize images to a fixed size (got do_resize=false or crop_pct), else patches "
+            "cannot be placed on them"
+        )
 
 
 def native_size(processor: Any) -> int:

@@ -235,23 +235,24 @@ def test_benchmark_keeps_the_traces_of_one_batch_at_most(
     tmp_path: Path, plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     traces: list[weakref.ref[TimedTrace]] = []
-    batches: list[set[tuple[int, ...]]] = [set()]
+    batches: list[set[tuple[int, ...]]] = []
 
     class Watched(BatchCache):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            batches.append(set())
+
         def keep(self, pairs: Sequence[Any], side: Any, timed: TimedTrace) -> None:
+            if not batches[-1]:
+                assert not any(trace() for trace in traces), "the traces are dropped before the next batch"
             super().keep(pairs, side, timed)
             batches[-1].add(tuple(map(id, pairs)))
             traces.append(weakref.ref(timed))
 
-        def forget_pairs(self) -> None:
-            super().forget_pairs()
-            assert not any(trace() for trace in traces), "the traces are dropped before the next batch"
-            batches.append(set())
-
     monkeypatch.setattr(running, "BatchCache", Watched)
     nibt.benchmark(plan, tmp_path / "run")
     assert traces
-    assert [len(of_batch) for of_batch in batches] == [1, 1, 1, 1, 0], (
+    assert [len(of_batch) for of_batch in batches] == [1, 1, 1, 1], (
         "the second batch of six pairs is shorter for m2ib, between the other methods"
     )
 

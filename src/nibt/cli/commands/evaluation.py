@@ -1,7 +1,7 @@
 """``nibt audit``, ``nibt bench`` and ``nibt roar``, which evaluate models and methods on pairs."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,8 +30,10 @@ from nibt.progress import Progress
 if TYPE_CHECKING:
     from nibt.data.pair import Pair
     from nibt.datasets.base import Dataset
+    from nibt.evaluation.bench.run import Benchmark
 
-COUNT, QUICK_COUNT = 48, 32
+COUNT = 48
+QUICK_COUNT = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +132,6 @@ def audit(
     """
     from nibt.cli.console_audit import show_audit
     from nibt.evaluation.audit import audit as run
-    from nibt.evaluation.audit.checks import LEAST_PAIRS
     from nibt.evaluation.finished import WorkFolder
     from nibt.results.audit import audit_request
     from nibt.results.records import require_same_file
@@ -148,12 +149,11 @@ def audit(
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, inputs, (".html", ".json"))
     targets = files.check([f"audit-{model_name(model.model) or model.name}-{data_name(data.data)}"], "audit")
     work = extent.folder(targets)
-    quiet, usual = files.silent, QUICK_COUNT if extent.quick else COUNT
-    count = usual if data.count is None else data.count
-    if count < LEAST_PAIRS:
-        raise BadOption(f"--count must be at least {LEAST_PAIRS} (got {count}): with fewer, the intervals are too wide")
+    quiet = files.silent
+    count = _count(data.count, extent.quick)
     opened = open_data(data, count)
     pairs, record = read_pairs(opened, count, quiet)
+
     loaded = model.loaded(quiet)
     against = None if extent.against is None else replace(model, model=extent.against).loaded(quiet)
     paths = [target.path for target in targets]
@@ -181,6 +181,17 @@ def audit(
         WorkFolder(work).discard()
     if extent.strict and result.verdict == "fail":
         raise typer.Exit(1)
+
+
+def _count(count: int | None, quick: bool) -> int:
+    """Return the number of pairs of an audit."""
+    from nibt.evaluation.audit.checks import LEAST_PAIRS
+
+    if count is None:
+        return QUICK_COUNT if quick else COUNT
+    if count < LEAST_PAIRS:
+        raise BadOption(f"--count must be at least {LEAST_PAIRS} (got {count}): with fewer, the intervals are too wide")
+    return count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,17 +248,33 @@ def bench(plan: PlanOptions, output: BenchOptions) -> None:
         lines = list(dry_run(requested))
         if not output.quiet:
             say("\n".join(lines))
-        if out is None or any(line.startswith("data ") and ": missing (" in line for line in lines):
+        if any(line.startswith("data ") and ": missing (" in line for line in lines):
             return
-    assert out is not None
+    if out is None:
+        return
+
     with show_progress("reading the data", output.quiet):
         run, data = Benchmark.begin(requested, out)
     if output.dry_run:
         return
-    missing, chunks = run.missing_chunks(), sum(1 for _ in run.chunks())
-    if not output.quiet and 0 < len(missing) < chunks:
+
+    _measure_missing(run, data, out, output.quiet)
+    if not output.quiet:
+        say(f"{sum(1 for _ in run.chunks())} chunks are in {out}; for the results: nibt show {out}")
+
+    failed, rows = run.failures()
+    if failed:
+        complain(f"{failed:,} of {rows:,} measurements failed; the report lists the errors")
+    if failed == rows or (failed and output.strict):
+        raise typer.Exit(1)
+
+
+def _measure_missing(run: "Benchmark", data: "Mapping[str, Dataset]", out: Path, quiet: bool) -> None:
+    """Measure what a run lacks, and say what it has."""
+    missing = run.missing_chunks()
+    chunks = sum(1 for _ in run.chunks())
+    if not quiet and 0 < len(missing) < chunks:
         say(f"resumed: {chunks - len(missing)} of {chunks} chunks are complete", err=True)
-    pairs = sum(chunk.stop - chunk.start for chunk in missing)
 
     def kept() -> str:
         planned = sum(1 for _ in run.chunks())  # without those that were skipped
@@ -255,18 +282,12 @@ def bench(plan: PlanOptions, output: BenchOptions) -> None:
         return f"{complete} of {planned} chunks are kept in {out}; the same command resumes the run"
 
     def start(model: str, skipped: Sequence[str]) -> None:
-        if skipped and not output.quiet:
+        if skipped and not quiet:
             say(f"skipped, since {model} cannot run them: {', '.join(skipped)}", err=True)
 
-    with interruptible(kept), show_progress("measuring", output.quiet, pairs) as on_progress:
+    pairs = sum(chunk.stop - chunk.start for chunk in missing)
+    with interruptible(kept), show_progress("measuring", quiet, pairs) as on_progress:
         run.measure_missing(data, on_progress, start)
-    failed, rows = run.failures()
-    if not output.quiet:
-        say(f"{sum(1 for _ in run.chunks())} chunks are in {out}; for the results: nibt show {out}")
-    if failed:
-        complain(f"{failed:,} of {rows:,} measurements failed; the report lists the errors")
-    if failed == rows or (failed and output.strict):
-        raise typer.Exit(1)
 
 
 def open_data(options: DataOptions, count: int) -> "Dataset":

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from nibt.models.base import Model
     from nibt.report.html.view_data import Panel
     from nibt.results.explanation import Explanation
-    from nibt.results.regions import Regions
 
 
 _FROM_ANSWER = {"layer", "image_layer", "text_layer", "amounts", "image_amounts", "seed"}
@@ -278,10 +277,7 @@ def regions(inputs: RegionsInputOptions, method: MethodsOptions, model: ModelOpt
     )
     read_paths = input_paths(images, model.model, *(spec.options for spec in specs.values()))
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, drawing=drawing)
-    stems = [f"{slug(stem(image))}-{slug(caption)}" for image in images for caption in captions]
-    if len(specs) > 1:
-        stems = [f"{name}-{slug(text)}" for text in specs for name in stems]
-    targets = files.check(stems, "regions")
+    targets = files.check(_region_stems(images, captions, list(specs)), "regions")
     from nibt.cli.console import show_regions
     from nibt.data.images import read_image
     from nibt.data.pair import read_caption
@@ -293,13 +289,15 @@ def regions(inputs: RegionsInputOptions, method: MethodsOptions, model: ModelOpt
     pairs = [(read_image(image), read_caption(caption)) for image in images for caption in captions]
     for spec in specs.values():
         check_options(spec)
+
     loaded = model.loaded(files.silent)
     for spec in list(specs.values())[1:]:
         resolve_regions(loaded, spec)  # a method that the model lacks is refused before any other is computed
-    tables: list[Regions] = []
+
+    panels: list[Panel] = []
     for name, spec in specs.items():
         with show_progress(f"explaining with {name}", files.silent, len(pairs)) as on_progress:
-            answers: Any = compute_regions(
+            tables: Any = compute_regions(
                 loaded,
                 [image for image, _ in pairs],
                 [caption for _, caption in pairs],
@@ -307,10 +305,18 @@ def regions(inputs: RegionsInputOptions, method: MethodsOptions, model: ModelOpt
                 method=spec,
                 on_progress=on_progress,
             )
-        tables += answers
-    titles = [name if len(specs) > 1 else "" for name in specs for _ in pairs]
-    panels = [Panel(table, title=title) for table, title in zip(tables, titles, strict=True)]
-    files.write(panels, targets, lambda written: show_regions(written, titles if len(specs) > 1 else ()))
+        panels += [Panel(table, title=name if len(specs) > 1 else "") for table in tables]
+
+    titles = [panel.title for panel in panels] if len(specs) > 1 else ()
+    files.write(panels, targets, lambda written: show_regions(written, titles))
+
+
+def _region_stems(images: Sequence[str], captions: Sequence[str], methods: Sequence[str]) -> list[str]:
+    """Return the beginnings of the names of files, with the method if there are several."""
+    stems = [f"{slug(stem(image))}-{slug(caption)}" for image in images for caption in captions]
+    if len(methods) == 1:
+        return stems
+    return [f"{name}-{slug(method)}" for method in methods for name in stems]
 
 
 COMMANDS = (

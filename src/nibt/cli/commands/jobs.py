@@ -184,18 +184,10 @@ def show(
     if not folder.is_dir():
         raise BadInput(f"there is no folder {str(folder)!r}: give the folder of a job or of a benchmark")
     kind = kind_of(folder)
-    if kind == "benchmark" and (row is not None or verify or output.out or output.draw):
-        raise BadOption(
-            f"a row, --verify, --out and --draw are for a job ({folder} is a run of nibt bench): leave them out"
-        )
-    if (output.out or output.draw) and (row is None or verify):
-        raise BadOption(
-            f"--out and --draw are for a row of a job: give its position, as in nibt show {folder} 0 -o x.png"
-        )
-    if base is not None and (row is not None or verify or kind == "job"):
-        raise BadOption(f"--base is for the report of nibt bench (got {base!r} for a job): leave it out")
-    if verify and row is not None:
-        raise BadOption(f"--verify checks all rows (got the row {row}): leave the row out")
+    if kind == "benchmark":
+        _check_benchmark_options(folder, row, verify, output)
+    else:
+        _check_job_options(folder, row, verify, output, base)
 
     from nibt.jobs.job import Job
 
@@ -208,6 +200,26 @@ def show(
         if not output.quiet:
             say(text)
             say(f"wrote {written}", err=True)
+
+
+def _check_benchmark_options(folder: Path, row: int | None, verify: bool, output: OutputOptions) -> None:
+    """Check that nothing is asked of a run of nibt bench that only a job has."""
+    if row is not None or verify or output.out or output.draw:
+        raise BadOption(
+            f"a row, --verify, --out and --draw are for a job ({folder} is a run of nibt bench): leave them out"
+        )
+
+
+def _check_job_options(folder: Path, row: int | None, verify: bool, output: OutputOptions, base: str | None) -> None:
+    """Check that what is asked of a job goes together."""
+    if (output.out or output.draw) and (row is None or verify):
+        raise BadOption(
+            f"--out and --draw are for a row of a job: give its position, as in nibt show {folder} 0 -o x.png"
+        )
+    if base is not None:
+        raise BadOption(f"--base is for the report of nibt bench (got {base!r} for a job): leave it out")
+    if verify and row is not None:
+        raise BadOption(f"--verify checks all rows (got the row {row}): leave the row out")
 
 
 def _verify(folder: Path, quiet: bool) -> None:

@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 from nibt.data import parquet
 from nibt.data.pair import Pair
 from nibt.datasets.base import Dataset
-from nibt.engine.batches import BatchCache
+from nibt.engine.batches import BatchCache, ModelCache
 from nibt.engine.encode import encode
 from nibt.errors import BadInput, NibtError, Unsupported
 from nibt.evaluation.bench.cell import NEEDED_BY, CellRunner, encode_rows, read_rows
@@ -214,7 +214,7 @@ class Benchmark(RunFolder[BenchmarkManifest]):
         self, model: Model, chunks: Iterable[CellChunk], data_sets: Mapping[str, Dataset]
     ) -> Iterator[tuple[CellChunk, bytes]]:
         """Yield the chunks of a model with their contents."""
-        cache = BatchCache(model)
+        of_model = ModelCache()
         is_warm = False
         for (label, start), of_cells in groupby(chunks, key=lambda chunk: (chunk.cell.data.label, chunk.start)):
             with_same_start = list(of_cells)
@@ -227,10 +227,10 @@ class Benchmark(RunFolder[BenchmarkManifest]):
 
             for stop, with_same_pairs in groupby(with_same_start, key=lambda chunk: chunk.stop):
                 of_chunk = {item: pair for item, pair in items.items() if item < stop}
+                cache = BatchCache(model, of_model)  # without the traces of other pairs
                 for chunk in with_same_pairs:
                     rows = CellRunner(self.plan, chunk.cell, model).rows(of_chunk, cache)
                     yield chunk, encode_rows(rows)
-                cache.forget_pairs()
 
     def _load(self, choice: Choice) -> Model:
         """Load a model, and record it or check that it equals the recorded one."""

@@ -130,10 +130,7 @@ def override_plan(
     count: int | None = None,
 ) -> Plan:
     """Return a plan with values replaced by those of the command line."""
-    names = {name for choice in plan.data for name in (choice.name, choice.label)}
-    for name in (*folders, *without):
-        if name not in names:
-            raise BadOption(str(UnknownName("data sets", name, names)))
+    _check_data_names(plan, [*folders, *without])
     if "" in models:
         raise BadOption("a model must be named (got '')")
     if count is not None and count < 1:
@@ -152,6 +149,14 @@ def override_plan(
 
     title = _overridden_title(plan, left_out, list(labels.values()), count)
     return plan.model_copy(update={"data": data, "models": entries, "count": count or plan.count, "about": title})
+
+
+def _check_data_names(plan: Plan, names: Sequence[str]) -> None:
+    """Check that a plan has data sets of these names, or of these labels."""
+    known = {name for choice in plan.data for name in (choice.name, choice.label)}
+    for name in names:
+        if name not in known:
+            raise BadOption(str(UnknownName("data sets", name, known)))
 
 
 def _overridden_title(plan: Plan, left_out: Sequence[str], models: Sequence[str], count: int | None) -> str:

@@ -61,23 +61,43 @@ def measured(
         np.array([group.reach for group in groups]),
     )
     images = [pair.image for pair in pairs]
-    whole = {item: numbers for item, numbers, _ in located(model, images, space, batch_size)}
+    part_numbers = {item: numbers for item, numbers, _ in located(model, images, space, batch_size)}
+
     rows: list[tuple[Part, Group]] = []
     for number, group in enumerate(groups):
         on_part(number)
+        completed = _completed(cells, group, number, part_numbers, objects)
         draws = np.random.default_rng((seed, number))
-        own = {item: of_image > 0 for item, of_image in cells.of_images(group.chosen).items()}
-        completed = {item: grid | (whole[item] == number) for item, grid in own.items()}
-        if objects is not None and not group.on_objects:
-            completed = {item: grid & ~objects[item] for item, grid in completed.items()}
         part, changes = part_of(model, pairs, donors, cells, group, completed, draws, finished)
+
         if vectors is not None and changes:
             captions = [pairs[item].caption for item in changes] if group.on_objects is False else []
             name, nearest = name_of(np.stack([*changes.values()]), texts, vectors, captions)
             part = replace(part, name=name, nearest=nearest)
         rows.append((part, group))
+
     rows.sort(key=lambda row: (row[0].verdict != "shortcut", -row[0].share))
     return [(replace(part, number=number), group) for number, (part, group) in enumerate(rows, 1)]
+
+
+def _completed(
+    cells: Cells,
+    group: Group,
+    number: int,
+    part_numbers: Mapping[int, np.ndarray],
+    objects: Sequence[np.ndarray] | None,
+) -> dict[int, np.ndarray]:
+    """Return the cells of a part in each image that has some of its score, with those that look like it.
+
+    A part that is not on named objects is not completed by cells of these.
+    """
+    completed = {}
+    for item, weights in cells.of_images(group.chosen).items():
+        grid = (weights > 0) | (part_numbers[item] == number)
+        if objects is not None and not group.on_objects:
+            grid &= ~objects[item]
+        completed[item] = grid
+    return completed
 
 
 def part_of(

@@ -12,10 +12,10 @@ from jinja2 import TemplateError
 
 from nibt.errors import BadInput, BadOption, CannotLoad, first_line
 from nibt.io import load_json
-from nibt.models._checkpoint import TEXT_SETTINGS
 from nibt.models._classes import known_checkpoint
 from nibt.models._failures import WritesText
 from nibt.models._request import LoadOptions, LoadRequest
+from nibt.models._sentence_modules import TEXT_SETTINGS
 from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokens, special_notes, unknown_notes, words_by_offsets
 from nibt.preprocessing.hugging_face import special_tokens
 from nibt.records import JsonObject
