@@ -127,7 +127,7 @@ def one_line(text: str) -> str:
         return text
 
     return "".join(
-        character if character.isprintable() or character in _JOINERS else _visible(character) for character in text
+        [character if character.isprintable() or character in _JOINERS else _visible(character) for character in text]
     )
 
 
