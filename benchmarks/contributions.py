@@ -25,7 +25,7 @@ from nibt.data.pair import Pair
 from nibt.datasets.scenes import Scenes
 from nibt.engine.batches import trace_sides
 from nibt.engine.encode import encode
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.registry import MethodSpec
 
 MANY = 1000
@@ -34,7 +34,7 @@ CAPTIONS = [f"a {noun} and a {other}" for noun in ("cat", "dog", "owl", "car") f
 
 def compared(model, image):
     """Seconds for the table, for a caption with it, and for a caption without; and how far both are apart."""
-    question = resolve(model, MethodSpec("nib"))
+    question = resolve(model, Request(MethodSpec("nib")))
     pairs = [Pair(image, caption) for caption in CAPTIONS]
     wanted, alone = least(lambda: question.methods["image"](trace_sides(question, pairs)[0]))
     table, once = least(lambda: nibt.contributions(model, image))

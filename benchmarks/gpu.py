@@ -42,7 +42,7 @@ from nibt.data.images import read_image
 from nibt.data.pair import Pair
 from nibt.engine.batches import PreparedBatch, clock, explain_batch
 from nibt.engine.encode import free_memory, is_out_of_memory
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.registry import MethodSpec
 
 CAPTIONS = [CAPTION.format(noun) for noun in NOUNS]
@@ -107,7 +107,7 @@ class Run:
         torch.manual_seed(0)
         module, parts = SIZES[size]()
         self.model = nibt.load_model(module.eval().to(options.device, PRECISIONS[precision]), **parts)
-        self.spec = resolve(self.model, MethodSpec(options.method))
+        self.spec = resolve(self.model, Request(MethodSpec(options.method)))
         self.device, self.options = torch.device(options.device), options
 
     def pairs(self, files, first, size):

@@ -34,7 +34,7 @@ from regions import LARGE, model
 
 from nibt.core.side import Side
 from nibt.data.images import read_image
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.registry import MethodSpec
 
 CAPTION = "a cat and a dog and a car and {}"
@@ -68,7 +68,7 @@ class Batch:
 
     def maps(self, variant, options, method="nib"):
         """The maps of the sides; that of the image needs the caption's embedding, which is computed once."""
-        question = resolve(self.model, MethodSpec(method, variant, options))
+        question = resolve(self.model, Request(MethodSpec(method, variant, options)))
         traces = {
             side: self.model.tower(side).trace(inputs, question.methods[side].lowest)
             for side, inputs in (("image", self.image), ("text", self.text))

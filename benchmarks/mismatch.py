@@ -30,7 +30,7 @@ from nibt.engine.batches import batch_indices, trace_sides
 from nibt.engine.encode import encode
 from nibt.engine.explanations import MARGIN, mismatches
 from nibt.engine.reactions import NEAR_BLANK, NO_REACTION_TO, UNMOVED, moves, reactions
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.preprocessing.captions import FUNCTION_WORDS, UNKNOWN
 from nibt.preprocessing.captions import NOUNS as EVERYDAY_NOUNS
 from nibt.registry import MethodSpec
@@ -50,7 +50,7 @@ OTHERS = 25  # captions without a common object, for each image
 
 def verdicts(model, pairs, batch=32):
     """For each rule: whether it calls each pair a mismatch."""
-    question = resolve(model, MethodSpec("center"))
+    question = resolve(model, Request(MethodSpec("center")))
     everyday = encode(model.text, EVERYDAY)
     verdict = {}
     for indices in batch_indices(question, pairs, batch):

@@ -11,7 +11,7 @@ from torch import Tensor
 import nibt
 from nibt.datasets.scenes import Scenes
 from nibt.engine.batches import trace_sides
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.methods._path import PathStage, products
 from nibt.methods.nib import NIB
 from nibt.models.base import Model
@@ -44,7 +44,7 @@ def main() -> None:
 def errors(model: Model, modality: Modality) -> tuple[list[float], list[float]]:
     """Return the errors of maps with noise by deviation: of single draws, and of the means of a draw and its mirror."""
     options = {"steps": STEPS, "quadrature": "gauss", "image_views": 1, "noise": "features", "samples": SAMPLES}
-    spec = resolve(model, MethodSpec("nib", options=options))
+    spec = resolve(model, Request(MethodSpec("nib", options=options)))
     side = trace_sides(spec, PAIRS)[modality == "text"]
     method = cast(NIB, spec.methods[modality])
     (layer,) = method.layer

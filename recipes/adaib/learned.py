@@ -20,7 +20,7 @@ from nibt.core.perturbation import generator
 from nibt.data.images import SAMPLE, read_image, sample_captions
 from nibt.data.pair import Pair
 from nibt.engine.batches import trace_sides
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.methods._noise import draw, generators
 from nibt.methods.m2ib import EPSILON, START, gradient_of_score, information_of, pair_weight
 from nibt.registry import MethodSpec
@@ -83,7 +83,7 @@ def learned_map(method, side):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="lite")
-    spec = resolve(nibt.load_model(parser.parse_args().model), MethodSpec.parse("m2ib:adaib"))
+    spec = resolve(nibt.load_model(parser.parse_args().model), Request(MethodSpec.parse("m2ib:adaib")))
     correlations, prices = {"image": [], "text": []}, {"image": [], "text": []}
     for name, caption in sample_captions().items():
         for side in trace_sides(spec, [Pair(read_image(SAMPLE + name), caption)]):

@@ -20,7 +20,7 @@ import nibt
 from nibt.data.units import cells_of
 from nibt.datasets.scenes import Scenes
 from nibt.engine.batches import explain_batches
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.engine.targets import Contrast
 from nibt.methods import _amounts
 from nibt.metrics.base import MetricInput
@@ -37,7 +37,7 @@ POWERS = ((1, 0), (1.5, 0), (2, 0), (3, 0), (1, 0.3), (1, 0.5), (2, 0.3))
 def measured(model, seed, count):
     """The map, its regions, what removal of each costs by margin, and the true drops, for each scene."""
     pairs = list(Scenes(count=count, seed=seed, fewest=2, most=3, named="all"))
-    spec = resolve(model, MethodSpec("nib", "default", {}), "cosine", Contrast.of((), (), ()), seed=0)
+    spec = resolve(model, Request(MethodSpec("nib", "default", {}), "cosine", Contrast.of((), (), ()), seed=0))
     scenes = []
     for batch in explain_batches(spec, pairs, 20, ["image"]):
         side, attribution = batch.sides[0], batch.attributions[0]

@@ -29,7 +29,7 @@ from nibt.datasets._captions import with_article
 from nibt.datasets.scenes import Scenes
 from nibt.datasets.scenes.drawing import NOUNS
 from nibt.engine.encode import encode
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.evaluation.statistics import holm, interval
 from nibt.registry import MethodSpec
 
@@ -88,7 +88,7 @@ def settings():
 
 
 def forwards(model, setting):
-    spec = resolve(model, MethodSpec(setting.method, options=setting.options))
+    spec = resolve(model, Request(MethodSpec(setting.method, options=setting.options)))
     return spec.methods["image"].forwards(model.image.depth, PATCHES)
 
 

@@ -26,7 +26,7 @@ from runs import (
 )
 
 import nibt
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.evaluation.statistics import holm, interval
 from nibt.registry import MethodSpec, find
 
@@ -106,7 +106,7 @@ def name(setting):
 
 def forwards(model, setting):
     """The cost in forward passes of the tower of images."""
-    spec = resolve(model, MethodSpec(setting.method, setting.variant, setting.options), setting.target)
+    spec = resolve(model, Request(MethodSpec(setting.method, setting.variant, setting.options), setting.target))
     return spec.methods["image"].forwards(model.image.depth, PATCHES)
 
 

@@ -47,7 +47,7 @@ from nibt.datasets._captions import with_article
 from nibt.datasets.scenes import TEMPLATES, Scenes
 from nibt.datasets.scenes.drawing import NOUNS
 from nibt.engine.batches import explain_batches
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.engine.targets import Contrast
 from nibt.evaluation.statistics import interval, jackknife
 from nibt.registry import MethodSpec, find
@@ -129,7 +129,7 @@ LAYERS, DESCENTS = (4, 7, 10), 40
 
 def explained(model, method, pairs, side):
     """The maps of pairs in pixels, or their scores of words."""
-    spec = resolve(model, method, "cosine", Contrast.of((), (), ()), seed=0)
+    spec = resolve(model, Request(method, "cosine", Contrast.of((), (), ()), seed=0))
     results = {}
     for batch in explain_batches(spec, pairs, BATCH, [side]):
         attribution = batch.attributions[("image", "text").index(side)]

@@ -21,7 +21,7 @@ import nibt
 from nibt.core.perturbation import masker
 from nibt.datasets.scenes import Scenes
 from nibt.engine.batches import explain_batches
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.engine.targets import Contrast
 from nibt.evaluation.statistics import interval
 from nibt.methods._coalitions import drawn_coalitions, least_squares
@@ -91,7 +91,7 @@ def effects(model, row, pairs):
     """The map, the sums on objects and the drops of each pair."""
     variant = row.options.get("variant", "default")
     options = {f"image_{name}": value for name, value in row.options.items() if name != "variant"}
-    spec = resolve(model, MethodSpec(row.method, variant, options), "cosine", Contrast.of((), (), ()), seed=0)
+    spec = resolve(model, Request(MethodSpec(row.method, variant, options), "cosine", Contrast.of((), (), ()), seed=0))
     priors = None if row.prior is None else dict(enumerate(maps(model, Row("nib", row.prior), pairs)))
     results = {}
     for batch in explain_batches(spec, pairs, 20, ["image"]):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nibt
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.errors import BadInput, OtherRequest
 from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.run import Benchmark
@@ -287,11 +287,11 @@ def test_files_that_options_name_are_a_part_of_the_request(option: str, model: M
     for name in methods:
         value = {option: names[0]} if name != "integrated_gradients" else {}
         for text in names if value else []:
-            before = resolve(model, MethodSpec(name, "default", {option: text})).record["method"]
+            before = resolve(model, Request(MethodSpec(name, "default", {option: text}))).record["method"]
             assert set(before["files"]) == {text}
             whole = file.read_bytes()
             file.write_bytes(other.read_bytes())
-            after = resolve(model, MethodSpec(name, "default", {option: text})).record["method"]
+            after = resolve(model, Request(MethodSpec(name, "default", {option: text}))).record["method"]
             file.write_bytes(whole)
             assert before["files"] != after["files"]
 

@@ -11,7 +11,7 @@ import nibt
 from nibt.data.objects import Object
 from nibt.data.pair import Pair
 from nibt.engine.batches import BatchCache, explain_batches
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.errors import BadOption
 from nibt.models._tower import Tower
 from nibt.registry import MethodSpec
@@ -65,7 +65,7 @@ def test_methods_share_the_trace_of_the_lowest_layer(monkeypatch: pytest.MonkeyP
     model, pairs, cache = tiny.model("clip"), scene_pairs(), BatchCache(tiny.model("clip"))
     calls = count_traces(monkeypatch)
     for layer in (2, 1, 2, 1):
-        spec = resolve(model, MethodSpec("grad_cam", options={"layer": layer}))
+        spec = resolve(model, Request(MethodSpec("grad_cam", options={"layer": layer})))
         (batch,) = explain_batches(spec, pairs, 8, cache=cache)
         for side in batch.sides:
             kept = [number for number, stream in enumerate(side.trace.streams) if stream is not None]
@@ -76,7 +76,7 @@ def test_methods_share_the_trace_of_the_lowest_layer(monkeypatch: pytest.MonkeyP
 def test_other_pairs_share_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs with equal images and captions are other pairs, and so are the same pairs in another order."""
     model, pairs, cache = tiny.model("clip"), scene_pairs(), BatchCache(tiny.model("clip"))
-    calls, spec = count_traces(monkeypatch), resolve(model, MethodSpec("ones"))
+    calls, spec = count_traces(monkeypatch), resolve(model, Request(MethodSpec("ones")))
     for batch in (pairs, pairs[::-1], scene_pairs(), pairs[:2], pairs):
         list(explain_batches(spec, batch, 8, cache=cache))
     assert len(calls) == 2 * 4
@@ -98,7 +98,7 @@ def test_trace_above_a_layer_equals_a_trace_from_that_layer(kind: str) -> None:
 def test_time_of_a_shared_trace_counts_for_each_method() -> None:
     model, pairs, cache = tiny.model("clip"), scene_pairs(), BatchCache(tiny.model("clip"))
     for name in ("ones", "random"):
-        (batch,) = explain_batches(resolve(model, MethodSpec(name)), pairs, 8, cache=cache)
+        (batch,) = explain_batches(resolve(model, Request(MethodSpec(name))), pairs, 8, cache=cache)
         kept = [cache.trace(pairs, position, model.image.depth) for position in (0, 1)]
         seconds = [timed.seconds for timed in kept if timed is not None]
         assert len(seconds) == 2

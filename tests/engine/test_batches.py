@@ -13,7 +13,7 @@ import nibt
 from nibt.data.pair import Pair
 from nibt.engine.batches import batch_indices
 from nibt.engine.explain import explain
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.errors import BadInput, BadOption
 from nibt.registry import MethodSpec
 from nibt.results.explanation import Explanation
@@ -134,7 +134,7 @@ def test_batch_indices_group_captions_of_similar_length() -> None:
     model = tiny.model("clip")
     captions = ["cat", "a photo of a cat and a dog", "dog", "a small gray bird on the red mat"]
     pairs = [Pair(tiny.IMAGES[0], caption) for caption in captions]
-    question = resolve(model, MethodSpec("nib"))
+    question = resolve(model, Request(MethodSpec("nib")))
     assert list(batch_indices(question, pairs, 2)) == [[0, 2], [1, 3]]
     assert list(batch_indices(question, pairs, 4)) == [[0, 1, 2, 3]]
 

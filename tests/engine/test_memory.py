@@ -11,7 +11,7 @@ from torch import nn
 import nibt
 from nibt.engine.batches import BatchCache, clock, explain_batches
 from nibt.engine.encode import encode, free_memory, is_out_of_memory, within_memory
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.errors import Unsupported
 from nibt.models.base import Model
 from nibt.registry import MethodSpec
@@ -135,7 +135,7 @@ def test_a_cache_drops_what_did_not_fit() -> None:
     """The trace of the whole batch would keep the memory that its halves need."""
     model = tiny.fresh("clip")
     spec, cache = (
-        resolve(model, MethodSpec("nib", "fast", {"views": 1, "distribute": False, "steps": 1})),
+        resolve(model, Request(MethodSpec("nib", "fast", {"views": 1, "distribute": False, "steps": 1}))),
         BatchCache(model),
     )
     own, sizes = model.image.last, []

@@ -17,7 +17,7 @@ from nibt.data.images import ImageInput, ImageSource, read_image
 from nibt.data.pair import Caption, as_list, modality, read_caption
 from nibt.data.units import Grid, Words
 from nibt.engine.encode import encode
-from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
+from nibt.engine.spec import ExplanationSpec, Request, baseline_by_side, resolve
 from nibt.errors import BadInput, Unsupported
 from nibt.io import file_path
 from nibt.methods._vectors import SideVectors, rest_share
@@ -87,7 +87,7 @@ def _vectors(model: Model, item: ImageInput | str, method: MethodSpec) -> tuple[
             f"{model.id} compares sets of vectors, so an image has no single one: use explain, or regions"
         )
     side_name = modality(item)
-    spec = resolve(model, replace(method, options=baseline_by_side(method.options, [side_name])))
+    spec = resolve(model, Request(replace(method, options=baseline_by_side(method.options, [side_name]))))
     tower = model.tower(side_name)
     trace = tower.trace(tower.prepare([item]), spec.methods[side_name].lowest)
     side = Side(model, trace, lambda embedding: embedding.norm(dim=-1))  # the score is not used

@@ -8,12 +8,11 @@ from nibt.data.images import ImageSource, is_image_name, read_image
 from nibt.data.pair import Caption, Pair, RequestedPairs, as_list, make_pairs, modality
 from nibt.engine.batches import explain_batches
 from nibt.engine.explanations import to_explanations
-from nibt.engine.spec import resolve
-from nibt.engine.targets import Contrast, check_target_name
+from nibt.engine.spec import Request, resolve
+from nibt.engine.targets import Contrast
 from nibt.errors import BadInput
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
-from nibt.options import BatchSize, Megabytes, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.explanation import Explanation
@@ -96,17 +95,15 @@ def explain(
             'nibt.explain("lite", "photo.jpg", "a cat")'
         )
     requested = make_pairs(image, caption, "explain")
-    return _explain(
-        model,
-        requested,
+    request = Request(
         MethodSpec.of(method, variant, options, seed),
         target,
         Contrast.of(against, against_images, templates),
         seed=seed,
         batch_size=batch_size,
         memory_mb=memory_mb,
-        on_progress=on_progress,
     )
+    return _explain(model, requested, request, on_progress)
 
 
 @plain_torch()
@@ -167,17 +164,15 @@ def compare(
     others = marked(as_list(against))
     captions = [item for item in others if isinstance(item, Caption)]
     images = [item for item in others if not isinstance(item, Caption)]
-    return _explain(
-        model,
-        requested,
+    request = Request(
         MethodSpec.of(method, variant, options, seed),
         target,
         Contrast.of(captions, images, ()),
         seed=seed,
         batch_size=batch_size,
         memory_mb=memory_mb,
-        on_progress=on_progress,
     )
+    return _explain(model, requested, request, on_progress)
 
 
 def marked(value: Any) -> Any:
@@ -189,32 +184,17 @@ def marked(value: Any) -> Any:
     return read_image(value) if is_image_name(value) else Caption(value)
 
 
-def _explain(
-    model: ModelSource,
-    requested: RequestedPairs,
-    method: MethodSpec,
-    target: str | None,
-    contrast: Contrast,
-    *,
-    seed: int | None,
-    batch_size: int,
-    memory_mb: float | None,
-    on_progress: OnProgress | None,
-) -> Any:
+def _explain(model: ModelSource, requested: RequestedPairs, request: Request, on_progress: OnProgress | None) -> Any:
     """Explain pairs with a model, which is loaded after everything else was read."""
-    check_target_name(target)
     report = reporter(on_progress)
-    batch_size = parsed("batch_size", batch_size, BatchSize)
-    memory_mb = parsed("memory_mb", memory_mb, Megabytes | None)
-
     model = load_model(model)
     pairs = requested.pairs
     modalities = modality(pairs[0].items[0]), modality(pairs[0].items[1])
-    contrast = replace(contrast, explained=True)
-    spec = resolve(model, method, target, contrast, modalities=modalities, seed=seed, memory=memory_mb)
+    request = replace(request, contrast=replace(request.contrast, explained=True))
+    spec = resolve(model, request, modalities)
 
     explanations: dict[int, Explanation] = {}
-    for batch in explain_batches(spec, pairs, batch_size):
+    for batch in explain_batches(spec, pairs, request.batch_size):
         explanations |= dict(zip(batch.indices, to_explanations(spec, batch), strict=True))
         report(Progress(len(explanations), len(pairs)))
     return requested.as_requested([explanations[index] for index in range(len(pairs))])

@@ -17,7 +17,7 @@ from nibt.data.units import Words, WordScore, cells_of
 from nibt.engine.batches import check_words, trace_sides
 from nibt.engine.explanations import LARGE_GAP, NOISE_SHARE, mismatches, usual_change
 from nibt.engine.reactions import word_notes
-from nibt.engine.spec import ExplanationSpec, resolve
+from nibt.engine.spec import ExplanationSpec, Request, resolve
 from nibt.errors import Unsupported
 from nibt.methods._tables import image_maps, with_other_tokens
 from nibt.methods._unit_vectors import AT_ONCE, part_masks
@@ -120,7 +120,7 @@ def resolve_regions(model: Model, method: MethodSpec, seed: int | None = None) -
     plain = method.instance is None and method.variant == "default" and not sets_steps
     if tolerance is not None and plain and not late:
         method = replace(method, options={**method.options, "tolerance": tolerance})
-    return resolve(model, method, seed=seed)
+    return resolve(model, Request(method, seed=seed))
 
 
 @plain_torch()

@@ -6,19 +6,19 @@ and one target.
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.metadata import version
 from typing import Any, cast
 
 from nibt.data.images import ImageInput
-from nibt.engine.targets import IMAGE_AND_TEXT, Contrast, Modalities, cosine_warning, resolve_targets
+from nibt.engine.targets import IMAGE_AND_TEXT, Contrast, Modalities, check_target_name, cosine_warning, resolve_targets
 from nibt.errors import BadOption
 from nibt.io import file_digests
 from nibt.methods._path import along_path
 from nibt.methods.base import Method
 from nibt.models.base import Model, Tower
-from nibt.options import Keywords, Seed, parsed
+from nibt.options import BatchSize, Keywords, Megabytes, Seed, complete, parsed
 from nibt.registry import MethodSpec, find
 from nibt.results.records import MethodRecord, ProvenanceRecord, RequestRecord
 from nibt.targets.base import Score
@@ -26,6 +26,44 @@ from nibt.torch_modes import plain_torch
 from nibt.types import Modality
 
 _PACKAGES = ("nibt", "torch", "transformers", "open_clip_torch", "timm", "pillow")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of pairs. It is checked once, before a model is loaded.
+
+    Attributes:
+        method: The method.
+        target: The name of the target; None means ``ensemble`` with templates, ``difference`` if there is something to
+            compare with, or ``cosine``.
+        contrast: What the target compares with.
+        seed: A seed for methods that draw at random.
+        batch_size: The largest number of pairs that go through the model together.
+        memory_mb: The memory in MB for hidden states that go through the model together; None means little memory
+            compared with that of the model.
+    """
+
+    method: MethodSpec
+    target: str | None = None
+    contrast: Contrast = Contrast()  # noqa: RUF009 - it is frozen
+    seed: Seed | None = field(default=None, kw_only=True)
+    batch_size: BatchSize = field(default=8, kw_only=True)
+    memory_mb: Megabytes | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_target_name(self.target)
+        complete(self)
+
+    @property
+    def target_name(self) -> str:
+        """The name of the target, or of the default."""
+        if self.target is not None:
+            return self.target
+        if self.contrast.templates:
+            return "ensemble"
+        if self.contrast.against or self.contrast.against_images:
+            return "difference"
+        return "cosine"
 
 
 @dataclass(frozen=True)
@@ -60,20 +98,16 @@ def versions() -> dict[str, str]:
 @plain_torch()
 def resolve(
     model: Model,
-    method: MethodSpec,
-    target: str | None = None,
-    contrast: Contrast | None = None,
-    *,
+    request: Request,
     modalities: Modalities = IMAGE_AND_TEXT,
-    seed: int | None = None,
-    memory: float | None = None,
 ) -> ExplanationSpec:
     """Resolve the defaults of a request, so that every pair is explained in the same way."""
-    contrast = contrast or Contrast()
-    target = target or _default_target(contrast)
+    method = request.method
+    contrast = request.contrast
+    target = request.target_name
     scores = resolve_targets(model, target, contrast, modalities)
 
-    method_class, options, record_entries = class_and_options(method, seed)
+    method_class, options, record_entries = class_and_options(method, request.seed)
     is_same_modality = modalities[0] == modalities[1]
     if is_same_modality:
         _check_same_modality(modalities[0], options)
@@ -107,25 +141,16 @@ def resolve(
         methods=methods,
         scores=scores,
         record={
-            "method": method_record(method, seed, methods, record_entries),
+            "method": method_record(method, request.seed, methods, record_entries),
             "target": {"name": target, "options": target_options},
         },
         warnings=tuple(warnings),
         modalities=modalities,
-        memory=memory,
+        memory=request.memory_mb,
         side_names=side_names,
         against=against,
         origin=origin,
     )
-
-
-def _default_target(contrast: Contrast) -> str:
-    """Return the target of a request that names none."""
-    if contrast.templates:
-        return "ensemble"
-    if contrast.against or contrast.against_images:
-        return "difference"
-    return "cosine"
 
 
 def _methods_by_modality(

@@ -9,7 +9,7 @@ import numpy as np
 from nibt.data.images import Region
 from nibt.data.pair import Pair
 from nibt.engine.batches import BatchCache, explain_batches
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.errors import BadOption, Unsupported
 from nibt.evaluation import CONTROLS
 from nibt.methods.base import SIDES
@@ -61,7 +61,7 @@ def maps(
     cache: BatchCache | None = None,
 ) -> list[Map]:
     """Compute the map of one side of each pair, for the target ``cosine``."""
-    spec = resolve(model, method, seed=seed)
+    spec = resolve(model, Request(method, seed=seed))
     position = spec.modalities.index(side)
     by_index: dict[int, Map] = {}
     for batch in explain_batches(spec, pairs, batch_size, [side], cache):
@@ -89,7 +89,7 @@ def raw_scores(
     on_progress: OnProgress = no_progress,
 ) -> dict[Modality, list[np.ndarray]]:
     """Compute the signed scores of both sides of each pair, for the target ``cosine``."""
-    spec = resolve(model, method, seed=seed)
+    spec = resolve(model, Request(method, seed=seed))
     scores: dict[Modality, dict[int, np.ndarray]] = {side: {} for side in SIDES}
     for batch in explain_batches(spec, pairs, batch_size):
         for side, attributions in zip(spec.modalities, batch.attributions, strict=True):
@@ -107,7 +107,7 @@ def raw_scores(
 
 def without_mean_states(model: Model, method: MethodSpec, side: Modality) -> MethodSpec:
     """Return the method, with the baseline ``blank`` instead of mean states, which are valid for one model only."""
-    baseline = getattr(resolve(model, method, seed=0).methods[side], "baseline", "")
+    baseline = getattr(resolve(model, Request(method, seed=0)).methods[side], "baseline", "")
     options: Keywords = {f"{side}_baseline": "blank"} if str(baseline).startswith("mean") else {}
     return replace(method, options={**method.options, **options})
 

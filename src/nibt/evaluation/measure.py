@@ -14,7 +14,7 @@ from nibt.datasets.base import Dataset
 from nibt.engine.batches import BatchCache, ExplainedBatch, ModelCache, explain_batches
 from nibt.engine.encode import encode
 from nibt.engine.regions import resolve_regions
-from nibt.engine.spec import ExplanationSpec, baseline_by_side, resolve
+from nibt.engine.spec import ExplanationSpec, Request, baseline_by_side, resolve
 from nibt.engine.targets import Contrast, check_target_name
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.evaluation.bench.choice import default_label
@@ -129,7 +129,7 @@ def measure(
     total = len(pairs) * (bool(map_sides) + ("regions" in sides))
 
     if map_sides:
-        spec = resolve(model, method_spec, targets.explained, targets.contrast, seed=seed)
+        spec = resolve(model, Request(method_spec, targets.explained, targets.contrast, seed=seed))
         of_model = cache.of_model if cache else ModelCache()
         for batch in explain_batches(spec, pairs, batch_size, map_sides, cache):
             measurements += _measure_batch(spec, batch, labeled, scores, context, only, cache, of_model)

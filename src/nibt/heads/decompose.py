@@ -13,7 +13,7 @@ from nibt.data.units import Grid, Words, WordScore
 from nibt.engine.batches import trace_sides
 from nibt.engine.explanations import mismatches
 from nibt.engine.reactions import word_notes
-from nibt.engine.spec import resolve, versions
+from nibt.engine.spec import Request, resolve, versions
 from nibt.errors import BadOption
 from nibt.heads.decomposition import Decomposition
 from nibt.heads.direct_paths import direct_paths
@@ -89,7 +89,7 @@ def unit_directions(embedding: Embedding, partner: Embedding) -> Embedding:
 
 
 def _decompose(model: Model, pair: Pair, side: Modality) -> Decomposition:
-    sides = dict(zip(SIDES, trace_sides(resolve(model, MethodSpec("ones")), [pair]), strict=True))
+    sides = dict(zip(SIDES, trace_sides(resolve(model, Request(MethodSpec("ones"))), [pair]), strict=True))
     trace = sides[side].trace
     paths = direct_paths(trace)
     partner: Modality = "text" if side == "image" else "image"

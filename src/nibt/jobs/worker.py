@@ -19,7 +19,7 @@ from nibt.engine.batches import PreparedBatch, batch_group, batch_order, explain
 from nibt.engine.encode import TOO_LARGE, halve, is_out_of_memory
 from nibt.engine.explain import explain
 from nibt.engine.explanations import to_explanations
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.engine.targets import Contrast
 from nibt.errors import BadInput, BadOption, NibtError, Unsupported
 from nibt.folder import ChunkFile
@@ -60,7 +60,8 @@ class Worker:
         loaded = request.model if isinstance(request.model, Model) else load_model(request.model, **request.loading)
         named = {"against": request.against, "against_images": request.against_images, **compared}
         contrast = replace(Contrast.of(**named, templates=request.templates), explained=True)
-        self.spec = resolve(loaded.renewed(anew=True), request.method, request.target, contrast, seed=request.seed)
+        asked = Request(request.method, request.target, contrast, seed=request.seed)
+        self.spec = resolve(loaded.renewed(anew=True), asked)
 
     def describe(self) -> JsonObject:
         """Return the resolved request, the model and the versions, which all rows share."""

@@ -10,7 +10,7 @@ from nibt.core.side import Side
 from nibt.data.pair import Pair
 from nibt.data.units import Grid
 from nibt.engine.batches import trace_sides
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.evaluation.audit import pair
 from nibt.methods.base import Method
 from nibt.registry import MethodSpec
@@ -62,7 +62,7 @@ def test_top_region_compares_with_all_places_of_the_same_shape() -> None:
 
 def drop(cells: tuple[int, ...]) -> float:
     """Return by how much the similarity falls if the pixels of cells have the mean color."""
-    spec = resolve(tiny.model("clip"), MethodSpec("nib"))
+    spec = resolve(tiny.model("clip"), Request(MethodSpec("nib")))
     side = trace_sides(spec, [Pair(tiny.image(), CAPTION)])[0]
     values = side.inputs.values.clone()
     size = values.shape[-1] // SIDE

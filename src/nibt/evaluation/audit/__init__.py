@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nibt.data.pair import Pair, image_text_pairs, pairs_hash
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation import CONTROLS
 from nibt.evaluation.audit.against import check_against, compared, too_few
@@ -124,7 +124,7 @@ def audit(
     request = {
         **audit_request(records[0], data, list(map(str, specs)), seed, quick, *records[1:]),
         "pairs": pairs_hash(pairs),
-        "versions": resolve(models[0], specs[0], seed=seed).provenance["versions"],
+        "versions": resolve(models[0], Request(specs[0], seed=seed)).provenance["versions"],
     }
 
     with finished_work(folder, request) as finished:
@@ -203,7 +203,7 @@ def _audited(
     randomized, curves = runner.weights(QUICK_STAGES if quick else STAGES, steps)
     checks += runner.checked(randomized)
 
-    provenance = resolve(runner.model, specs[0], seed=runner.seed).provenance
+    provenance = resolve(runner.model, Request(specs[0], seed=runner.seed)).provenance
     return Audit(
         model=provenance["model"],
         data=data,

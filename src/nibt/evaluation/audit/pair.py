@@ -18,7 +18,7 @@ from nibt.data.units import Grid
 from nibt.engine.batches import trace_sides
 from nibt.engine.encode import encode
 from nibt.engine.explain import explain
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.evaluation.audit.checks import BOUNDS, WORDING
 from nibt.evaluation.audit.randomization import randomized
 from nibt.evaluation.maps import maps, spearman, without_mean_states
@@ -149,7 +149,7 @@ def _similarity(name: str, subject: str, method: MethodSpec, computed: np.ndarra
 
 def _region(model: Model, pair: Pair, method: MethodSpec, seed: int | None, computed: np.ndarray) -> Check:
     """Compare the removal of the top cells with that of cells of the same shape, moved with wraparound."""
-    side = trace_sides(resolve(model, method, seed=seed), [pair])[0]
+    side = trace_sides(resolve(model, Request(method, seed=seed)), [pair])[0]
     cells = torch.from_numpy(computed)
     count = max(1, round(_SHARE * cells.numel()))
     top = torch.zeros(cells.numel(), dtype=torch.float32)

@@ -18,7 +18,7 @@ from nibt.data import parquet
 from nibt.data.pair import Pair
 from nibt.engine.batches import BatchCache
 from nibt.engine.regions import resolve_regions
-from nibt.engine.spec import ExplanationSpec, resolve
+from nibt.engine.spec import ExplanationSpec, Request, resolve
 from nibt.engine.targets import Contrast
 from nibt.errors import NibtError
 from nibt.evaluation.bench.choice import MetricChoice
@@ -131,7 +131,7 @@ class CellRunner:
         if side == "regions":
             return resolve_regions(self.model, self.cell.method.spec, self.cell.seed)
         contrast = Contrast.of(self._against("explained"), (), ())
-        return resolve(self.model, self.cell.method.spec, self.cell.target, contrast, seed=self.cell.seed)
+        return resolve(self.model, Request(self.cell.method.spec, self.cell.target, contrast, seed=self.cell.seed))
 
     def rows(self, items: Items, cache: BatchCache | None = None) -> list[Row]:
         """Measure pairs, and return a row for each pair, side and metric, in this order."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nibt.data.pair import Pair, as_list, image_text_pairs, pairs_hash, read_caption
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.errors import BadOption
 from nibt.evaluation.finished import FinishedWork, finished_work
 from nibt.evaluation.maps import Map, maps
@@ -114,7 +114,7 @@ def parts(
     layer = model.image.relative(DEPTH) if layer is None else layer
     model.image.check_layer(layer)
     spec = MethodSpec.of(method)
-    provenance = resolve(model, spec, seed=seed).provenance
+    provenance = resolve(model, Request(spec, seed=seed)).provenance
     method_name = str(spec)
     image_maps = None
     if explanations is not None:

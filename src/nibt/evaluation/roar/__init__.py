@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nibt.data.pair import Pair, image_text_pairs
-from nibt.engine.spec import resolve
+from nibt.engine.spec import Request, resolve
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation.maps import named_methods, with_controls
 from nibt.evaluation.roar.run import RoarFolder, RoarPlan, RoarRun
@@ -104,7 +104,7 @@ def roar(
         raise Unsupported(f"model must be in float32 to be trained (got {weights}): load it with dtype='float32'")
     specs = with_controls(named)
     for spec in specs:
-        resolve(model, spec, seed=checked.seed)  # fail before a computation starts
+        resolve(model, Request(spec, seed=checked.seed))  # fail before a computation starts
     plan = RoarPlan(specs, trainables, removals, repeats)
     run = RoarRun(model, pairs, plan=plan, settings=checked, out=folder, data=data or {"pairs": len(pairs)})
     run.run(report)
