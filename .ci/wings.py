@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 WINGS = {
     "generators": (
         "generators data/conversation.py cli/commands/answer.py cli/console_answer.py jobs/answers.py app/answers.py "
-        "models/embedded/scenes_generator bridges/served_answers.py"
+        "models/embedded/scenes_generator bridges/served_answers.py bridges/loaders"
     ),
     "lab": (
         "evaluation metrics results/audit.py results/audit_questions.py results/audit_questions.toml results/roar.py "

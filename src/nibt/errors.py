@@ -11,7 +11,8 @@
   - CannotWrite     an output cannot be written; no partial file is left
     - WouldOverwrite  an output would replace an input, or a file that nibt did not write
   - OtherRequest    a folder or a file has the results of another request
-  - ServerFailed    a server cannot be reached, refuses a request, or answers something else
+  - ServerFailed    a server cannot be reached, refuses access, or would be asked more than its limit
+    - RequestRefused  a server refuses a request, or answers something else than what was asked
 """
 
 from collections.abc import Collection, Iterable
@@ -100,7 +101,11 @@ class WouldOverwrite(CannotWrite):
 
 
 class ServerFailed(NibtError, OSError):
-    """A server cannot be reached, refuses a request, or answers something else than what was asked."""
+    """A server cannot be reached, refuses access, or would be asked more than its limit."""
+
+
+class RequestRefused(ServerFailed):
+    """A server refuses a request, or answers something else than what was asked; another request may succeed."""
 
 
 class OtherRequest(NibtError, ValueError):

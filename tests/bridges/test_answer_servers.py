@@ -18,16 +18,21 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from nibt.bridges.answer_servers import WAYS, AnswerServer, ServedAnswer, Token
-from nibt.bridges.served_answers import METHODS, explain_served_answer
-from nibt.errors import BadInput, BadOption, NibtError, ServerFailed, Unsupported
+import nibt
+from nibt.bridges import connection
+from nibt.bridges.answer_servers import WAYS, ServedAnswer, Token
+from nibt.bridges.served_answers import METHODS
+from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, ServerFailed, UnknownName, Unsupported
+from nibt.generators.answers import Generator
 from nibt.generators.results.answer import AnswerExplanation
+from nibt.models._request import is_address
 from tests.bridges.loopback import Refusal, Served, image_of, listening
 from tests.models.test_functions import embed_images, picture
 
 PROMPT, ANSWER = "what is it ?", "a red cat."
 PIECES = ("", "a", " red", " c", "at", ".", " an", " hat", *(f" word{number}" for number in range(32)))
 END = 0
+ADDRESS = "http://127.0.0.1:9/v1"
 KEY = "a-key-that-nobody-sees"
 _DRAWS = np.random.default_rng(5)
 IMAGE_WEIGHTS = 4.0 * _DRAWS.standard_normal((len(PIECES), 12))
@@ -172,12 +177,12 @@ def serving(**options: Any) -> AbstractContextManager[Answers]:
     return listening(Answers(**options))
 
 
-def server_of(served: Served, **options: Any) -> AnswerServer:
-    return AnswerServer(served.address + "/v1", "toy", **options)
+def generator_of(served: Served, **options: Any) -> Generator:
+    return nibt.load_generator(served.address + "/v1", name="toy", **{"image_size": 32, "cells": 2, **options})
 
 
-def explained(server: AnswerServer, method: str = "occlusion", answer: str | None = None, **options: Any) -> Any:
-    return explain_served_answer(server, picture(), PROMPT, answer, method, **{"image_size": 32, "cells": 2, **options})
+def explained(generator: Generator, method: str | None = None, answer: str | None = None, **options: Any) -> Any:
+    return nibt.explain_answer(generator, picture(), PROMPT, answer, method, **options)
 
 
 def coalitions(cells: int = 2) -> dict[tuple[bool, ...], list[float]]:
@@ -221,7 +226,7 @@ def exact(method: str) -> NDArray[np.float64]:
 )
 def test_maps_are_those_of_enumeration(kind: str, way: str, method: str) -> None:
     with serving(kind=kind) as served:
-        explanation = explained(server_of(served), method)
+        explanation = explained(generator_of(served), method)
     assert isinstance(explanation, AnswerExplanation)
     assert explanation.server is not None
     assert (explanation.server["way"], explanation.written, explanation.answer) == (way, True, ANSWER)
@@ -243,7 +248,7 @@ def test_the_whole_answer_takes_one_request_where_the_server_offers_it() -> None
     requests = {}
     for kind in ("llama.cpp", "vllm", "ollama"):
         with serving(kind=kind) as served:
-            requests[kind] = explained(server_of(served)).server["requests"]
+            requests[kind] = explained(generator_of(served)).server["requests"]
     # to write, to check images and temperature, a grammar or what was read, the answer as it was written; then the
     # image as it is, four changed ones and none, and the first again
     assert requests == {"llama.cpp": 1 + 4 + 1 + 1 + 7, "vllm": 1 + 4 + 1 + 7, "ollama": 1 + 4 + 1 + 5 * (1 + 7)}
@@ -254,15 +259,15 @@ def test_a_way_can_be_chosen_and_is_tried(way: str) -> None:
     with serving() as served:
         if way == "prompt_logprobs":  # which llama.cpp ignores
             with pytest.raises(Unsupported, match=r"prompt_logprobs: .*it has no prompt_logprobs"):
-                explained(server_of(served, way=way))
+                explained(generator_of(served, way=way))
         else:
-            assert explained(server_of(served, way=way)).server["way"] == way
+            assert explained(generator_of(served, way=way)).server["way"] == way
 
 
 @pytest.mark.parametrize("kind", ["llama.cpp", "vllm"])
 def test_a_given_answer_is_scored(kind: str) -> None:
     with serving(kind=kind) as served:
-        explanation = explained(server_of(served), answer="a hat.")
+        explanation = explained(generator_of(served), answer="a hat.")
     ids = ids_of("a hat.")
     sent = picture().resize((32, 32), Image.Resampling.BICUBIC)
     expected = [log_probabilities(sent, ids[:place])[number] for place, number in enumerate(ids)]
@@ -274,14 +279,14 @@ def test_a_given_answer_is_scored(kind: str) -> None:
 def test_a_given_answer_needs_a_server_that_shows_its_tokens() -> None:
     with serving(kind="ollama") as served:
         with pytest.raises(Unsupported, match=r"does not show the tokens of a given answer.*let it write the answer"):
-            explained(server_of(served), answer="a hat.")
+            explained(generator_of(served), answer="a hat.")
 
 
 def test_values_below_those_shown_are_bounds_and_their_share_is_said() -> None:
     with serving() as served:
-        full = explained(server_of(served, way="prefill", top=len(PIECES)), answer="a an hat.")
+        full = explained(generator_of(served, way="prefill", top=len(PIECES)), answer="a an hat.")
         assert full.server["bounds"] == 0
-        few = explained(server_of(served, way="prefill", top=2), answer="a an hat.")
+        few = explained(generator_of(served, way="prefill", top=2), answer="a an hat.")
     assert 0 < few.server["bounds"] < 1
     assert any("of the log-probabilities are bounds: the token was not among the 2" in each for each in few.warnings)
     for bound, word in zip(few.words, full.words, strict=True):
@@ -291,25 +296,25 @@ def test_values_below_those_shown_are_bounds_and_their_share_is_said() -> None:
 def test_no_empty_prefill_is_sent_and_images_have_one_size() -> None:
     """The server refuses an empty message of the assistant, and images of another size or mode (see ``Answers``)."""
     with serving(kind="vllm") as served:
-        explained(server_of(served, way="prefill"))
+        explained(generator_of(served, way="prefill"))
         starts = [body["messages"][1]["content"] for body in served.requests if len(body["messages"]) > 1]
     assert set(starts) == {"a", "a red", "a red c", "a red cat"}
     transparent = picture().convert("RGBA")
     transparent.putalpha(100)
     with serving() as served:
-        explanation = explain_served_answer(server_of(served), transparent, PROMPT, image_size=32, cells=2)
+        explanation = nibt.explain_answer(generator_of(served), transparent, PROMPT)
     assert any("transparen" in each for each in explanation.warnings)
 
 
 def test_an_image_that_is_dropped_is_refused() -> None:
     with serving(reads_images=False) as served:
         with pytest.raises(Unsupported, match="does not see the image, since another one changes no log-probability"):
-            explained(server_of(served))
+            explained(generator_of(served))
     with serving(reads_images=False, noise=0.05) as served:
         with pytest.raises(Unsupported, match="does not see the image"):
-            explained(server_of(served, at_once=1))
+            explained(generator_of(served, at_once=1))
     with serving(counts_images=False) as served:
-        warnings = explained(server_of(served)).warnings
+        warnings = explained(generator_of(served)).warnings
     assert (
         "the server does not count the image among the tokens that it reads, although the image has effects" in warnings
     )
@@ -318,14 +323,14 @@ def test_an_image_that_is_dropped_is_refused() -> None:
 def test_log_probabilities_after_the_temperature_are_refused() -> None:
     with serving(sampled=True) as served:
         with pytest.raises(Unsupported, match="depend on the temperature"):
-            explained(server_of(served))
+            explained(generator_of(served))
 
 
 def test_a_server_that_starts_a_new_answer_explains_one_token() -> None:
     with serving(kind="openai") as served:
         with pytest.raises(Unsupported, match=r"prefill: .*status 400.*explain an answer of one token \(max_words=1\)"):
-            explained(server_of(served))
-        one = explained(server_of(served), max_words=1)
+            explained(generator_of(served))
+        one = explained(generator_of(served), max_words=1)
     assert [word.text for word in one.words] == ["a"]
     assert np.abs(one.table.numpy() - exact("occlusion")[:1]).max() < 1e-4
 
@@ -333,26 +338,25 @@ def test_a_server_that_starts_a_new_answer_explains_one_token() -> None:
 def test_a_prefill_that_gives_other_numbers_is_refused() -> None:
     with serving(kind="ollama", shifted=0.5) as served:
         with pytest.raises(Unsupported, match=r"prefill: the log-probability of .* is .* when it is written and"):
-            explained(server_of(served))
+            explained(generator_of(served))
 
 
 def test_noise_is_said_beside_the_map() -> None:
     with serving() as served:
-        assert any("that should be equal are" in each for each in explained(server_of(served)).warnings)
+        assert any("that should be equal are" in each for each in explained(generator_of(served)).warnings)
     with serving(noise=0.05) as served:
-        explanation = explained(server_of(served, at_once=1))
+        explanation = explained(generator_of(served, at_once=1))
     assert 0.01 < explanation.server["noise"] <= 0.1
     assert any("differ by up to 0.0" in each and "smaller scores are noise" in each for each in explanation.warnings)
     assert not explanation.is_noise()
     with serving(noise=0.15) as served:
         gray = Image.new("RGB", (32, 32), (122, 117, 105))  # almost the color that hides cells
-        arguments = {"image_size": 32, "cells": 2}
-        assert explain_served_answer(server_of(served, at_once=1), gray, PROMPT, ANSWER, **arguments).is_noise()
+        assert nibt.explain_answer(generator_of(served, at_once=1), gray, PROMPT, ANSWER).is_noise()
 
 
 def test_another_model_in_the_middle_is_noise() -> None:
     with serving(same=11) as served:
-        explanation = explained(server_of(served, at_once=1))
+        explanation = explained(generator_of(served, at_once=1))
     assert explanation.server["noise"] == pytest.approx(1.0)
     assert any("differ by up to 1 nats" in each for each in explanation.warnings)
 
@@ -374,26 +378,26 @@ def test_another_model_in_the_middle_is_noise() -> None:
 def test_other_answers_are_refused(answer: Any, error: type[NibtError], message: str) -> None:
     with serving(answers=[answer]) as served:
         with pytest.raises(error, match=message):
-            explained(server_of(served))
+            explained(generator_of(served))
         assert len(served.requests) == 1
 
 
 def test_a_server_that_is_busy_slow_or_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nibt.bridges.connection.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(connection, "paused", lambda stopped, seconds: False)
     with serving(answers=[(429, {"Retry-After": "3"}, ""), (503, {}, "")]) as served:
-        assert explained(server_of(served)).answer == ANSWER
+        assert explained(generator_of(served)).answer == ANSWER
     with serving(answers=[(500, {}, "")] * 4) as served:
         with pytest.raises(ServerFailed, match="answers with the status 500, 4 times"):
-            explained(server_of(served))
+            explained(generator_of(served))
     with serving(delay=0.5) as served:
         with pytest.raises(ServerFailed, match=r"cannot be reached, .*timed out\), 2 times"):
-            explained(server_of(served, timeout=0.05, tries=2))
+            explained(generator_of(served, timeout=0.05, tries=2))
 
 
 def test_a_server_without_log_probabilities_is_refused() -> None:
     with serving(shows=False) as served:
         with pytest.raises(Unsupported, match="answers without the log-probabilities of tokens"):
-            explained(server_of(served))
+            explained(generator_of(served))
 
 
 def test_the_limit_is_checked_before_changed_images_are_sent() -> None:
@@ -401,24 +405,95 @@ def test_the_limit_is_checked_before_changed_images_are_sent() -> None:
         with pytest.raises(
             ServerFailed, match=r"6 changed images take about 6 more requests, and 2 are left of the limit"
         ):
-            explained(server_of(served, requests=10))
+            explained(generator_of(served, requests=10))
         assert len(served.requests) == 8
-        assert explained(server_of(served, requests=14)).server["requests"] == 14
+        assert explained(generator_of(served, requests=14)).server["requests"] == 14
 
 
 @pytest.mark.parametrize("method", ["nib", "gae", "rise"])
 def test_methods_that_need_weights_are_refused_by_name(method: str) -> None:
-    server = AnswerServer("http://127.0.0.1:9/v1", "toy")
-    with pytest.raises(Unsupported, match=f"{method} needs the weights .*choose one of occlusion, banzhaf, shapley"):
+    server = nibt.load_generator(ADDRESS, name="toy")
+    with pytest.raises(
+        Unsupported, match=f"{method} needs the weights .*explain an answer with occlusion, banzhaf or shapley"
+    ):
         explained(server, method)
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "error", "message"),
+    [
+        (ADDRESS, {}, BadOption, r"the name of the model on the server is missing: .*name='my-llava'"),
+        (ADDRESS, {"name": ""}, BadOption, "the name of the model on the server is missing"),
+        (ADDRESS, {"name": 3}, BadOption, "name must be text"),
+        (ADDRESS, {"name": "toy", "devise": "cpu"}, UnknownName, r"unknown loading option 'devise'"),
+        (ADDRESS, {"name": "toy", "device": "cuda"}, BadOption, "device cannot be set for a model behind a server"),
+        (ADDRESS, {"name": "toy", "generation": "model"}, BadOption, "generation cannot be set for a model behind"),
+        (ADDRESS, {"name": "toy", "cells": 1}, BadOption, "cells must be between 2 and 32"),
+        (ADDRESS, {"name": "toy", "image_size": 3}, BadOption, "image_size must be between 16"),
+        (ADDRESS + "?key=1", {"name": "toy"}, BadOption, "url must have nothing after"),
+        ("localhost:9/v1", {"name": "toy"}, BadOption, "name is for a model behind a server, whose address begins"),
+        ("scenes_generator", {"requests": 9}, BadOption, "requests is for a model behind a server"),
+        (
+            "scenes_generator",
+            {"reqests": 9},
+            UnknownName,
+            r"unknown loading option 'reqests'\. Did you mean 'requests'",
+        ),
+        (ADDRESS.replace("http", "ftp"), {}, CannotLoad, "there is no model|is not a page"),
+    ],
+)
+def test_wrong_options_of_loading_are_refused(source: str, options: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        nibt.load_generator(source, **options)
+
+
+def test_a_page_of_the_hub_is_no_address() -> None:
+    assert not is_address("https://huggingface.co/org/name")
+    assert not is_address("org/name")
+    assert is_address("HTTPS://example.org:8000/v1")
+
+
+def test_an_address_alone_is_no_generator() -> None:
+    with pytest.raises(BadOption, match="the name of the model on the server is missing"):
+        nibt.explain_answer(ADDRESS, picture(), PROMPT)
+
+
+def test_what_runs_the_model_itself_is_refused() -> None:
+    generator = nibt.load_generator(ADDRESS, name="toy")
+    with pytest.raises(Unsupported, match="attentions needs the weights of the model, which a server does not give"):
+        nibt.attentions(generator, picture(), PROMPT)
+    assert "toy" in repr(generator)
+    assert generator.record()["device"] == "server"
+
+
+def test_words_are_compared_with_other_images() -> None:
+    other = Image.new("RGB", (32, 32), (200, 30, 30))
+    with serving() as served:
+        explanation = explained(generator_of(served), other_images=[other, picture()])
+        assert explained(generator_of(served)).words[0].with_other_images is None
+    elsewhere = [word.with_other_images for word in explanation.words]
+    assert elsewhere == pytest.approx(word_values(other), abs=1e-4), "the image itself is left out"
+    assert len(explanation.target["options"]["other_images"]) == 1
+
+
+def test_two_images_are_compared() -> None:
+    other = picture().transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    with serving() as served:
+        both = explained(generator_of(served), answer=ANSWER, against_image=other)
+        assert both.server["requests"] == len(served.requests)
+        first, second = (
+            nibt.explain_answer(generator_of(served), image, PROMPT, ANSWER) for image in (picture(), other)
+        )
+    assert both.target["name"] == "difference"
+    assert torch.allclose(both.table, torch.cat([first.table, -second.table], 2), atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"views": 3}, BadOption, "views must be 1"),
-        ({"cells": 1}, BadOption, "cells must be between 2 and 32"),
-        ({"image_size": 3}, BadOption, "image_size must be between 16"),
+        ({"against": "dog"}, Unsupported, "against needs the weights of the model"),
+        ({"narrow": "prompt"}, Unsupported, r"this model can narrow only the image \(got prompt\)"),
         ({"answer": " "}, BadInput, "the answer must not be empty"),
         ({"amounts": "removal"}, BadOption, "amounts must be method for answers"),
     ],
@@ -426,7 +501,7 @@ def test_methods_that_need_weights_are_refused_by_name(method: str) -> None:
 def test_wrong_options_are_refused_before_a_request(options: Any, error: type[NibtError], message: str) -> None:
     with serving() as served:
         with pytest.raises(error, match=message):
-            explained(server_of(served), **options)
+            explained(generator_of(served), **options)
         assert not served.requests
 
 
@@ -436,7 +511,7 @@ def test_results_are_saved_as_those_of_local_models(
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("TOY_KEY", KEY)
     with serving() as served:
-        explanation = explained(server_of(served, key_env="TOY_KEY"), "banzhaf", units="segments", segments=5)
+        explanation = explained(generator_of(served, key_env="TOY_KEY"), "banzhaf", units="segments", segments=5)
         assert served.headers[0]["Authorization"] == f"Bearer {KEY}"
         for ending in ("png", "html", "json"):
             explanation.save(tmp_path / f"map.{ending}")

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import nibt
+from nibt.bridges import connection
 from nibt.bridges.servers import SHAPES, EmbeddingServer, load_embedding_server
 from nibt.errors import BadOption, CannotLoad, ServerFailed
 from tests.bridges.loopback import Served, image_of, listening
@@ -101,7 +102,7 @@ def test_requests_are_counted_and_limited() -> None:
 
 def test_a_busy_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("nibt.bridges.connection.time.sleep", waited.append)
+    monkeypatch.setattr(connection, "paused", lambda stopped, seconds: bool(waited.append(seconds)))
     with serving(answers=[(429, {"Retry-After": "7"}, ""), (503, {}, "")]) as served:
         server = EmbeddingServer(url(served), "toy")
         assert server.texts(["a red cat"]) == embed_texts(["a red cat"])
@@ -154,7 +155,7 @@ def test_other_answers_are_refused(
 def test_answers_that_cannot_be_read_are_asked_for_again(
     monkeypatch: pytest.MonkeyPatch, answer: tuple[int, dict[str, str], str], message: str
 ) -> None:
-    monkeypatch.setattr("nibt.bridges.connection.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(connection, "paused", lambda stopped, seconds: False)
     with serving(answers=[answer] * 2) as served:
         with pytest.raises(ServerFailed, match=f"{message}.*, 2 times"):
             EmbeddingServer(url(served), "toy", tries=2).texts(["a"])
@@ -183,7 +184,7 @@ def test_images_of_any_mode_are_sent() -> None:
 
 
 def test_an_unreachable_server_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nibt.bridges.connection.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(connection, "paused", lambda stopped, seconds: False)
     with pytest.raises(ServerFailed, match=r"cannot be reached, .* \(.*\), 2 times"):
         load_embedding_server(CLOSED + "/v1", "toy", tries=2)
 

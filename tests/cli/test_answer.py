@@ -125,12 +125,12 @@ def test_a_model_behind_a_server_is_explained(run: Run) -> None:
     ("arguments", "message"),
     [
         (["--server", CLOSED, "--method", "nib"], "nib needs the weights of the model"),
-        (["--server", CLOSED, "--against", "dog"], "--against needs a model that is loaded"),
+        (["--server", CLOSED, "--against", "dog"], "against needs the weights of the model"),
         (["--server", CLOSED, "--dtype", "float16"], "--device and --dtype are for a model that is loaded"),
         (["--server", CLOSED, "--key-env", "NO_SUCH_KEY"], "the environment variable NO_SUCH_KEY must have the key"),
         (["--server", CLOSED, "--load", "generation=model"], "unknown --load option 'generation'"),
-        (["--server", "localhost"], "url must be an address such as"),
-        (["--requests", "3"], "--key-env and --requests are for a model behind a server"),
+        (["--server", "localhost"], "--server must be an address such as"),
+        (["--requests", "3"], "--key-env, --requests, --tokens and --work are for a model behind a server"),
     ],
 )
 def test_what_a_server_does_not_take_is_refused(run: Run, arguments: list[str], message: str) -> None:

@@ -3,5 +3,6 @@
 ``classifier`` makes a zero-shot classifier of a model and captions, a module that captum, Quantus and pytorch-grad-cam
 take. ``captum``, ``fiftyone``, ``quantus`` and ``shapiq`` need the package of their name. ``training`` shows what a
 model looks at while it is trained, and ``repair`` trains it without parts of evidence that it must not read.
-``servers`` and ``served_answers`` explain models behind a server, of embeddings and of answers.
+``servers`` and ``served_answers`` have models behind a server, of embeddings and of answers; ``loaders`` lets
+``nibt.load_generator`` load the latter.
 """

@@ -5,16 +5,16 @@ know. What a server offers is therefore tried before it is used.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, TypeAlias
 
 from PIL import Image
 
-from nibt.bridges.connection import Connection, Refused, data_address, image_part
+from nibt.bridges.connection import Connection, data_address, image_part
 from nibt.data.units import Word
-from nibt.errors import BadInput, Unsupported, first_line
+from nibt.errors import BadInput, RequestRefused, Unsupported, first_line
 from nibt.models._checks import seeded_noise
 from nibt.options import OneOf, Range
 from nibt.preprocessing.captions import decoded_offsets, words_by_offsets
@@ -210,7 +210,7 @@ class AnswerServer(Connection):
         try:
             answer = ServedAnswer.of(reply.text, [step.token for step in reply.steps])
         except ValueError as error:
-            raise Refused(f"the server {self.url} shows other tokens than it writes: {error}") from error
+            raise RequestRefused(f"{self.called} shows other tokens than it writes: {error}") from error
         if not answer.text.strip():
             raise BadInput("the model wrote no word: give another prompt")
         return answer
@@ -229,55 +229,80 @@ class AnswerServer(Connection):
                 body = {"model": self.name, "content": text, "with_pieces": True, "add_special": False}
                 tokens = self.post("/tokenize", [body], _pieces)[0]
             return ServedAnswer.of(text, tokens)
-        except (Refused, ValueError) as error:
+        except (RequestRefused, ValueError) as error:
             raise Unsupported(
-                f"the server {self.url} does not show the tokens of a given answer, as llama.cpp does with /tokenize "
+                f"{self.called} does not show the tokens of a given answer, as llama.cpp does with /tokenize "
                 f"and vLLM with prompt_logprobs ({first_line(error)}): let it write the answer"
             ) from error
 
+    def reads_tokens(self, address: str) -> bool:
+        return not address.endswith("/tokenize")
+
     def score(self, images: Sequence[Image.Image], prompt: str, answer: ServedAnswer, way: str) -> list[Values]:
-        """Return the log-probabilities of the tokens of an answer with each of some images.
+        """Return the log-probabilities of the tokens of an answer with each of some images."""
+        scores = dict(self.scores(images, prompt, answer, way))
+        return [scores[number] for number in range(len(images))]
+
+    def scores(
+        self, images: Sequence[Image.Image], prompt: str, answer: ServedAnswer, way: str
+    ) -> Iterator[tuple[int, Values]]:
+        """Yield the log-probabilities of the tokens of an answer with each of some images, by its number, as they come.
 
         Raises:
-            Refused: The server reads or writes other tokens than those of the answer.
+            RequestRefused: The server reads or writes other tokens than those of the answer.
         """
         addresses = [data_address(image) for image in images]
         count = len(answer.tokens)
         if way == "grammar":
             rule = _rule([token.id for token in answer.tokens])
             bodies = [self._body(address, prompt, max_tokens=count, grammar=rule) for address in addresses]
-            return [self._forced(reply, answer) for reply in self._replies(bodies)]
+            for number, reply in self.answers("chat/completions", bodies, self._reply):
+                yield number, self._forced(reply, answer)
+            return
         if way == "prompt_logprobs":
             bodies = [self._whole(address, prompt, answer.before(count)) for address in addresses]
-            return self.post("chat/completions", bodies, partial(_prompt_values, answer))
+            yield from self.answers("chat/completions", bodies, partial(_prompt_values, answer))
+            return
 
         before = [answer.before(number) for number in range(count)]
         bodies = [self._body(address, prompt, text, max_tokens=1) for address in addresses for text in before]
-        replies = self._replies(bodies)
-        by_image = [replies[first : first + count] for first in range(0, len(replies), count)]
-        return [self._continued(of_image, answer) for of_image in by_image]
+        replies: dict[int, dict[int, Reply]] = {}
+        for request, reply in self.answers("chat/completions", bodies, self._reply):
+            number, token = divmod(request, count)
+            of_image = replies.setdefault(number, {})
+            of_image[token] = reply
+            if len(of_image) == count:
+                yield number, self._continued([of_image[place] for place in range(count)], answer)
+                del replies[number]
 
-    def offer(self, image: Image.Image, prompt: str, own: Reply, answer: ServedAnswer) -> Offer:
+    def offer(
+        self, image: Image.Image, prompt: str, own: Reply, answer: ServedAnswer, known: Offer | None = None
+    ) -> Offer:
         """Find out what the server offers, with an image and an answer that it has just written.
+
+        If what it offers is ``known`` from another image, only the log-probabilities of the answer are tried.
 
         Raises:
             Unsupported: The server does not see the image, or does not give the log-probabilities of an answer.
         """
-        notes = self._notes_on_image(image, prompt, own)
-        self._check_temperature(image, prompt, own.steps[0])
+        if known is not None:
+            noise = self.noise(image, prompt, own, answer, known.way)
+            return replace(known, noise=max(noise, known.noise))
 
+        notes = self.notes_on_image(image, prompt, own)
+        self.check_temperature(image, prompt, own)
         problems = []
         for way in WAYS if self.way is None else (self.way,):
             try:
-                return Offer(way, self._noise(image, prompt, own, answer, way), tuple(notes))
-            except (Refused, Unsupported) as error:
+                return Offer(way, self.noise(image, prompt, own, answer, way), tuple(notes))
+            except (RequestRefused, Unsupported) as error:
                 problems.append(f"{way}: {first_line(error)}")
         raise Unsupported(
-            f"the server {self.url} does not give the log-probabilities of an answer ({'; '.join(problems)}): explain "
+            f"{self.called} does not give the log-probabilities of an answer ({'; '.join(problems)}): explain "
             "an answer of one token (max_words=1), or choose another server"
         )
 
-    def _notes_on_image(self, image: Image.Image, prompt: str, own: Reply) -> list[str]:
+    def notes_on_image(self, image: Image.Image, prompt: str, own: Reply) -> list[str]:
         """Check that another image changes what the server shows, and return a note if it does not count the image."""
         first = own.steps[0]
         again = self.write(image, prompt, 1).steps[0]
@@ -287,7 +312,7 @@ class AnswerServer(Connection):
         counts = self._counts_image(prompt, own)
         if (same_tokens and difference <= again.difference(first)) or (counts is False and difference <= SAME):
             raise Unsupported(
-                f"the server {self.url} does not see the image, since another one changes no log-probability: check "
+                f"{self.called} does not see the image, since another one changes no log-probability: check "
                 f"that the model {self.name!r} reads images, and that the server passes them on"
             )
         if counts is None:
@@ -302,24 +327,24 @@ class AnswerServer(Connection):
         """Return whether the server reads more tokens with an image than without; None if it does not say so."""
         try:
             without = self.write(None, prompt, 1).read
-        except Refused:  # a server may take no prompt without an image
+        except RequestRefused:  # a server may take no prompt without an image
             return None
         return None if own.read is None or without is None else own.read > without
 
-    def _check_temperature(self, image: Image.Image, prompt: str, first: Step) -> None:
+    def check_temperature(self, image: Image.Image, prompt: str, own: Reply) -> None:
         """Check that the log-probabilities are those of the model, and not those from which tokens are drawn."""
-        difference = self.write(image, prompt, 1, temperature=1.0).steps[0].difference(first)
+        difference = self.write(image, prompt, 1, temperature=1.0).steps[0].difference(own.steps[0])
         if difference > SAME:
             raise Unsupported(
-                f"the log-probabilities of the server {self.url} depend on the temperature (at 1, they differ by "
+                f"the log-probabilities of {self.called} depend on the temperature (at 1, they differ by "
                 f"{difference:.2g} nats): set it to show those of the model"
             )
 
-    def _noise(self, image: Image.Image, prompt: str, own: Reply, answer: ServedAnswer, way: str) -> float:
+    def noise(self, image: Image.Image, prompt: str, own: Reply, answer: ServedAnswer, way: str) -> float:
         """Return how far the log-probabilities of an answer that is given differ from those when it was written.
 
         Raises:
-            Refused: The server does not take this way.
+            RequestRefused: The server does not take this way.
             Unsupported: It gives other numbers than in writing.
         """
         if way == "grammar":
@@ -349,7 +374,7 @@ class AnswerServer(Connection):
     def _forced(self, reply: Reply, answer: ServedAnswer) -> Values:
         """Return the log-probabilities of the tokens that a grammar forced."""
         if [step.token.id for step in reply.steps[: len(answer.tokens)]] != [token.id for token in answer.tokens]:
-            raise Refused(f"the server {self.url} wrote {reply.text!r:.80} where {answer.text!r:.80} was forced")
+            raise RequestRefused(f"{self.called} wrote {reply.text!r:.80} where {answer.text!r:.80} was forced")
         return [step.value(token) for step, token in zip(reply.steps, answer.tokens, strict=False)]
 
     def _continued(self, replies: Sequence[Reply], answer: ServedAnswer) -> Values:
@@ -358,8 +383,8 @@ class AnswerServer(Connection):
         start = counts[0]
         for number, count in enumerate(counts):
             if start is not None and count is not None and count - start != number:
-                raise Refused(
-                    f"the server {self.url} reads {count - start} tokens where the answer so far, "
+                raise RequestRefused(
+                    f"{self.called} reads {count - start} tokens where the answer so far, "
                     f"{answer.before(number)!r:.80}, has {number}, so it does not continue this answer"
                 )
         return [reply.steps[0].value(token) for reply, token in zip(replies, answer.tokens, strict=True)]
@@ -373,7 +398,7 @@ class AnswerServer(Connection):
         entries = (choice.get("logprobs") or {}).get("content")
         if not entries or not all(entry.get("top_logprobs") for entry in entries):
             raise Unsupported(
-                f"the server {self.url} answers without the log-probabilities of tokens (logprobs, top_logprobs): "
+                f"{self.called} answers without the log-probabilities of tokens (logprobs, top_logprobs): "
                 "explain a model of a server that shows them"
             )
         steps = tuple(map(_step, entries))

@@ -1,9 +1,14 @@
-"""Explanations of answers of models behind a server: what each word took from the image, by changed images alone."""
+"""Generators behind a server: what each word of an answer took from the image, by changed images alone.
 
-from collections.abc import Sequence
+``nibt.load_generator("http://...", name=...)`` returns one, and ``nibt.explain_answer`` explains its answers.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from math import ceil
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from PIL import Image
@@ -11,138 +16,87 @@ from torch import Tensor
 
 from nibt.bridges.answer_servers import AnswerServer, Offer, ServedAnswer, Values
 from nibt.core.side import Side
-from nibt.data.images import ImageSource
+from nibt.data.images import ImageInput
 from nibt.data.units import Segments, cells_of
 from nibt.engine.spec import versions
 from nibt.errors import BadInput, BadOption, ServerFailed, Unsupported
-from nibt.generators.answers import TOKENS_PER_WORD
-from nibt.generators.explain import resolved_method, word_notes
+from nibt.generators.answers import TOKENS_PER_WORD, Generator
+from nibt.generators.explain import AnswerExplainer, offered_sources, resolved_method
 from nibt.generators.forced import AnswerRequest, read_words
 from nibt.generators.results.answer import AnswerExplanation, ServerRecord
 from nibt.generators.results.answer_word import AnswerWord
 from nibt.methods._units import SegmentMethod
 from nibt.methods.base import Method
 from nibt.models._functions import CELLS, IMAGE_SIZE, FunctionImageTower, ImageFunction
-from nibt.models._loaded import LoadedModel
 from nibt.models._request import LoadRequest
-from nibt.options import ImageSize, Range, parsed
+from nibt.options import ImageSize, Range, complete
 from nibt.preprocessing.captions import WORD
-from nibt.progress import OnProgress, listening, reporter
-from nibt.registry import MethodSpec
+from nibt.progress import OnProgress, Progress, listener, listening, no_progress
+from nibt.records import JsonObject
 from nibt.results.attribution import image_fields, percent
 from nibt.results.notes import NOISE, Note, note_fields
-from nibt.torch_modes import plain_torch
-from nibt.types import Embedding
+from nibt.types import Embedding, Source
 
 METHODS = ("occlusion", "banzhaf", "shapley")
 """The methods that need only log-probabilities for changed images, each of which explains all words at once."""
 _FEW = 4  # tokens that are written to try a server, if the answer is given
-Cells = Annotated[int, Range(2, 32)]
+_OFFER = "offer"
 
 
-@plain_torch()
-def explain_served_answer(
-    server: AnswerServer,
-    image: ImageSource | Sequence[ImageSource],
-    prompt: str,
-    answer: str | None = None,
-    method: str | MethodSpec | Method = "occlusion",
-    *,
-    variant: str | None = None,
-    max_words: int | None = None,
-    image_size: int = IMAGE_SIZE,
-    cells: int = CELLS,
-    seed: int | None = None,
-    on_progress: OnProgress | None = None,
-    **options: Any,
-) -> AnswerExplanation:
-    """Explain each word of an answer of a model behind a server, by its log-probability for changed images.
-
-    Cells of the image are replaced by the mean color of photographs. The prompt and the earlier words are not
-    explained, and ``with_blank_image`` is the log-probability with no cell of the image. The same request is not sent
-    again within an explanation.
-
-    What the server offers is tried first, with about seven requests: another image must change the log-probabilities,
-    they must not depend on the temperature, and those of a given answer must be those in writing. Then the answer is
-    scored for each changed image, by one request, or by one for each token if the server takes no whole answers; and
-    for the image as it is once more at the end, which shows the noise.
+@dataclass(frozen=True)
+class ServedOptions:
+    """How images are sent to a server of a generator.
 
     Args:
-        server: The server.
-        image: The image.
-        prompt: The prompt.
-        answer: The answer that is explained. None lets the model write one, always with its most probable token.
-        method: One of ``METHODS``, as in ``explain``: ``occlusion`` needs a changed image for each cell, ``banzhaf``
-            and ``shapley`` as many as their ``budget``.
-        variant: A variant of the method.
-        max_words: The largest number of words that the model writes; None means 30. It cannot be set with an answer.
         image_size: The side of the square whose area images have that are sent, in pixels. The size that the model
             itself takes is best, so that the server need not resize it.
-        cells: The number of rows and of columns of a square image.
-        seed: A seed for methods that draw at random.
-        on_progress: Called with the number of changed images that are done.
-        **options: Options of the method, such as ``budget=128`` or ``units="segments"``.
-
-    Raises:
-        BadInput: The image cannot be read, or the prompt or the answer is empty.
-        BadOption: An option has an invalid value.
-        Unsupported: The method needs the weights, or the server does not offer what is needed.
-        ServerFailed: The server cannot be reached, refuses access, or would be sent more requests than its limit.
+        cells: The number of rows and of columns of a map of a square image.
     """
-    report = reporter(on_progress)
-    size, count = parsed("image_size", image_size, ImageSize), parsed("cells", cells, Cells)
-    text = read_words("prompt", prompt)
-    request = AnswerRequest.of(image, prompt, answer, max_words)
-    if len(request.images) != 1:
-        raise BadInput(
-            f"a model behind a server is explained with one image (got {len(request.images)}): explain each alone"
+
+    image_size: ImageSize = IMAGE_SIZE
+    cells: Annotated[int, Range(2, 32)] = CELLS
+
+    def __post_init__(self) -> None:
+        complete(self)
+
+
+class ServedTower(FunctionImageTower):
+    """The log-probabilities of words as a function of the image, which is all that a server shows."""
+
+    sources: ClassVar[tuple[Source, ...]] = ("image",)
+    prompts: ClassVar[str] = "needed"
+    generation = "greedy"
+    frames = 0
+
+    def refusal(self, method: str) -> str:
+        if method in METHODS:
+            return ""
+        return (
+            f"{method} needs the weights of the model, which a server does not give: explain an answer with "
+            f"{', '.join(METHODS[:-1])} or {METHODS[-1]}, or load the model itself with load_generator"
         )
-    spec = MethodSpec.of(method, variant, options, seed)
-    if spec.name not in METHODS:
+
+    def composed(self, images: Sequence[ImageInput], video: bool = False) -> Any:
+        """Refuse what runs the model itself."""
         raise Unsupported(
-            f"{spec.name} needs the weights of the model, which a server does not give: choose one of "
-            f"{', '.join(METHODS)}, or load the model with load_generator"
+            "this needs the weights of the model, which a server does not give: use explain_answer, or load the model "
+            "itself with load_generator"
         )
 
-    scored = _ScoredAnswer(server, text)
-    tower = FunctionImageTower(scored, size, count)
-    resolved, record = resolved_method(spec, tower, seed)
-    if resolved.views != 1:
-        raise BadOption(f"views must be 1 for a model behind a server (got {resolved.views}): leave views out")
-    assert isinstance(resolved, SegmentMethod)
 
-    picture = request.images[0]
-    inputs = tower.prepare([picture])
-    (sent,) = tower.images(inputs)
-    scored.ask(sent, request)
-    facts = {"image_size": size}
-    model = _ServedModel(server.name, "server", scored, request=LoadRequest(facts=facts), tower=tower)
-    with listening(report):
-        words = _explained(Side(model, tower.trace(inputs), _as_they_are), resolved, scored)
-        scored.repeat(sent)
+class UnknownWeights(ImageFunction):
+    """What stands for the weights of a model behind a server: the digest of its name, which is all that is known."""
 
-    result = AnswerExplanation(
-        **image_fields(picture),
-        region=inputs.regions[0],
-        prompt=text,
-        answer=scored.answer.text.strip(),
-        written=answer is None,
-        prompt_words=tuple(match.group() for match in WORD.finditer(text)),
-        words=words,
-        target={
-            "name": "log_probability",
-            "options": {"narrow": ["image"], "other_images": [], "other_images_hash": []},
-        },
-        method=record,
-        model=model.record(),
-        versions=versions(),
-        server=scored.record(),
-    )
-    notes = [*inputs.notes[0], *scored.offer.notes, *_server_notes(result, server), *word_notes(result, resolved)]
-    return replace(result, **note_fields(notes))
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        digest = list(sha256(name.encode()).digest())
+        self.register_buffer("probe", torch.tensor(digest, dtype=torch.float32, device="cpu"))
+
+    def embed_images(self, images: list[Image.Image]) -> Embedding:
+        raise Unsupported("what a server shows of an image depends on an answer: use explain_answer")
 
 
-class _ScoredAnswer(ImageFunction):
+class ScoredAnswer(ImageFunction):
     """The log-probabilities of the words of an answer as a function of the image, each of which is scored once."""
 
     answer: ServedAnswer
@@ -152,22 +106,33 @@ class _ScoredAnswer(ImageFunction):
         super().__init__()
         self.server = server
         self.prompt = prompt
-        self.start = server.sent
+        self.requests = server.sent
+        self.tokens = server.tokens_used or 0
         self.noise = 0.0
         self.scores: dict[bytes, Values] = {}
         """What was scored, by the pixels of the image."""
+        self.on_score: OnProgress = no_progress
+        self.expected: int | None = None
         self.register_buffer("probe", torch.zeros(1))
 
-    def ask(self, image: Image.Image, request: AnswerRequest) -> None:
-        """Let the server write, find out what it offers, and read the answer that is explained."""
+    def ask(self, image: Image.Image, request: AnswerRequest, known: Offer | None) -> None:
+        """Let the server write, find out what it offers unless that is known, and read the answer that is explained."""
         given = request.answer
-        own = self.server.write(image, self.prompt, _FEW if given is not None else TOKENS_PER_WORD * request.most)
-        written = self.server.answer(own).first(request.most)
-        self.offer = self.server.offer(image, self.prompt, own, written)
-        self.answer = written if given is None else self.server.read(image, self.prompt, given, self.offer.way)
+        written = None
+        if given is None or known is None:
+            own = self.server.write(image, self.prompt, _FEW if given is not None else TOKENS_PER_WORD * request.most)
+            written = self.server.answer(own).first(request.most)
+            known = self.server.offer(image, self.prompt, own, written, known)
+
+        self.offer = known
+        self.noise = known.noise
+        if given is not None:
+            self.answer = self.server.read(image, self.prompt, given, known.way)
+        else:
+            assert written is not None
+            self.answer = written
         if not self.answer.words:
             raise BadInput(f"the answer {self.answer.text!r:.80} has no word: give another one")
-        self.noise = self.offer.noise
         self.probe = self.embed_images([image])[0]
 
     def repeat(self, image: Image.Image) -> None:
@@ -181,48 +146,180 @@ class _ScoredAnswer(ImageFunction):
     def embed_images(self, images: list[Image.Image]) -> Embedding:
         by_pixels = {image.tobytes(): image for image in images}
         new = {pixels: image for pixels, image in by_pixels.items() if pixels not in self.scores}
-        values = self.server.score(list(new.values()), self.prompt, self.answer, self.offer.way)
-        self.scores |= dict(zip(new, values, strict=True))
+        pixels_of = list(new)
+        for number, values in self.server.scores(list(new.values()), self.prompt, self.answer, self.offer.way):
+            self.scores[pixels_of[number]] = values
+            self.on_score(Progress(len(self.scores), self.expected))
+        return torch.tensor([self.words_of(image) for image in images], dtype=torch.float32, device="cpu")
 
-        rows = [self.scores[image.tobytes()] for image in images]
-        words = self.answer.words
-        sums = [[sum(row[token].value for token in word.tokens) for word in words] for row in rows]
-        return torch.tensor(sums, dtype=torch.float32, device="cpu")
+    def words_of(self, image: Image.Image) -> list[float]:
+        """Return the log-probabilities of the words with an image that was scored."""
+        values = self.scores[image.tobytes()]
+        return [sum(values[token].value for token in word.tokens) for word in self.answer.words]
 
-    def check_limit(self, images: int) -> None:
-        """Check that so many changed images are within the limit of requests, before the first of them is sent."""
+    @contextmanager
+    def reporting(self, report: OnProgress, images: int) -> Iterator[None]:
+        """Report how many of so many images are scored, inside ``with``: to the listener of the call if there is none.
+
+        Before the first of them is sent, they must be within the limits.
+        """
+        self._check_limits(images)
+        self.expected = len(self.scores) + images
+        self.on_score = listener() if report is no_progress else report
+        with listening(no_progress):  # of the loops of methods, which know no requests
+            yield
+        self.on_score = no_progress
+
+    def _check_limits(self, images: int) -> None:
+        """Check that so many changed images are within the limits, before the first of them is sent."""
+        server = self.server
         needed = images * (len(self.answer.tokens) if self.offer.way == "prefill" else 1)
-        limit, sent = self.server.requests, self.server.sent
-        if limit is not None and sent + needed > limit:
-            raise ServerFailed(
-                f"{images:,} changed images take about {needed:,} more requests, and {limit - sent:,} are left of the "
-                f"limit of {limit:,}: set requests higher, use fewer cells, or a shorter answer (max_words)"
-            )
+        for noun, limit, used, more in (
+            ("requests", server.requests, server.sent, needed),
+            ("tokens", server.tokens, server.tokens_used or 0, needed * server.largest),
+        ):
+            if limit is not None and used + more > limit:
+                raise ServerFailed(
+                    f"{images:,} changed images take about {more:,} more {noun}, and {max(0, limit - used):,} are left "
+                    f"of the limit of {limit:,}: set {noun} higher, use fewer cells, or a shorter answer (max_words)"
+                )
 
     def record(self) -> ServerRecord:
         """Return what the server was asked."""
         values = [value for row in self.scores.values() for value in row]
-        bounds = sum(value.is_bound for value in values) / len(values)
-        requests = self.server.sent - self.start
-        return {"way": self.offer.way, "requests": requests, "noise": self.noise, "bounds": bounds}
+        tokens = self.server.tokens_used
+        return {
+            "way": self.offer.way,
+            "requests": self.server.sent - self.requests,
+            "tokens": None if tokens is None else tokens - self.tokens,
+            "noise": self.noise,
+            "bounds": sum(value.is_bound for value in values) / len(values),
+        }
+
+
+@dataclass(frozen=True)
+class ServedAnswerExplainer(AnswerExplainer):
+    """Explains each word of an answer of a model behind a server, by its log-probability for changed images.
+
+    Cells of the image are replaced by the mean color of photographs. The prompt and the earlier words are not
+    explained, and ``with_blank_image`` is the log-probability with no cell of the image. The same request is not sent
+    again within an explanation.
+
+    What the server offers is tried before its first explanation, with about seven requests: another image must change
+    the log-probabilities, they must not depend on the temperature, and those of a given answer must be those in
+    writing. Then the answer is scored for each changed image, by one request, or by one for each token if the server
+    takes no whole answers; and for the image as it is once more at the end, which shows the noise.
+    """
+
+    def __call__(
+        self, generator: Any, request: AnswerRequest, compared: Sequence[ImageInput], report: OnProgress
+    ) -> tuple[AnswerExplanation, Method, list[str]]:
+        assert isinstance(generator, ServedGenerator)
+        offered_sources(self.narrowed, generator.answers.sources)
+        prompt = self._prompt_of(request)
+        method, record = resolved_method(self.spec, generator.answers, self.seed)
+        if method.views != 1:
+            raise BadOption(f"views must be 1 for a model behind a server (got {method.views}): leave views out")
+        assert isinstance(method, SegmentMethod)
+
+        (picture,) = request.images
+        inputs = generator.answers.prepare([picture])
+        (sent,) = generator.answers.images(inputs)
+        others = [image for image in compared if image.digest != picture.digest]
+        with generator.server.session() as server:
+            scored = ScoredAnswer(server, prompt)
+            scored.ask(sent, request, generator.kept.get(_OFFER))
+            generator.kept[_OFFER] = scored.offer
+            tower = ServedTower(scored, generator.options.image_size, generator.options.cells)
+            side = Side(
+                replace(generator, module=scored, answers=tower), tower.trace(tower.prepare([picture])), _as_they_are
+            )
+            words = _explained(side, method, scored, [*map(generator.sent, others)], report)
+            scored.repeat(sent)
+
+        result = AnswerExplanation(
+            **image_fields(picture),
+            region=inputs.regions[0],
+            prompt=prompt,
+            answer=scored.answer.text.strip(),
+            written=request.answer is None,
+            prompt_words=tuple(match.group() for match in WORD.finditer(prompt)),
+            words=words,
+            target={
+                "name": "log_probability",
+                "options": {
+                    "narrow": ["image"],
+                    "other_images": [image.source for image in others],
+                    "other_images_hash": [image.digest for image in others],
+                },
+            },
+            method=record,
+            model=generator.record(),
+            versions=versions(),
+            server=scored.record(),
+        )
+        notes = [*generator.notes, *inputs.notes[0], *scored.offer.notes, *_server_notes(result, server)]
+        return replace(result, **note_fields(notes)), method, []
+
+    def _prompt_of(self, request: AnswerRequest) -> str:
+        """Return the prompt of a request that a server can be asked."""
+        if not isinstance(request.prompt, str):
+            raise Unsupported("a model behind a server is explained with a prompt of one text: give a text")
+        if len(request.images) != 1:
+            raise BadInput(
+                f"a model behind a server is explained with one image (got {len(request.images)}): explain each alone"
+            )
+        if self.other_word is not None:
+            raise Unsupported(
+                "against needs the weights of the model, which a server does not give: leave it out, or load the "
+                "model itself with load_generator"
+            )
+        return read_words("prompt", request.prompt)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class _ServedModel(LoadedModel):
-    """A model behind a server, of which only the log-probabilities of one answer are known."""
+class ServedGenerator(Generator):
+    """A model behind a server that writes text about an image.
 
-    tower: FunctionImageTower = field(kw_only=True)
+    Attributes:
+        server: The server.
+        options: How images are sent to it.
+    """
+
+    default_method = "occlusion"
+    explainer = ServedAnswerExplainer
+    is_compared = False
+
+    answers: ServedTower  # pyright: ignore[reportIncompatibleVariableOverride]
+    server: AnswerServer = field(kw_only=True)
+    options: ServedOptions = field(kw_only=True)
+
+    @classmethod
+    def of(cls, server: AnswerServer, options: ServedOptions) -> "ServedGenerator":
+        """Return the generator that a server has."""
+        unknown = UnknownWeights(server.name).eval()
+        tower = ServedTower(unknown, options.image_size, options.cells)
+        request = LoadRequest(facts={"image_size": options.image_size})
+        generator = cls(server.name, "server", unknown, tower, request=request, server=server, options=options)
+        generator.renewed().kept["checked"] = True
+        return generator
+
+    def sent(self, image: ImageInput) -> Image.Image:
+        """Return an image as it is sent."""
+        return self.answers.images(self.answers.prepare([image]))[0]
+
+    def _towers_anew(self, family: Any) -> tuple[Any]:
+        return (self.answers,)
 
     @property
     def item_ndim(self) -> int:
         return 1
 
-    @property
-    def towers(self) -> Sequence[FunctionImageTower]:
-        return (self.tower,)
+    def _own_facts(self) -> JsonObject:
+        return {"dtype": "unknown", "device": "server"}
 
-    def _towers_anew(self, family: Any) -> Sequence[FunctionImageTower]:
-        return self.towers
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.id}, which gets images of about {self.options.image_size} pixels"
 
 
 def _as_they_are(values: Tensor) -> Tensor:
@@ -230,18 +327,22 @@ def _as_they_are(values: Tensor) -> Tensor:
     return values
 
 
-def _explained(side: Side, method: SegmentMethod, scored: _ScoredAnswer) -> tuple[AnswerWord, ...]:
-    """Explain all words of an answer at once, by the same changed images."""
+def _explained(
+    side: Side, method: SegmentMethod, scored: ScoredAnswer, others: list[Image.Image], report: OnProgress
+) -> tuple[AnswerWord, ...]:
+    """Explain all words of an answer at once, by the same changed images, and compare them with other images."""
     units = method.units_of(side)
-    scored.check_limit(min(ceil(method.forwards(0, units.count)), 2**units.count) + 1)
-    scores = method.scores(side, units)
-    values = side.value()[0].tolist()
-    without = method.nothing(side, units)[0].tolist()
+    changed = min(ceil(method.forwards(0, units.count)), 2**units.count) + 1
+    with scored.reporting(report, changed + len(others)):
+        scores = method.scores(side, units)
+        values = side.value()[0].tolist()
+        without = method.nothing(side, units)[0].tolist()
+        elsewhere = scored.embed_images(others).mean(0).tolist() if others else [None] * len(values)
+
     grid = units.grid if isinstance(units, Segments) else cells_of(units)
     if isinstance(units, Segments):
         scores = units.on_grid(scores)
     maps = grid.unfold(scores[0].T)
-
     empty = torch.zeros(len(WORD.findall(scored.prompt)), device="cpu")
     return tuple(
         AnswerWord(
@@ -249,7 +350,7 @@ def _explained(side: Side, method: SegmentMethod, scored: _ScoredAnswer) -> tupl
             tokens=word.tokens,
             log_probability=values[number],
             with_blank_image=without[number],
-            with_other_images=None,
+            with_other_images=elsewhere[number],
             value=values[number],
             without={"image": without[number]},
             at_blank=without[number],
@@ -273,7 +374,10 @@ def _server_notes(result: AnswerExplanation, server: AnswerServer) -> list[Note 
     trust = (
         f"{differ}, so smaller scores are noise" if record["noise"] else "log-probabilities that should be equal are"
     )
-    notes.append(f"the model is explained as it is served ({record['requests']:,} requests, {record['way']}): {trust}")
+    asked = f"{record['requests']:,} requests"
+    if record["tokens"] is not None:
+        asked += f" of {record['tokens']:,} tokens"
+    notes.append(f"the model is explained as it is served ({asked}, {record['way']}): {trust}")
     if record["bounds"]:
         notes.append(
             f"{percent(record['bounds'])} of the log-probabilities are bounds: the token was not among the "

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 from PIL import Image
 
 from nibt.bridges.connection import Connection, data_address, image_part
-from nibt.errors import ServerFailed
+from nibt.errors import RequestRefused
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.options import OneOf
@@ -96,8 +96,8 @@ class EmbeddingServer(Connection):
         answers = self.post(path, bodies, self._vectors_of)
         for vectors, count in zip(answers, counts, strict=True):
             if len(vectors) != count:
-                raise ServerFailed(
-                    f"the server {self.url} must return {count} vectors for {count} items (got {len(vectors)})"
+                raise RequestRefused(
+                    f"{self.called} must return {count} vectors for {count} items (got {len(vectors)})"
                 )
         return [vector for vectors in answers for vector in vectors]
 

@@ -281,7 +281,14 @@ class Generator(LoadedModel):
         family: The name of its family.
         module: The PyTorch module.
         answers: Its tower, which reads an image, a prompt and an answer.
+        default_method: The method of explanations that name none.
+        explainer: What explains answers in another way than by the weights; None explains them by the weights.
+        is_compared: Whether the log-probabilities of words are compared with those for sample images.
     """
+
+    default_method: ClassVar[str] = "nib"
+    explainer: ClassVar[Any] = None
+    is_compared: ClassVar[bool] = True
 
     answers: AnswerTower
 

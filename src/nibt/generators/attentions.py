@@ -161,6 +161,8 @@ def attentions(
     """
     request = AnswerRequest.of(image, prompt, answer, max_words)
     generator = load_generator(model, processor=processor)
+    if refusal := generator.answers.refusal("attentions"):
+        raise Unsupported(refusal)
     if "attention" not in generator.answers.offers:
         raise Unsupported(
             f"the decoder of this model ({type(generator.module).__name__}) attends to an image encoder, and reads no "

@@ -9,7 +9,7 @@ import torch
 from nibt.data.images import ImageInput, ImagePart, Region, side_by_side
 from nibt.errors import BadInput, BadOption
 from nibt.generators.forced import AnswerRequest
-from nibt.generators.results.answer import AnswerExplanation, AnswerImage
+from nibt.generators.results.answer import AnswerExplanation, AnswerImage, ServerRecord
 from nibt.generators.results.answer_word import AnswerWord
 from nibt.progress import OnProgress, Progress
 from nibt.results.attribution import image_fields
@@ -26,6 +26,20 @@ def check_second(request: AnswerRequest, second: ImageInput, against: str | None
             raise BadOption(f"{name} and against_image cannot both be set: leave one of them out")
     if image.digest == second.digest:
         raise BadInput(f"the image {second.source} is compared with itself: give another one")
+
+
+def _both(first: ServerRecord | None, second: ServerRecord | None) -> ServerRecord | None:
+    """Return what a server was asked for both images."""
+    if first is None or second is None:
+        return None
+    tokens = (first["tokens"], second["tokens"])
+    return {
+        "way": first["way"],
+        "requests": first["requests"] + second["requests"],
+        "tokens": None if None in tokens else sum(filter(None, tokens)),
+        "noise": first["noise"] + second["noise"],
+        "bounds": (first["bounds"] + second["bounds"]) / 2,
+    }
 
 
 def difference(first: AnswerExplanation, second: AnswerExplanation, images: Sequence[ImageInput]) -> AnswerExplanation:
@@ -55,6 +69,7 @@ def difference(first: AnswerExplanation, second: AnswerExplanation, images: Sequ
         images=AnswerImage.parts_of(picture),
         frames=0,
         target={"name": "difference", "options": options},
+        server=_both(first.server, second.server),
         **note_fields(dict.fromkeys((*first.notes, *second.notes))),
     )
 

@@ -42,7 +42,7 @@ def explain_answer(
     image: ImageSource | Sequence[ImageSource],
     prompt: Prompt,
     answer: str | None = None,
-    method: str | MethodSpec | Method = "nib",
+    method: str | MethodSpec | Method | None = None,
     *,
     variant: str | None = None,
     against: str | None = None,
@@ -75,7 +75,8 @@ def explain_answer(
             themselves are those of ``image``. If the prompt is a text with the model's video token, the images are
             frames, too.
         answer: The answer that is explained. None lets the model write one, always with its most probable token.
-        method: The method, as in ``explain``.
+        method: The method, as in ``explain``. None means ``nib`` or, for a model behind a server, ``occlusion``: all
+            that needs the weights is refused there.
         variant: A variant of the method; None means that of its text, or ``default``.
         against: A word to compare with: the target is then the logit of each word's first token minus that of this
             word's. ``"runner-up"`` is the most probable other token at each place.
@@ -85,13 +86,14 @@ def explain_answer(
         narrow: The sources that are explained, among "image", "prompt" and "earlier" (the earlier words of the answer).
             A model whose decoder attends to an image encoder, such as BLIP, offers only the image.
         other_images: Images with which the log-probability of each word is compared (its ``with_other_images`` is the
-            mean over them); None means the samples that ship with nibt.
+            mean over them); None means the samples that ship with nibt or, for a model behind a server, none.
         max_words: The largest number of words that the model writes; None means 30. It cannot be set with an answer.
         batch_size: The largest number of words that go through the model together.
         seed: A seed for methods that draw at random.
         memory_mb: The approximate memory in MB for hidden states, as in ``explain``.
         processor: The processor of a model in memory.
-        on_progress: Called after each batch with the number of words that are done.
+        on_progress: Called after each batch with the number of words that are done; for a model behind a server, with
+            the number of changed images that are done.
         **options: Options of the method, such as ``layer=0`` or ``tolerance=0.01``. Without options, ``nib`` explains
             the input of the decoder (layer 0), with as many steps as a tolerance of 0.05 needs and five views of the
             image.
@@ -101,6 +103,8 @@ def explain_answer(
         UnknownName: No method, variant or option has that name.
         BadOption: An option has an invalid value.
         CannotLoad: The model cannot be loaded, or writes no text.
+        Unsupported: The model, or its server, does not offer what is needed.
+        ServerFailed: A server cannot be reached, refuses access, or would be asked more than its limit.
 
     Examples:
         >>> explanation = explain_answer("scenes_generator", "sample:scene", "what is left of the house ?")
@@ -109,11 +113,13 @@ def explain_answer(
         >>> {source: round(share) for source, share in explanation.words[0].shares.items()}
         {'image': 9, 'prompt': 0, 'earlier': 0, 'joint': 2}
     """
-    report, spec = reporter(on_progress), MethodSpec.of(method, variant, options, seed)
+    report = reporter(on_progress)
+    default = model.default_method if isinstance(model, Generator) else Generator.default_method
+    spec = MethodSpec.of(default if method is None else method, variant, options, seed)
     size, memory = parsed("batch_size", batch_size, BatchSize), parsed("memory_mb", memory_mb, Megabytes | None)
     request = AnswerRequest.of(image, prompt, answer, max_words)
     other_word = None if against is None else read_words("word of against", against)
-    explain = _AnswerExplainer(spec, seed, _narrowed(narrow), other_word, size, memory)
+    settings = spec, seed, _narrowed(narrow), other_word, size, memory
     _check_options(spec)
     second = None if against_image is None else read_image(against_image)
     if second is not None:
@@ -124,6 +130,9 @@ def explain_answer(
     named = [f"{SAMPLE}{name}" for name in samples()] if other_images is None else as_list(other_images)
     compared = [] if several or second else [read_image(source) for source in named]
     generator = load_generator(model, processor=processor)
+    if other_images is None and not generator.is_compared:
+        compared = []
+    explain = (generator.explainer or AnswerExplainer)(*settings)
     if second is None:
         result, resolved, itself = explain(generator, request, compared, report)
     else:
@@ -134,7 +143,7 @@ def explain_answer(
 
 
 @dataclass(frozen=True)
-class _AnswerExplainer:
+class AnswerExplainer:
     """The settings with which answers are explained."""
 
     spec: MethodSpec
@@ -148,7 +157,7 @@ class _AnswerExplainer:
         self, generator: Generator, request: AnswerRequest, compared: Sequence[ImageInput], report: OnProgress
     ) -> tuple[AnswerExplanation, Method, list[str]]:
         """Return an explanation without warnings about its words, its method, and words compared with themselves."""
-        sources = _offered(self.narrowed, generator.answers.sources)
+        sources = offered_sources(self.narrowed, generator.answers.sources)
         forced = request.forced(generator)
         resolved, record = resolved_method(self.spec, forced.tower, self.seed)
         prompted, tokens, picture = forced.prompted, forced.answer, forced.prompted.image
@@ -206,7 +215,7 @@ def _narrowed(names: Sequence[str]) -> list[str]:
     return listed
 
 
-def _offered(listed: Sequence[str], offered: tuple[Source, ...]) -> tuple[Source, ...]:
+def offered_sources(listed: Sequence[str], offered: tuple[Source, ...]) -> tuple[Source, ...]:
     """Check that the model offers what is narrowed; all sources are those that it offers."""
     absent = set(listed) - set(offered)
     if absent and not set(SOURCES) <= set(listed):
@@ -220,6 +229,8 @@ def _offered(listed: Sequence[str], offered: tuple[Source, ...]) -> tuple[Source
 def resolved_method(spec: MethodSpec, tower: Tower, seed: int | None) -> tuple[Method, MethodRecord]:
     """Return the method with its options for the tower, and its record."""
     _check_options(spec)
+    if refusal := tower.refusal(spec.name):
+        raise Unsupported(refusal)
     method_class, options, extra = class_and_options(spec, seed)
     if spec.instance is not None:
         method = spec.instance

@@ -1,6 +1,6 @@
 """Loading of generators, checked as all models are: cut at any layer, they give their own logits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nibt.data.images import ImageInput
-from nibt.errors import CannotLoad
+from nibt.errors import BadOption, CannotLoad, Unsupported
 from nibt.generators.answers import AnswerTower, Generator
 from nibt.generators.base import writer_of
 from nibt.generators.writing import check_settings
@@ -33,19 +33,22 @@ from nibt.models._request import (
     GenerationOptions,
     LoadRequest,
     check_device,
+    check_loading,
     check_processor_arguments,
     check_source,
     check_unset,
     hub_name,
+    is_address,
     name_of_device,
     name_of_dtype,
     open_clip_name,
 )
 from nibt.models._saved import ADAPTERS, check_files, check_layers, json_object
 from nibt.models.base import Model
+from nibt.options import field_types
 from nibt.progress import report_stage
 from nibt.records import JsonObject
-from nibt.registry import find
+from nibt.registry import find, kinds
 from nibt.torch_modes import plain_torch
 
 _LARGEST_ERROR = 1e-4  # of log-probabilities, replayed from a layer
@@ -66,14 +69,17 @@ def load_generator(
     dtype: str | torch.dtype = "float32",
     processor: Any = None,
     generation: Literal["greedy", "model"] = "greedy",
+    **server: Any,
 ) -> Generator:
     """Load a model that writes text about an image, such as LLaVA or Qwen-VL.
 
-    A model in memory is used as it is: nibt neither moves nor changes it.
+    A model in memory is used as it is: nibt neither moves nor changes it. A model behind a server is not loaded: it is
+    asked when an answer is explained (guide *My model is behind an address*).
 
     Args:
         id: The embedded generator (``"scenes_generator"``), a folder with a model of Transformers, a CoCa of OpenCLIP
-            or PEFT adapters, its name on a hub, or a model in memory.
+            or PEFT adapters, its name on a hub, a model in memory, or the address of a server, such as
+            ``"http://localhost:8000/v1"``.
         device: The device of a loaded model.
         dtype: The dtype of the weights of a loaded model: float32, float16 or bfloat16. nibt computes in float32.
         processor: The processor of a model in memory. For a folder without one, such as a checkpoint of a Trainer, also
@@ -82,12 +88,33 @@ def load_generator(
             tokens of the model's ``generation_config.json``. ``model`` writes as the model's
             ``generate(do_sample=False)`` does, with all settings of that file, such as ``num_beams`` and
             ``repetition_penalty``.
+        **server: Options of a model behind a server. ``name`` is that of the model on the server, and is needed;
+            ``key_env`` names the environment variable that has the key. ``image_size`` is the side of the square whose
+            area sent images have, in pixels (224), and ``cells`` the number of rows and of columns of a map of a
+            square image (8). ``requests`` and ``tokens`` limit what is sent, and ``folder`` keeps finished requests, so
+            that a call that was stopped goes on. ``at_once`` (4), ``timeout`` (60 seconds), ``tries`` (4), ``top`` (20
+            tokens that are shown at each place) and ``way`` (how answers are scored) are for servers that need others.
 
     Raises:
         CannotLoad: There is no such model, it writes no text, or it fails a check: it has NaN or missing weights, or
             its parts do not give the log-probabilities of the whole model.
-        BadOption: ``device`` or ``dtype`` is not allowed.
+        BadOption: ``device`` or ``dtype`` is not allowed, or an option of a server is set for another model.
+        UnknownName: No option has that name.
+        Unsupported: A package is missing that calls servers.
+
+    Examples:
+        >>> load_generator("http://localhost:8000/v1", name="my-llava", image_size=336).id
+        'my-llava'
     """
+    if is_address(id):
+        check_unset("a model behind a server", device=device, dtype=dtype, processor=processor, generation=generation)
+        return _server_loader().load(str(id), **server)
+    if server:
+        check_loading(server, GenerationOptions, *_server_loader().options())
+        raise BadOption(
+            f"{' and '.join(server)} is for a model behind a server, whose address begins with http:// or https:// "
+            f"(got {id!r:.60}): give the address, or leave it out"
+        )
     if isinstance(id, Generator):
         check_unset("a loaded generator", device=device, dtype=dtype, processor=processor, generation=generation)
         return id if "checked" in id.renewed().kept else _checked(id)
@@ -118,6 +145,18 @@ def load_generator(
     if folder.is_dir():
         return _checked(_from_folder(name, folder, request, device))
     return _checked(_by_name(name, request, device))
+
+
+def loading_options(source: Any) -> Mapping[str, Any]:
+    """Return the types of the options with which a generator is loaded, as far as they are texts and numbers."""
+    return _server_loader().options() if is_address(source) else field_types(GenerationOptions)
+
+
+def _server_loader() -> Any:
+    """Return what loads models behind servers, which is in another part of nibt."""
+    if "server" not in kinds("loaders"):
+        raise Unsupported("this installation of nibt lacks what calls servers: install the whole package again")
+    return find("loaders", "server")
 
 
 def _by_name(name: str, request: LoadRequest, device: Any) -> Generator:

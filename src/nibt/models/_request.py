@@ -103,12 +103,28 @@ def hint(text: str) -> str:
     return ""
 
 
-def _page(text: str) -> HubName | None:
-    """Return the model of an address of the hub; None if the text is no address."""
+def is_address(source: Any) -> bool:
+    """Return whether a model is named by the address of a server, which is no page of the hub.
+
+    >>> is_address("http://localhost:8000/v1"), is_address("org/name")
+    (True, False)
+    """
+    if not isinstance(source, str) or not re.match("https?://", source.strip(), re.IGNORECASE):
+        return False
+    return urlsplit(source.strip()).netloc.lower() not in _hub_hosts()
+
+
+def _hub_hosts() -> set[str]:
+    """Return the hosts of the hub, with the ports that are not the default ones."""
     from huggingface_hub import constants
 
-    # with the ports that are not the default ones; older versions have no list
-    hosts = {*getattr(constants, "HF_URL_HOSTS", ()), urlsplit(constants.ENDPOINT).netloc.lower()} - {""}
+    # older versions have no list
+    return {*getattr(constants, "HF_URL_HOSTS", ()), urlsplit(constants.ENDPOINT).netloc.lower()} - {""}
+
+
+def _page(text: str) -> HubName | None:
+    """Return the model of an address of the hub; None if the text is no address."""
+    hosts = _hub_hosts()
     bare = text.partition("/")[0].lower() in hosts
     if "://" not in text and not bare:
         return None

@@ -174,6 +174,10 @@ class Tower(ABC):
     def on_first_tokens(self, see: See) -> RemovableHandle:
         """Register a hook that calls ``see`` with the first tokens, and replaces them with its result unless None."""
 
+    def refusal(self, method: str) -> str:
+        """Return why a method does not explain this tower, though the tower offers what it needs; empty if it does."""
+        return ""
+
     def valid_tokens(self, inputs: Inputs, hidden: Hidden) -> Bool[Tensor, "batch token"]:
         """Return a mask that is true on the rows of each item, and false on its padding."""
         return torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)

@@ -1,6 +1,7 @@
 """``nibt answer``, which lets a generator answer a prompt about an image, and explains each word of the answer."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
@@ -19,15 +20,12 @@ from nibt.cli.options import (
 )
 from nibt.cli.output import Output, input_paths, model_name, slug, stem, suffix
 from nibt.cli.terminal import show_progress
-from nibt.errors import BadOption, import_optional
-from nibt.options import BatchSize, ImageSize, RequestCount, field_types
+from nibt.errors import BadOption
+from nibt.options import BatchSize, Keywords, RequestCount, TokenCount
 from nibt.registry import MethodSpec
 
 if TYPE_CHECKING:
-    from nibt.data.images import ImageInput
     from nibt.generators.answers import Generator
-    from nibt.generators.results.answer import AnswerExplanation
-    from nibt.progress import OnProgress
 
 _NAMED = 3  # images that the name of a file has; of more, such as frames, it has the first
 
@@ -110,9 +108,38 @@ class ServerOptions(OptionGroup, panel="Server"):
         RequestCount | None, Option(help="The largest number of requests to the server. Default: no limit.")
     ] = None
 
+    tokens: Annotated[
+        TokenCount | None,
+        Option(help="The largest number of tokens that the server reads and writes. Default: no limit."),
+    ] = None
+    work: Annotated[
+        Path | None,
+        Option(
+            metavar="DIR",
+            help="The folder that keeps finished requests, so that the same command goes on after it was stopped. "
+            "Default: none.",
+        ),
+    ] = None
+
     def __post_init__(self) -> None:
-        if self.server is None and (self.key_env, self.requests) != (None, None):
-            raise BadOption("--key-env and --requests are for a model behind a server: give its address with --server")
+        if self.server is None and (self.key_env, self.requests, self.tokens, self.work) != (None,) * 4:
+            raise BadOption(
+                "--key-env, --requests, --tokens and --work are for a model behind a server: give its address with "
+                "--server"
+            )
+
+    def loading(self, model: ModelOptions) -> Keywords:
+        """Return the options of ``load_generator`` for the model that has this name on the server."""
+        from nibt.generators.loading import loading_options
+        from nibt.models._request import is_address
+
+        if not is_address(self.server):
+            raise BadOption(f"--server must be an address such as http://localhost:8000/v1 (got {self.server!r:.200})")
+        if (model.device, model.dtype) != ("cpu", "float32"):
+            raise BadOption("--device and --dtype are for a model that is loaded: leave them out with --server")
+        own = {"name": model.name, "key_env": self.key_env, "requests": self.requests, "tokens": self.tokens}
+        types = {name: option_type for name, option_type in loading_options(self.server).items() if name not in own}
+        return {**own, **typed_assignments(model.load, "--load", types)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,10 +169,14 @@ class GeneratorOptions(ModelOptions):
         if self.model is None:
             raise BadOption("the generator is missing: give it with -m, as in -m ./my-llava")
 
-    def generator(self, quiet: bool) -> "Generator":
-        """Load the generator and show the progress on standard error."""
+    def generator(self, quiet: bool, server: ServerOptions) -> "Generator":
+        """Load the generator, or that of a server, and show the progress on standard error."""
         with show_progress(f"loading {self.name}", quiet):
             from nibt.generators.loading import load_generator
+
+            if server.server is not None:
+                return load_generator(server.server, **server.loading(self))
+
             from nibt.models._request import GenerationOptions
 
             return load_generator(self.name, **self.placed(self.load, GenerationOptions))
@@ -187,12 +218,7 @@ def answer(
 
     images = [read_image(image) for image in inputs.images]
     check_options(spec)
-    if server.server is not None:
-        with show_progress("explaining the answer", files.silent) as on_progress:
-            files.write([_served(inputs, images, spec, model, server, on_progress)], targets, show_answers)
-        return
-
-    generator = model.generator(files.silent)
+    generator = model.generator(files.silent, server)
     with show_progress("explaining the answer", files.silent) as on_progress:
         result = explain_answer(
             generator,
@@ -206,42 +232,6 @@ def answer(
             on_progress=on_progress,
         )
     files.write([result], targets, show_answers)
-
-
-def _served(
-    inputs: AnswerInputOptions,
-    images: list["ImageInput"],
-    spec: MethodSpec,
-    model: GeneratorOptions,
-    server: ServerOptions,
-    on_progress: "OnProgress",
-) -> "AnswerExplanation":
-    """Explain an answer of a model behind a server."""
-    if inputs.against is not None:
-        raise BadOption(f"--against needs a model that is loaded (got a server, and {inputs.against!r}): leave it out")
-    if (model.device, model.dtype) != ("cpu", "float32"):
-        raise BadOption("--device and --dtype are for a model that is loaded: leave them out with --server")
-    import_optional("httpx", "--server needs the package httpx", "server")
-    from nibt.bridges.answer_servers import AnswerServer
-    from nibt.bridges.served_answers import Cells, explain_served_answer
-
-    of_server = {name: field_types(AnswerServer)[name] for name in ("top", "way", "at_once", "timeout", "tries")}
-    of_images = {"image_size": ImageSize, "cells": Cells}
-    loading = typed_assignments(model.load, "--load", {**of_server, **of_images})
-    sending = {name: value for name, value in loading.items() if name in of_server}
-    seeing = {name: value for name, value in loading.items() if name in of_images}
-    assert server.server is not None
-
-    return explain_served_answer(
-        AnswerServer(server.server, model.name, key_env=server.key_env, requests=server.requests, **sending),
-        images,
-        inputs.prompt,
-        inputs.answer,
-        spec,
-        max_words=inputs.max_words,
-        on_progress=on_progress,
-        **seeing,
-    )
 
 
 _EXAMPLE = 'nibt answer sample:scene "what is left of the house ?" -m scenes_generator'

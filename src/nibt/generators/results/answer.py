@@ -65,6 +65,8 @@ class ServerRecord(TypedDict):
     """How it gave the log-probabilities of the answer: ``grammar``, ``prompt_logprobs`` or ``prefill``."""
     requests: Annotated[int, Field(ge=0)]
     """The number of requests."""
+    tokens: Annotated[int, Field(ge=0)] | None
+    """The number of tokens that were read and written, as the server counts them; null if it does not."""
     noise: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     """The largest difference between log-probabilities that should be equal, in nats."""
     bounds: Probability

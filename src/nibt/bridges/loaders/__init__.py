@@ -1,0 +1,1 @@
+"""Models that are loaded in another way than by their weights."""
