@@ -130,7 +130,8 @@ def test_a_model_behind_a_server_is_explained(run: Run) -> None:
         (["--server", CLOSED, "--key-env", "NO_SUCH_KEY"], "the environment variable NO_SUCH_KEY must have the key"),
         (["--server", CLOSED, "--load", "generation=model"], "unknown --load option 'generation'"),
         (["--server", "localhost"], "--server must be an address such as"),
-        (["--requests", "3"], "--key-env, --requests, --tokens and --work are for a model behind a server"),
+        (["--requests", "3"], "--key-env, --requests and --tokens are for a model behind a server"),
+        (["--work", "W"], "--work is for a model behind a server"),
     ],
 )
 def test_what_a_server_does_not_take_is_refused(run: Run, arguments: list[str], message: str) -> None:

@@ -157,6 +157,36 @@ def _end(data: bytes, start: int, piece: bytes) -> int | None:
 
 
 @dataclass(frozen=True)
+class ImageEffect:
+    """What another image changes.
+
+    Attributes:
+        change: The largest change of a log-probability, in nats.
+        noise: The same for two requests with one image.
+        has_same_tokens: Whether the same tokens are shown for both images.
+        read: The number of tokens that are read with the image; None if the server does not say so.
+        read_without: The same without the image.
+    """
+
+    change: float
+    noise: float
+    has_same_tokens: bool
+    read: int | None
+    read_without: int | None
+
+    @property
+    def is_counted(self) -> bool | None:
+        """Whether the image is counted among the tokens that are read; None if the server does not say so."""
+        return None if self.read is None or self.read_without is None else self.read > self.read_without
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether the image changes more than noise does; one that is not counted must change more than that."""
+        is_noise = self.has_same_tokens and self.change <= self.noise
+        return not is_noise and not (self.is_counted is False and self.change <= SAME)
+
+
+@dataclass(frozen=True)
 class Offer:
     """What a server was found to offer.
 
@@ -289,12 +319,12 @@ class AnswerServer(Connection):
             noise = self.noise(image, prompt, own, answer, known.way)
             return replace(known, noise=max(noise, known.noise))
 
-        notes = self.notes_on_image(image, prompt, own)
-        self.check_temperature(image, prompt, own)
+        notes = self.check_image(self.effect_of_image(image, prompt, own))
+        self.check_temperature(self.effect_of_temperature(image, prompt, own))
         problems = []
         for way in WAYS if self.way is None else (self.way,):
             try:
-                return Offer(way, self.noise(image, prompt, own, answer, way), tuple(notes))
+                return Offer(way, self.noise(image, prompt, own, answer, way), notes)
             except (RequestRefused, Unsupported) as error:
                 problems.append(f"{way}: {first_line(error)}")
         raise Unsupported(
@@ -302,42 +332,48 @@ class AnswerServer(Connection):
             "an answer of one token (max_words=1), or choose another server"
         )
 
-    def notes_on_image(self, image: Image.Image, prompt: str, own: Reply) -> list[str]:
-        """Check that another image changes what the server shows, and return a note if it does not count the image."""
+    def effect_of_image(self, image: Image.Image, prompt: str, own: Reply) -> ImageEffect:
+        """Find out whether another image changes what the server shows, and whether images are counted."""
         first = own.steps[0]
         again = self.write(image, prompt, 1).steps[0]
         other = self.write(seeded_noise().resize(image.size), prompt, 1).steps[0]
-        same_tokens = other.shown.keys() == first.shown.keys()
-        difference = other.difference(first)
-        counts = self._counts_image(prompt, own)
-        if (same_tokens and difference <= again.difference(first)) or (counts is False and difference <= SAME):
+        try:
+            without = self.write(None, prompt, 1).read
+        except RequestRefused:  # a server may take no prompt without an image
+            without = None
+        return ImageEffect(
+            change=other.difference(first),
+            noise=again.difference(first),
+            has_same_tokens=other.shown.keys() == first.shown.keys(),
+            read=own.read,
+            read_without=without,
+        )
+
+    def effect_of_temperature(self, image: Image.Image, prompt: str, own: Reply) -> float:
+        """Return how much another temperature changes log-probabilities, in nats."""
+        return self.write(image, prompt, 1, temperature=1.0).steps[0].difference(own.steps[0])
+
+    def check_image(self, effect: ImageEffect) -> tuple[str, ...]:
+        """Check that another image changes what the server shows, and return a note if it does not count the image."""
+        if not effect.is_seen:
             raise Unsupported(
                 f"{self.called} does not see the image, since another one changes no log-probability: check "
                 f"that the model {self.name!r} reads images, and that the server passes them on"
             )
-        if counts is None:
-            return ["whether the server counts the image among the tokens that it reads is not known"]
-        if not counts:
-            return [
-                "the server does not count the image among the tokens that it reads, although the image has effects"
-            ]
-        return []
+        if effect.is_counted is None:
+            return ("whether the server counts the image among the tokens that it reads is not known",)
+        if not effect.is_counted:
+            return (
+                "the server does not count the image among the tokens that it reads, although the image has effects",
+            )
+        return ()
 
-    def _counts_image(self, prompt: str, own: Reply) -> bool | None:
-        """Return whether the server reads more tokens with an image than without; None if it does not say so."""
-        try:
-            without = self.write(None, prompt, 1).read
-        except RequestRefused:  # a server may take no prompt without an image
-            return None
-        return None if own.read is None or without is None else own.read > without
-
-    def check_temperature(self, image: Image.Image, prompt: str, own: Reply) -> None:
+    def check_temperature(self, effect: float) -> None:
         """Check that the log-probabilities are those of the model, and not those from which tokens are drawn."""
-        difference = self.write(image, prompt, 1, temperature=1.0).steps[0].difference(own.steps[0])
-        if difference > SAME:
+        if effect > SAME:
             raise Unsupported(
                 f"the log-probabilities of {self.called} depend on the temperature (at 1, they differ by "
-                f"{difference:.2g} nats): set it to show those of the model"
+                f"{effect:.2g} nats): set it to show those of the model"
             )
 
     def noise(self, image: Image.Image, prompt: str, own: Reply, answer: ServedAnswer, way: str) -> float:

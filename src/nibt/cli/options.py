@@ -10,7 +10,7 @@ from typer import Option
 from nibt.cli.groups import OptionGroup
 from nibt.cli.terminal import say, show_progress
 from nibt.errors import BadOption, check_names
-from nibt.options import BatchSize, Keywords, assignments, field_types, parsed
+from nibt.options import BatchSize, Keywords, RequestCount, TokenCount, assignments, field_types, parsed
 from nibt.registry import MethodSpec, available
 
 if TYPE_CHECKING:
@@ -41,6 +41,56 @@ class PlacementOptions(OptionGroup, panel="Model"):
         types = {name: option_type for cls in options for name, option_type in field_types(cls).items()}
         types = {name: option_type for name, option_type in types.items() if name not in ("device", "dtype")}
         return {"device": self.device, "dtype": self.dtype, **typed_assignments(load, "--load", types)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskingOptions(OptionGroup, panel="Server"):
+    """How a server is asked that has the model."""
+
+    key_env: Annotated[
+        str | None,
+        Option(metavar="NAME", help="The environment variable that has the key of the server. Default: no key."),
+    ] = None
+    requests: Annotated[
+        RequestCount | None, Option(help="The largest number of requests to the server. Default: no limit.")
+    ] = None
+    tokens: Annotated[
+        TokenCount | None,
+        Option(help="The largest number of tokens that the server reads and writes. Default: no limit."),
+    ] = None
+
+    def asking(self, address: str, name: str | None, placement: PlacementOptions, load: list[str] | None) -> Keywords:
+        """Return the options of ``load_generator`` for the model that has this name on a server."""
+        from nibt.generators.loading import loading_options
+        from nibt.models._request import is_address
+
+        if not is_address(address):
+            raise BadOption(f"--server must be an address such as http://localhost:8000/v1 (got {address!r:.200})")
+        if (placement.device, placement.dtype) != ("cpu", "float32"):
+            raise BadOption("--device and --dtype are for a model that is loaded: leave them out with a server")
+        own = {"name": name, "key_env": self.key_env, "requests": self.requests, "tokens": self.tokens}
+        types = {name: option_type for name, option_type in loading_options(address).items() if name not in own}
+        return {**own, **typed_assignments(load, "--load", types)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions(AskingOptions):
+    """A server that has the model, and how it is asked."""
+
+    server: Annotated[
+        str | None,
+        Option(
+            metavar="URL",
+            help="The address of a server that has the model, such as http://localhost:8000/v1. The model is then the "
+            "name that it has there. Default: the model is loaded here.",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.server is None and (self.key_env, self.requests, self.tokens) != (None,) * 3:
+            raise BadOption(
+                "--key-env, --requests and --tokens are for a model behind a server: give its address with --server"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

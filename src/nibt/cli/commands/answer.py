@@ -13,15 +13,15 @@ from nibt.cli.options import (
     MethodOptions,
     ModelOptions,
     OutputOptions,
+    ServerOptions,
     completing,
     is_image,
     set_options,
-    typed_assignments,
 )
 from nibt.cli.output import Output, input_paths, model_name, slug, stem, suffix
 from nibt.cli.terminal import show_progress
 from nibt.errors import BadOption
-from nibt.options import BatchSize, Keywords, RequestCount, TokenCount
+from nibt.options import BatchSize
 from nibt.registry import MethodSpec
 
 if TYPE_CHECKING:
@@ -89,29 +89,9 @@ class AnswerMethodOptions(MethodOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerOptions(OptionGroup, panel="Server"):
-    """A server that has the model."""
+class AnswerServerOptions(ServerOptions):
+    """A server that has the model, how it is asked, and where finished requests are kept."""
 
-    server: Annotated[
-        str | None,
-        Option(
-            metavar="URL",
-            help="The address of a server that has the model, such as http://localhost:8000/v1. The model is then the "
-            "name that it has there. Default: the model is loaded here.",
-        ),
-    ] = None
-    key_env: Annotated[
-        str | None,
-        Option(metavar="NAME", help="The environment variable that has the key of the server. Default: no key."),
-    ] = None
-    requests: Annotated[
-        RequestCount | None, Option(help="The largest number of requests to the server. Default: no limit.")
-    ] = None
-
-    tokens: Annotated[
-        TokenCount | None,
-        Option(help="The largest number of tokens that the server reads and writes. Default: no limit."),
-    ] = None
     work: Annotated[
         Path | None,
         Option(
@@ -122,24 +102,9 @@ class ServerOptions(OptionGroup, panel="Server"):
     ] = None
 
     def __post_init__(self) -> None:
-        if self.server is None and (self.key_env, self.requests, self.tokens, self.work) != (None,) * 4:
-            raise BadOption(
-                "--key-env, --requests, --tokens and --work are for a model behind a server: give its address with "
-                "--server"
-            )
-
-    def loading(self, model: ModelOptions) -> Keywords:
-        """Return the options of ``load_generator`` for the model that has this name on the server."""
-        from nibt.generators.loading import loading_options
-        from nibt.models._request import is_address
-
-        if not is_address(self.server):
-            raise BadOption(f"--server must be an address such as http://localhost:8000/v1 (got {self.server!r:.200})")
-        if (model.device, model.dtype) != ("cpu", "float32"):
-            raise BadOption("--device and --dtype are for a model that is loaded: leave them out with --server")
-        own = {"name": model.name, "key_env": self.key_env, "requests": self.requests, "tokens": self.tokens}
-        types = {name: option_type for name, option_type in loading_options(self.server).items() if name not in own}
-        return {**own, **typed_assignments(model.load, "--load", types)}
+        super().__post_init__()
+        if self.server is None and self.work is not None:
+            raise BadOption("--work is for a model behind a server: give its address with --server")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,13 +134,14 @@ class GeneratorOptions(ModelOptions):
         if self.model is None:
             raise BadOption("the generator is missing: give it with -m, as in -m ./my-llava")
 
-    def generator(self, quiet: bool, server: ServerOptions) -> "Generator":
+    def generator(self, quiet: bool, server: AnswerServerOptions) -> "Generator":
         """Load the generator, or that of a server, and show the progress on standard error."""
         with show_progress(f"loading {self.name}", quiet):
             from nibt.generators.loading import load_generator
 
             if server.server is not None:
-                return load_generator(server.server, **server.loading(self))
+                loading = server.asking(server.server, self.name, self, self.load)
+                return load_generator(server.server, **loading, folder=server.work)
 
             from nibt.models._request import GenerationOptions
 
@@ -187,7 +153,7 @@ def answer(
     inputs: AnswerInputOptions,
     method: AnswerMethodOptions,
     model: GeneratorOptions,
-    server: ServerOptions,
+    server: AnswerServerOptions,
     output: OutputOptions,
 ) -> None:
     """Let a model answer a prompt about an image, or about several, and explain each word of the answer.

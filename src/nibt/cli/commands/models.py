@@ -1,14 +1,16 @@
 """``nibt check``, which shows what nibt reads of a model, and ``nibt calibrate``, which computes its mean states."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import typer
 from typer import Argument, Option
 
 from nibt.cli.command import Command
 from nibt.cli.groups import OptionGroup, expand_groups
-from nibt.cli.options import EvaluatedModelOptions, OverwriteOptions, PlacementOptions
+from nibt.cli.options import AskingOptions, EvaluatedModelOptions, OverwriteOptions, PlacementOptions
 from nibt.cli.output import input_paths
 from nibt.cli.terminal import say, show_progress
 from nibt.errors import BadOption
@@ -20,10 +22,16 @@ class CheckInputOptions(OptionGroup, panel="Input"):
     """A model, and a text that it reads."""
 
     model: Annotated[
-        str, Argument(metavar="MODEL", show_default=False, help="A folder, an embedded model, or a name on the hub.")
+        str,
+        Argument(
+            metavar="MODEL",
+            show_default=False,
+            help="A folder, an embedded model, a name on the hub, or the address of a server.",
+        ),
     ]
     text: Annotated[
-        str | None, Option(help="The caption or the prompt whose tokens are shown. Default: an example.")
+        str | None,
+        Option(help="The caption or the prompt whose tokens are shown, or that a server answers. Default: an example."),
     ] = None
 
 
@@ -37,19 +45,73 @@ class CheckedModelOptions(PlacementOptions):
     ] = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckedServerOptions(AskingOptions):
+    """A model behind a server, and what it is compared with."""
+
+    name: Annotated[
+        str | None, Option("--model", "-m", metavar="NAME", help="The name of the model on the server.")
+    ] = None
+    against: Annotated[
+        str | None,
+        Option(
+            metavar="FOLDER",
+            help="The model that the server should have: a folder, or a name on the hub. Log-probabilities of the same "
+            "answers are compared.",
+        ),
+    ] = None
+    image: Annotated[
+        list[str] | None, Option(help="An image that the server answers about; repeatable. Default: samples.")
+    ] = None
+
+
 @expand_groups
-def check(inputs: CheckInputOptions, loading: CheckedModelOptions) -> None:
+def check(inputs: CheckInputOptions, loading: CheckedModelOptions, server: CheckedServerOptions) -> None:
     """Show how nibt reads a model: its tokens, images, prompts and settings, and whether it can be cut at its layers.
+
+    Of a model behind a server (an address, with -m NAME), it shows what the server offers, which is tried by requests;
+    with --against FOLDER, also whether the server has the model of a folder. The exit code is 1 if answers cannot be
+    explained, or if the server has another model.
 
     Include the output in bug reports.
     """
-    from nibt.models._request import GenerationOptions, LoadOptions
+    from nibt.models._request import GenerationOptions, LoadOptions, is_address
 
+    if is_address(inputs.model):
+        _check_server(inputs, loading, server)
+        return
+    if server != CheckedServerOptions():
+        raise BadOption(
+            "-m, --against, --image, --key-env, --requests and --tokens are for a model behind a server, whose address "
+            f"begins with http:// or https:// (got {inputs.model!r})"
+        )
     options = loading.placed(loading.load, LoadOptions, GenerationOptions)
     with show_progress(f"loading {inputs.model}", False):
         from nibt.engine.reading import describe, load_any
 
         lines = describe(load_any(inputs.model, options), inputs.text)
+    _say_lines(lines)
+
+
+def _check_server(inputs: CheckInputOptions, loading: CheckedModelOptions, server: CheckedServerOptions) -> None:
+    """Show what a server offers, and whether it has the model of a folder."""
+    options = server.asking(inputs.model, server.name, loading, loading.load)
+    local = None
+    with show_progress("asking the server", False):
+        from nibt.bridges.server_check import read_server
+        from nibt.generators.loading import load_generator
+
+        generator: Any = load_generator(inputs.model, **options)
+        if server.against is not None:
+            local = load_generator(server.against)
+        reading = read_server(generator, inputs.text, server.image or (), local)
+    _say_lines(reading.lines)
+    if not reading.passes:
+        raise typer.Exit(1)
+
+
+def _say_lines(lines: Mapping[str, str]) -> None:
+    """Print a line per topic."""
     width = max(map(len, lines))
     say("\n".join(f"{topic:{width}}  {value}" for topic, value in lines.items()))
 
