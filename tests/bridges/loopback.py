@@ -34,6 +34,8 @@ class Served(ABC):
         headers: The headers of all requests.
         most: The largest number of requests at a time.
         reads_images: Whether images have an effect.
+        lasts: The number of requests after which access is refused.
+        connections: The number of connections.
     """
 
     address: str = ""
@@ -45,6 +47,8 @@ class Served(ABC):
     most: int = 0
     now: int = 0
     reads_images: bool = True
+    lasts: int = 1_000_000
+    connections: int = 0
     lock: Any = field(default_factory=threading.Lock)
 
     @abstractmethod
@@ -56,6 +60,13 @@ class Handler(BaseHTTPRequestHandler):
     """Answers the requests of a ``Served``."""
 
     served: Served
+    protocol_version = "HTTP/1.1"  # which keeps connections
+    disable_nagle_algorithm = True  # which waits for more to send
+
+    def setup(self) -> None:
+        with self.served.lock:
+            self.served.connections += 1
+        super().setup()
 
     def do_POST(self) -> None:
         served = self.served
@@ -68,6 +79,8 @@ class Handler(BaseHTTPRequestHandler):
             served.requests.append(body)
             served.headers.append(dict(self.headers))
             status, headers, text = served.answers.pop(0) if served.answers else (200, {}, "")
+            if len(served.requests) > served.lasts:
+                status, text = 401, "no"
         if status == 200 and not text:
             try:
                 text = json.dumps(served.respond(self.path, body))

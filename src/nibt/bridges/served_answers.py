@@ -4,8 +4,9 @@
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from math import ceil
 from typing import Annotated, Any, ClassVar
@@ -14,9 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nibt.bridges.answer_servers import AnswerServer, Offer, ServedAnswer, Values
+from nibt.bridges.answer_servers import AnswerServer, Offer, ServedAnswer, Step, Values
+from nibt.bridges.finished_requests import FinishedRequests, finished_requests, name_of
 from nibt.core.side import Side
-from nibt.data.images import ImageInput
+from nibt.data.images import SAMPLE, ImageInput, read_image
 from nibt.data.units import Segments, cells_of
 from nibt.engine.spec import versions
 from nibt.errors import BadInput, BadOption, ServerFailed, Unsupported
@@ -25,6 +27,7 @@ from nibt.generators.explain import AnswerExplainer, offered_sources, resolved_m
 from nibt.generators.forced import AnswerRequest, read_words
 from nibt.generators.results.answer import AnswerExplanation, ServerRecord
 from nibt.generators.results.answer_word import AnswerWord
+from nibt.io import read_path
 from nibt.methods._units import SegmentMethod
 from nibt.methods.base import Method
 from nibt.models._functions import CELLS, IMAGE_SIZE, FunctionImageTower, ImageFunction
@@ -41,6 +44,8 @@ METHODS = ("occlusion", "banzhaf", "shapley")
 """The methods that need only log-probabilities for changed images, each of which explains all words at once."""
 _FEW = 4  # tokens that are written to try a server, if the answer is given
 _OFFER = "offer"
+_IMAGE, _PROMPT, _WRITTEN = f"{SAMPLE}chelsea", "what is in the image", 8  # of the request of fingerprints
+_MOST_NOISE = 1.0  # nats; a server that shows other tokens for an equal request has no finite noise
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,12 @@ class ServedOptions:
         image_size: The side of the square whose area images have that are sent, in pixels. The size that the model
             itself takes is best, so that the server need not resize it.
         cells: The number of rows and of columns of a map of a square image.
+        folder: The folder that keeps finished requests; None keeps none.
     """
 
     image_size: ImageSize = IMAGE_SIZE
     cells: Annotated[int, Range(2, 32)] = CELLS
+    folder: str | None = None
 
     def __post_init__(self) -> None:
         complete(self)
@@ -102,10 +109,11 @@ class ScoredAnswer(ImageFunction):
     answer: ServedAnswer
     offer: Offer
 
-    def __init__(self, server: AnswerServer, prompt: str) -> None:
+    def __init__(self, server: AnswerServer, prompt: str, finished: FinishedRequests) -> None:
         super().__init__()
         self.server = server
         self.prompt = prompt
+        self.finished = finished
         self.requests = server.sent
         self.tokens = server.tokens_used or 0
         self.noise = 0.0
@@ -144,13 +152,31 @@ class ScoredAnswer(ImageFunction):
         self.noise = max(self.noise, *differences)
 
     def embed_images(self, images: list[Image.Image]) -> Embedding:
-        by_pixels = {image.tobytes(): image for image in images}
-        new = {pixels: image for pixels, image in by_pixels.items() if pixels not in self.scores}
-        pixels_of = list(new)
-        for number, values in self.server.scores(list(new.values()), self.prompt, self.answer, self.offer.way):
-            self.scores[pixels_of[number]] = values
-            self.on_score(Progress(len(self.scores), self.expected))
+        new: list[Image.Image] = []
+        for image in {image.tobytes(): image for image in images}.values():
+            if image.tobytes() in self.scores:
+                continue
+            values = self.finished.get(self._name_of(image))
+            if values is None:
+                new.append(image)
+            else:
+                self._keep(image, values)
+        for number, values in self.server.scores(new, self.prompt, self.answer, self.offer.way):
+            self.finished.add(self._name_of(new[number]), values)
+            self._keep(new[number], values)
         return torch.tensor([self.words_of(image) for image in images], dtype=torch.float32, device="cpu")
+
+    def _keep(self, image: Image.Image, values: Values) -> None:
+        """Keep the log-probabilities with an image, and report it."""
+        self.scores[image.tobytes()] = values
+        self.on_score(Progress(len(self.scores), self.expected))
+
+    def _name_of(self, image: Image.Image) -> str:
+        """Return the name of the request for an image, which depends on all that changes its answer."""
+        keys = [repr(token.key) for token in self.answer.tokens]
+        size = f"{image.width} x {image.height}"
+        top = str(self.server.top) if self.offer.way == "prefill" else ""  # of which bounds depend
+        return name_of(self.prompt, self.answer.text, *keys, self.offer.way, top, size, image.tobytes())
 
     def words_of(self, image: Image.Image) -> list[float]:
         """Return the log-probabilities of the words with an image that was scored."""
@@ -226,8 +252,8 @@ class ServedAnswerExplainer(AnswerExplainer):
         inputs = generator.answers.prepare([picture])
         (sent,) = generator.answers.images(inputs)
         others = [image for image in compared if image.digest != picture.digest]
-        with generator.server.session() as server:
-            scored = ScoredAnswer(server, prompt)
+        with generator.server.session() as server, generator.finished(server) as finished:
+            scored = ScoredAnswer(server, prompt, finished)
             scored.ask(sent, request, generator.kept.get(_OFFER))
             generator.kept[_OFFER] = scored.offer
             tower = ServedTower(scored, generator.options.image_size, generator.options.cells)
@@ -304,6 +330,20 @@ class ServedGenerator(Generator):
         generator.renewed().kept["checked"] = True
         return generator
 
+    def finished(self, server: AnswerServer) -> AbstractContextManager[FinishedRequests]:
+        """Open the folder of finished requests to the model, which the server must still have."""
+        folder = None if self.options.folder is None else read_path("folder", self.options.folder)
+        request = {"model": self.server.name, "image_size": self.options.image_size}
+        return finished_requests(folder, request, partial(self.fingerprint, server))
+
+    def fingerprint(self, server: AnswerServer | None = None) -> JsonObject:
+        """Return what the model shows for a fixed request, by which another model under its name is recognized."""
+        image = self.sent(read_image(_IMAGE))
+        first, second = ((server or self.server).write(image, _PROMPT, _WRITTEN) for _ in range(2))
+        noise = max(one.difference(other) for one, other in zip(first.steps, second.steps, strict=False))
+        places = [{"token": str(step.token.key), "shown": _plain(step)} for step in first.steps]
+        return {"noise": min(noise, _MOST_NOISE), "places": places}
+
     def sent(self, image: ImageInput) -> Image.Image:
         """Return an image as it is sent."""
         return self.answers.images(self.answers.prepare([image]))[0]
@@ -320,6 +360,11 @@ class ServedGenerator(Generator):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} {self.id}, which gets images of about {self.options.image_size} pixels"
+
+
+def _plain(step: Step) -> dict[str, float]:
+    """Return the log-probabilities of a place as plain data."""
+    return {str(key): value for key, value in step.shown.items()}
 
 
 def _as_they_are(values: Tensor) -> Tensor:

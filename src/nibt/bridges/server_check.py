@@ -252,7 +252,7 @@ def _compared(
         f"{part.local:.3g} here"
     )
     lines["same answers"] = f"{sum(agreement.greedy)} of {len(agreement.greedy)}"
-    if not pictures:
+    if not pictures and agreement.verdict != "fail":
         lines["wide images"] = _wide(server, generator, local, prompt)
     lines["agrees"] = {
         "pass": "yes: the server serves this model, up to rounding",
