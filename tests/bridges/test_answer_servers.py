@@ -107,6 +107,8 @@ class Answers(Served):
         user, *rest = body["messages"]
         images = [part["image_url"]["url"] for part in user["content"] if part["type"] == "image_url"]
         (text,) = (part["text"] for part in user["content"] if part["type"] == "text")
+        if "refuse" in text:
+            raise Refusal("this is refused")
         image = image_of(images[0]) if images and self.reads_images else None
         if images:
             sent = image_of(images[0])
@@ -403,7 +405,7 @@ def test_a_server_without_log_probabilities_is_refused() -> None:
 def test_the_limit_is_checked_before_changed_images_are_sent() -> None:
     with serving() as served:
         with pytest.raises(
-            ServerFailed, match=r"6 changed images take about 6 more requests, and 2 are left of the limit"
+            ServerFailed, match=r"6 changed images take about 6 more requests, and the limit of 10 leaves 2"
         ):
             explained(generator_of(served, requests=10))
         assert len(served.requests) == 8

@@ -324,7 +324,7 @@ class AnswerServer(Connection):
         problems = []
         for way in WAYS if self.way is None else (self.way,):
             try:
-                return Offer(way, self.noise(image, prompt, own, answer, way), notes)
+                return Offer(way, self.tried(image, prompt, own, answer, way), notes)
             except (RequestRefused, Unsupported) as error:
                 problems.append(f"{way}: {first_line(error)}")
         raise Unsupported(
@@ -376,15 +376,23 @@ class AnswerServer(Connection):
                 f"{effect:.2g} nats): set it to show those of the model"
             )
 
+    def tried(self, image: Image.Image, prompt: str, own: Reply, answer: ServedAnswer, way: str) -> float:
+        """Find out whether a way of scoring answers works, and return the noise.
+
+        Raises:
+            RequestRefused: The server does not take this way.
+            Unsupported: It ignores what it is asked, or gives other numbers than in writing.
+        """
+        if way == "grammar":
+            self._check_grammar(image, prompt, own.steps[0])
+        return self.noise(image, prompt, own, answer, way)
+
     def noise(self, image: Image.Image, prompt: str, own: Reply, answer: ServedAnswer, way: str) -> float:
         """Return how far the log-probabilities of an answer that is given differ from those when it was written.
 
         Raises:
-            RequestRefused: The server does not take this way.
-            Unsupported: It gives other numbers than in writing.
+            Unsupported: They differ by more than noise.
         """
-        if way == "grammar":
-            self._check_grammar(image, prompt, own.steps[0])
         (values,) = self.score([image], prompt, answer, way)
 
         noise = 0.0

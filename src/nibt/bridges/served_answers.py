@@ -206,8 +206,8 @@ class ScoredAnswer(ImageFunction):
         ):
             if limit is not None and used + more > limit:
                 raise ServerFailed(
-                    f"{images:,} changed images take about {more:,} more {noun}, and {max(0, limit - used):,} are left "
-                    f"of the limit of {limit:,}: set {noun} higher, use fewer cells, or a shorter answer (max_words)"
+                    f"{images:,} changed images take about {more:,} more {noun}, and the limit of {limit:,} leaves "
+                    f"{max(0, limit - used):,}: set {noun} higher, use fewer cells, or a shorter answer (max_words)"
                 )
 
     def record(self) -> ServerRecord:
@@ -242,7 +242,9 @@ class ServedAnswerExplainer(AnswerExplainer):
     ) -> tuple[AnswerExplanation, Method, list[str]]:
         assert isinstance(generator, ServedGenerator)
         offered_sources(self.narrowed, generator.answers.sources)
-        prompt = self._prompt_of(request)
+        if self.other_word is not None:
+            raise Unsupported(generator.answers.refusal("against"))
+        prompt = _prompt_of(request)
         method, record = resolved_method(self.spec, generator.answers, self.seed)
         if method.views != 1:
             raise BadOption(f"views must be 1 for a model behind a server (got {method.views}): leave views out")
@@ -287,21 +289,6 @@ class ServedAnswerExplainer(AnswerExplainer):
         notes = [*generator.notes, *inputs.notes[0], *scored.offer.notes, *_server_notes(result, server)]
         return replace(result, **note_fields(notes)), method, []
 
-    def _prompt_of(self, request: AnswerRequest) -> str:
-        """Return the prompt of a request that a server can be asked."""
-        if not isinstance(request.prompt, str):
-            raise Unsupported("a model behind a server is explained with a prompt of one text: give a text")
-        if len(request.images) != 1:
-            raise BadInput(
-                f"a model behind a server is explained with one image (got {len(request.images)}): explain each alone"
-            )
-        if self.other_word is not None:
-            raise Unsupported(
-                "against needs the weights of the model, which a server does not give: leave it out, or load the "
-                "model itself with load_generator"
-            )
-        return read_words("prompt", request.prompt)
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ServedGenerator(Generator):
@@ -312,7 +299,7 @@ class ServedGenerator(Generator):
         options: How images are sent to it.
     """
 
-    default_method = "occlusion"
+    is_served = True
     explainer = ServedAnswerExplainer
     is_compared = False
 
@@ -360,6 +347,17 @@ class ServedGenerator(Generator):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} {self.id}, which gets images of about {self.options.image_size} pixels"
+
+
+def _prompt_of(request: AnswerRequest) -> str:
+    """Return the prompt of a request that a server can be asked."""
+    if not isinstance(request.prompt, str):
+        raise Unsupported("a model behind a server is explained with a prompt of one text: give a text")
+    if len(request.images) != 1:
+        raise BadInput(
+            f"a model behind a server is explained with one image (got {len(request.images)}): explain each alone"
+        )
+    return read_words("prompt", request.prompt)
 
 
 def _plain(step: Step) -> dict[str, float]:

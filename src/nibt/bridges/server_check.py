@@ -170,7 +170,7 @@ def _offered(
     working = []
     for way in WAYS:
         try:
-            noise = server.noise(image, prompt, own, written, way)
+            noise = server.tried(image, prompt, own, written, way)
             working.append(way)
             lines[way] = f"yes: log-probabilities are those in writing, within {noise:.2g} nats"
         except (RequestRefused, Unsupported) as error:
@@ -188,7 +188,7 @@ def _offered(
         )
         return True
     try:
-        server.noise(image, prompt, own, written.first(1), "prefill")
+        server.tried(image, prompt, own, written.first(1), "prefill")
     except (RequestRefused, Unsupported):
         lines["explained"] = "no: choose another server or another model"
         return False

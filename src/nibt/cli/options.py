@@ -170,6 +170,33 @@ class MethodOptions(OptionGroup, panel="Method"):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServedMethodOptions(MethodOptions):
+    """A method with its options, whose default depends on where the model is."""
+
+    method: Annotated[
+        str | None,
+        Option(
+            "--method",
+            metavar="METHOD",
+            help=f"{METHOD_HELP} Default: nib, and occlusion with --server.",
+            autocompletion=completing("methods"),
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.method is not None:
+            super().__post_init__()
+
+    @property
+    def spec(self) -> MethodSpec:
+        return self.spec_or("nib")
+
+    def spec_or(self, default: str) -> MethodSpec:
+        """Return the method; ``default`` if none is given."""
+        return MethodSpec.parse(default if self.method is None else self.method)
+
+
+@dataclass(frozen=True, kw_only=True)
 class MethodsOptions(OptionGroup, panel="Method"):
     """Several methods."""
 

@@ -26,6 +26,7 @@ from nibt.models._loaded import LoadedModel
 from nibt.models._text_tower import TextTower
 from nibt.models.base import ImageTower
 from nibt.preprocessing.captions import TOKENIZER_LOCK, decoded_offsets, words_by_offsets
+from nibt.records import JsonObject
 from nibt.registry import find
 from nibt.types import SOURCES, Embedding, Hidden, PerExample, Source
 
@@ -281,12 +282,10 @@ class Generator(LoadedModel):
         family: The name of its family.
         module: The PyTorch module.
         answers: Its tower, which reads an image, a prompt and an answer.
-        default_method: The method of explanations that name none.
         explainer: What explains answers in another way than by the weights; None explains them by the weights.
         is_compared: Whether the log-probabilities of words are compared with those for sample images.
     """
 
-    default_method: ClassVar[str] = "nib"
     explainer: ClassVar[Any] = None
     is_compared: ClassVar[bool] = True
 
@@ -294,6 +293,10 @@ class Generator(LoadedModel):
 
     def __post_init__(self) -> None:
         self.answers.generation = self.request.generation
+
+    def fingerprint(self) -> JsonObject | None:
+        """Return what the model shows for a fixed request, if its weights are not known; None if they are hashed."""
+        return None
 
     @property
     def towers(self) -> tuple[AnswerTower]:

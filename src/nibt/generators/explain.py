@@ -22,6 +22,7 @@ from nibt.generators.results.answer import AnswerExplanation, AnswerImage
 from nibt.generators.results.answer_word import AnswerWord
 from nibt.generators.writing import settings_note
 from nibt.methods.base import Method
+from nibt.models._loaded import default_method
 from nibt.models.base import Tower
 from nibt.options import BatchSize, Megabytes, parsed
 from nibt.progress import OnProgress, Progress, reporter
@@ -114,8 +115,7 @@ def explain_answer(
         {'image': 9, 'prompt': 0, 'earlier': 0, 'joint': 2}
     """
     report = reporter(on_progress)
-    default = model.default_method if isinstance(model, Generator) else Generator.default_method
-    spec = MethodSpec.of(default if method is None else method, variant, options, seed)
+    spec = MethodSpec.of(default_method(model) if method is None else method, variant, options, seed)
     size, memory = parsed("batch_size", batch_size, BatchSize), parsed("memory_mb", memory_mb, Megabytes | None)
     request = AnswerRequest.of(image, prompt, answer, max_words)
     other_word = None if against is None else read_words("word of against", against)

@@ -9,17 +9,16 @@ from nibt.data.pair import as_list
 from nibt.datasets._table import as_utf8
 from nibt.datasets.base import Record
 from nibt.engine.spec import versions
-from nibt.errors import BadOption, CannotLoad
+from nibt.errors import BadOption, CannotLoad, Unsupported, check_names
 from nibt.generators.answers import SOURCES
 from nibt.generators.explain import explain_answer, resolved_method
-from nibt.generators.loading import load_generator
+from nibt.generators.loading import load_generator, loading_options
 from nibt.generators.results.answer import AnswerExplanation
 from nibt.jobs.rows import NOTES, result_of, row_schema
 from nibt.jobs.worker import PreparedRows, RowWorker
-from nibt.models._request import GenerationOptions, check_loading
 from nibt.records import JsonObject, json_schema
 
-_ANSWER_FIELDS = ("source", "image_hash", "size", "region", "prompt", "answer", "prompt_words", "words")
+_ANSWER_FIELDS = ("source", "image_hash", "size", "region", "prompt", "answer", "prompt_words", "words", "server")
 _VARYING = ("other_images", "other_images_hash", "tokens")
 """The options of the target of an answer that differ between rows: lists, empty where the target lacks them."""
 
@@ -42,12 +41,16 @@ class AnswerWorker(RowWorker):
         if len(against) > 1:
             raise BadOption(f"against must be one word for rows with prompts (got {', '.join(map(repr, against))})")
         self._against = against[0] if against else None
-        check_loading(request.loading, GenerationOptions, "processor")
+        check_names("loading options", request.loading, {**loading_options(request.model), "processor": None})
         try:
             self._generator = load_generator(request.model, **request.loading).renewed(anew=True)
         except CannotLoad as error:
             raise CannotLoad(f"rows with a column of prompts need a generator: {error}") from error
-        self._record = resolved_method(request.method, self._generator.answers, request.seed)[1]
+        tower = self._generator.answers
+        if self._against is not None and (refusal := tower.refusal("against")):
+            raise Unsupported(refusal)
+        self._record = resolved_method(request.method, tower, request.seed)[1]
+        self.fingerprint = self._generator.fingerprint()
 
     def describe(self) -> JsonObject:
         narrowed = [source for source in SOURCES if source in self._generator.answers.sources]

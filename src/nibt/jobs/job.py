@@ -15,7 +15,7 @@ from nibt.data.images import ImageInput
 from nibt.data.pair import Pair, as_list
 from nibt.datasets._opening import open_rows
 from nibt.datasets.base import Dataset, ImageLocation
-from nibt.errors import BadInput, BadOption, UnknownName, check_names, reason
+from nibt.errors import BadInput, BadOption, OtherRequest, UnknownName, check_names, reason
 from nibt.folder import MANIFEST, REMEDY, Manifest, RunFolder, open_table
 from nibt.io import one_line, read_path
 from nibt.jobs.rows import explanation_of, plain_rows, shared_metadata
@@ -62,6 +62,9 @@ class JobManifest(Manifest):
     rows: Annotated[int, Field(ge=0)] | None = None
     errors: Annotated[int, Field(ge=0)] | None = None
     smaller_batches: list[SmallerBatch] | None = None
+    fingerprint: JsonObject | None = Field(
+        None, description="What a model behind a server shows for a fixed request; null for a model that is loaded."
+    )
     warnings: list[str] = Field([], description="Keys that occur in more than one row.")
 
 
@@ -100,6 +103,25 @@ class Job(RunFolder[JobManifest]):
             )
         job.manifest  # noqa: B018
         return job
+
+    def agree_model(self, fingerprint: JsonObject) -> None:
+        """Record what a model behind a server shows for a fixed request, or check that it is still the same model.
+
+        Raises:
+            OtherRequest: It is another model.
+        """
+        from nibt.generators.fingerprints import other_model  # answers of servers need the wing of generators
+
+        before = self.manifest.fingerprint
+        if before is None or not self.is_begun:
+            self.update(fingerprint=fingerprint)
+            return
+        if difference := other_model(before, fingerprint):
+            name = self.manifest.request["model"]["id"] if "model" in self.manifest.request else ""
+            raise OtherRequest(
+                f"{self.folder} has the results of another model under the name {name!r} ({difference}): choose a new "
+                "folder"
+            )
 
     @property
     def chunk_size(self) -> int:

@@ -40,10 +40,10 @@ class Actor:
         except NibtError as error:  # Ray would wrap an error that is raised here
             self._worker = error
 
-    def describe(self) -> JsonObject:
+    def introduce(self) -> JsonObject:
         if isinstance(self._worker, NibtError):
             raise self._worker
-        return self._worker.describe()
+        return self._worker.introduce()
 
     def explain(self, chunk: Chunk) -> ChunkFile:
         if isinstance(self._worker, NibtError):
@@ -83,7 +83,7 @@ class Cluster:
             actor = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0)(Actor)
             pool = _Pool(ray, lambda: actor.remote(spec, data, self.threads), self.workers)
             try:
-                on_description(pool.describe())
+                on_description(pool.introduce())
                 if self.send_images:
                     chunks = (
                         replace(chunk, records=[record.with_bytes() for record in chunk.records]) for chunk in chunks
@@ -140,10 +140,10 @@ class _Pool:
     deaths: dict[int, int] = field(default_factory=dict)
     failed: int = 0
 
-    def describe(self) -> JsonObject:
+    def introduce(self) -> JsonObject:
         """Start the actors, and return the resolved request."""
         self.actors = [self.make() for _ in range(self.size)]
-        return self._result(self.actors[0].describe.remote())
+        return self._result(self.actors[0].introduce.remote())
 
     def explain_chunks(self, chunks: Iterator[Chunk]) -> Iterator[ChunkFile]:
         """Yield the file of each chunk; the next chunk is read when a worker is free."""

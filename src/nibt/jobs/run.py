@@ -22,7 +22,7 @@ from nibt.jobs.job import Job
 from nibt.jobs.ray import Cluster
 from nibt.jobs.rows import compared_columns
 from nibt.jobs.worker import worker_of
-from nibt.models._loaded import LoadedModel
+from nibt.models._loaded import LoadedModel, default_method, is_served
 from nibt.models._request import check_unset
 from nibt.options import BatchSize, Workers, check_mapping, parsed
 from nibt.progress import OnProgress, Progress, reporter
@@ -34,6 +34,7 @@ Explain: TypeAlias = Callable[[JobSpec, Dataset, Iterator[Chunk], OnDescription]
 EXECUTIONS = ("local", "ray")
 _COMPARED = ("row", "key", "source", "image_hash", "error")
 _MOST = 3  # the number of differences in a message
+_CHUNK, _CHUNK_OF_SERVED = 256, 8  # rows of a file; each of a model behind a server takes many requests
 _REQUEST = ("method", "target", "targets", "model", "batch_size")  # targets are those of the sides of pairs
 
 
@@ -69,12 +70,18 @@ class JobRun:
             self.spec,
             self.data,
             chain(first, missing),
-            lambda facts: self.job.agree({name: facts[name] for name in _REQUEST if name in facts}),
+            self._agree,
         )
         if not first and self.job.manifest.rows == chunks.count:
             list(files)  # only compares the request
         else:
             self.job.fill(self._finished(files, chunks), **execution)
+
+    def _agree(self, facts: JsonObject) -> None:
+        """Record what is computed, or check that it is what the folder has."""
+        self.job.agree({name: facts[name] for name in _REQUEST if name in facts})
+        if facts["fingerprint"] is not None:
+            self.job.agree_model(facts["fingerprint"])
 
     def _finished(self, files: Iterator[ChunkFile], chunks: Chunks) -> Iterator[ChunkFile]:
         """Yield the files, and complete the manifest after the last one is written."""
@@ -95,7 +102,7 @@ def batch(
     model: LoadedModel | str | Path | nn.Module,
     pairs: Pairs,
     out: str | Path,
-    method: str = "nib",
+    method: str | None = None,
     target: str | None = None,
     *,
     image: str = "image",
@@ -104,7 +111,7 @@ def batch(
     answer: str | None = None,
     key: str | None = None,
     split: str | None = None,
-    chunk_size: int = 256,
+    chunk_size: int | None = None,
     variant: str | None = None,
     against: Any = (),
     against_images: Any = (),
@@ -135,11 +142,14 @@ def batch(
 
     Args:
         model: A loaded model, or what ``load_model`` takes; for prompts, a generator, or what ``load_generator`` takes.
+            A generator behind a server ends the job if the server cannot be reached or a limit is reached, and the same
+            call resumes it; another model under the same name is refused.
         pairs: A CSV, TSV, JSON Lines or Parquet file; WebDataset shards (a tar file, a list, or a pattern such as
             ``shards/{000..099}.tar``); a folder of these; a folder of images with captions in text files; a folder that
             the package ``datasets`` saved to disk; ``NAME:FOLDER`` for a data set; or a ``Dataset``.
         out: The folder of the job.
-        method: The name of the method, or its text with a variant and options (``"nib:paper steps=5"``).
+        method: The name of the method, or its text with a variant and options (``"nib:paper steps=5"``). None means
+            ``nib``, and ``occlusion`` for a generator behind a server.
         target: The name of the target, as in ``explain``.
         image: The column with the images.
         caption: The column with the captions.
@@ -147,7 +157,8 @@ def batch(
         answer: The column with the answers to the prompts; None means ``answer``, if there is one.
         key: The column with your identifiers of the rows.
         split: The split of a data set that the package ``datasets`` saved.
-        chunk_size: The number of rows per file.
+        chunk_size: The number of rows per file. A run that is stopped loses fewer rows than that. None means 256, and 8
+            for a generator behind a server.
         variant: A variant of the method; None means that of its text, or ``default``.
         against: Captions that the target compares with; for prompts one word, as in ``explain_answer``.
         against_images: Images that the target compares with.
@@ -176,12 +187,15 @@ def batch(
         UnknownName: No method, target, variant or option has that name.
         CannotLoad: The model cannot be loaded.
         CannotWrite: The folder cannot be written, or the disk is full; finished files are kept.
+        ServerFailed: A server cannot be reached, refuses access, or would be asked more than its limit.
         Unsupported: pyarrow or ray is not installed.
     """
     report, folder = reporter(on_progress), read_path("out", out)
     check_mapping("loading", loading)
     if isinstance(model, LoadedModel):
         check_unset("a loaded model", **(loading or {}))
+    if chunk_size is None:
+        chunk_size = _CHUNK_OF_SERVED if is_served(model) else _CHUNK
     batch_size, chunk_size = parsed("batch_size", batch_size, BatchSize), parsed("chunk_size", chunk_size, BatchSize)
     workers = parsed("workers", workers, Workers)
     of_cluster = {"workers": workers, "cpus": cpus, "gpus": gpus, "address": address, "send_images": send_images}
@@ -190,7 +204,9 @@ def batch(
     changed = [option.name for option in fields(Cluster) if of_cluster[option.name] != option.default]
     if on != "ray" and changed:
         raise BadOption(f"{' and '.join(changed)} need on='ray' (got on={on!r}): set it, or leave them out")
-    method_spec = MethodSpec.of(method, variant, options, seed)  # names are checked before a model is loaded
+    method_spec = MethodSpec.of(
+        default_method(model) if method is None else method, variant, options, seed
+    )  # names are checked before a model is loaded
     check_target_name(target)
     parquet.pyarrow("a job needs")
     spec = JobSpec(
@@ -210,6 +226,10 @@ def batch(
         columns = {"image": image, "prompt": data.prompt, "answer": data.answer, "key": key, "split": split}
     if isinstance(data, TableDataset) and data.compares:
         columns["against"] = data.against
+    if is_served(model) and not data.has_prompts:
+        raise BadInput(
+            "a generator behind a server answers prompts, and the rows have captions: give a table with a column prompt"
+        )
     execution: JsonObject = {"on": on}
     explain: Explain = _run_locally
     if on == "ray":
@@ -229,7 +249,7 @@ def _run_locally(
 ) -> Iterator[ChunkFile]:
     """Explain chunks with one worker in this process."""
     worker = worker_of(spec, data)
-    on_description(worker.describe())
+    on_description(worker.introduce())
     yield from worker.explain_chunks(chunks)
 
 

@@ -21,7 +21,7 @@ from nibt.engine.explain import explain
 from nibt.engine.explanations import to_explanations
 from nibt.engine.spec import Request, resolve
 from nibt.engine.targets import Contrast
-from nibt.errors import BadInput, BadOption, NibtError, Unsupported
+from nibt.errors import BadInput, BadOption, NibtError, RequestRefused, ServerFailed, Unsupported
 from nibt.folder import ChunkFile
 from nibt.jobs._chunks import Chunk, JobSpec, PlaceholderImage, read_ahead
 from nibt.jobs.rows import encode_rows, explained_row, failed_row, message
@@ -47,6 +47,8 @@ class Worker:
     """A worker with a loaded model, which explains chunks."""
 
     of_answers: ClassVar[bool] = False
+    fingerprint: JsonObject | None = None
+    """What a model behind a server shows for a fixed request; None for models whose weights are hashed."""
 
     def __init__(self, request: JobSpec, data: Dataset) -> None:
         self.data, self.size, self.request = data, request.batch_size, request
@@ -73,6 +75,10 @@ class Worker:
             "batch_size": self.size,
             "warnings": list(spec.warnings),
         }
+
+    def introduce(self) -> JsonObject:
+        """Return what all workers of a job must agree on."""
+        return {**self.describe(), "fingerprint": self.fingerprint}
 
     def explain_chunks(self, chunks: Iterable[Chunk]) -> Iterator[ChunkFile]:
         """Yield the file of each chunk. The next batches are prepared while one is explained."""
@@ -170,8 +176,14 @@ class Worker:
         return [explained_row(record, explanation) for record, explanation in zip(records, explanations, strict=True)]
 
     def _failure(self, error: Exception) -> str:
-        """Return the message of a failed row, or raise the error if all rows so far failed unexpectedly."""
-        if isinstance(error, NibtError) and not isinstance(error, Unsupported):
+        """Return the message of a failed row, or raise the error if all rows so far failed unexpectedly.
+
+        A server that cannot be reached, refuses access or reached its limit ends the job, which can be resumed.
+        """
+        of_server = isinstance(error, ServerFailed)
+        if of_server and not isinstance(error, RequestRefused):
+            raise error  # the next row would fail, too
+        if isinstance(error, NibtError) and not isinstance(error, Unsupported) and not of_server:
             return str(error)
         if self._failures is not None:
             self._failures += 1

@@ -10,7 +10,7 @@ from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, NoneType
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 import torch
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from nibt.errors import CannotLoad, reason
 from nibt.io import load_json
 from nibt.models._precision import is_quantized, quantization, state_of, stored
-from nibt.models._request import LoadRequest
+from nibt.models._request import LoadRequest, is_address
 from nibt.models._tower import Tower
 from nibt.records import JsonObject
-from nibt.registry import available, find
+from nibt.registry import MethodSpec, available, find
 from nibt.torch_modes import TensorHooks, backward_hooks_note, foreign_hooks, gradients_note
 from nibt.types import ModelRecord
 
@@ -165,6 +165,16 @@ def _sets_tensor_hooks(tower: Tower) -> bool:
     return hooks.is_set
 
 
+def is_served(source: Any) -> bool:
+    """Return whether a model, or what is given to load one, is behind a server."""
+    return source.is_served if isinstance(source, LoadedModel) else is_address(source)
+
+
+def default_method(source: Any) -> str:
+    """Return the method of explanations that name none, for a model or what is given to load one."""
+    return "occlusion" if is_served(source) else MethodSpec.name
+
+
 AnyModel = TypeVar("AnyModel", bound="LoadedModel")
 _ONE_DEVICE = (
     "load it on one device with device_map={'': 'cuda:0'} or 'cpu', and in 4 bits with "
@@ -177,6 +187,9 @@ _PLAIN = (bool, int, float, str, FunctionType, BuiltinFunctionType, MethodType, 
 @dataclass(frozen=True, eq=False, repr=False)
 class LoadedModel(ABC):
     """Base class of loaded models."""
+
+    is_served: ClassVar[bool] = False
+    """Whether the model is behind a server: only its inputs can be changed, and each change costs a request."""
 
     id: str
     family: str

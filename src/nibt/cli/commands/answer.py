@@ -9,12 +9,10 @@ from typer import Argument, Option
 from nibt.cli.command import Command
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import (
-    METHOD_HELP,
-    MethodOptions,
     ModelOptions,
     OutputOptions,
+    ServedMethodOptions,
     ServerOptions,
-    completing,
     is_image,
     set_options,
 )
@@ -22,7 +20,6 @@ from nibt.cli.output import Output, input_paths, model_name, slug, stem, suffix
 from nibt.cli.terminal import show_progress
 from nibt.errors import BadOption
 from nibt.options import BatchSize
-from nibt.registry import MethodSpec
 
 if TYPE_CHECKING:
     from nibt.generators.answers import Generator
@@ -59,33 +56,6 @@ class AnswerInputOptions(OptionGroup, panel="Input"):
     max_words: Annotated[
         BatchSize | None, Option(help="The largest number of words that the model writes. Default: 30.")
     ] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnswerMethodOptions(MethodOptions):
-    """A method with its options, whose default depends on where the model is."""
-
-    method: Annotated[
-        str | None,
-        Option(
-            "--method",
-            metavar="METHOD",
-            help=f"{METHOD_HELP} Default: nib, and occlusion with --server.",
-            autocompletion=completing("methods"),
-        ),
-    ] = None
-
-    def __post_init__(self) -> None:
-        if self.method is not None:
-            super().__post_init__()
-
-    @property
-    def spec(self) -> MethodSpec:
-        return self.spec_or("nib")
-
-    def spec_or(self, default: str) -> MethodSpec:
-        """Return the method; ``default`` if none is given."""
-        return MethodSpec.parse(default if self.method is None else self.method)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +121,7 @@ class GeneratorOptions(ModelOptions):
 @expand_groups
 def answer(
     inputs: AnswerInputOptions,
-    method: AnswerMethodOptions,
+    method: ServedMethodOptions,
     model: GeneratorOptions,
     server: AnswerServerOptions,
     output: OutputOptions,

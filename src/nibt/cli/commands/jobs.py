@@ -12,9 +12,10 @@ from nibt.cli.command import Command
 from nibt.cli.groups import OptionGroup, expand_groups
 from nibt.cli.options import (
     BatchedModelOptions,
-    MethodOptions,
     OutputOptions,
     RunOptions,
+    ServedMethodOptions,
+    ServerOptions,
     TargetOptions,
     typed_assignments,
 )
@@ -54,8 +55,12 @@ class PairsOptions(OptionGroup, panel="Data"):
         ),
     ] = None
     chunk_size: Annotated[
-        BatchSize, Option(help="The number of rows per file. A run that is killed loses fewer rows than that.")
-    ] = 256
+        BatchSize | None,
+        Option(
+            help="The number of rows per file. A run that is killed loses fewer rows than that. Default: 256, and 8 "
+            "with --server."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +88,8 @@ class ExecutionOptions(OptionGroup, panel="Execution"):
 def batch(
     pairs: PairsOptions,
     model: BatchedModelOptions,
-    method: MethodOptions,
+    method: ServedMethodOptions,
+    server: ServerOptions,
     target: TargetOptions,
     execution: ExecutionOptions,
     job: RunOptions,
@@ -92,7 +98,8 @@ def batch(
 
     A table may have a column with what each row is compared with: against (captions) or against_image (images).
 
-    A table with columns image and prompt, and perhaps answer, is for a generator, as in nibt answer.
+    A table with columns image and prompt, and perhaps answer, is for a generator, as in nibt answer. The generator may
+    be behind a server.
 
     If a job was killed, the same command resumes it. An error that concerns one pair is recorded in its row.
     """
@@ -101,7 +108,7 @@ def batch(
     if job.out is None:
         raise BadOption("a job needs a folder: give --out DIR")
     columns = typed_assignments(pairs.data_option, "-D", dict.fromkeys(_COLUMNS, str))
-    if model.model is None and not job.quiet:
+    if model.model is None and server.server is None and not job.quiet:
         say("The model is lite, which ships with nibt; choose another one with -m", err=True)
     from nibt.jobs.job import Job
     from nibt.jobs.run import batch as run
@@ -118,13 +125,17 @@ def batch(
 
     with interruptible(kept), show_progress("explaining", job.quiet) as on_progress:
         result = run(
-            model.name,
+            model.name if server.server is None else server.server,
             pairs.pairs[0] if len(pairs.pairs) == 1 else pairs.pairs,
             out,
             method.method,
             chunk_size=pairs.chunk_size,
             batch_size=model.batch_size,
-            loading=model.placed(model.load, LoadOptions, GenerationOptions),
+            loading=(
+                model.placed(model.load, LoadOptions, GenerationOptions)
+                if server.server is None
+                else server.asking(server.server, model.model, model, model.load)
+            ),
             on_progress=on_progress,
             **columns,
             **execution.arguments,
