@@ -44,12 +44,14 @@ def test_models_and_generators_are_chosen_by_the_mode(clip_folder: Path, tmp_pat
     assert generators.get("scenes_generator").answers.prompts == "needed"
     facts = models.facts("scenes_generator", "paper")
     assert facts["similarity_map"].reason.startswith("needs vectors")
-    assert facts["nib"] == MethodFacts()
+    assert facts["nib"] == MethodFacts(is_default=True)
     generators.record("scenes_generator", "paper", "nib", 3.0)
-    assert models.facts("scenes_generator", "paper")["nib"] == MethodFacts(), "the first explanation is slower"
+    assert models.facts("scenes_generator", "paper")["nib"] == MethodFacts(is_default=True), (
+        "the first explanation is slower"
+    )
     generators.measure("scenes_generator")
     generators.record("scenes_generator", "paper", "nib", 3.0)
-    assert models.facts("scenes_generator", "paper")["nib"] == MethodFacts(3.0)
+    assert models.facts("scenes_generator", "paper")["nib"] == MethodFacts(3.0, is_default=True)
 
 
 def test_serial_executor_runs_one_step_at_a_time() -> None:

@@ -7,6 +7,7 @@ from nibt.app.methods import ForwardTimes, MethodFacts, reason_of, variant_of
 from nibt.errors import NibtError
 from nibt.generators.answers import Generator
 from nibt.generators.explain import resolved_method
+from nibt.models._loaded import default_method
 from nibt.registry import MethodSpec, available
 
 
@@ -21,7 +22,7 @@ def generator_facts(
     for name in available("methods"):
         try:
             resolved_method(MethodSpec(name, variant_of(name, variant)), generator.answers, None)
-            facts[name] = MethodFacts(measured.get(name))
+            facts[name] = MethodFacts(measured.get(name), is_default=name == default_method(generator))
         except NibtError as error:
             facts[name] = MethodFacts(reason=reason_of(name, error))
     return facts

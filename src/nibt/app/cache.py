@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nibt.app.methods import ForwardTimes, MethodFacts, measure_forwards, method_facts
-from nibt.errors import BadInput, check_names
+from nibt.errors import BadInput, BadOption, check_names
 from nibt.models._embedded import embedded, embedded_generators
+from nibt.models._loaded import is_served
 from nibt.models._loading import check_name, load_model
 from nibt.registry import format_of, kinds
 from nibt.report.html.view import Panel
@@ -119,8 +120,11 @@ class ModelCache:
         self._others: OrderedDict[str, Any] = OrderedDict()
 
     @classmethod
-    def of_names(cls, kept: Sequence[str], names: Sequence[str]) -> "ModelCache":
-        """Return the embedded models and generators, and those of the names; generators in folders come first."""
+    def of_names(cls, kept: Sequence[str], names: Sequence[str], served: Sequence[Any] = ()) -> "ModelCache":
+        """Return the embedded models and generators, and those of the names; generators in folders come first.
+
+        Before them come generators behind servers, which are ``served``: visitors see only their names.
+        """
         if not kinds("writers"):  # an installation without generators
             return cls(kept, names)
 
@@ -132,14 +136,28 @@ class ModelCache:
             if name not in embedded_generators():
                 check_name(name)
         remote = [name for name in names if not Path(name).is_dir() and name not in embedded()]
+        by_name = {generator.id: generator for generator in served}
+        taken = [name for name in by_name if name in (*kept, *names, *embedded_generators())]
+        if taken or len(by_name) < len(served):
+            raise BadOption(
+                f"the page has another model of the name {(taken or [*by_name])[0]!r}: leave one of them out"
+            )
         generators = cls(
-            [],
+            [*by_name],
             [*folders, *embedded_generators(), *remote],
-            load=load_generator,
+            load=lambda name: by_name[name] if name in by_name else load_generator(name),
             measure=lambda generator: {},
             facts=generator_facts,
         )
+        for name in by_name:
+            generators.get(name)  # so that the page shows its methods before the first question
         return cls(kept, [name for name in names if name not in embedded_generators()], generators=generators)
+
+    @property
+    def served(self) -> list[str]:
+        """The names of the loaded generators that are behind servers, which get the images of visitors."""
+        loaded = self.generators._kept if self.generators else {}
+        return [name for name, generator in loaded.items() if is_served(generator)]
 
     @property
     def all_names(self) -> list[str]:

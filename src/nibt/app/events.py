@@ -18,6 +18,7 @@ from nibt.app.methods import DEFAULT
 from nibt.app.render import answer_events, first_update, model_facts, notice, sample_captions
 from nibt.app.request import Link, Mode
 from nibt.data.images import sample_file, samples
+from nibt.models._loaded import default_method
 
 CAPTIONS = {
     Mode.each.value: ("Captions, one per line", "a cat and a cup of coffee"),
@@ -185,7 +186,10 @@ def with_openings(models: ModelCache, query: Mapping[str, str]) -> dict[str, str
         captions = sample_captions()[_OPENING] if mode == Mode.each.value else CAPTIONS[mode][1]
     opening = {"image": image, "captions": captions} if "captions" not in query else {}
     opening |= {"against": AGAINST} if mode == Mode.images.value else {}
-    return {"model": models.for_answers(mode == Mode.answer.value).names[0], **opening, **query} if query else {}
+    fitting = models.for_answers(mode == Mode.answer.value)
+    name = query.get("model", fitting.names[0])
+    methods = default_method(fitting.get_loaded(name))
+    return {"model": name, "methods": methods, **opening, **query} if query else {}
 
 
 def load_sample(event: gr.EventData) -> tuple[Any, Any]:

@@ -30,6 +30,10 @@ const readFacts = () => {
     (box.disabled ? unavailable : group).append(row);
     if (box.disabled) box.checked = false;
   }
+  if (!boxes().some((box) => box.checked)) {
+    const usual = boxes().find((box) => items.get(box.value)?.dataset.default === "true" && !box.disabled);
+    if (usual) usual.checked = true;
+  }
   for (const group of new Set(places.map(({ group }) => group))) group.hidden = !group.querySelector(".nibt-method");
   const count = unavailable.querySelectorAll(".nibt-method").length;
   unavailable.hidden = count === 0;

@@ -44,10 +44,14 @@ ForwardTimes = Mapping[Modality, ForwardTime]
 
 @dataclass(frozen=True)
 class MethodFacts:
-    """The estimated seconds per caption, if they are known, and why the model cannot run the method, if it cannot."""
+    """The estimated seconds per caption, if they are known, and why the model cannot run the method, if it cannot.
+
+    The default method of a model is selected if none of the selected ones is available.
+    """
 
     seconds: float | None = None
     reason: str = ""
+    is_default: bool = False
 
     def is_available(self, timeout: float) -> bool:
         """Whether the model can run the method within a time limit in seconds, as far as is known."""
@@ -115,8 +119,8 @@ def _estimated_facts(name: str, model: Model, times: ForwardTimes | None, varian
 
 
 def reason_of(name: str, error: Exception) -> str:
-    """Return why a model cannot run a method, without the class of the tower."""
-    return re.sub(r" \(\w+\)", "", str(error).partition(";")[0].removeprefix(f"{name} "))
+    """Return why a model cannot run a method, without the class of the tower and what to do."""
+    return re.sub(r" \(\w+\)", "", re.split("[;:] ", str(error))[0].removeprefix(f"{name} "))
 
 
 def by_category() -> dict[str, list[str]]:
@@ -141,7 +145,7 @@ def facts_list(facts: Mapping[str, MethodFacts], timeout: float) -> Markup:
         if not about and fact.seconds is not None:
             limit = f", and this page allows {timeout:g} s: choose a faster model" if fact.seconds > timeout else ""
             about = f"about {duration(fact.seconds)}{limit}"
-        listed.append((name, str(fact.is_available(timeout)).lower(), about))
+        listed.append((name, str(fact.is_available(timeout)).lower(), fact.is_default, about))
     return macros("methods.html", "nibt.app").facts(listed)
 
 

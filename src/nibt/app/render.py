@@ -151,6 +151,13 @@ def sample_buttons() -> str:
     return _HTML.samples([(name, sample_captions()[name], data) for name, data in small.items()])
 
 
+def served_note(names: Sequence[str]) -> str:
+    """Return which models are behind servers, which get the images; empty if none is."""
+    if not names:
+        return ""
+    return str(_HTML.served(", ".join(names)))
+
+
 def model_facts(models: ModelCache, name: Any, variant: Any, limits: Limits) -> str:
     """Return what ``methods.js`` shows beside the methods; empty if the model is not loaded."""
     return facts_list(models.facts(name, variant if isinstance(variant, str) else "default"), limits.timeout)

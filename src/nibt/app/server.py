@@ -43,8 +43,12 @@ def serve(
     public: bool = False,
     framed: bool = False,
     on_ready: Callable[[str], None] = lambda address: None,
+    served: Sequence[Any] = (),
 ) -> None:
-    """Serve the page until Ctrl-C, with uploads in a temporary folder; with ``framed``, in frames of other pages."""
+    """Serve the page until Ctrl-C, with uploads in a temporary folder; with ``framed``, in frames of other pages.
+
+    ``served`` are loaded generators behind servers, which visitors may choose by their names.
+    """
     check_host(host, public)
     listener = bind_socket(host, port)
     limits = limits or Limits()
@@ -53,7 +57,7 @@ def serve(
         from nibt.app.cache import ModelCache
 
         # before gradio is imported: a wrong name is a better answer than a missing package
-        model_cache = ModelCache.of_names(KEPT, models)
+        model_cache = ModelCache.of_names(KEPT, models, served)
 
         try:
             import uvicorn

@@ -12,7 +12,7 @@ from nibt.app.cache import FORMATS, ModelCache, ResultCache
 from nibt.app.events import CAPTIONS, Events, describe_captions, load_sample, open_mode, show_against
 from nibt.app.limits import Limits
 from nibt.app.methods import DEFAULT, help_page, method_fields
-from nibt.app.render import EMPTY, HELP, INTRODUCTION, WAITING, model_facts, sample_buttons
+from nibt.app.render import EMPTY, HELP, INTRODUCTION, WAITING, model_facts, sample_buttons, served_note
 from nibt.app.request import Mode
 from nibt.io import read_text
 from nibt.report.html import view
@@ -173,7 +173,7 @@ def _choices(models: ModelCache, limits: Limits) -> list[Any]:
         **_PLAIN,
     )
     facts = gr.HTML(model_facts(models, models.names[0], "default", limits), elem_id="facts", visible="hidden")
-    gr.HTML(_KNOWN, elem_id="known", **_PLAIN)
+    gr.HTML(_KNOWN + served_note(models.served), elem_id="known", **_PLAIN)
     with gr.Accordion("Model and setting", open=False, elem_id="setting"):
         model = gr.Dropdown(models.all_names, value=models.names[0], label="Model", elem_id="model")
         variant = gr.Radio(

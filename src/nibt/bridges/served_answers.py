@@ -119,6 +119,8 @@ class ScoredAnswer(ImageFunction):
         self.noise = 0.0
         self.scores: dict[bytes, Values] = {}
         """What was scored, by the pixels of the image."""
+        self.sums: dict[bytes, Tensor] = {}
+        """The log-probabilities of words, by the pixels of the image."""
         self.on_score: OnProgress = no_progress
         self.expected: int | None = None
         self.register_buffer("probe", torch.zeros(1))
@@ -164,10 +166,15 @@ class ScoredAnswer(ImageFunction):
         for number, values in self.server.scores(new, self.prompt, self.answer, self.offer.way):
             self.finished.add(self._name_of(new[number]), values)
             self._keep(new[number], values)
-        return torch.tensor([self.words_of(image) for image in images], dtype=torch.float32, device="cpu")
+        return torch.stack([self.sums[image.tobytes()] for image in images])
 
     def _keep(self, image: Image.Image, values: Values) -> None:
-        """Keep the log-probabilities with an image, and report it."""
+        """Keep the log-probabilities with an image, and report it.
+
+        Each has a tensor of its own: the page stops computations at their next tensor.
+        """
+        words = [sum(values[token].value for token in word.tokens) for word in self.answer.words]
+        self.sums[image.tobytes()] = torch.tensor(words, dtype=torch.float32, device="cpu")
         self.scores[image.tobytes()] = values
         self.on_score(Progress(len(self.scores), self.expected))
 
@@ -177,11 +184,6 @@ class ScoredAnswer(ImageFunction):
         size = f"{image.width} x {image.height}"
         top = str(self.server.top) if self.offer.way == "prefill" else ""  # of which bounds depend
         return name_of(self.prompt, self.answer.text, *keys, self.offer.way, top, size, image.tobytes())
-
-    def words_of(self, image: Image.Image) -> list[float]:
-        """Return the log-probabilities of the words with an image that was scored."""
-        values = self.scores[image.tobytes()]
-        return [sum(values[token].value for token in word.tokens) for word in self.answer.words]
 
     @contextmanager
     def reporting(self, report: OnProgress, images: int) -> Iterator[None]:
