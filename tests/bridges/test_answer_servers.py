@@ -437,9 +437,9 @@ def test_methods_that_need_weights_are_refused_by_name(method: str) -> None:
         ("scenes_generator", {"requests": 9}, BadOption, "requests is for a model behind a server"),
         (
             "scenes_generator",
-            {"reqests": 9},
+            {"request": 9},
             UnknownName,
-            r"unknown loading option 'reqests'\. Did you mean 'requests'",
+            r"unknown loading option 'request'\. Did you mean 'requests'",
         ),
         (ADDRESS.replace("http", "ftp"), {}, CannotLoad, "there is no model|is not a page"),
     ],

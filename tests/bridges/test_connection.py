@@ -116,7 +116,7 @@ def test_the_tokens_of_an_explanation_are_checked_before_changed_images_are_sent
     with serving() as served:
         whole = explained(generator_of(served))
         used = whole.server["tokens"]
-        assert any(f"14 requests of {used:,} tokens" in note for note in whole.warnings)
+        assert any(f"14 requests, {used:,} tokens" in note for note in whole.warnings)
         before = len(served.requests)
         with pytest.raises(
             ServerFailed, match=r"6 changed images take about 174 more tokens, and the limit of \d+ leaves \d+:"

@@ -181,7 +181,7 @@ def test_what_a_server_offers_is_shown(run: Run, kind: str, explained: str, give
     assert "".join(lines[way][0] for way in ("grammar", "prompt_logprobs", "prefill")) == ways
     assert re.match(given, lines["given answers"])
     assert lines["explained"].startswith(explained)
-    assert lines["asked"].startswith(f"{asked} requests of ")
+    assert lines["asked"].startswith(f"{asked} requests, ")
 
 
 @pytest.mark.parametrize(

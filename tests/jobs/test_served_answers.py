@@ -128,7 +128,7 @@ def test_a_server_that_refuses_all_rows_ends_a_job(tmp_path: Path) -> None:
     ("loading", "options", "error", "message"),
     [
         ({"name": None}, {}, BadOption, "the name of the model on the server is missing"),
-        ({"nmae": "x"}, {}, UnknownName, "unknown loading option 'nmae'"),
+        ({"Name": "x"}, {}, UnknownName, "unknown loading option 'Name'"),
         ({}, {"method": "nib"}, Unsupported, "nib needs the weights of the model"),
         ({}, {"against": "dog"}, Unsupported, "against needs the weights of the model"),
         ({"tries": 1}, {}, ServerFailed, "the server of 'toy' cannot be reached"),

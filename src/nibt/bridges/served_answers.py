@@ -421,7 +421,7 @@ def _server_notes(result: AnswerExplanation, server: AnswerServer) -> list[Note 
     )
     asked = f"{record['requests']:,} requests"
     if record["tokens"] is not None:
-        asked += f" of {record['tokens']:,} tokens"
+        asked += f", {record['tokens']:,} tokens"
     notes.append(f"the model is explained as it is served ({asked}, {record['way']}): {trust}")
     if record["bounds"]:
         notes.append(

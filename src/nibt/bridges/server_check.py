@@ -125,7 +125,7 @@ def read_server(
         if against is not None:
             passes = _compared(server, generator, pictures, text, against, lines) and passes
         used = server.tokens_used
-    lines["asked"] = f"{server.sent:,} requests" + ("" if used is None else f" of {used:,} tokens")
+    lines["asked"] = f"{server.sent:,} requests" + ("" if used is None else f", {used:,} tokens")
     lines["versions"] = f"nibt {versions()['nibt']}"
     return Reading(lines, passes)
 

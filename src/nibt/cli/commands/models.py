@@ -50,14 +50,14 @@ class CheckedServerOptions(AskingOptions):
     """A model behind a server, and what it is compared with."""
 
     name: Annotated[
-        str | None, Option("--model", "-m", metavar="NAME", help="The name of the model on the server.")
+        str | None, Option("--model", "-m", metavar="NAME", help="The name of the model on the server. Default: none.")
     ] = None
     against: Annotated[
         str | None,
         Option(
             metavar="FOLDER",
             help="The model that the server should have: a folder, or a name on the hub. Log-probabilities of the same "
-            "answers are compared.",
+            "answers are compared. Default: none.",
         ),
     ] = None
     image: Annotated[
