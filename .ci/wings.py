@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[1]
 WINGS = {
     "generators": (
         "generators data/conversation.py cli/commands/answer.py cli/console_answer.py jobs/answers.py app/answers.py "
-        "models/embedded/scenes_generator bridges/served_answers.py bridges/loaders"
+        "models/embedded/scenes_generator bridges/served_answers.py bridges/loaders bridges/finished_requests.py "
+        "bridges/server_check.py"
     ),
     "lab": (
         "evaluation metrics results/audit.py results/audit_questions.py results/audit_questions.toml results/roar.py "

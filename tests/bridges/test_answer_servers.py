@@ -43,14 +43,15 @@ for _before, _after in ((-1, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, END)):
 
 
 def ids_of(text: str) -> list[int]:
-    """Return the tokens of a text, always the longest that fits."""
-    ids = []
+    """Return the tokens of a text, always the longest that fits; that of a first word may lack its blank."""
+    ids: list[int] = []
     while text:
-        fitting = [number for number, piece in enumerate(PIECES) if piece and text.startswith(piece)]
+        pieces = [piece if ids else piece.lstrip() for piece in PIECES]
+        fitting = [number for number, piece in enumerate(pieces) if piece and text.startswith(piece)]
         if not fitting:
             raise Refusal(f"no token for {text!r}")
-        ids.append(max(fitting, key=lambda number: len(PIECES[number])))
-        text = text[len(PIECES[ids[-1]]) :]
+        ids.append(max(fitting, key=lambda number: len(pieces[number])))
+        text = text[len(pieces[ids[-1]]) :]
     return ids
 
 
@@ -131,9 +132,14 @@ class Answers(Served):
                 *[{"7": {"logprob": -1.0, "rank": 1, "decoded_token": "x"}}] * (read - len(before) - 1),
             ]
             for place, number in enumerate(before):
-                value = self.changed(log_probabilities(image, before[:place]), body)[number]
-                facts = {"logprob": float(value), "rank": 1, "decoded_token": PIECES[number]}
-                prompt_logprobs.append({str(number): facts})
+                values = self.changed(log_probabilities(image, before[:place]), body)
+                shown = [number, *map(int, np.argsort(-values)[: body["prompt_logprobs"]])]
+                prompt_logprobs.append(
+                    {
+                        str(each): {"logprob": float(values[each]), "rank": 1, "decoded_token": PIECES[each] or "</s>"}
+                        for each in shown
+                    }
+                )
 
         if self.kind == "openai":
             before = []
@@ -478,6 +484,67 @@ def test_words_are_compared_with_other_images() -> None:
     assert len(explanation.target["options"]["other_images"]) == 1
 
 
+def differences(image: Image.Image, others: list[int]) -> list[float]:
+    """Return the log-probability of the first token of each word minus that of another token."""
+    ids = ids_of(ANSWER)
+    logs = [log_probabilities(image, ids[:place]) for place in (0, 1, 2, 4)]
+    firsts = [ids[place] for place in (0, 1, 2, 4)]
+    return [float(row[first] - row[other]) for row, first, other in zip(logs, firsts, others, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "against"),
+    [
+        ("llama.cpp", "runner-up"),
+        ("vllm", "runner-up"),
+        ("ollama", "runner-up"),
+        ("llama.cpp", "word7"),
+        ("vllm", "word7"),
+    ],
+)
+def test_words_are_compared_with_another_word(kind: str, against: str) -> None:
+    sent = picture().resize((32, 32), Image.Resampling.BICUBIC)
+    ids = ids_of(ANSWER)
+    rows = [log_probabilities(sent, ids[:place]) for place in (0, 1, 2, 4)]
+    others = [int(np.argsort(-row)[1]) for row in rows]
+    if against != "runner-up":
+        others = [PIECES.index(f" {against}")] * 4
+    with serving(kind=kind) as served:
+        top = 20 if against == "runner-up" or kind == "vllm" else len(PIECES)
+        explanation = explained(generator_of(served, top=top), against=against)
+        plain = explained(generator_of(served, top=top))
+    assert explanation.target["name"] == "logit_difference"
+    assert explanation.target["options"]["against"] == against
+    assert list(explanation.alternatives) == [PIECES[other] or "</s>" for other in others] or kind == "llama.cpp"
+    if explanation.server["bounds"]:
+        return  # the other word is not among the 20 that are shown
+
+    values = differences(sent, others)
+    hidden = sent.copy()
+    hidden.paste((122, 117, 105), (0, 0, 16, 16))
+    drops = np.array(values) - differences(hidden, others)
+    for number, (word, same) in enumerate(zip(explanation.words, plain.words, strict=True)):
+        assert word.value == pytest.approx(values[number], abs=1e-4)
+        assert word.log_probability == pytest.approx(same.log_probability, abs=1e-5)
+        assert word.with_blank_image == pytest.approx(same.with_blank_image, abs=1e-5)
+        assert float(word.grid[0, 0]) == pytest.approx(drops[number], abs=1e-4)
+
+
+def test_words_that_cannot_be_compared_are_refused() -> None:
+    with serving(kind="ollama") as served:
+        with pytest.raises(Unsupported, match="does not show the tokens of the word 'word7': compare with runner-up"):
+            explained(generator_of(served), against="word7")
+    with serving() as served:
+        with pytest.raises(BadInput, match=r"against must be one word \(got 'two words'\), or runner-up"):
+            explained(generator_of(served), against="two words")
+        with pytest.raises(BadInput, match="'a' is compared with itself"):
+            explained(generator_of(served), answer="a", against="a")
+        with pytest.raises(Unsupported, match="shows no other token than that of 'a': set top to at least 2"):
+            explained(generator_of(served, top=1, way="prefill"), against="runner-up", max_words=1)
+        both = explained(generator_of(served), answer="a an", against="an")
+    assert any("'an' has scores of 0, since its first token is compared with itself" in note for note in both.warnings)
+
+
 def test_two_images_are_compared() -> None:
     other = picture().transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     with serving() as served:
@@ -494,7 +561,6 @@ def test_two_images_are_compared() -> None:
     ("options", "error", "message"),
     [
         ({"views": 3}, BadOption, "views must be 1"),
-        ({"against": "dog"}, Unsupported, "against needs the weights of the model"),
         ({"narrow": "prompt"}, Unsupported, r"this model can narrow only the image \(got prompt\)"),
         ({"answer": " "}, BadInput, "the answer must not be empty"),
         ({"amounts": "removal"}, BadOption, "amounts must be method for answers"),

@@ -125,7 +125,6 @@ def test_a_model_behind_a_server_is_explained(run: Run) -> None:
     ("arguments", "message"),
     [
         (["--server", CLOSED, "--method", "nib"], "nib needs the weights of the model"),
-        (["--server", CLOSED, "--against", "dog"], "against needs the weights of the model"),
         (["--server", CLOSED, "--dtype", "float16"], "--device and --dtype are for a model that is loaded"),
         (["--server", CLOSED, "--key-env", "NO_SUCH_KEY"], "the environment variable NO_SUCH_KEY must have the key"),
         (["--server", CLOSED, "--load", "generation=model"], "unknown --load option 'generation'"),

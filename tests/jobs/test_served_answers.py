@@ -130,7 +130,6 @@ def test_a_server_that_refuses_all_rows_ends_a_job(tmp_path: Path) -> None:
         ({"name": None}, {}, BadOption, "the name of the model on the server is missing"),
         ({"Name": "x"}, {}, UnknownName, "unknown loading option 'Name'"),
         ({}, {"method": "nib"}, Unsupported, "nib needs the weights of the model"),
-        ({}, {"against": "dog"}, Unsupported, "against needs the weights of the model"),
         ({"tries": 1}, {}, ServerFailed, "the server of 'toy' cannot be reached"),
     ],
 )
@@ -140,6 +139,17 @@ def test_what_no_row_can_have_is_refused_at_first(
     with pytest.raises(error, match=message):
         nibt.batch(ADDRESS, table, table.parent / "job", loading={**LOADING, **loading}, **options)
     assert not (table.parent / "job").exists()
+
+
+def test_rows_are_compared_with_a_word(table: Path) -> None:
+    with serving() as served:
+        job = job_of(served, table, against="runner-up")
+        generator = nibt.load_generator(f"{served.address}/v1", **LOADING)
+        expected = nibt.explain_answer(generator, table.parent / "0.png", PROMPT, against="runner-up")
+    actual = job.explanation(0)
+    assert isinstance(actual, AnswerExplanation)
+    assert actual.target == expected.target
+    assert torch.equal(actual.table, expected.table)
 
 
 def test_rows_of_captions_are_refused(tmp_path: Path) -> None:

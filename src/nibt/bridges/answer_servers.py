@@ -43,10 +43,26 @@ class Token:
 
 @dataclass(frozen=True)
 class Step:
-    """A token that was written, and the log-probabilities that are shown at its place."""
+    """A token that was written or read, and the log-probabilities that are shown at its place.
+
+    Attributes:
+        token: The token.
+        shown: The log-probabilities of the most probable tokens, and of the token itself.
+        pieces: The bytes of these tokens.
+    """
 
     token: Token
     shown: Mapping[Key, float]
+    pieces: Mapping[Key, bytes]
+
+    @property
+    def runner_up(self) -> Token | None:
+        """The most probable other token; None if no other one is shown."""
+        others = self.shown.keys() - {self.token.key}
+        if not others:
+            return None
+        best = max(others, key=lambda key: self.shown[key])
+        return Token(self.pieces[best], best if isinstance(best, int) else None)
 
     def value(self, token: Token) -> "TokenValue":
         """Return the log-probability of a token, or the lowest one that is shown, which it does not exceed."""
@@ -69,6 +85,9 @@ class TokenValue:
 
 
 Values: TypeAlias = list[TokenValue]
+"""The log-probabilities of the tokens of an answer, and then of others at some of their places."""
+Others: TypeAlias = Sequence[tuple[int, Token]]
+"""Other tokens than those of an answer, with their places in it."""
 
 
 @dataclass(frozen=True)
@@ -273,10 +292,28 @@ class AnswerServer(Connection):
         scores = dict(self.scores(images, prompt, answer, way))
         return [scores[number] for number in range(len(images))]
 
+    def steps(self, image: Image.Image, prompt: str, answer: ServedAnswer, way: str) -> list[Step]:
+        """Return what is shown at the place of each token of an answer."""
+        count = len(answer.tokens)
+        if way == "grammar":
+            rule = _rule([token.id for token in answer.tokens])
+            return list(self.write(image, prompt, count, grammar=rule).steps[:count])
+
+        address = data_address(image)
+        if way == "prompt_logprobs":
+            body = self._whole(address, prompt, answer.before(count), self.top)
+            return self.post("chat/completions", [body], partial(_steps_of, answer))[0]
+
+        bodies = [self._body(address, prompt, answer.before(number), max_tokens=1) for number in range(count)]
+        written = [reply.steps[0] for reply in self._replies(bodies)]
+        return [replace(step, token=token) for step, token in zip(written, answer.tokens, strict=True)]
+
     def scores(
-        self, images: Sequence[Image.Image], prompt: str, answer: ServedAnswer, way: str
+        self, images: Sequence[Image.Image], prompt: str, answer: ServedAnswer, way: str, others: Others = ()
     ) -> Iterator[tuple[int, Values]]:
         """Yield the log-probabilities of the tokens of an answer with each of some images, by its number, as they come.
+
+        Those of ``others`` follow them.
 
         Raises:
             RequestRefused: The server reads or writes other tokens than those of the answer.
@@ -287,11 +324,13 @@ class AnswerServer(Connection):
             rule = _rule([token.id for token in answer.tokens])
             bodies = [self._body(address, prompt, max_tokens=count, grammar=rule) for address in addresses]
             for number, reply in self.answers("chat/completions", bodies, self._reply):
-                yield number, self._forced(reply, answer)
+                yield number, [*self._forced(reply, answer), *_values_of(others, reply.steps)]
             return
         if way == "prompt_logprobs":
-            bodies = [self._whole(address, prompt, answer.before(count)) for address in addresses]
-            yield from self.answers("chat/completions", bodies, partial(_prompt_values, answer))
+            shown = self.top if others else 0
+            bodies = [self._whole(address, prompt, answer.before(count), shown) for address in addresses]
+            for number, steps in self.answers("chat/completions", bodies, partial(_steps_of, answer)):
+                yield number, [*(step.value(step.token) for step in steps), *_values_of(others, steps)]
             return
 
         before = [answer.before(number) for number in range(count)]
@@ -302,7 +341,9 @@ class AnswerServer(Connection):
             of_image = replies.setdefault(number, {})
             of_image[token] = reply
             if len(of_image) == count:
-                yield number, self._continued([of_image[place] for place in range(count)], answer)
+                of_places = [of_image[place] for place in range(count)]
+                steps = [reply.steps[0] for reply in of_places]
+                yield number, [*self._continued(of_places, answer), *_values_of(others, steps)]
                 del replies[number]
 
     def offer(
@@ -448,9 +489,9 @@ class AnswerServer(Connection):
         steps = tuple(map(_step, entries))
         return Reply(choice["message"].get("content") or "", steps, (data.get("usage") or {}).get("prompt_tokens"))
 
-    def _whole(self, address: str, prompt: str, text: str) -> JsonObject:
-        """Return a request for the log-probabilities of all that the server reads."""
-        return self._body(address, prompt, text, prompt_logprobs=0, max_tokens=1)
+    def _whole(self, address: str, prompt: str, text: str, shown: int = 0) -> JsonObject:
+        """Return a request for the log-probabilities of all that the server reads, and of ``shown`` others each."""
+        return self._body(address, prompt, text, prompt_logprobs=shown, max_tokens=1)
 
     def _body(self, address: str | None, prompt: str, before: str = "", **entries: Any) -> JsonObject:
         """Return a request that goes on after the start of an answer, which is left out if it is empty."""
@@ -471,13 +512,16 @@ def _rule(ids: Sequence[Any]) -> str:
 def _step(entry: Any) -> Step:
     """Return a token of an answer with what is shown at its place."""
     shown: dict[Key, float] = {}
+    pieces: dict[Key, bytes] = {}
     for each in (*entry["top_logprobs"], entry):
         value = each["logprob"]
         if value is not None and value > _ABSENT:
-            shown.setdefault(_token(each).key, min(0.0, float(value)))
+            token = _token(each)
+            shown.setdefault(token.key, min(0.0, float(value)))
+            pieces.setdefault(token.key, token.data)
     if not shown:
         raise ValueError(f"the token {entry.get('token')!r:.40} has no log-probability")
-    return Step(_token(entry), shown)
+    return Step(_token(entry), shown, pieces)
 
 
 def _token(entry: Any) -> Token:
@@ -487,26 +531,35 @@ def _token(entry: Any) -> Token:
     return Token(bytes(entry.get("bytes") or ()), entry.get("id"))
 
 
-def _prompt_tokens(data: Any) -> list[tuple[Token, TokenValue]]:
-    """Return the tokens that a server has read, but the first, with their log-probabilities."""
+def _values_of(others: Others, steps: Sequence[Step]) -> Values:
+    """Return the log-probabilities of other tokens than those of an answer."""
+    return [steps[place].value(token) for place, token in others]
+
+
+def _prompt_steps(data: Any) -> list[Step]:
+    """Return the tokens that a server has read, but the first, with what is shown at their places."""
     entries = data.get("prompt_logprobs")
     if not entries:
         raise LookupError("it has no prompt_logprobs")
-    tokens = []
+    steps = []
     for entry in entries[1:]:
-        number, facts = next(iter(entry.items()))  # the token that was read stands before the most probable ones
-        value = TokenValue(min(0.0, float(facts["logprob"])))
-        tokens.append((Token((facts["decoded_token"] or "").encode(), int(number)), value))
-    return tokens
+        shown: dict[Key, float] = {}
+        pieces: dict[Key, bytes] = {}
+        for number, facts in entry.items():
+            shown[int(number)] = min(0.0, float(facts["logprob"]))
+            pieces[int(number)] = (facts["decoded_token"] or "").encode()
+        read = int(next(iter(entry)))  # the token that was read stands before the most probable ones
+        steps.append(Step(Token(pieces[read], read), shown, pieces))
+    return steps
 
 
-def _prompt_values(answer: ServedAnswer, data: Any) -> Values:
-    """Return the log-probabilities of an answer, which is the last that a server has read."""
-    last = _prompt_tokens(data)[-len(answer.tokens) :]
-    for token, (read, _) in zip(answer.tokens, last, strict=True):
-        if read.data.strip() != token.data.strip():
-            raise ValueError(f"it has read {read.data!r} where the answer has {token.data!r}")
-    return [value for _, value in last]
+def _steps_of(answer: ServedAnswer, data: Any) -> list[Step]:
+    """Return what is shown for an answer, which is the last that a server has read."""
+    last = _prompt_steps(data)[-len(answer.tokens) :]
+    for token, step in zip(answer.tokens, last, strict=True):
+        if step.token.data.strip() != token.data.strip():
+            raise ValueError(f"it has read {step.token.data!r} where the answer has {token.data!r}")
+    return last
 
 
 def _last_tokens(text: str, data: Any) -> list[Token]:
@@ -514,9 +567,9 @@ def _last_tokens(text: str, data: Any) -> list[Token]:
     letters = "".join(text.split()).encode()
     spelled = b""
     tokens: list[Token] = []
-    for token, _ in reversed(_prompt_tokens(data)):
-        spelled = b"".join(token.data.split()) + spelled
-        tokens.insert(0, token)
+    for step in reversed(_prompt_steps(data)):
+        spelled = b"".join(step.token.data.split()) + spelled
+        tokens.insert(0, step.token)
         if spelled == letters:
             return tokens
         if not letters.endswith(spelled):

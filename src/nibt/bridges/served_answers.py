@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nibt.bridges.answer_servers import AnswerServer, Offer, ServedAnswer, Step, Values
+from nibt.bridges.answer_servers import AnswerServer, Offer, ServedAnswer, Step, Token, Values
 from nibt.bridges.finished_requests import FinishedRequests, finished_requests, name_of
 from nibt.core.side import Side
 from nibt.data.images import SAMPLE, ImageInput, read_image
@@ -38,7 +38,7 @@ from nibt.progress import OnProgress, Progress, listener, listening, no_progress
 from nibt.records import JsonObject
 from nibt.results.attribution import image_fields, percent
 from nibt.results.notes import NOISE, Note, note_fields
-from nibt.types import Embedding, Source
+from nibt.types import RUNNER_UP, Embedding, Source
 
 METHODS = ("occlusion", "banzhaf", "shapley")
 """The methods that need only log-probabilities for changed images, each of which explains all words at once."""
@@ -120,9 +120,11 @@ class ScoredAnswer(ImageFunction):
         self.scores: dict[bytes, Values] = {}
         """What was scored, by the pixels of the image."""
         self.sums: dict[bytes, Tensor] = {}
-        """The log-probabilities of words, by the pixels of the image."""
+        """What is explained of each word, and before it what it is compared with, by the pixels of the image."""
         self.on_score: OnProgress = no_progress
         self.expected: int | None = None
+        self.others: tuple[tuple[int, Token], ...] = ()
+        """The token that the first token of each word is compared with, by its place; empty without a comparison."""
         self.register_buffer("probe", torch.zeros(1))
 
     def ask(self, image: Image.Image, request: AnswerRequest, known: Offer | None) -> None:
@@ -143,14 +145,47 @@ class ScoredAnswer(ImageFunction):
             self.answer = written
         if not self.answer.words:
             raise BadInput(f"the answer {self.answer.text!r:.80} has no word: give another one")
-        self.probe = self.embed_images([image])[0]
+
+    def compare(self, image: Image.Image, against: str) -> list[str]:
+        """Compare each word with another word, or with the second best one; return words that are this one."""
+        if against != RUNNER_UP and len(WORD.findall(against)) != 1:
+            raise BadInput(f"against must be one word (got {against!r}), or {RUNNER_UP}")
+        steps = self.server.steps(image, self.prompt, self.answer, self.offer.way)
+        others: list[tuple[int, Token]] = []
+        itself: list[str] = []
+        for word in self.answer.words:
+            place = word.tokens[0]
+            other = steps[place].runner_up if against == RUNNER_UP else self._first_of(image, against, place)
+            if other is None:
+                raise Unsupported(
+                    f"the server shows no other token than that of {word.text!r}: set top to at least 2 (--load top=2)"
+                )
+            others.append((place, other))
+            if other.key == steps[place].token.key:
+                itself.append(repr(word.text))
+        if len(itself) == len(others):
+            raise BadInput(f"{self.answer.text!r} is compared with itself (got against={against!r}): give another word")
+        self.others = tuple(others)
+        return itself
+
+    def _first_of(self, image: Image.Image, word: str, place: int) -> Token:
+        """Return the first token of another word at a place of the answer."""
+        before = self.answer.before(place)
+        blank = "" if not before or before[-1:].isspace() else " "
+        try:
+            read = self.server.read(image, self.prompt, f"{before}{blank}{word}", self.offer.way)
+        except Unsupported as error:
+            raise Unsupported(
+                f"{self.server.called} does not show the tokens of the word {word!r}: compare with {RUNNER_UP}, or "
+                "leave against out"
+            ) from error
+        return read.tokens[min(place, read.words[-1].tokens[0])]
 
     def repeat(self, image: Image.Image) -> None:
         """Score the image once more, after others, so that the server has not kept the answer: it shows the noise."""
         (values,) = self.server.score([image], self.prompt, self.answer, self.offer.way)
-        differences = [
-            abs(first.value - last.value) for first, last in zip(self.scores[image.tobytes()], values, strict=True)
-        ]
+        before = self.scores[image.tobytes()][: len(values)]
+        differences = [abs(first.value - last.value) for first, last in zip(before, values, strict=True)]
         self.noise = max(self.noise, *differences)
 
     def embed_images(self, images: list[Image.Image]) -> Embedding:
@@ -163,7 +198,7 @@ class ScoredAnswer(ImageFunction):
                 new.append(image)
             else:
                 self._keep(image, values)
-        for number, values in self.server.scores(new, self.prompt, self.answer, self.offer.way):
+        for number, values in self.server.scores(new, self.prompt, self.answer, self.offer.way, self.others):
             self.finished.add(self._name_of(new[number]), values)
             self._keep(new[number], values)
         return torch.stack([self.sums[image.tobytes()] for image in images])
@@ -174,7 +209,11 @@ class ScoredAnswer(ImageFunction):
         Each has a tensor of its own: the page stops computations at their next tensor.
         """
         words = [sum(values[token].value for token in word.tokens) for word in self.answer.words]
-        self.sums[image.tobytes()] = torch.tensor(words, dtype=torch.float32, device="cpu")
+        count = len(self.answer.tokens)
+        compared = [
+            values[place].value - other.value for (place, _), other in zip(self.others, values[count:], strict=True)
+        ]
+        self.sums[image.tobytes()] = torch.tensor([*compared, *words], dtype=torch.float32, device="cpu")
         self.scores[image.tobytes()] = values
         self.on_score(Progress(len(self.scores), self.expected))
 
@@ -182,8 +221,9 @@ class ScoredAnswer(ImageFunction):
         """Return the name of the request for an image, which depends on all that changes its answer."""
         keys = [repr(token.key) for token in self.answer.tokens]
         size = f"{image.width} x {image.height}"
-        top = str(self.server.top) if self.offer.way == "prefill" else ""  # of which bounds depend
-        return name_of(self.prompt, self.answer.text, *keys, self.offer.way, top, size, image.tobytes())
+        top = str(self.server.top) if self.offer.way == "prefill" or self.others else ""  # of which bounds depend
+        others = [f"{place} {token.key!r}" for place, token in self.others]
+        return name_of(self.prompt, self.answer.text, *keys, self.offer.way, top, size, *others, image.tobytes())
 
     @contextmanager
     def reporting(self, report: OnProgress, images: int) -> Iterator[None]:
@@ -244,8 +284,6 @@ class ServedAnswerExplainer(AnswerExplainer):
     ) -> tuple[AnswerExplanation, Method, list[str]]:
         assert isinstance(generator, ServedGenerator)
         offered_sources(self.narrowed, generator.answers.sources)
-        if self.other_word is not None:
-            raise Unsupported(generator.answers.refusal("against"))
         prompt = _prompt_of(request)
         method, record = resolved_method(self.spec, generator.answers, self.seed)
         if method.views != 1:
@@ -259,7 +297,8 @@ class ServedAnswerExplainer(AnswerExplainer):
         with generator.server.session() as server, generator.finished(server) as finished:
             scored = ScoredAnswer(server, prompt, finished)
             scored.ask(sent, request, generator.kept.get(_OFFER))
-            generator.kept[_OFFER] = scored.offer
+            generator.kept.setdefault(_OFFER, scored.offer)
+            itself = [] if self.other_word is None else scored.compare(sent, self.other_word)
             tower = ServedTower(scored, generator.options.image_size, generator.options.cells)
             side = Side(
                 replace(generator, module=scored, answers=tower), tower.trace(tower.prepare([picture])), _as_they_are
@@ -267,6 +306,14 @@ class ServedAnswerExplainer(AnswerExplainer):
             words = _explained(side, method, scored, [*map(generator.sent, others)], report)
             scored.repeat(sent)
 
+        options: JsonObject = {
+            "narrow": ["image"],
+            "other_images": [image.source for image in others],
+            "other_images_hash": [image.digest for image in others],
+        }
+        if scored.others:
+            spelled = [token.data.decode(errors="replace") for _, token in scored.others]
+            options |= {"against": self.other_word, "tokens": spelled}
         result = AnswerExplanation(
             **image_fields(picture),
             region=inputs.regions[0],
@@ -275,21 +322,14 @@ class ServedAnswerExplainer(AnswerExplainer):
             written=request.answer is None,
             prompt_words=tuple(match.group() for match in WORD.finditer(prompt)),
             words=words,
-            target={
-                "name": "log_probability",
-                "options": {
-                    "narrow": ["image"],
-                    "other_images": [image.source for image in others],
-                    "other_images_hash": [image.digest for image in others],
-                },
-            },
+            target={"name": "logit_difference" if scored.others else "log_probability", "options": options},
             method=record,
             model=generator.record(),
             versions=versions(),
             server=scored.record(),
         )
         notes = [*generator.notes, *inputs.notes[0], *scored.offer.notes, *_server_notes(result, server)]
-        return replace(result, **note_fields(notes)), method, []
+        return replace(result, **note_fields(notes)), method, itself
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -384,6 +424,8 @@ def _explained(
         without = method.nothing(side, units)[0].tolist()
         elsewhere = scored.embed_images(others).mean(0).tolist() if others else [None] * len(values)
 
+    count = len(scored.answer.words)
+
     grid = units.grid if isinstance(units, Segments) else cells_of(units)
     if isinstance(units, Segments):
         scores = units.on_grid(scores)
@@ -393,9 +435,9 @@ def _explained(
         AnswerWord(
             text=word.text,
             tokens=word.tokens,
-            log_probability=values[number],
-            with_blank_image=without[number],
-            with_other_images=elsewhere[number],
+            log_probability=values[number - count],  # the last ones are log-probabilities
+            with_blank_image=without[number - count],
+            with_other_images=elsewhere[number - count],
             value=values[number],
             without={"image": without[number]},
             at_blank=without[number],

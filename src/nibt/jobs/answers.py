@@ -9,7 +9,7 @@ from nibt.data.pair import as_list
 from nibt.datasets._table import as_utf8
 from nibt.datasets.base import Record
 from nibt.engine.spec import versions
-from nibt.errors import BadOption, CannotLoad, Unsupported, check_names
+from nibt.errors import BadOption, CannotLoad, check_names
 from nibt.generators.answers import SOURCES
 from nibt.generators.explain import explain_answer, resolved_method
 from nibt.generators.loading import load_generator, loading_options
@@ -46,10 +46,7 @@ class AnswerWorker(RowWorker):
             self._generator = load_generator(request.model, **request.loading).renewed(anew=True)
         except CannotLoad as error:
             raise CannotLoad(f"rows with a column of prompts need a generator: {error}") from error
-        tower = self._generator.answers
-        if self._against is not None and (refusal := tower.refusal("against")):
-            raise Unsupported(refusal)
-        self._record = resolved_method(request.method, tower, request.seed)[1]
+        self._record = resolved_method(request.method, self._generator.answers, request.seed)[1]
         self.fingerprint = self._generator.fingerprint()
 
     def describe(self) -> JsonObject:
