@@ -62,6 +62,16 @@ def log_probabilities(image: Image.Image | None, before: list[int]) -> NDArray[n
     return logits - np.logaddexp.reduce(logits)
 
 
+def beside(*images: Image.Image) -> Image.Image:
+    """Return images side by side, as the model sees several."""
+    sheet = Image.new("RGB", (sum(image.width for image in images), max(image.height for image in images)))
+    left = 0
+    for image in images:
+        sheet.paste(image, (left, 0))
+        left += image.width
+    return sheet
+
+
 def word_values(image: Image.Image) -> list[float]:
     """Return the log-probabilities of the words of the answer: ``a``, ``red``, ``cat`` (two tokens) and the period."""
     ids = ids_of(ANSWER)
@@ -110,11 +120,10 @@ class Answers(Served):
         (text,) = (part["text"] for part in user["content"] if part["type"] == "text")
         if "refuse" in text:
             raise Refusal("this is refused")
-        image = image_of(images[0]) if images and self.reads_images else None
-        if images:
-            sent = image_of(images[0])
-            assert (sent.mode, sent.size) == ("RGB", (32, 32))
-        read = 3 + len(text.split()) + (16 if image and self.counts_images else 0)
+        sent = [image_of(address) for address in images]
+        assert all(each.mode == "RGB" and not (each.width % 16 or each.height % 16) for each in sent)
+        image = beside(*sent) if sent and self.reads_images else None
+        read = 3 + len(text.split()) + (16 * len(sent) if image and self.counts_images else 0)
 
         before: list[int] = []
         if rest:
@@ -528,6 +537,36 @@ def test_words_are_compared_with_another_word(kind: str, against: str) -> None:
         assert word.log_probability == pytest.approx(same.log_probability, abs=1e-5)
         assert word.with_blank_image == pytest.approx(same.with_blank_image, abs=1e-5)
         assert float(word.grid[0, 0]) == pytest.approx(drops[number], abs=1e-4)
+
+
+def test_several_images_have_maps_side_by_side(tmp_path: Path) -> None:
+    first = picture().resize((32, 32), Image.Resampling.BICUBIC)
+    second = Image.effect_noise((48, 16), 90).convert("RGB")
+    values = np.array(word_values(beside(first, second)))
+    drops = np.zeros((4, 2, 5))
+    for row, column in product(range(2), range(5)):
+        images = [first.copy(), second.copy()]
+        place = column if column < 2 else column - 2
+        images[column >= 2].paste((122, 117, 105), (16 * place, 16 * row, 16 * place + 16, 16 * row + 16))
+        drops[:, row, column] = values - word_values(beside(*images))
+
+    with serving() as served:
+        both = nibt.explain_answer(generator_of(served), [first, second], PROMPT)
+        assert both.server is not None
+        assert both.server["requests"] == len(served.requests) == 1 + 4 + 1 + 1 + 1 + 7 + 1 + 1, "seven cells are sent"
+        blanks = [Image.new("RGB", image.size, (122, 117, 105)) for image in (first, second)]
+        assert [image.shape for image in both.images] == [(2, 2), (1, 3)]
+        assert both.table.shape == (4, 2, 5)
+        assert np.abs(both.table.numpy() - drops).max() < 1e-4
+        assert [tuple(table.shape) for table in both.image_tables] == [(4, 2, 2), (4, 1, 3)]
+        assert [word.with_blank_image for word in both.words] == pytest.approx(word_values(beside(*blanks)), abs=1e-4)
+        for ending in ("png", "html", "json"):
+            both.save(tmp_path / f"map.{ending}")
+        assert torch.equal(AnswerExplanation.load(tmp_path / "map.json").table, both.table)
+        shapley = nibt.explain_answer(generator_of(served), [first, second], PROMPT, method="shapley budget=200")
+        assert max(abs(word.gap) for word in shapley.words) < 1e-3
+        with pytest.raises(BadOption, match=r"units must be words for several images \(got segments\)"):
+            nibt.explain_answer(generator_of(served), [first, second], PROMPT, units="segments")
 
 
 def test_words_that_cannot_be_compared_are_refused() -> None:

@@ -26,6 +26,8 @@ SAME = 0.2
 """The largest difference, in nats, between two log-probabilities of one token that a server may give."""
 _ABSENT = -9999.0  # stands for tokens that are not among those that OpenAI shows
 Key: TypeAlias = int | bytes
+Pictures: TypeAlias = Image.Image | Sequence[Image.Image]
+"""The image of a prompt, or several."""
 
 
 @dataclass(frozen=True)
@@ -245,14 +247,13 @@ class AnswerServer(Connection):
     top: Annotated[int, Range(1, 1_000_000)] = 20
     way: Annotated[str | None, OneOf((*WAYS, None))] = None
 
-    def write(self, image: Image.Image | None, prompt: str, tokens: int, **entries: Any) -> Reply:
+    def write(self, image: Pictures | None, prompt: str, tokens: int, **entries: Any) -> Reply:
         """Write at most ``tokens`` tokens, always the most probable one; None sends no image.
 
         Raises:
             Unsupported: The server shows no log-probabilities.
         """
-        address = None if image is None else data_address(image)
-        return self._replies([self._body(address, prompt, max_tokens=tokens, **entries)])[0]
+        return self._replies([self._body(_addresses(image), prompt, max_tokens=tokens, **entries)])[0]
 
     def answer(self, reply: Reply) -> ServedAnswer:
         """Return the tokens of what the server wrote."""
@@ -264,7 +265,7 @@ class AnswerServer(Connection):
             raise BadInput("the model wrote no word: give another prompt")
         return answer
 
-    def read(self, image: Image.Image, prompt: str, text: str, way: str) -> ServedAnswer:
+    def read(self, image: Pictures, prompt: str, text: str, way: str) -> ServedAnswer:
         """Return the tokens of a given answer.
 
         Raises:
@@ -272,7 +273,7 @@ class AnswerServer(Connection):
         """
         try:
             if way == "prompt_logprobs":
-                body = self._whole(data_address(image), prompt, text)
+                body = self._whole(_addresses(image), prompt, text)
                 tokens = self.post("chat/completions", [body], partial(_last_tokens, text))[0]
             else:
                 body = {"model": self.name, "content": text, "with_pieces": True, "add_special": False}
@@ -287,29 +288,29 @@ class AnswerServer(Connection):
     def reads_tokens(self, address: str) -> bool:
         return not address.endswith("/tokenize")
 
-    def score(self, images: Sequence[Image.Image], prompt: str, answer: ServedAnswer, way: str) -> list[Values]:
+    def score(self, images: Sequence[Pictures], prompt: str, answer: ServedAnswer, way: str) -> list[Values]:
         """Return the log-probabilities of the tokens of an answer with each of some images."""
         scores = dict(self.scores(images, prompt, answer, way))
         return [scores[number] for number in range(len(images))]
 
-    def steps(self, image: Image.Image, prompt: str, answer: ServedAnswer, way: str) -> list[Step]:
+    def steps(self, image: Pictures, prompt: str, answer: ServedAnswer, way: str) -> list[Step]:
         """Return what is shown at the place of each token of an answer."""
         count = len(answer.tokens)
         if way == "grammar":
             rule = _rule([token.id for token in answer.tokens])
             return list(self.write(image, prompt, count, grammar=rule).steps[:count])
 
-        address = data_address(image)
+        addresses = _addresses(image)
         if way == "prompt_logprobs":
-            body = self._whole(address, prompt, answer.before(count), self.top)
+            body = self._whole(addresses, prompt, answer.before(count), self.top)
             return self.post("chat/completions", [body], partial(_steps_of, answer))[0]
 
-        bodies = [self._body(address, prompt, answer.before(number), max_tokens=1) for number in range(count)]
+        bodies = [self._body(addresses, prompt, answer.before(number), max_tokens=1) for number in range(count)]
         written = [reply.steps[0] for reply in self._replies(bodies)]
         return [replace(step, token=token) for step, token in zip(written, answer.tokens, strict=True)]
 
     def scores(
-        self, images: Sequence[Image.Image], prompt: str, answer: ServedAnswer, way: str, others: Others = ()
+        self, images: Sequence[Pictures], prompt: str, answer: ServedAnswer, way: str, others: Others = ()
     ) -> Iterator[tuple[int, Values]]:
         """Yield the log-probabilities of the tokens of an answer with each of some images, by its number, as they come.
 
@@ -318,7 +319,7 @@ class AnswerServer(Connection):
         Raises:
             RequestRefused: The server reads or writes other tokens than those of the answer.
         """
-        addresses = [data_address(image) for image in images]
+        addresses = [_addresses(image) for image in images]
         count = len(answer.tokens)
         if way == "grammar":
             rule = _rule([token.id for token in answer.tokens])
@@ -347,7 +348,7 @@ class AnswerServer(Connection):
                 del replies[number]
 
     def offer(
-        self, image: Image.Image, prompt: str, own: Reply, answer: ServedAnswer, known: Offer | None = None
+        self, image: Pictures, prompt: str, own: Reply, answer: ServedAnswer, known: Offer | None = None
     ) -> Offer:
         """Find out what the server offers, with an image and an answer that it has just written.
 
@@ -373,11 +374,12 @@ class AnswerServer(Connection):
             "an answer of one token (max_words=1), or choose another server"
         )
 
-    def effect_of_image(self, image: Image.Image, prompt: str, own: Reply) -> ImageEffect:
+    def effect_of_image(self, image: Pictures, prompt: str, own: Reply) -> ImageEffect:
         """Find out whether another image changes what the server shows, and whether images are counted."""
         first = own.steps[0]
         again = self.write(image, prompt, 1).steps[0]
-        other = self.write(seeded_noise().resize(image.size), prompt, 1).steps[0]
+        noise = [seeded_noise().resize(each.size) for each in _listed(image)]
+        other = self.write(noise, prompt, 1).steps[0]
         try:
             without = self.write(None, prompt, 1).read
         except RequestRefused:  # a server may take no prompt without an image
@@ -390,7 +392,7 @@ class AnswerServer(Connection):
             read_without=without,
         )
 
-    def effect_of_temperature(self, image: Image.Image, prompt: str, own: Reply) -> float:
+    def effect_of_temperature(self, image: Pictures, prompt: str, own: Reply) -> float:
         """Return how much another temperature changes log-probabilities, in nats."""
         return self.write(image, prompt, 1, temperature=1.0).steps[0].difference(own.steps[0])
 
@@ -417,7 +419,7 @@ class AnswerServer(Connection):
                 f"{effect:.2g} nats): set it to show those of the model"
             )
 
-    def tried(self, image: Image.Image, prompt: str, own: Reply, answer: ServedAnswer, way: str) -> float:
+    def tried(self, image: Pictures, prompt: str, own: Reply, answer: ServedAnswer, way: str) -> float:
         """Find out whether a way of scoring answers works, and return the noise.
 
         Raises:
@@ -428,7 +430,7 @@ class AnswerServer(Connection):
             self._check_grammar(image, prompt, own.steps[0])
         return self.noise(image, prompt, own, answer, way)
 
-    def noise(self, image: Image.Image, prompt: str, own: Reply, answer: ServedAnswer, way: str) -> float:
+    def noise(self, image: Pictures, prompt: str, own: Reply, answer: ServedAnswer, way: str) -> float:
         """Return how far the log-probabilities of an answer that is given differ from those when it was written.
 
         Raises:
@@ -447,7 +449,7 @@ class AnswerServer(Connection):
             noise = max(noise, abs(given.value - written))
         return noise
 
-    def _check_grammar(self, image: Image.Image, prompt: str, first: Step) -> None:
+    def _check_grammar(self, image: Pictures, prompt: str, first: Step) -> None:
         """Check that a grammar can force the second best token."""
         others = sorted(first.shown.keys() - {first.token.key}, key=lambda key: -first.shown[key])
         if first.token.id is None or not others:
@@ -489,19 +491,31 @@ class AnswerServer(Connection):
         steps = tuple(map(_step, entries))
         return Reply(choice["message"].get("content") or "", steps, (data.get("usage") or {}).get("prompt_tokens"))
 
-    def _whole(self, address: str, prompt: str, text: str, shown: int = 0) -> JsonObject:
+    def _whole(self, addresses: Sequence[str], prompt: str, text: str, shown: int = 0) -> JsonObject:
         """Return a request for the log-probabilities of all that the server reads, and of ``shown`` others each."""
-        return self._body(address, prompt, text, prompt_logprobs=shown, max_tokens=1)
+        return self._body(addresses, prompt, text, prompt_logprobs=shown, max_tokens=1)
 
-    def _body(self, address: str | None, prompt: str, before: str = "", **entries: Any) -> JsonObject:
+    def _body(self, addresses: Sequence[str], prompt: str, before: str = "", **entries: Any) -> JsonObject:
         """Return a request that goes on after the start of an answer, which is left out if it is empty."""
-        images = [] if address is None else [image_part(address)]
+        images = [image_part(address) for address in addresses]
         messages: list[JsonObject] = [{"role": "user", "content": [*images, {"type": "text", "text": prompt}]}]
         if before:
             messages.append({"role": "assistant", "content": before})
             entries |= {"continue_final_message": True, "add_generation_prompt": False}
         shown = {"logprobs": True, "top_logprobs": self.top}
         return {"model": self.name, "messages": messages, "temperature": 0, **shown, **entries}
+
+
+def _listed(images: Pictures | None) -> Sequence[Image.Image]:
+    """Return the images of a prompt; none for None."""
+    if images is None:
+        return ()
+    return [images] if isinstance(images, Image.Image) else images
+
+
+def _addresses(images: Pictures | None) -> list[str]:
+    """Return the images of a prompt as addresses that have their data."""
+    return [data_address(image) for image in _listed(images)]
 
 
 def _rule(ids: Sequence[Any]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from math import ceil
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import torch
 from PIL import Image
@@ -18,19 +18,20 @@ from torch import Tensor
 from nibt.bridges.answer_servers import AnswerServer, Offer, ServedAnswer, Step, Token, Values
 from nibt.bridges.finished_requests import FinishedRequests, finished_requests, name_of
 from nibt.core.side import Side
-from nibt.data.images import SAMPLE, ImageInput, read_image
+from nibt.data.images import SAMPLE, ImageInput, ImagePart, Region, read_image, side_by_side
 from nibt.data.units import Segments, cells_of
 from nibt.engine.spec import versions
 from nibt.errors import BadInput, BadOption, ServerFailed, Unsupported
 from nibt.generators.answers import TOKENS_PER_WORD, Generator
 from nibt.generators.explain import AnswerExplainer, offered_sources, resolved_method
 from nibt.generators.forced import AnswerRequest, read_words
-from nibt.generators.results.answer import AnswerExplanation, ServerRecord
+from nibt.generators.results.answer import AnswerExplanation, AnswerImage, ServerRecord
 from nibt.generators.results.answer_word import AnswerWord
 from nibt.io import read_path
 from nibt.methods._units import SegmentMethod
 from nibt.methods.base import Method
 from nibt.models._functions import CELLS, IMAGE_SIZE, FunctionImageTower, ImageFunction
+from nibt.models._inputs import Inputs
 from nibt.models._request import LoadRequest
 from nibt.options import ImageSize, Range, complete
 from nibt.preprocessing.captions import WORD
@@ -42,6 +43,8 @@ from nibt.types import RUNNER_UP, Embedding, Source
 
 METHODS = ("occlusion", "banzhaf", "shapley")
 """The methods that need only log-probabilities for changed images, each of which explains all words at once."""
+Box: TypeAlias = tuple[int, int, int, int]
+"""The left, upper, right and lower edge of an image on a sheet, in pixels."""
 _FEW = 4  # tokens that are written to try a server, if the answer is given
 _OFFER = "offer"
 _IMAGE, _PROMPT, _WRITTEN = f"{SAMPLE}chelsea", "what is in the image", 8  # of the request of fingerprints
@@ -109,10 +112,14 @@ class ScoredAnswer(ImageFunction):
     answer: ServedAnswer
     offer: Offer
 
-    def __init__(self, server: AnswerServer, prompt: str, finished: FinishedRequests) -> None:
+    def __init__(
+        self, server: AnswerServer, prompt: str, finished: FinishedRequests, boxes: Sequence[Box] = ()
+    ) -> None:
         super().__init__()
         self.server = server
         self.prompt = prompt
+        self.boxes = boxes
+        """Where several images are on a sheet, which then stands for them; empty for one image."""
         self.finished = finished
         self.requests = server.sent
         self.tokens = server.tokens_used or 0
@@ -132,14 +139,16 @@ class ScoredAnswer(ImageFunction):
         given = request.answer
         written = None
         if given is None or known is None:
-            own = self.server.write(image, self.prompt, _FEW if given is not None else TOKENS_PER_WORD * request.most)
+            own = self.server.write(
+                self.apart(image), self.prompt, _FEW if given is not None else TOKENS_PER_WORD * request.most
+            )
             written = self.server.answer(own).first(request.most)
-            known = self.server.offer(image, self.prompt, own, written, known)
+            known = self.server.offer(self.apart(image), self.prompt, own, written, known)
 
         self.offer = known
         self.noise = known.noise
         if given is not None:
-            self.answer = self.server.read(image, self.prompt, given, known.way)
+            self.answer = self.server.read(self.apart(image), self.prompt, given, known.way)
         else:
             assert written is not None
             self.answer = written
@@ -150,7 +159,7 @@ class ScoredAnswer(ImageFunction):
         """Compare each word with another word, or with the second best one; return words that are this one."""
         if against != RUNNER_UP and len(WORD.findall(against)) != 1:
             raise BadInput(f"against must be one word (got {against!r}), or {RUNNER_UP}")
-        steps = self.server.steps(image, self.prompt, self.answer, self.offer.way)
+        steps = self.server.steps(self.apart(image), self.prompt, self.answer, self.offer.way)
         others: list[tuple[int, Token]] = []
         itself: list[str] = []
         for word in self.answer.words:
@@ -173,7 +182,7 @@ class ScoredAnswer(ImageFunction):
         before = self.answer.before(place)
         blank = "" if not before or before[-1:].isspace() else " "
         try:
-            read = self.server.read(image, self.prompt, f"{before}{blank}{word}", self.offer.way)
+            read = self.server.read(self.apart(image), self.prompt, f"{before}{blank}{word}", self.offer.way)
         except Unsupported as error:
             raise Unsupported(
                 f"{self.server.called} does not show the tokens of the word {word!r}: compare with {RUNNER_UP}, or "
@@ -183,7 +192,7 @@ class ScoredAnswer(ImageFunction):
 
     def repeat(self, image: Image.Image) -> None:
         """Score the image once more, after others, so that the server has not kept the answer: it shows the noise."""
-        (values,) = self.server.score([image], self.prompt, self.answer, self.offer.way)
+        (values,) = self.server.score([self.apart(image)], self.prompt, self.answer, self.offer.way)
         before = self.scores[image.tobytes()][: len(values)]
         differences = [abs(first.value - last.value) for first, last in zip(before, values, strict=True)]
         self.noise = max(self.noise, *differences)
@@ -198,10 +207,15 @@ class ScoredAnswer(ImageFunction):
                 new.append(image)
             else:
                 self._keep(image, values)
-        for number, values in self.server.scores(new, self.prompt, self.answer, self.offer.way, self.others):
+        apart = [self.apart(image) for image in new]
+        for number, values in self.server.scores(apart, self.prompt, self.answer, self.offer.way, self.others):
             self.finished.add(self._name_of(new[number]), values)
             self._keep(new[number], values)
         return torch.stack([self.sums[image.tobytes()] for image in images])
+
+    def apart(self, image: Image.Image) -> list[Image.Image]:
+        """Return the images of the prompt that are on a sheet, or the only one."""
+        return [image.crop(box) for box in self.boxes] or [image]
 
     def _keep(self, image: Image.Image, values: Values) -> None:
         """Keep the log-probabilities with an image, and report it.
@@ -223,7 +237,8 @@ class ScoredAnswer(ImageFunction):
         size = f"{image.width} x {image.height}"
         top = str(self.server.top) if self.offer.way == "prefill" or self.others else ""  # of which bounds depend
         others = [f"{place} {token.key!r}" for place, token in self.others]
-        return name_of(self.prompt, self.answer.text, *keys, self.offer.way, top, size, *others, image.tobytes())
+        layout = [size, *map(str, self.boxes)]
+        return name_of(self.prompt, self.answer.text, *keys, self.offer.way, top, *others, *layout, image.tobytes())
 
     @contextmanager
     def reporting(self, report: OnProgress, images: int) -> Iterator[None]:
@@ -290,19 +305,18 @@ class ServedAnswerExplainer(AnswerExplainer):
             raise BadOption(f"views must be 1 for a model behind a server (got {method.views}): leave views out")
         assert isinstance(method, SegmentMethod)
 
-        (picture,) = request.images
-        inputs = generator.answers.prepare([picture])
+        inputs, boxes, picture = _sheet(generator.answers, request.images)
+        if boxes and method.units.startswith("segments"):
+            raise BadOption("units must be words for several images (got segments): leave units out")
         (sent,) = generator.answers.images(inputs)
         others = [image for image in compared if image.digest != picture.digest]
         with generator.server.session() as server, generator.finished(server) as finished:
-            scored = ScoredAnswer(server, prompt, finished)
+            scored = ScoredAnswer(server, prompt, finished, boxes)
             scored.ask(sent, request, generator.kept.get(_OFFER))
             generator.kept.setdefault(_OFFER, scored.offer)
             itself = [] if self.other_word is None else scored.compare(sent, self.other_word)
             tower = ServedTower(scored, generator.options.image_size, generator.options.cells)
-            side = Side(
-                replace(generator, module=scored, answers=tower), tower.trace(tower.prepare([picture])), _as_they_are
-            )
+            side = Side(replace(generator, module=scored, answers=tower), tower.trace(inputs), _as_they_are)
             words = _explained(side, method, scored, [*map(generator.sent, others)], report)
             scored.repeat(sent)
 
@@ -322,6 +336,7 @@ class ServedAnswerExplainer(AnswerExplainer):
             written=request.answer is None,
             prompt_words=tuple(match.group() for match in WORD.finditer(prompt)),
             words=words,
+            images=AnswerImage.parts_of(picture),
             target={"name": "logit_difference" if scored.others else "log_probability", "options": options},
             method=record,
             model=generator.record(),
@@ -395,11 +410,37 @@ def _prompt_of(request: AnswerRequest) -> str:
     """Return the prompt of a request that a server can be asked."""
     if not isinstance(request.prompt, str):
         raise Unsupported("a model behind a server is explained with a prompt of one text: give a text")
-    if len(request.images) != 1:
-        raise BadInput(
-            f"a model behind a server is explained with one image (got {len(request.images)}): explain each alone"
-        )
     return read_words("prompt", request.prompt)
+
+
+def _sheet(tower: ServedTower, images: Sequence[ImageInput]) -> tuple[Inputs, Sequence[Box], ImageInput]:
+    """Return the inputs of the images of a prompt, where each is on them, and the image that shows all.
+
+    Several are side by side on one sheet, from its upper edge on. What lies below a lower one is never sent, so that
+    its cells have scores of 0, and cost no request.
+    """
+    prepared = [tower.prepare([image]) for image in images]
+    if len(images) == 1:
+        return prepared[0], (), images[0]
+
+    pixels = [inputs.values[0] for inputs in prepared]
+    sheet = pixels[0].new_zeros(1, 3, max(each.shape[1] for each in pixels), sum(each.shape[2] for each in pixels))
+    boxes: list[Box] = []
+    left = 0
+    for each in pixels:
+        height, width = each.shape[1:]
+        sheet[0, :, :height, left : left + width] = each
+        boxes.append((left, 0, left + width, height))
+        left += width
+
+    parts = []
+    for image, inputs, each in zip(images, prepared, pixels, strict=True):
+        shape = each.shape[1] // tower.cell, each.shape[2] // tower.cell
+        parts.append(ImagePart(image, inputs.regions[0], shape))
+    picture = side_by_side(parts)
+    notes = tuple(dict.fromkeys(note for inputs in prepared for note in inputs.notes[0]))
+    region = Region(0.0, 0.0, *map(float, picture.size))
+    return Inputs(sheet, regions=(region,), notes=(notes,)), boxes, picture
 
 
 def _plain(step: Step) -> dict[str, float]:
