@@ -113,11 +113,20 @@ class Word:
 
 @dataclass(frozen=True)
 class WordScore:
-    """A word of a caption, its signed score (the sum over its tokens), and the rows of its tokens."""
+    """A word of a caption, its signed score (the sum over its tokens), and the rows of its tokens.
+
+    ``error`` is the half-width of the 95 % interval of the score, if it is an estimate from random draws; else None.
+    """
 
     text: str
     score: float
     tokens: tuple[int, ...]
+    error: float | None = None
+
+    @property
+    def may_be_zero(self) -> bool:
+        """Whether the score is an estimate whose interval has zero."""
+        return self.error is not None and abs(self.score) <= self.error
 
 
 def check_tokens(words: Sequence[Word | WordScore], tokens: Sequence[str], **values: Tensor) -> None:

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from nibt.core.side import Side
 from nibt.data.images import ImageInput, read_image, sample_captions
 from nibt.data.pair import NOUNS, modality, side_title
-from nibt.data.units import Grid, Words, WordScore
 from nibt.engine.batches import ExplainedBatch
 from nibt.engine.encode import encode
 from nibt.engine.reactions import NEAR_BLANK, reactions, word_notes
@@ -322,30 +321,11 @@ def _prefixes(spec: ExplanationSpec) -> list[str]:
 def _side(item: ImageInput | str, batch: ExplainedBatch, position: int, index: int) -> SideAttribution:
     attributions = batch.attributions[position]
     assert attributions is not None
-    attribution = attributions[index]
-    units = attribution.units
-    scores = attribution.scores.to("cpu", torch.float32)
+    attribution = attributions[index].to("cpu")
     if isinstance(item, str):
-        assert isinstance(units, Words)
-        words = [WordScore(word.text, float(scores[[*word.tokens]].sum()), word.tokens) for word in units.words[0]]
-        return TextAttribution(
-            caption=item,
-            words=tuple(words),
-            tokens=units.tokens[0],
-            scores=scores,
-            special=~units.explained,
-            special_token_share=attribution.special_token_share,
-            path=attribution.path,
-        )
-
-    assert isinstance(units, Grid)
-    return ImageAttribution(
-        grid=scores.unflatten(-1, (units.rows, units.columns)),
-        region=batch.sides[position].trace.inputs.regions[index],
-        special_token_share=attribution.special_token_share,
-        path=attribution.path,
-        **image_fields(item),
-    )
+        return TextAttribution.of(attribution, item)
+    region = batch.sides[position].trace.inputs.regions[index]
+    return ImageAttribution.of(attribution, region=region, **image_fields(item))
 
 
 def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:

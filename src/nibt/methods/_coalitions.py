@@ -1,16 +1,21 @@
 """Methods that evaluate the input with random coalitions of its units, and fit an additive model to the scores."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from nibt.core.perturbation import generator, masker
 from nibt.core.side import Side
 from nibt.data.units import Segments, Units
+from nibt.errors import BadOption
+from nibt.methods._errors import FEWEST, LEVEL, Estimates, Regression, StoppingRule, check_limit, reached, rounds
+from nibt.methods._unit_vectors import UnitVectors
 from nibt.methods._units import SegmentMethod, coalition_masks, share_equally
 from nibt.methods.base import both_sides
 from nibt.options import Range, Seed
@@ -29,6 +34,9 @@ class CoalitionMethod(SegmentMethod):
     Args:
         budget: The number of coalitions.
         seed: The seed of the coalitions.
+        error: The size of the error at which no more coalitions are drawn: the largest half-width of the 95 % interval
+            of a score, as a share of the largest absolute score. None evaluates all coalitions of the budget. If the
+            budget covers all coalitions that there are, all are evaluated, and the error is 0.
     """
 
     category = "perturbation"
@@ -37,6 +45,11 @@ class CoalitionMethod(SegmentMethod):
 
     budget: Annotated[int, Range(2, 100_000)] = 512
     seed: Seed = 0
+    error: StoppingRule = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_limit(self)
 
     @abstractmethod
     def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
@@ -46,17 +59,131 @@ class CoalitionMethod(SegmentMethod):
     def fit(self, coalitions: Coalitions, weights: Weights, values: Values, full: np.ndarray | float) -> np.ndarray:
         """Fit the effect of each player, (player, *value); ``full`` is the value of the input with all players."""
 
+    @abstractmethod
+    def are_all(self, players: int) -> bool:
+        """Return whether the coalitions are all that there are, so that the effects are exact."""
+
+    @abstractmethod
+    def regression(self, coalitions: Coalitions, values: Values, full: np.ndarray | float) -> Regression:
+        """Return the independent draws behind a fit, for its error."""
+
+    @property
+    def in_pairs(self) -> bool:
+        """Whether the second half of the drawn coalitions has the complements of the first."""
+        return True
+
+    def half_widths(
+        self,
+        coalitions: Coalitions,
+        values: Values,
+        full: np.ndarray | float,
+        effects: np.ndarray,
+        level: float = LEVEL,
+    ) -> np.ndarray:
+        """Return the half-widths of the intervals of fitted effects, (player, *value)."""
+        if self.are_all(coalitions.shape[1]):
+            return np.zeros_like(effects)
+        return self.regression(coalitions, values, full).error(effects, level)
+
+    def linear_vectors(self, side: Side) -> UnitVectors:
+        if self.error is not None:
+            raise BadOption(f"error is for maps, and tables and vectors have none (got {self.error}): leave it out")
+        return super().linear_vectors(side)
+
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:
-        device, players = side.tower.example.device, self.players(units, len(side.inputs))
+        return self.estimates(side, units).scores
+
+    def estimates(self, side: Side, units: Units | Segments) -> Estimates:
+        players = self.players(units, len(side.inputs))
+        if self.error is None:
+            evaluated = self._evaluated(side, units, players)
+        else:
+            # each item alone, so that the coalitions of one do not depend on when others are done
+            evaluated = [self._until_reached(side, item, item_players) for item, item_players in enumerate(players)]
+
+        device, scores, errors = side.tower.example.device, [], []
+        for item_players, game in zip(players, evaluated, strict=True):
+            for values, listed in ((game.effects, scores), (game.errors, errors)):
+                listed.append(share_equally(torch.from_numpy(values).float(), item_players, units.count))
+        counts = tuple(len(game.values) for game in evaluated)
+        return Estimates(torch.stack(scores).to(device), torch.stack(errors).to(device), counts)
+
+    def _evaluated(
+        self, side: Side, units: Units | Segments, players: Sequence[Sequence[tuple[int, ...]]]
+    ) -> "list[_Game]":
+        """Evaluate all coalitions of a batch."""
         games = [self.coalitions(len(item_players)) for item_players in players]
         keep = coalition_masks([coalitions for coalitions, _ in games], players, units.count)
-        values = masker(side, units)(keep.to(device)).cpu().double().numpy()
+        values = masker(side, units)(keep.to(side.tower.example.device)).cpu().double().numpy()
         full_scores = side.value().cpu().double().numpy()
-        scores = []
-        for item, (item_players, (coalitions, weights)) in enumerate(zip(players, games, strict=True)):
-            result = self.fit(coalitions, weights, values[: len(coalitions), item], full_scores[item, ...])
-            scores.append(share_equally(torch.from_numpy(result).float(), item_players, units.count))
-        return torch.stack(scores).to(device)
+        return [
+            self._game(coalitions, weights, values[: len(coalitions), item], full_scores[item, ...])
+            for item, (coalitions, weights) in enumerate(games)
+        ]
+
+    def _until_reached(self, side: Side, item: int, players: Sequence[tuple[int, ...]]) -> "_Game":
+        """Evaluate coalitions of one item in rounds, until the error is small enough or the budget is spent."""
+        alone = side.take([item]) if len(side.inputs) > 1 else side
+        units = self.units_of(alone)
+        score, device = masker(alone, units), side.tower.example.device
+        full = alone.value().cpu().double().numpy()[0, ...]
+
+        coalitions, weights = self.coalitions(len(players))
+        others = np.flatnonzero(np.isinf(weights))  # which are no draws
+        count = len(coalitions) - len(others)
+        draws = np.arange(count)[:, None] if self.are_all(len(players)) else self._draws(count)
+        order = np.concatenate([others, draws.flatten()])
+        values: list[np.ndarray] = []
+        least = len(draws) if self.are_all(len(players)) else ceil(FEWEST * len(players))
+        for last in rounds(len(draws), least):
+            rows = order[: len(others) + last * draws.shape[1]]
+            new = rows[sum(map(len, values)) :]
+            keep = coalition_masks([coalitions[new]], [players], units.count)
+            values.append(score(keep.to(device))[:, 0].cpu().double().numpy())
+
+            by_row = np.sort(rows)  # as without the rule: complements after the first of each pair
+            known = np.concatenate(values)[np.argsort(rows)]
+            game = self._game(coalitions[by_row], weights[by_row], known, full)
+            if reached(game.effects, game.errors, self.error):
+                break
+        return game
+
+    def _draws(self, count: int) -> Int[np.ndarray, "draw row"]:
+        """Return the rows of the coalitions of each draw: of a pair, or of one."""
+        return np.arange(count).reshape(2, -1).T if self.in_pairs else np.arange(count)[:, None]
+
+    def _game(self, coalitions: Coalitions, weights: Weights, values: Values, full: np.ndarray) -> "_Game":
+        effects = self.fit(coalitions, weights, values, full)
+        return _Game(values, effects, self.half_widths(coalitions, values, full, effects))
+
+
+@dataclass(frozen=True)
+class _Game:
+    """The values of coalitions of one item, the effects of its players, and their errors."""
+
+    values: Values
+    effects: np.ndarray
+    errors: np.ndarray
+
+
+def independent_draws(
+    features: Float[np.ndarray, "coalition feature"],
+    values: Values,
+    players: int,
+    share: float,
+    of_means: bool = False,
+) -> Regression:
+    """Return the draws of coalitions that keep each player with the probability ``share``; those of 1/2 in pairs.
+
+    The pairs of complements need only the first-order features, since those of order two are the same for both.
+    """
+    if share == 0.5:
+        half = len(values) // 2
+        first = features[:half, :players] - features[half:, :players]
+        return Regression(first / 2, (values[:half] - values[half:]) / 2, players, players, 0, 0.25, of_means=of_means)
+    centered = features - features.mean(0)
+    outcomes = values - values.mean(0)
+    return Regression(centered, outcomes, players, features.shape[1], 1, share * (1 - share), of_means=of_means)
 
 
 def subsets(count: int) -> Coalitions:

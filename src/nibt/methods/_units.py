@@ -18,13 +18,14 @@ from nibt.data.images import SAMPLE
 from nibt.data.segments import numbered, read_segments, superpixels
 from nibt.data.units import Grid, Segments, SequenceUnits, Units, Words
 from nibt.errors import BadOption, Unsupported
+from nibt.methods._errors import Estimates
 from nibt.methods._unit_vectors import UnitVectors
 from nibt.methods._views import Views
 from nibt.methods.base import Method
 from nibt.models.base import ImageTower
 from nibt.options import Either, Range
 from nibt.results.attribution import Attribution
-from nibt.types import PerExample, UnitValues
+from nibt.types import PerExample, PerUnit, UnitValues
 
 PlayerValues = Float[Tensor, "player *value"]
 ColumnValues = Float[Tensor, "unit *value"]
@@ -36,6 +37,10 @@ class UnitMethod(Method):
     @abstractmethod
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:
         """Compute the scores of a batch: one column per cell of a grid, per row of a caption, or per segment."""
+
+    def estimates(self, side: Side, units: Units | Segments) -> Estimates:
+        """Compute the scores of a batch with their errors, for methods that estimate scores from random draws."""
+        return Estimates(self.scores(side, units))
 
     def units_of(self, side: Side) -> Units | Segments:
         """Return the units that are scored."""
@@ -65,15 +70,27 @@ class UnitMethod(Method):
 
     def attribute(self, side: Side) -> Attribution:
         units = self.units_of(side)
-        scores = self.scores(side, units)
-        if isinstance(units, Segments):
-            scores, units = units.on_grid(scores), units.grid
-        elif isinstance(units, Words):
-            scores = units.keep(scores)
-        elif isinstance(units, SequenceUnits):
-            count = units.grid.count
-            scores = torch.cat([scores[:, :count], units.words.keep(scores[:, count:])], 1)
-        return Attribution(scores, units, scores.new_zeros(len(scores)))
+        estimates = self.estimates(side, units)
+        scores = _of_units(estimates.scores, units)
+        return Attribution(
+            scores,
+            units.grid if isinstance(units, Segments) else units,
+            scores.new_zeros(len(scores)),
+            error=None if estimates.error is None else _of_units(estimates.error, units),
+            evaluations=estimates.evaluations,
+        )
+
+
+def _of_units(scores: Float[Tensor, "batch column"], units: Units | Segments) -> PerUnit:
+    """Return the scores of a batch with zeros for special tokens; those of segments are spread over a grid."""
+    if isinstance(units, Segments):
+        return units.on_grid(scores)
+    if isinstance(units, Words):
+        return units.keep(scores)
+    if isinstance(units, SequenceUnits):
+        count = units.grid.count
+        return torch.cat([scores[:, :count], units.words.keep(scores[:, count:])], 1)
+    return scores
 
 
 def _kept(vectors: Float[Tensor, "unit dim"], units: Units | Segments) -> Float[Tensor, "shown dim"]:

@@ -125,7 +125,8 @@ class Views:
             fine = fine.clamp_min(0)
             path = path and replace(path, sum=fine.sum(-1))
         units = replace(units, grid=grid) if isinstance(units, SequenceUnits) else grid
-        return replace(plain, scores=torch.cat([fine, scores[0, :, count:]], -1), units=units, path=path)
+        scores = torch.cat([fine, scores[0, :, count:]], -1)
+        return replace(plain, scores=scores, units=units, path=path, error=None)
 
 
 @lru_cache(maxsize=256)

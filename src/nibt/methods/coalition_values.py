@@ -14,9 +14,11 @@ from nibt.methods._coalitions import (
     Values,
     Weights,
     drawn_coalitions,
+    independent_draws,
     least_squares,
     subsets,
 )
+from nibt.methods._errors import Regression
 from nibt.options import Either, NotNegative, OpenShare
 
 
@@ -59,10 +61,21 @@ class Banzhaf(CoalitionMethod, name="banzhaf"):
     def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
         return drawn_coalitions(players, self.budget, self.share, self.seed)
 
+    @property
+    def in_pairs(self) -> bool:
+        return self.share == 0.5
+
+    def are_all(self, players: int) -> bool:
+        return 2**players <= self.budget
+
     def fit(self, coalitions: Coalitions, weights: Weights, values: Values, full: np.ndarray | float) -> np.ndarray:
         if self.estimate == "means":
             return _differences(coalitions, weights, values)
         return least_squares(coalitions.astype(np.float64), weights, values, self.ridge)
+
+    def regression(self, coalitions: Coalitions, values: Values, full: np.ndarray | float) -> Regression:
+        features = coalitions.astype(np.float64)
+        return independent_draws(features, values, coalitions.shape[1], self.share, self.estimate == "means")
 
 
 def _differences(coalitions: Coalitions, weights: Weights, values: Values) -> np.ndarray:
@@ -117,6 +130,22 @@ class Shapley(CoalitionMethod, name="shapley"):
         empty = values[-1]
         return _regression(coalitions[:-1].astype(np.float64), weights[:-1], values[:-1] - empty, full - empty)
 
+    def are_all(self, players: int) -> bool:
+        return 2**players - 2 <= self.budget
+
+    def regression(self, coalitions: Coalitions, values: Values, full: np.ndarray | float) -> Regression:
+        players, half = coalitions.shape[1], len(coalitions) // 2
+        gains, change = values[:-1] - values[-1], full - values[-1]
+        first = coalitions[:half].astype(np.float64)
+        shares = first.mean(1)
+
+        # the scores of a coalition and of its complement add up to the change, and so do twice the means of both
+        means = (gains[:half] - gains[half:] + change) / 2
+        outcomes = means - np.multiply.outer(shares, change)
+        sizes, chances = _sizes(players)
+        moment = float((chances * sizes * (players - sizes)).sum()) / (players * (players - 1))
+        return Regression(first - shares[:, None], outcomes, players, players - 1, 0, moment, change / players)
+
 
 @lru_cache(maxsize=64)
 def _coalitions(players: int, budget: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -125,11 +154,18 @@ def _coalitions(players: int, budget: int, seed: int) -> tuple[np.ndarray, np.nd
         coalitions = subsets(players)[1:-1]
         sizes = coalitions.sum(1)
         return coalitions, np.array([1 / (comb(players, size) * size * (players - size)) for size in sizes])
-    draws, sizes = generator(seed), np.arange(1, players)
-    chances = 1 / (sizes * (players - sizes))
-    drawn = draws.choice(sizes, size=budget // 2, p=chances / chances.sum())
+    draws = generator(seed)
+    sizes, chances = _sizes(players)
+    drawn = draws.choice(sizes, size=budget // 2, p=chances)
     coalitions = draws.random((budget // 2, players)).argsort(1) < drawn[:, None]
     return np.concatenate([coalitions, ~coalitions]), np.ones(2 * len(coalitions))
+
+
+def _sizes(players: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sizes of coalitions that are drawn, and the probability of each."""
+    sizes = np.arange(1, players)
+    chances = 1 / (sizes * (players - sizes))
+    return sizes, chances / chances.sum()
 
 
 def _regression(coalitions: np.ndarray, weights: Weights, gains: Values, total: np.ndarray | float) -> np.ndarray:

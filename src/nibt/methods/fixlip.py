@@ -39,8 +39,10 @@ from nibt.methods._coalitions import (
     Weights,
     centered_monomials,
     drawn_coalitions,
+    independent_draws,
     least_squares,
 )
+from nibt.methods._errors import Regression
 from nibt.methods._unit_vectors import part_masks
 from nibt.methods._units import keep_players, share_equally
 from nibt.methods._vectors import TableScores
@@ -86,6 +88,17 @@ class FIxLIP(CoalitionMethod):
     def fit(self, coalitions: Coalitions, weights: Weights, values: Values, full: np.ndarray | float) -> np.ndarray:
         features = centered_monomials(coalitions, self.share)
         return least_squares(features, weights, values)[: coalitions.shape[1]]
+
+    @property
+    def in_pairs(self) -> bool:
+        return self.share == 0.5
+
+    def are_all(self, players: int) -> bool:
+        return 2**players <= self.budget
+
+    def regression(self, coalitions: Coalitions, values: Values, full: np.ndarray | float) -> Regression:
+        features = centered_monomials(coalitions, self.share)
+        return independent_draws(features, values, coalitions.shape[1], self.share)
 
     def table(self, image: Side, text: Side, words: Words, of_text: Method) -> TableScores:
         assert isinstance(of_text, FIxLIP)

@@ -1,6 +1,7 @@
 """Methods that compare the scores of inputs with and without parts of them."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -12,6 +13,9 @@ from torch import Tensor
 from nibt.core.perturbation import generator, mask_chunks, masker, score_of_pixels
 from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, SequenceUnits, Units, Words
+from nibt.errors import BadOption
+from nibt.methods._errors import Estimates, StoppingRule, check_limit, mean_error, rounds
+from nibt.methods._unit_vectors import UnitVectors
 from nibt.methods._units import PlayerMethod, SegmentMethod, coalition_masks, explains_pixels, share_equally
 from nibt.methods.base import both_sides
 from nibt.models._inputs import Cut
@@ -62,6 +66,7 @@ class Occlusion(SegmentMethod, name="occlusion"):
         )
 
 
+_FEWEST = 64  # masks, before an error is looked at
 _PARTS = 4  # squares per cell along each axis, over which the pixel map is averaged
 
 
@@ -92,6 +97,8 @@ class RISE(PlayerMethod, name="rise"):
         share: The probability that a cell or a word is kept.
         cells: The number of cells of an image's mask along each axis.
         seed: The seed of the masks.
+        error: The size of the error at which no more masks are drawn: the largest half-width of the 95 % interval of a
+            score, as a share of the largest score. None draws all masks.
     """
 
     paper = "Petsiuk et al., BMVC 2018, arXiv 1806.07421"
@@ -109,6 +116,11 @@ class RISE(PlayerMethod, name="rise"):
     share: Share = 0.1
     cells: Annotated[int, Range(1, 64)] = 8
     seed: Seed = 0
+    error: StoppingRule = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_limit(self)
 
     def units_of(self, side: Side) -> Units:
         if not explains_pixels(side):
@@ -118,11 +130,33 @@ class RISE(PlayerMethod, name="rise"):
         return Grid(min(_PARTS * self.cells, height), min(_PARTS * self.cells, width))
 
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:
+        return self.estimates(side, units).scores
+
+    def estimates(self, side: Side, units: Units | Segments) -> Estimates:
         """Compute the scores of a batch; all items share the masks."""
-        with torch.no_grad():
-            if isinstance(units, Grid):
-                return self._image_scores(side, units)
-            return self._caption_scores(side)
+        if self.error is None or len(side.inputs) == 1:
+            return self._estimates(side, units)
+
+        # each item alone, so that the masks of one do not depend on when others are done
+        alone = [side.take([item]) for item in range(len(side.inputs))]
+        items = [self._estimates(of_item, self.units_of(of_item)) for of_item in alone]
+        scores, errors = (
+            torch.cat([F.pad(values, (units.count - values.shape[1], 0)) for values in listed])
+            for listed in ([item.scores for item in items], [item.error for item in items if item.error is not None])
+        )
+        return Estimates(scores, errors, tuple(item.evaluations[0] for item in items))
+
+    def linear_vectors(self, side: Side) -> UnitVectors:
+        if self.error is not None:
+            raise BadOption(f"error is for maps, and tables and vectors have none (got {self.error}): leave it out")
+        return super().linear_vectors(side)
+
+    @torch.no_grad()
+    def _estimates(self, side: Side, units: Units | Segments) -> Estimates:
+        """Compute the scores until the error is small enough, if there is a limit, or for all masks."""
+        if isinstance(units, Grid):
+            return self._image_scores(side, units)
+        return self._caption_scores(side)
 
     def nothing(self, side: Side, units: Units | Segments) -> PerExample:
         if isinstance(units, Grid):
@@ -138,13 +172,24 @@ class RISE(PlayerMethod, name="rise"):
         grids, shifts = self._grids(height, width)
         # a log-probability has no zero of its own: it is measured from that of nothing
         start = super().nothing(side, units) if isinstance(side.units, SequenceUnits) else 0.0
-        total = torch.zeros((), dtype=torch.float32, device=side.tower.example.device)
-        for chunk in mask_chunks(side, self.masks):
-            keep = _upsample(grids[chunk].to(total.device), shifts[chunk], height, width)
+        device = side.tower.example.device
+        sums = _Sums(self.share, device)
+        for chunk in self._chunks(side, sums):
+            keep = _upsample(grids[chunk].to(device), shifts[chunk], height, width)
             scores = score_of_pixels(side, keep[:, None].expand(-1, len(side.inputs), -1, -1)) - start
             pooled = F.adaptive_avg_pool2d(keep[:, None], (units.rows, units.columns)).flatten(1)
-            total = total + torch.einsum("mb...,mt->bt...", scores.to(total), pooled)
-        return total / (self.masks * self.share)
+            sums.add(scores, pooled)
+        return sums.estimates(len(side.inputs))
+
+    def _chunks(self, side: Side, sums: "_Sums") -> Iterator[slice]:
+        """Yield the masks that go through the tower together, until the error is small enough."""
+        first = 0
+        for last in [self.masks] if self.error is None else rounds(self.masks, _FEWEST):
+            for chunk in mask_chunks(side, last - first):
+                yield slice(first + chunk.start, first + chunk.stop)
+            first = last
+            if self.error is not None and sums.reached(self.error):
+                return
 
     def _grids(self, height: int, width: int) -> tuple[Float[Tensor, "mask row column"], list[list[int]]]:
         """Draw the cells that each mask keeps, and its shift, which is less than a cell."""
@@ -166,13 +211,60 @@ class RISE(PlayerMethod, name="rise"):
         drawn = [generator(self.seed, row).random(self.masks) < self.share for row in range(count)]
         # the draws of a word are those of its first row, and do not depend on the length
         keep = torch.from_numpy(np.stack(drawn, 1))[:, first].to(stem.hidden.device)
-        total = torch.zeros((), dtype=torch.float32, device=stem.hidden.device)
-        for chunk in mask_chunks(side, self.masks):
+        sums = _Sums(self.share, stem.hidden.device, sizes)
+        for chunk in self._chunks(side, sums):
             scores = side.score(stem.rest(stem.hidden * (keep[chunk] | ~explained)[..., None]))
-            total = total + torch.einsum("mb...,mbt->bt...", scores.to(total), keep[chunk].to(total))
-        parts = (self.masks * self.share * sizes).to(total)
-        scores = total / parts.reshape(*parts.shape, *(1,) * (total.ndim - 2))
-        return F.pad(scores, (stem.units.count - count, 0)) if stem.units is not units else scores
+            sums.add(scores, keep[chunk])
+        estimates = sums.estimates(len(side.inputs))
+        if stem.units is units:
+            return estimates
+        scores, errors = (
+            None if values is None else F.pad(values, (stem.units.count - count, 0))
+            for values in (estimates.scores, estimates.error)
+        )
+        assert scores is not None
+        return replace(estimates, scores=scores, error=errors)
+
+
+class _Sums:
+    """The sums over masks of the score of a mask times what it keeps, and of the squares.
+
+    Args:
+        share: The probability that a cell or a word is kept.
+        device: The device of the sums.
+        sizes: The number of tokens of each word, which share its score; None for an image.
+    """
+
+    def __init__(self, share: float, device: torch.device, sizes: Tensor | None = None) -> None:
+        self.share, self.sizes, self.masks = share, sizes, 0
+        self.total = torch.zeros((), dtype=torch.float32, device=device)
+        self.squares = torch.zeros((), dtype=torch.float32, device=device)
+
+    def add(self, scores: Float[Tensor, "mask batch *value"], keep: Tensor) -> None:
+        """Add masks, whose ``keep`` is the same for all items, (mask, unit), or not, (mask, batch, unit)."""
+        scores, keep = scores.to(self.total), keep.to(self.total)
+        terms = f"mb...,{'mt' if keep.ndim == 2 else 'mbt'}->bt..."
+        self.total = self.total + torch.einsum(terms, scores, keep)
+        if scores.ndim == 2:  # vectors have no errors
+            self.squares = self.squares + torch.einsum(terms, scores.square(), keep.square())
+        self.masks += len(scores)
+
+    def estimates(self, items: int) -> Estimates:
+        """Return the scores of all masks so far, with their errors."""
+        sizes = self.total.new_ones(self.total.shape[:2]) if self.sizes is None else self.sizes.to(self.total)
+        parts = self.share * sizes.reshape(*sizes.shape, *(1,) * (self.total.ndim - 2))
+        scores = self.total / (self.masks * parts)
+        if self.total.ndim > 2:
+            return Estimates(scores)
+        sums, squares = (values.cpu().double().numpy() for values in (self.total, self.squares))
+        errors = torch.from_numpy(mean_error(sums, squares, self.masks)).to(self.total) / parts
+        return Estimates(scores, errors, (self.masks,) * items)
+
+    def reached(self, limit: float) -> bool:
+        """Return whether the error of one item is at most a share of its largest score."""
+        estimates = self.estimates(1)
+        assert estimates.error is not None
+        return bool(estimates.error.max() <= limit * estimates.scores.abs().max())
 
 
 def _words(stem: Cut) -> Words:

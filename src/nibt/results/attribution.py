@@ -13,6 +13,7 @@ from torch import Tensor
 from nibt.data.images import ImageInput
 from nibt.data.objects import read_box
 from nibt.data.units import Grid, Units, Word, Words, WordScore, check_tokens, special_token_share
+from nibt.errors import BadInput
 from nibt.results.base import Array, OfImage, Serializable
 from nibt.results.map_regions import MapRegion, map_regions, segment_sums, threshold_mask
 from nibt.results.pixels import min_max, over_image
@@ -116,6 +117,12 @@ class Attribution(ByValue):
         special_token_share: The share of the absolute score on special tokens, in [0, 1].
         path: The path and the completeness of the scores, for methods that have one.
         notes: For each example of a batch, warnings of the method; empty without any.
+        error: The half-width of the 95 % interval of each score, for scores that are estimated from random draws:
+            about 95 of 100 seeds give scores that differ less from what all possible draws would give. It is 0 if all
+            draws were made, and infinite with too few of them. None for other scores, with several views, and with
+            amounts by removal.
+        evaluations: For each example of a batch, the number of changed inputs that the scores with an error are
+            estimated from; empty without errors.
     """
 
     scores: PerUnit
@@ -123,6 +130,8 @@ class Attribution(ByValue):
     special_token_share: PerExample
     path: PathSummary | None = None
     notes: tuple[tuple[str, ...], ...] = ()
+    error: PerUnit | None = None
+    evaluations: tuple[int, ...] = ()
 
     @classmethod
     def of_rows(cls, scores: PerToken, units: Units, path: PathSummary | None = None) -> "Attribution":
@@ -138,13 +147,23 @@ class Attribution(ByValue):
     def __getitem__(self, item: int) -> "Attribution":
         units = self.units if isinstance(self.units, Grid) else self.units[item]
         scores, path = self.scores[item], self.path if self.path is None else self.path[item]
+        error = None if self.error is None else self.error[item]
         if isinstance(units, Words):  # what pads a caption to the longest of its batch is no part of it
             scores = scores[: len(units.explained)]
-        return Attribution(scores, units, self.special_token_share[item], path)
+            error = None if error is None else error[: len(units.explained)]
+        return Attribution(
+            scores,
+            units,
+            self.special_token_share[item],
+            path,
+            error=error,
+            evaluations=self.evaluations[item : item + 1],
+        )
 
     def to(self, device: str) -> "Attribution":
         """Return a copy with the scores on another device, as float32."""
-        return replace(self, scores=self.scores.to(device, torch.float32))
+        error = None if self.error is None else self.error.to(device, torch.float32)
+        return replace(self, scores=self.scores.to(device, torch.float32), error=error)
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -162,8 +181,17 @@ class Attribution(ByValue):
     def words(self) -> tuple[WordScore, ...]:
         """The words of one caption with their scores."""
         assert isinstance(self.units, Words), "only a caption has words"
-        words = self.units.words[0]
-        return tuple(WordScore(word.text, float(self.scores[[*word.tokens]].sum()), word.tokens) for word in words)
+        scored = []
+        for word in self.units.words[0]:
+            rows = [*word.tokens]
+            error = None if self.known_error is None else float(self.known_error[rows].sum())
+            scored.append(WordScore(word.text, float(self.scores[rows].sum()), word.tokens, error))
+        return tuple(scored)
+
+    @property
+    def known_error(self) -> PerUnit | None:
+        """The errors of one example; None also if they are infinite."""
+        return self.error if self.error is not None and self.error.isfinite().all() else None
 
     @property
     def grid(self) -> Float[Tensor, "*batch rows columns"]:
@@ -186,18 +214,38 @@ class ImageAttribution(OfImage):
         grid: The signed scores of the patches, rows x columns.
         special_token_share: The share of the absolute score on special tokens, in [0, 1].
         path: The path and the completeness of the scores, for methods that have one.
+        error: The half-width of the 95 % interval of each score, rows x columns, for scores that are estimated from
+            random draws; None for others, and with too few draws.
+        evaluations: The number of changed images that the scores are estimated from; None without errors.
     """
 
     modality: Literal["image"] = "image"
     grid: Annotated[Float[Tensor, "row column"], Array(2)]
     special_token_share: Annotated[PerExample, Array(is_share=True)]
     path: PathSummary | None = None
+    error: Annotated[Float[Tensor, "row column"], Array(2)] | None = None
+    evaluations: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _error_fits(self) -> "ImageAttribution":
+        """Check what is read from a file; what nibt computes fits."""
+        if self.error is not None:
+            check_error("error", self.error, self.grid)
+        return self
 
     @classmethod
     def of(cls, attribution: Attribution, **image: Any) -> "ImageAttribution":
         """Build an image's attribution from the scores of a method and the fields of the image."""
-        share, path = attribution.special_token_share, attribution.path
-        return cls(grid=attribution.grid, special_token_share=share, path=path, **image)
+        assert isinstance(attribution.units, Grid)
+        known = attribution.known_error
+        return cls(
+            grid=attribution.grid,
+            special_token_share=attribution.special_token_share,
+            path=attribution.path,
+            error=None if known is None else attribution.units.unfold(known),
+            evaluations=next(iter(attribution.evaluations), None),
+            **image,
+        )
 
     @property
     def scores(self) -> Float[Tensor, " unit"]:
@@ -273,6 +321,9 @@ class TextAttribution(Serializable):
         special: Whether each token belongs to no word.
         special_token_share: The share of the absolute score on special tokens, in [0, 1].
         path: The path and the completeness of the scores, for methods that have one.
+        error: The half-width of the 95 % interval of the score of each token, for scores that are estimated from random
+            draws; None for others, and with too few draws.
+        evaluations: The number of changed captions that the scores are estimated from; None without errors.
     """
 
     modality: Literal["text"] = "text"
@@ -283,10 +334,14 @@ class TextAttribution(Serializable):
     special: Annotated[Bool[Tensor, " token"], Array(1, "boolean")]
     special_token_share: Annotated[PerExample, Array(is_share=True)]
     path: PathSummary | None = None
+    error: Annotated[Float[Tensor, " token"], Array(1)] | None = None
+    evaluations: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
     def _tokens_fit(self) -> "TextAttribution":
         """Check what is read from a file; what nibt computes fits."""
+        if self.error is not None:
+            check_error("error", self.error, self.scores)
         check_tokens(self.words, self.tokens, scores=self.scores, special=self.special)
         return self
 
@@ -301,6 +356,8 @@ class TextAttribution(Serializable):
             special=attribution.special,
             special_token_share=attribution.special_token_share,
             path=attribution.path,
+            error=attribution.known_error,
+            evaluations=next(iter(attribution.evaluations), None),
         )
 
     @property
@@ -313,6 +370,16 @@ class TextAttribution(Serializable):
         """The words and the tokens."""
         words = tuple(Word(word.text, word.tokens) for word in self.words)
         return Words((self.tokens,), (words,), ~self.special)
+
+
+def check_error(name: str, error: Tensor, scores: Tensor) -> None:
+    """Check that there is an error of each score, and that none is negative."""
+    if error.shape != scores.shape or bool((error < 0).any()):
+        least = f", the least is {float(error.min()):g}" if error.numel() else ""
+        raise BadInput(
+            f"{name} must have a number of at least 0 for each of the {tuple(scores.shape)} scores (got "
+            f"{tuple(error.shape)} numbers{least})"
+        )
 
 
 def _inside(start: float, length: float, cells: int, size: float) -> np.ndarray:
