@@ -10,7 +10,7 @@ from scipy import stats
 import nibt
 from nibt.errors import BadInput, BadOption, NibtError
 from nibt.methods._coalitions import CoalitionMethod, subsets
-from nibt.methods._errors import ENOUGH, Regression, mean_error, reached, rounds
+from nibt.methods._errors import ENOUGH, Regression, mean_error, rounds, share_of_error
 from nibt.methods.coalition_values import Banzhaf, Shapley
 from nibt.methods.fixlip import FIxLIP
 from nibt.methods.masks import RISE, _Sums
@@ -184,11 +184,11 @@ def test_a_limit_stops_each_item_as_if_it_were_alone(spec: str) -> None:
         torch.testing.assert_close(alone.image.error, one.image.error, atol=1e-5, rtol=1e-3)
 
 
-def test_reached_needs_all_targets() -> None:
+def test_share_of_the_error_is_the_largest_of_all_targets() -> None:
     scores, errors = np.array([[1.0, 1.0], [0.5, 0.5]]), np.array([[0.1, 0.3], [0.05, 0.1]])
-    assert reached(scores, errors, 0.3)
-    assert not reached(scores, errors, 0.2)
-    assert not reached(scores, errors, None)
+    assert share_of_error(scores, errors) == pytest.approx(0.3)
+    assert share_of_error(np.zeros(2), np.zeros(2)) == 0
+    assert share_of_error(np.zeros(2), np.ones(2)) == np.inf
 
 
 def test_errors_go_on_to_results_and_their_files(tmp_path: Any) -> None:
@@ -211,6 +211,19 @@ def test_errors_go_on_to_results_and_their_files(tmp_path: Any) -> None:
 def test_too_few_draws_have_no_error() -> None:
     explanation = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "banzhaf budget=2")
     assert explanation.image.error is None
+    assert "estimate:image" in explanation.codes
+    assert any("from 2 changed inputs, too few to state their error" in note for note in explanation.warnings)
+
+
+def test_notes_say_the_error_and_how_many_scores_may_be_zero() -> None:
+    explanation = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "shapley budget=100 error=0.001")
+    notes = dict(zip(explanation.codes, explanation.warnings, strict=True))
+    unsure = int((explanation.grid.abs() <= explanation.image.error).sum())
+    share = float(explanation.image.error.max() / explanation.grid.abs().max())
+    assert f"{unsure} of {explanation.grid.numel()} cannot be told from 0 and are pale" in notes["estimate:image"]
+    assert f"from 101 changed inputs, with an error of at most {100 * share:.0f}" in notes["estimate:image"]
+    assert "estimate:text" not in notes  # all four coalitions of two words: no error
+    assert "after 101 changed inputs, above 0.001: allow more" in notes["error_not_reached"]
 
 
 @pytest.mark.parametrize("options", [{"views": 2}, {"amounts": "removal"}])

@@ -19,7 +19,14 @@ from nibt.engine.targets import IMAGE_AND_TEXT
 from nibt.errors import Unsupported
 from nibt.models.base import Model
 from nibt.results import notes as codes
-from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution, image_fields, percent
+from nibt.results.attribution import (
+    ImageAttribution,
+    SideAttribution,
+    TextAttribution,
+    estimate_note,
+    image_fields,
+    percent,
+)
 from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK, Explanation
 from nibt.results.notes import NO_MATCH, NOISE, WEAK_MATCH, Note, note_fields, prefixed
 from nibt.results.records import ExplainedTargetRecord
@@ -274,6 +281,7 @@ def _notes(
         notes += prefixed(prefix, side.trace.inputs.notes[index])
 
     notes += [*_gaps(spec, sides), *_flat_maps(spec, sides), *_padding(spec, sides), *_opposite(spec, sides)]
+    notes += _estimates(spec, sides)
     for prefix, attribution in zip(prefixes, batch.attributions, strict=True):
         if attribution is not None and attribution.notes:
             notes += prefixed(prefix, attribution.notes[index])
@@ -390,6 +398,14 @@ def _padding(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterato
         if share >= PADDING_SHARE:
             text = f"{percent(share)} of the absolute scores of the {title} are on padding outside of the image"
             yield Note("padding", f"{text}, which the model sees and the map does not show")
+
+
+def _estimates(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[Note]:
+    """Yield a note for each side whose scores are estimated from random draws."""
+    for name, side in zip(spec.side_names, sides, strict=True):
+        note = estimate_note(f"scores of the {side_title(name, side.modality)}", side)
+        if note is not None:
+            yield replace(note, side=name)
 
 
 def _flat_maps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:

@@ -46,7 +46,7 @@ def scaled_by_removal(side: Side, attribution: Attribution) -> Attribution:
     scores = np.stack([_scaled(*image) for image in zip(cells, labels, drops, strict=True)])
     notes = tuple(map(_turned, cells, scores, labels, side.inputs.regions))
     scaled = torch.from_numpy(scores).flatten(1).to(attribution.scores)
-    return replace(attribution, scores=scaled, path=None, notes=notes, error=None)
+    return replace(attribution, scores=scaled, path=None, notes=notes, error=None, evaluations=())
 
 
 def regions(scores: Pixels) -> Labels:

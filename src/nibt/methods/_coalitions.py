@@ -14,7 +14,7 @@ from nibt.core.perturbation import generator, masker
 from nibt.core.side import Side
 from nibt.data.units import Segments, Units
 from nibt.errors import BadOption
-from nibt.methods._errors import FEWEST, LEVEL, Estimates, Regression, StoppingRule, check_limit, reached, rounds
+from nibt.methods._errors import FEWEST, LEVEL, Estimates, Regression, StoppingRule, check_limit, rounds, share_of_error
 from nibt.methods._unit_vectors import UnitVectors
 from nibt.methods._units import SegmentMethod, coalition_masks, share_equally
 from nibt.methods.base import both_sides
@@ -105,8 +105,12 @@ class CoalitionMethod(SegmentMethod):
         for item_players, game in zip(players, evaluated, strict=True):
             for values, listed in ((game.effects, scores), (game.errors, errors)):
                 listed.append(share_equally(torch.from_numpy(values).float(), item_players, units.count))
-        counts = tuple(len(game.values) for game in evaluated)
-        return Estimates(torch.stack(scores).to(device), torch.stack(errors).to(device), counts)
+        return Estimates(
+            torch.stack(scores).to(device),
+            torch.stack(errors).to(device),
+            evaluations=tuple(len(game.values) for game in evaluated),
+            shares=tuple(share_of_error(game.effects, game.errors) for game in evaluated),
+        )
 
     def _evaluated(
         self, side: Side, units: Units | Segments, players: Sequence[Sequence[tuple[int, ...]]]
@@ -144,7 +148,7 @@ class CoalitionMethod(SegmentMethod):
             by_row = np.sort(rows)  # as without the rule: complements after the first of each pair
             known = np.concatenate(values)[np.argsort(rows)]
             game = self._game(coalitions[by_row], weights[by_row], known, full)
-            if reached(game.effects, game.errors, self.error):
+            if share_of_error(game.effects, game.errors) <= self.error:
                 break
         return game
 

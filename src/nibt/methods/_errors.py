@@ -13,6 +13,8 @@ from jaxtyping import Float
 
 from nibt.errors import BadOption
 from nibt.options import Range
+from nibt.results.attribution import percent
+from nibt.results.notes import ERROR_NOT_REACHED, Note
 from nibt.types import UnitValues
 
 LEVEL = 0.95
@@ -39,11 +41,26 @@ class Estimates:
         scores: A score per unit, or one for each of several targets.
         error: The half-width of the 95 % interval of each score; None for scores that are no estimates.
         evaluations: The number of changed inputs from which the scores of each item were estimated.
+        shares: For each item, the largest error as a share of the largest absolute score.
     """
 
     scores: UnitValues
     error: UnitValues | None = None
     evaluations: tuple[int, ...] = ()
+    shares: tuple[float, ...] = ()
+
+    def notes(self, limit: float | None, subject: str) -> tuple[tuple[Note, ...], ...]:
+        """Return a note for each item whose error is above the limit, or empty without any."""
+        if limit is None or all(share <= limit for share in self.shares):
+            return ()
+
+        notes = []
+        for share, count in zip(self.shares, self.evaluations, strict=True):
+            reached = f"is {percent(share)} of its largest score" if np.isfinite(share) else "is not known"
+            text = f"the error of the scores of the {subject} {reached} after {count:,} changed inputs, above {limit:g}"
+            note = Note(ERROR_NOT_REACHED, f"{text}: allow more of them, or a larger error")
+            notes.append(() if share <= limit else (note,))
+        return tuple(notes)
 
 
 def check_limit(method: Any) -> None:
@@ -56,11 +73,18 @@ def check_limit(method: Any) -> None:
         raise BadOption(f"error must be left out with amounts={method.amounts} (got error={method.error})")
 
 
-def reached(scores: Scores, errors: Scores, limit: float | None) -> bool:
-    """Return whether the largest error is at most a share of the largest absolute score, for each target."""
-    if limit is None or not len(scores):
-        return limit is not None
-    return bool((errors.max(0) <= limit * np.abs(scores).max(0)).all())
+def share_of_error(scores: Scores, errors: Scores) -> float:
+    """Return the largest error as a share of the largest absolute score; of several targets, the largest share.
+
+    >>> share_of_error(np.array([1.0, -2.0]), np.array([0.1, 0.2]))
+    0.1
+    """
+    if not errors.size:
+        return 0.0
+    largest = np.abs(scores).max(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = np.where(errors.max(0) > 0, errors.max(0) / largest, 0.0)
+    return float(np.max(shares))
 
 
 def rounds(count: int, least: int) -> Iterator[int]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from nibt.core.perturbation import masker
 from nibt.core.side import Side
 from nibt.data.images import SAMPLE
+from nibt.data.pair import NOUNS
 from nibt.data.segments import numbered, read_segments, superpixels
 from nibt.data.units import Grid, Segments, SequenceUnits, Units, Words
 from nibt.errors import BadOption, Unsupported
@@ -78,6 +79,7 @@ class UnitMethod(Method):
             scores.new_zeros(len(scores)),
             error=None if estimates.error is None else _of_units(estimates.error, units),
             evaluations=estimates.evaluations,
+            notes=estimates.notes(getattr(self, "error", None), NOUNS[side.tower.modality]),
         )
 
 

@@ -126,7 +126,7 @@ class Views:
             path = path and replace(path, sum=fine.sum(-1))
         units = replace(units, grid=grid) if isinstance(units, SequenceUnits) else grid
         scores = torch.cat([fine, scores[0, :, count:]], -1)
-        return replace(plain, scores=scores, units=units, path=path, error=None)
+        return replace(plain, scores=scores, units=units, path=path, error=None, evaluations=())
 
 
 @lru_cache(maxsize=256)

@@ -14,7 +14,7 @@ from nibt.core.perturbation import generator, mask_chunks, masker, score_of_pixe
 from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, SequenceUnits, Units, Words
 from nibt.errors import BadOption
-from nibt.methods._errors import Estimates, StoppingRule, check_limit, mean_error, rounds
+from nibt.methods._errors import Estimates, StoppingRule, check_limit, mean_error, rounds, share_of_error
 from nibt.methods._unit_vectors import UnitVectors
 from nibt.methods._units import PlayerMethod, SegmentMethod, coalition_masks, explains_pixels, share_equally
 from nibt.methods.base import both_sides
@@ -144,7 +144,8 @@ class RISE(PlayerMethod, name="rise"):
             torch.cat([F.pad(values, (units.count - values.shape[1], 0)) for values in listed])
             for listed in ([item.scores for item in items], [item.error for item in items if item.error is not None])
         )
-        return Estimates(scores, errors, tuple(item.evaluations[0] for item in items))
+        counts = tuple(item.evaluations[0] for item in items)
+        return Estimates(scores, errors, counts, tuple(item.shares[0] for item in items))
 
     def linear_vectors(self, side: Side) -> UnitVectors:
         if self.error is not None:
@@ -188,7 +189,7 @@ class RISE(PlayerMethod, name="rise"):
             for chunk in mask_chunks(side, last - first):
                 yield slice(first + chunk.start, first + chunk.stop)
             first = last
-            if self.error is not None and sums.reached(self.error):
+            if self.error is not None and sums.estimates(1).shares[0] <= self.error:
                 return
 
     def _grids(self, height: int, width: int) -> tuple[Float[Tensor, "mask row column"], list[list[int]]]:
@@ -258,13 +259,8 @@ class _Sums:
             return Estimates(scores)
         sums, squares = (values.cpu().double().numpy() for values in (self.total, self.squares))
         errors = torch.from_numpy(mean_error(sums, squares, self.masks)).to(self.total) / parts
-        return Estimates(scores, errors, (self.masks,) * items)
-
-    def reached(self, limit: float) -> bool:
-        """Return whether the error of one item is at most a share of its largest score."""
-        estimates = self.estimates(1)
-        assert estimates.error is not None
-        return bool(estimates.error.max() <= limit * estimates.scores.abs().max())
+        both = zip(scores.cpu().numpy(), errors.cpu().numpy(), strict=True)
+        return Estimates(scores, errors, (self.masks,) * items, tuple(share_of_error(*item) for item in both))
 
 
 def _words(stem: Cut) -> Words:

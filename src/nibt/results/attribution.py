@@ -16,6 +16,7 @@ from nibt.data.units import Grid, Units, Word, Words, WordScore, check_tokens, s
 from nibt.errors import BadInput
 from nibt.results.base import Array, OfImage, Serializable
 from nibt.results.map_regions import MapRegion, map_regions, segment_sums, threshold_mask
+from nibt.results.notes import ESTIMATE, Note
 from nibt.results.pixels import min_max, over_image
 from nibt.types import ByValue, PerExample, PerToken, PerUnit
 
@@ -129,7 +130,7 @@ class Attribution(ByValue):
     units: Units
     special_token_share: PerExample
     path: PathSummary | None = None
-    notes: tuple[tuple[str, ...], ...] = ()
+    notes: tuple[tuple[Note | str, ...], ...] = ()
     error: PerUnit | None = None
     evaluations: tuple[int, ...] = ()
 
@@ -380,6 +381,31 @@ def check_error(name: str, error: Tensor, scores: Tensor) -> None:
             f"{name} must have a number of at least 0 for each of the {tuple(scores.shape)} scores (got "
             f"{tuple(error.shape)} numbers{least})"
         )
+
+
+def estimate_note(subject: str, side: "SideAttribution") -> Note | None:
+    """Return the note on scores that are estimated from random draws; None for others, and for exact ones."""
+    if side.evaluations is None:
+        return None
+    estimated = f"the {subject} are estimated from {side.evaluations:,} changed inputs"
+    if side.error is None:
+        return Note(ESTIMATE, f"{estimated}, too few to state their error: allow more of them")
+
+    scores, errors = side.scores, side.error.flatten()
+    if isinstance(side, TextAttribution):
+        scores = torch.tensor([word.score for word in side.words])
+        errors = torch.tensor([word.error for word in side.words])
+    if not errors.any():
+        return None
+    return Note(ESTIMATE, f"{estimated}{error_text(scores, errors)}")
+
+
+def error_text(scores: Tensor, errors: Tensor) -> str:
+    """Return how large errors are, and how many scores may be 0, as the end of a sentence."""
+    share = float(errors.max() / scores.abs().max())
+    unsure = int((scores.abs() <= errors).sum())
+    pale = f"; {unsure} of {len(scores)} cannot be told from 0 and are pale" if unsure else ""
+    return f", with an error of at most {percent(share)} of the largest one (at 95\u00a0%){pale}"
 
 
 def _inside(start: float, length: float, cells: int, size: float) -> np.ndarray:
