@@ -74,3 +74,16 @@ def with_scores(regions: Regions, scores: torch.Tensor, grid: Grid | None = None
 
 
 UNSIGNED = {"name": "gae", "variant": "default", "seed": None, "signed": False}
+
+
+def with_errors(explanation: Explanation, of_image: list[list[float]], of_words: list[float]) -> Explanation:
+    """Return an explanation whose scores are estimates with these errors."""
+    text = explanation.text
+    words = [replace(word, error=error) for word, error in zip(text.words, of_words, strict=True)]
+    errors = torch.zeros(len(text.scores))
+    errors[1:-1] = torch.tensor(of_words)
+    image = replace(explanation.image, error=torch.tensor(of_image), evaluations=100)
+    return replace(
+        explanation,
+        sides={"image": image, "text": replace(text, words=tuple(words), error=errors, evaluations=100)},
+    )

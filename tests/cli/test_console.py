@@ -15,6 +15,7 @@ from nibt.report.colors import DEFAULT
 from nibt.results.explanation import MISMATCH
 from nibt.results.notes import NO_MATCH, Note, note_fields
 from tests import tiny
+from tests.answers import PEAK, WHOLE, answer, with_errors
 
 CONTRASTS: dict[str, dict[str, Any]] = {
     "softmax": {"against": tiny.CAPTIONS[1:3], "against_images": [tiny.image(seed=1)]},
@@ -142,3 +143,10 @@ def test_titles_are_names_of_files(capsys: pytest.CaptureFixture[str]) -> None:
     compared = nibt.compare(tiny.model("clip"), "a cat/dog", "a dog", steps=1)
     show([compared], DEFAULT)
     assert capsys.readouterr().out.startswith("a cat/dog with a dog  similarity")
+
+
+def test_estimated_words_have_their_errors() -> None:
+    explanation = answer(PEAK, (90, 90), WHOLE)
+    assert words(explanation.text) == "a -1.0000  red +0.5000  cat +2.0000"
+    estimated = with_errors(explanation, [[0.0] * 3] * 3, [0.1, 0.25, 0.0])
+    assert words(estimated.text) == "a -1.0000 \u00b1 0.1000  red +0.5000 \u00b1 0.2500  cat +2.0000 \u00b1 0.0000"

@@ -12,7 +12,7 @@ from nibt.report.view import names_of
 from nibt.results.explanation import Explanation, Ranked
 from nibt.results.notes import NOISE, Note, note_fields
 from tests import tiny
-from tests.answers import PEAK, WHOLE, answer
+from tests.answers import PEAK, WHOLE, answer, with_errors
 
 CONTRASTS = {
     "softmax": (
@@ -83,3 +83,11 @@ def test_runs_carry_the_scores_of_words() -> None:
     assert [run.text for run in actual] == ["a", "red", "cat"]
     assert [run.share for run in actual] == pytest.approx([-0.5, 0.25, 1])
     assert next(runs(answer(PEAK, (90, 90), WHOLE), Appearance(positive_only=True))).share == 0
+
+
+def test_words_that_may_be_zero_are_pale() -> None:
+    explanation = with_errors(answer(PEAK, (90, 90), WHOLE), [[0.0] * 3] * 3, [1.0, 0.2, 0.2])
+    first, second, third = runs(explanation.text)
+    assert (first.score, first.share, first.error) == (-1.0, -0.125, 1.0)
+    assert (second.share, third.share) == (0.25, 1.0)
+    assert first.background != next(runs(answer(PEAK, (90, 90), WHOLE).text)).background

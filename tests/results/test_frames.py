@@ -39,6 +39,7 @@ def test_frame_has_a_row_per_word(model: Model) -> None:
     frame = nibt.to_frame(explanations, rows="words")
     assert frame["word"].tolist() == ["a", "red", "cup", "a", "dog"]
     assert frame["position"].tolist() == [0, 1, 2, 0, 1]
+    assert frame["error"].isna().all()
     assert frame["score"].tolist() == [word.score for one in explanations for word in one.words]
     sums = nibt.to_frame(explanations)["text_sum"]
     assert frame.groupby("pair")["score"].sum().tolist() == pytest.approx(sums.tolist(), abs=1e-6)

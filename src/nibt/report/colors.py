@@ -20,6 +20,7 @@ ALERT, ALERT_EDGE = (255, 247, 232), (179, 107, 0)  # background and edge of ban
 COVER = 1.0  # how much of its color the largest score has
 DARKEST, LIGHTEST = 0.2, 0.92  # OKLab lightness of black and of white under a map, which leaves room for color
 KEPT = 0.4  # how much of the photograph's lightness remains where the color is full
+PALE = 0.25  # how much of its color a score has that is noise, or cannot be told from 0
 LEVELS = 256  # of a color's strength, in each direction
 
 _TO_CONES = np.array(
@@ -51,7 +52,7 @@ class Palette:
         """The same colors, three quarters of the way to white."""
 
         def mixed(color: RGB) -> RGB:
-            red, green, blue = (round(255 - (255 - value) / 4) for value in color)
+            red, green, blue = (round(255 - (255 - value) * PALE) for value in color)
             return red, green, blue
 
         return Palette(mixed(self.positive), mixed(self.negative), self.names)
@@ -129,6 +130,17 @@ def from_oklab(lab: np.ndarray) -> np.ndarray:
 def strength(values: np.ndarray, most: float) -> np.ndarray:
     """Divide scores by the largest absolute score, to [-1, 1]; all zero if it is zero."""
     return np.clip(values / most, -1, 1) if most > 0 else np.zeros_like(values)
+
+
+def faded(scores: np.ndarray, errors: np.ndarray | None) -> np.ndarray:
+    """Return scores as they are drawn: those that cannot be told from 0 with a quarter of their size.
+
+    >>> faded(np.array([1.0, -0.4]), np.array([0.5, 0.5])).tolist()
+    [1.0, -0.1]
+    """
+    if errors is None:
+        return scores
+    return np.where(np.abs(scores) <= errors, PALE * scores, scores)
 
 
 def on_paper(share: np.ndarray | float, palette: Palette) -> np.ndarray:

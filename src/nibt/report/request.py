@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 
 from nibt.io import one_line
-from nibt.report.colors import DEFAULT, RGB, Appearance, on_paper, strength
+from nibt.report.colors import DEFAULT, RGB, Appearance, faded, on_paper, strength
 from nibt.report.view import view_of
 from nibt.results.attribution import TextAttribution
 from nibt.results.base import ResultWithMaps
@@ -80,12 +80,16 @@ Worded: TypeAlias = Explanation | TextAttribution
 
 @dataclass(frozen=True)
 class ColoredWord:
-    """A word, its score, its score relative to the largest absolute one, in [-1, 1], and its background color."""
+    """A word, its score, its score relative to the largest absolute one, in [-1, 1], and its background color.
+
+    ``error`` is that of an estimated score; else None. Of a score that cannot be told from 0, the share is a quarter.
+    """
 
     text: str
     score: float
     share: float
     background: RGB
+    error: float | None = None
 
 
 def shared_word_scale(explanation: Explanation) -> float | None:
@@ -104,7 +108,8 @@ def runs(worded: Worded, look: Appearance = DEFAULT, most: float | None = None) 
     scores = np.array([word.score for word in worded.words], np.float32)
     if most is None:
         most = float(np.abs(scores).max(initial=0))
-    shares = strength(scores.clip(0) if look.positive_only else scores, most)
+    errors = np.array([-1.0 if word.error is None else word.error for word in worded.words], np.float32)
+    shares = strength(faded(scores.clip(0) if look.positive_only else scores, errors), most)
     backgrounds = on_paper(shares, look.palette).tolist()
     for word, share, background in zip(worded.words, shares.tolist(), backgrounds, strict=True):
-        yield ColoredWord(one_line(word.text), word.score, share, tuple(background))
+        yield ColoredWord(one_line(word.text), word.score, share, tuple(background), word.error)

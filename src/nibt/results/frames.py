@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
+from nibt.data.units import WordScore
 from nibt.errors import BadInput, BadOption, import_optional
 from nibt.records import JsonObject
 from nibt.registry import find, kinds
@@ -34,7 +35,7 @@ def to_frame(explanations: Result | Sequence[Result], rows: str = "pairs") -> Da
               ``special_token_share`` (the share of the absolute score on special tokens) and the ``completeness_gap``
               (NaN without a path).
             * ``words``: a word of a caption: ``image``, ``caption``, ``method``, ``variant``, ``model``, ``position``
-              (from 0), ``word`` and its signed ``score``.
+              (from 0), ``word``, its signed ``score``, and the ``error`` of an estimated score (else NaN).
             * Answers: a word of an answer: ``image``, ``prompt``, ``answer``, ``method``, ``variant``, ``model``,
               ``position``, ``word``, ``log_probability``, ``with_blank_image``, ``with_other_images`` (NaN without
               other images), ``image_gain``, ``image_hardly_matters``, the explained ``value``, ``at_blank``,
@@ -86,8 +87,13 @@ def _rows(explanation: Any, frame: Any, of_words: bool) -> Iterator[JsonObject]:
         yield {**common, **_values(explanation)}
         return
     for position, word in enumerate(explanation.words):
-        values = frame.values(word) if frame else {"word": word.text, "score": word.score}
+        values = frame.values(word) if frame else _of_word(word)
         yield {**common, "position": position, **values}
+
+
+def _of_word(word: WordScore) -> JsonObject:
+    error = float("nan") if word.error is None else word.error
+    return {"word": word.text, "score": word.score, "error": error}
 
 
 def _values(explanation: Explanation) -> JsonObject:

@@ -27,7 +27,7 @@ from nibt.results.explanation import Explanation, Ranked, change_image
 from nibt.results.notes import NOISE, Note, note_fields
 from nibt.results.regions import Regions
 from tests import tiny
-from tests.answers import PEAK, WHOLE, answer, with_scores
+from tests.answers import PEAK, WHOLE, answer, with_errors, with_scores
 
 pytestmark = pytest.mark.slow
 
@@ -304,6 +304,30 @@ def test_view_state_can_be_read_and_set(opened: Opened, pair: tuple[Explanation,
         fragment([Panel(*pair)]),
     )  # a replaced fragment becomes interactive as well
     assert opened.state["words"] == []
+
+
+def test_scores_that_may_be_zero_are_pale_on_pages(browser: Browser, tmp_path: Path) -> None:
+    explanation = answer(PEAK, (90, 90), WHOLE)
+    estimated = with_errors(explanation, [[0.1] * 3, [0.1, 0.1, 1.5], [0.5] * 3], [1.5, 0.2, 0.2])
+    nibt.save(estimated, tmp_path / "estimated.html")
+    nibt.save(answer([PEAK[0], [0.0, 0.0, -0.25], PEAK[2]], (90, 90), WHOLE), tmp_path / "quarter.html")
+
+    uris = []
+    for name in ("estimated", "quarter"):
+        view = Opened(browser.new_context(), tmp_path / f"{name}.html")
+        uris.append(view.page.evaluate("document.querySelector('canvas').toDataURL('image/png')"))
+        chips = view.page.locator(".nibt-word").all()
+        if name == "estimated":
+            assert [chip.locator("small").text_content() for chip in chips] == [
+                "\u22121.00 \u00b1 1.5",
+                "+0.50 \u00b1 0.2",
+                "+2.00 \u00b1 0.2",
+            ]
+            pale = chips[0].evaluate("chip => chip.style.backgroundColor")
+        else:
+            assert chips[0].evaluate("chip => chip.style.backgroundColor") != pale
+        view.close()
+    assert uris[0] == uris[1]
 
 
 def test_view_has_the_colors_of_the_report(opened: Opened, pair: tuple[Explanation, Regions]) -> None:

@@ -9,7 +9,7 @@ from nibt.errors import BadOption
 from nibt.preprocessing.images import Resize
 from nibt.report.colors import PALETTES, Appearance, appearance
 from nibt.report.image.heatmap import map_image, mask_image, overlay, score_map
-from tests.answers import PEAK, WHOLE, answer
+from tests.answers import PEAK, WHOLE, answer, with_errors
 
 COLORS = Appearance(style="colors")
 
@@ -125,3 +125,13 @@ def test_map_and_mask_have_the_size_of_the_image() -> None:
     none = answer([[-1.0, -2.0]], (40, 20), Region(0.0, 0.0, 40.0, 20.0))
     assert not np.asarray(mask_image(none)).any()
     assert np.asarray(map_image(answer([[0.0, 0.0]], (40, 20), Region(0.0, 0.0, 40.0, 20.0)))).std() == 0
+
+
+def test_scores_that_may_be_zero_are_pale() -> None:
+    """Drawn as a quarter of their size, on the scale of all scores; an outline leaves them out."""
+    gray = Image.new("RGB", (90, 90), (128,) * 3)
+    explanation = answer(PEAK, (90, 90), WHOLE)
+    drawn = np.asarray(overlay(with_errors(explanation, [[0.1] * 3, [0.1, 0.1, 1.5], [0.5] * 3], [0.0] * 3), gray))
+    expected = np.asarray(overlay(answer([PEAK[0], [0.0, 0.0, -0.25], PEAK[2]], (90, 90), WHOLE), gray))
+    np.testing.assert_array_equal(drawn, expected)
+    assert not np.array_equal(drawn, np.asarray(overlay(explanation, gray)))

@@ -252,13 +252,15 @@ class View {
     const own = maxAbs(evidence.length ? evidence : scores);
     const largest = panel.table ? own : text.largest ?? own; // two captions share a scale
     const pinned = this.pinned.get(text.caption), texts = formatRow(scores);
+    const errors = text.words.map((word, number) => (scores[number] === word.score ? word.error : null)); // of its own score only
     drawScale(text, scores, largest, colors, colors.cover, this.controls.positiveOnly, panel.signed);
     text.chips.forEach((chip, word) => {
       const ofWord = text.words[word].pale ? this.paleColors : colors;
-      const background = blendColor(colors.paper, strength(scores[word], largest, this.controls), ofWord, colors.cover);
+      const drawn = strength(fadedScore(scores[word], errors[word], colors), largest, this.controls);
+      const background = blendColor(colors.paper, drawn, ofWord, colors.cover);
       chip.style.backgroundColor = cssColor(background);
       chip.style.color = inkOn(background);
-      chip.lastElementChild.textContent = texts[word];
+      chip.lastElementChild.textContent = errors[word] === null ? texts[word] : `${texts[word]} \u00b1 ${Number(errors[word].toPrecision(2))}`;
       chip.title = `${text.words[word].text} ${formatSigned(scores[word])}`;
       if (chip.localName === "button") chip.setAttribute("aria-pressed", String(Boolean(pinned?.has(word))));
     });

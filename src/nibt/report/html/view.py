@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from nibt.errors import BadInput
 from nibt.io import read_text
-from nibt.report.colors import COVER, DARKEST, DEFAULT, KEPT, LIGHTEST, OUTLINED, PAPER, Appearance, appearance
+from nibt.report.colors import COVER, DARKEST, DEFAULT, KEPT, LIGHTEST, OUTLINED, PALE, PAPER, Appearance, appearance
 from nibt.report.html.document import document, rendered
 from nibt.report.html.view_data import EncodedImages, Failure, Panel, panel_data
 from nibt.report.html.view_text import heading, panel_text, scored_words
@@ -93,6 +93,7 @@ def fragment(outcomes: Sequence[Panel | Failure], look: Appearance = DEFAULT, he
             "darkest": DARKEST,
             "lightest": LIGHTEST,
             "kept": KEPT,
+            "faded": PALE,
             "stripes": STRIPES,
             "striped": STRIPED,
         },

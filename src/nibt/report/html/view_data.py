@@ -128,6 +128,7 @@ def _side(attribution: SideAttribution, name: str, table: Any, images: EncodedIm
             "image": list(images).index(encoded),
             **_mapped(attribution.grid, attribution.region, attribution.size),
             "scores": rounded(coarse(attribution.grid)),
+            "errors": None if attribution.error is None else rounded(coarse(attribution.error)),
         }
     scores = rounded(torch.tensor([word.score for word in attribution.words], dtype=torch.float32, device="cpu"))
     unsure = set[tuple[int, ...]]()
@@ -136,7 +137,13 @@ def _side(attribution: SideAttribution, name: str, table: Any, images: EncodedIm
         unsure = {entry.tokens for entry, matters in zip(table.words, matters, strict=True) if not matters}
     rows = {} if table is None else {entry.tokens: row for row, entry in reversed([*enumerate(table.words)])}
     words = [
-        {"text": word.text, "score": score, "row": rows.get(word.tokens), "pale": word.tokens in unsure}
+        {
+            "text": word.text,
+            "score": score,
+            "error": word.error,
+            "row": rows.get(word.tokens),
+            "pale": word.tokens in unsure,
+        }
         for word, score in zip(attribution.words, scores, strict=True)
     ]
     return {"kind": "text", "name": name, "caption": attribution.source, "words": words}

@@ -68,6 +68,9 @@ function strength(score, largest, controls) {
   return (controls.positiveOnly && share < 0) || Math.abs(share) < controls.threshold ? 0 : share;
 }
 
+/** A score as it is drawn: one that cannot be told from 0 is pale. */
+const fadedScore = (score, error, colors) => (error !== null && error !== undefined && Math.abs(score) <= error ? score * colors.faded : score);
+
 /** The three labels below a color bar: left end, middle, right end. */
 const createScaleLabels = (scale) => ["", "", ""].map((text) => scale.appendChild(createElement("span", "", text)));
 
@@ -112,7 +115,8 @@ const bilinearWeights = (pixels, cells) => Array.from({ length: pixels }, (_, pi
 
 /** Paint a map over the image: its colors, and the outline where the score passes a share of the largest positive one. */
 function paintHeatmap(canvas, photo, map, colors, controls) {
-  const { width, height, color, gray, unseen } = photo, [rows, columns] = map.grid, scores = map.scores;
+  const { width, height, color, gray, unseen } = photo, [rows, columns] = map.grid;
+  const scores = map.scores.map((score, cell) => fadedScore(score, map.errors?.[cell], colors));
   const [left, top] = [Math.round(map.region[0] * width), Math.round(map.region[1] * height)];
   const rowWeights = bilinearWeights(Math.max(1, Math.round(map.region[3] * height)), rows);
   const columnWeights = bilinearWeights(Math.max(1, Math.round(map.region[2] * width)), columns);
@@ -141,7 +145,7 @@ function paintHeatmap(canvas, photo, map, colors, controls) {
     }
   }
   context.putImageData(image, 0, 0);
-  const most = map.shared ? map.largest : Math.max(...scores);
+  const most = map.shared ? map.largest : Math.max(...map.scores);
   if (colors.outlined && (map.part || most > 0)) {
     const partAt = (y, x) => map.part[Math.min(rows - 1, Math.floor(((y + 0.5) * rows) / rowWeights.length)) * columns
       + Math.min(columns - 1, Math.floor(((x + 0.5) * columns) / columnWeights.length))];

@@ -74,7 +74,9 @@ def _parts(explanation: Explanation) -> dict[str, Any]:
 def scored_words(attribution: TextAttribution) -> list[tuple[str, str]]:
     """Return the words of a caption with their scores."""
     listed = list(runs(attribution))
-    return [*zip((run.text for run in listed), signed_row([run.score for run in listed]), strict=True)]
+    scores = signed_row([run.score for run in listed])
+    errors = ["" if run.error is None else f" \u00b1 {run.error:.2g}" for run in listed]
+    return [(run.text, score + error) for run, score, error in zip(listed, scores, errors, strict=True)]
 
 
 def signed(score: float) -> str:

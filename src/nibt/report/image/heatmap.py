@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from PIL import Image, ImageFilter
 from torch import Tensor
 
 from nibt.data.images import Region
-from nibt.report.colors import DEFAULT, INK, OUTLINED, PAPER, Appearance, on_paper, strength, tint
+from nibt.report.colors import DEFAULT, INK, OUTLINED, PAPER, Appearance, faded, on_paper, strength, tint
 from nibt.results.attribution import ImageAttribution
 from nibt.results.explanation import Explanation
 from nibt.results.map_regions import threshold_mask
@@ -26,11 +27,12 @@ FINER = 2  # how many pixels of a mask a pixel has along each side
 
 @dataclass(frozen=True)
 class GridMap:
-    """A map on the region of an image that it covers."""
+    """A map on the region of an image that it covers, with the errors of its scores, if they are estimates."""
 
     grid: Float[Tensor, "row column"]
     region: Region
     size: tuple[int, int]
+    error: Float[Tensor, "row column"] | None = None
 
 
 Mapped: TypeAlias = Explanation | ImageAttribution | GridMap
@@ -43,7 +45,7 @@ def score_map(mapped: Mapped, size: tuple[int, int] | None = None) -> np.ndarray
 
 def overlay(mapped: Mapped, image: Image.Image, look: Appearance = DEFAULT, most: float | None = None) -> Image.Image:
     """Draw the map over a copy of the image of any size, with the outline of its high scores or of what decides."""
-    scores = score_map(mapped, image.size)
+    scores = score_map(_drawn(mapped), image.size)
     shared = most is not None
     most = float(mapped.grid.abs().max()) if most is None else most
     share = strength(scores.clip(0) if look.positive_only else scores, most)
@@ -61,6 +63,15 @@ def overlay(mapped: Mapped, image: Image.Image, look: Appearance = DEFAULT, most
             fine = F.interpolate(decisive.cells[None, None].float(), scale_factor=_FINE)[0, 0]
             drawn = outlined(drawn, score_map(GridMap(fine, mapped.region, mapped.size), image.size), across / _FINE)
     return _unseen(mapped, drawn)
+
+
+def _drawn(mapped: Mapped) -> Mapped:
+    """Return a map as it is drawn: pale where scores cannot be told from 0."""
+    error = mapped.image.error if isinstance(mapped, Explanation) else mapped.error
+    if error is None:
+        return mapped
+    grid = torch.from_numpy(faded(mapped.grid.numpy(), error.numpy()))
+    return GridMap(grid, mapped.region, mapped.size)
 
 
 def outlined(image: Image.Image, share: np.ndarray, unit: float) -> Image.Image:
