@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -372,3 +373,32 @@ def test_a_word_that_other_images_make_more_likely_is_contradicted() -> None:
     assert not words["dog"].image_hardly_matters
     assert "'dog' is less likely with this image than with other images" in explanation.warnings
     assert not any("hardly matters" in warning and "'dog'" in warning for warning in explanation.warnings)
+
+
+def test_estimated_scores_of_words_have_errors(tmp_path: Path) -> None:
+    """Those of a source are None for exact methods, and exact zeros where all coalitions of words were evaluated."""
+    explained = nibt.explain_answer(
+        "scenes_generator",
+        "sample:scene",
+        "describe the picture",
+        method="banzhaf",
+        max_words=2,
+        budget=200,
+        error=0.01,
+    )
+    word = explained.words[1]
+    assert word.error is not None
+    assert word.error.grid.shape == word.grid.shape
+    assert word.error.prompt.tolist() == [0.0, 0.0, 0.0]
+    assert word.error.grid.min() > 0
+    assert {"estimate", "error_not_reached"} <= {*explained.codes}
+
+    explained.save(tmp_path / "answer.json")
+    read = nibt.AnswerExplanation.load(tmp_path / "answer.json")
+    assert torch.equal(read.words[1].error.grid, word.error.grid)
+    assert (
+        nibt.explain_answer("scenes_generator", "sample:scene", "describe the picture", method="occlusion", max_words=1)
+        .words[0]
+        .error
+        is None
+    )

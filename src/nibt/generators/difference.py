@@ -10,7 +10,7 @@ from nibt.data.images import ImageInput, ImagePart, Region, side_by_side
 from nibt.errors import BadInput, BadOption
 from nibt.generators.forced import AnswerRequest
 from nibt.generators.results.answer import AnswerExplanation, AnswerImage, ServerRecord
-from nibt.generators.results.answer_word import AnswerWord
+from nibt.generators.results.answer_word import AnswerWord, WordErrors
 from nibt.progress import OnProgress, Progress
 from nibt.results.attribution import image_fields
 from nibt.results.notes import note_fields
@@ -86,6 +86,19 @@ def _minus(word: AnswerWord, other: AnswerWord) -> AnswerWord:
         prompt=word.prompt - other.prompt,
         earlier=word.earlier - other.earlier,
         special=word.special - other.special,
+        error=_both(word, other),
+    )
+
+
+def _both(word: AnswerWord, other: AnswerWord) -> WordErrors | None:
+    """Return the errors of a difference; those of words add up at most, since both have the same draws."""
+    first, second = word.error, other.error
+    if first is None or second is None:
+        return None
+    return WordErrors(
+        torch.cat([first.grid, second.grid], 1),
+        first.prompt + second.prompt,
+        first.earlier + second.earlier,
     )
 
 

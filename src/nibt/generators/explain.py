@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from nibt.data.conversation import Conversation, Prompt
 from nibt.data.images import SAMPLE, ImageInput, ImageSource, read_image, samples
@@ -19,7 +19,7 @@ from nibt.generators.difference import check_second, difference, half
 from nibt.generators.forced import AnswerRequest, explained_words, read_words
 from nibt.generators.loading import load_generator
 from nibt.generators.results.answer import AnswerExplanation, AnswerImage
-from nibt.generators.results.answer_word import AnswerWord
+from nibt.generators.results.answer_word import AnswerWord, WordErrors
 from nibt.generators.writing import settings_note
 from nibt.methods.base import Method
 from nibt.models._loaded import default_method
@@ -27,9 +27,9 @@ from nibt.models.base import Tower
 from nibt.options import BatchSize, Megabytes, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
-from nibt.results.attribution import image_fields
+from nibt.results.attribution import error_text, image_fields
 from nibt.results.explanation import shortened
-from nibt.results.notes import HARDLY, Note, note_fields
+from nibt.results.notes import ERROR_NOT_REACHED, ESTIMATE, HARDLY, Note, note_fields
 from nibt.results.records import MethodRecord
 from nibt.torch_modes import plain_torch
 from nibt.types import SOURCES, Source
@@ -282,7 +282,37 @@ def word_notes(result: AnswerExplanation, method: Method, itself: Sequence[str] 
         compared = "a blank image" if alone else "other images"
         warnings.append(f"{', '.join(contradicted)} {are} less likely with this image than with {compared}")
     warnings += _gaps(result, method)
+    warnings += _estimates(result, method)
     return warnings
+
+
+def _estimates(result: AnswerExplanation, method: Method) -> Iterator[Note]:
+    """Yield a note if scores are estimated from random draws, and one on words with a larger error than requested."""
+    maps = [of_source for word in result.words if word.error for of_source in _maps(word, word.error)]
+    if not maps:
+        return
+
+    share = max(float(errors.max() / scores.abs().max()) for _, scores, errors in maps)
+    unsure = sum(int((scores.abs() <= errors).sum()) for _, scores, errors in maps)
+    yield Note(ESTIMATE, f"scores are estimated from random draws{error_text(share, unsure, _count(maps))}")
+
+    limit = vars(method).get("error")
+    above = [repr(text) for text, scores, errors in maps if limit and errors.max() > limit * scores.abs().max()]
+    if above:
+        text = f"the error of the scores of {shortened(list(dict.fromkeys(above)))} is above {limit:g} of the largest"
+        yield Note(ERROR_NOT_REACHED, f"{text}: allow more draws, or a larger error")
+
+
+def _maps(word: AnswerWord, errors: WordErrors) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield the scores of each source of a word with their errors, if they have any."""
+    for source in ("grid", "prompt", "earlier"):
+        of_source = getattr(errors, source).flatten()
+        if of_source.any():
+            yield word.text, getattr(word, source).flatten(), of_source
+
+
+def _count(maps: Sequence[tuple[str, Tensor, Tensor]]) -> int:
+    return sum(len(scores) for _, scores, _ in maps)
 
 
 def _gaps(result: AnswerExplanation, method: Method) -> Iterator[str]:

@@ -17,7 +17,7 @@ from nibt.data.pair import MOST_CHARACTERS, as_list, is_visible, too_long
 from nibt.data.units import cells_of
 from nibt.errors import BadInput, BadOption
 from nibt.generators.answers import AnswerScore, AnswerTokens, AnswerTower, ForcedWord, Generator, Prompted
-from nibt.generators.results.answer_word import AnswerWord
+from nibt.generators.results.answer_word import AnswerWord, WordErrors
 from nibt.io import unicode_text
 from nibt.methods.base import Method
 from nibt.options import BatchSize, parsed
@@ -213,30 +213,44 @@ def read_words(name: str, text: Any, empty: bool = False) -> str:
 
 
 class SourceScores(NamedTuple):
-    """The scores of the units of one source, that of other tokens, and the value without the source, for one word."""
+    """The scores of the units of one source, that of other tokens, and the value without the source, for one word.
+
+    The ``errors`` of the units are None if the scores are no estimates.
+    """
 
     units: Float[Tensor, " unit"]
     special: float
     without: float
+    errors: Float[Tensor, " unit"] | None
 
 
 def source_scores(side: Side, attribution: Attribution) -> list[SourceScores]:
     """Return the scores of one source for each word of a batch."""
     path = attribution.path
-    cells = cells_of(attribution.units).count
     assert isinstance(side.tower, AnswerTower)
-    assert side.inputs.words is not None
     with torch.no_grad():
         without = side.score(side.blank()).tolist()
     results = []
     for row, scores in enumerate(attribution.scores.float().cpu()):
-        kept = scores[:cells]
-        if "image" not in side.tower.narrowed:
-            words = [scores[cells:][list(word.tokens)].sum() for word in side.inputs.words.words[row]]
-            kept = torch.stack(words) if words else kept[:0]
+        kept = _of_source(side, attribution, row, scores)
         special = 0.0 if path is None else float(path.sum[row] + path.special_tokens[row] - kept.sum())
-        results.append(SourceScores(kept, special, without[row]))
+        errors = None if attribution.error is None else attribution.error[row].float().cpu()
+        of_units = None if errors is None else _of_source(side, attribution, row, errors)
+        results.append(SourceScores(kept, special, without[row], of_units))
     return results
+
+
+def _of_source(
+    side: Side, attribution: Attribution, row: int, scores: Float[Tensor, " column"]
+) -> Float[Tensor, " unit"]:
+    """Return the scores of the cells of the image, or the sums of those of each word."""
+    assert isinstance(side.tower, AnswerTower)
+    assert side.inputs.words is not None
+    cells = cells_of(attribution.units).count
+    if "image" in side.tower.narrowed:
+        return scores[:cells]
+    words = [scores[cells:][list(word.tokens)].sum() for word in side.inputs.words.words[row]]
+    return torch.stack(words) if words else scores[:0]
 
 
 def explained_words(
@@ -268,6 +282,11 @@ def explained_words(
         word = forced.answer.words[number]
         empty = {"image": grid.count, "prompt": len(forced.prompt_words), "earlier": number}
         units = {source: scores[source].units if source in scores else torch.zeros(empty[source]) for source in SOURCES}
+        errors = {source: torch.zeros(empty[source]) for source in SOURCES}
+        errors |= {source: of_source.errors for source, of_source in scores.items() if of_source.errors is not None}
+        own_grid = cells_of(side.units).of_parts
+        is_known = any(of_source.errors is not None for of_source in scores.values())
+        word_errors = WordErrors(own_grid(grid.unfold(errors["image"])), errors["prompt"], errors["earlier"])
         words.append(
             AnswerWord(
                 word.text,
@@ -276,10 +295,15 @@ def explained_words(
                 values[row],
                 {source: of_source.without for source, of_source in scores.items()},
                 at_blank[row],
-                cells_of(side.units).of_parts(grid.unfold(units["image"])),
+                own_grid(grid.unfold(units["image"])),
                 units["prompt"],
                 units["earlier"],
                 sum(of_source.special for of_source in scores.values()),
+                word_errors if is_known and all(map(_is_finite, errors.values())) else None,
             )
         )
     return words
+
+
+def _is_finite(values: Tensor) -> bool:
+    return bool(values.isfinite().all())

@@ -397,14 +397,14 @@ def estimate_note(subject: str, side: "SideAttribution") -> Note | None:
         errors = torch.tensor([word.error for word in side.words])
     if not errors.any():
         return None
-    return Note(ESTIMATE, f"{estimated}{error_text(scores, errors)}")
-
-
-def error_text(scores: Tensor, errors: Tensor) -> str:
-    """Return how large errors are, and how many scores may be 0, as the end of a sentence."""
     share = float(errors.max() / scores.abs().max())
     unsure = int((scores.abs() <= errors).sum())
-    pale = f"; {unsure} of {len(scores)} cannot be told from 0 and are pale" if unsure else ""
+    return Note(ESTIMATE, f"{estimated}{error_text(share, unsure, len(scores))}")
+
+
+def error_text(share: float, unsure: int, count: int) -> str:
+    """Return how large errors are, and how many of ``count`` scores may be 0, as the end of a sentence."""
+    pale = f"; {unsure} of {count} cannot be told from 0 and are pale" if unsure else ""
     return f", with an error of at most {percent(share)} of the largest one (at 95\u00a0%){pale}"
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from jaxtyping import Float
-from pydantic import computed_field
+from pydantic import computed_field, model_validator
 from torch import Tensor
 
+from nibt.results.attribution import check_error
 from nibt.results.base import Array, Serializable
 
 HARDLY = 2.0
@@ -16,6 +17,21 @@ HARDLY = 2.0
 On scenes, the gain is above it for nouns that the model saw, and below for those that it guessed
 (``recipes/generator/study.py``)."""
 _LEAST = 0.01  # the change to which a gap is compared at least
+
+
+@dataclass(frozen=True, eq=False)
+class WordErrors(Serializable):
+    """The half-widths of the 95 % intervals of the scores of a word, which are estimated from random draws.
+
+    Attributes:
+        grid: Those of the patches, rows x columns.
+        prompt: Those of the words of the prompt.
+        earlier: Those of the words of the answer before it.
+    """
+
+    grid: Annotated[Float[Tensor, "row column"], Array(2)]
+    prompt: Annotated[Float[Tensor, " word"], Array(1)]
+    earlier: Annotated[Float[Tensor, " earlier"], Array(1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +53,8 @@ class AnswerWord(Serializable):
         earlier: The score of each word of the answer before it.
         special: The sum of the scores of all other tokens, which above layer 0 have already read the sources. They are
             in no map, so the gap has this sum, too.
+        error: The errors of the scores, if they are estimates from random draws; None for others, and with too few
+            draws.
     """
 
     text: str
@@ -51,6 +69,15 @@ class AnswerWord(Serializable):
     prompt: Annotated[Float[Tensor, " word"], Array(1)]
     earlier: Annotated[Float[Tensor, " earlier"], Array(1)]
     special: float
+    error: WordErrors | None = None
+
+    @model_validator(mode="after")
+    def _errors_fit(self) -> "AnswerWord":
+        """Check what is read from a file; what nibt computes fits."""
+        if self.error is not None:
+            for name in ("grid", "prompt", "earlier"):
+                check_error(f"error.{name}", getattr(self.error, name), getattr(self, name))
+        return self
 
     @computed_field
     @property

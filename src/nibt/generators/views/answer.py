@@ -53,6 +53,9 @@ class AnswerView(WordsView, name="answer"):
     def words_matter(self, result: AnswerExplanation) -> list[bool]:
         return [not word.image_hardly_matters for word in result.words]
 
+    def errors(self, result: AnswerExplanation) -> list[Any]:
+        return [None if word.error is None else word.error.grid for word in result.words]
+
     def word_table(self, result: AnswerExplanation) -> dict[str, Any]:
         return _answer_table(result)
 
@@ -102,8 +105,13 @@ def _mostly(result: AnswerExplanation, word: AnswerWord) -> str:
 
     before = [*result.prompt_words, *(earlier.text for earlier in result.words)]
     scores = [*word.prompt.tolist(), *word.earlier.tolist()]
+    errors = [] if word.error is None else [*word.error.prompt.tolist(), *word.error.earlier.tolist()]
     strongest = sorted(range(len(scores)), key=lambda place: -abs(scores[place]))[:_STRONGEST]
-    mostly = [f"{before[place]} {signed(scores[place])}" for place in strongest if scores[place]]
+    mostly = []
+    for place in strongest:
+        error = f" \u00b1 {errors[place]:.2g}" if errors else ""
+        if scores[place]:
+            mostly.append(f"{before[place]} {signed(scores[place])}{error}")
     against = "less likely with this image" if word.image_contradicts else ""
     hardly = "the image hardly matters" if word.image_hardly_matters else against
     return "; ".join(filter(None, [hardly, ", ".join(mostly)]))

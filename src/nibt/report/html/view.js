@@ -188,7 +188,9 @@ class View {
     if (!words.length) return stage;
     const rows = words.map((word) => panel.table.rows[panel.text.words[word].row]);
     const scores = rows[0].map((_, patch) => sum(rows.map((row) => row[patch])));
-    return { grid: panel.table.grid, region: panel.table.region, scores, largest: maxAbs(scores) };
+    const ofRows = words.map((word) => panel.table.errors[panel.text.words[word].row]); // of several words, they add up at most
+    const errors = ofRows.every(Boolean) ? scores.map((_, patch) => sum(ofRows.map((row) => row[patch]))) : null;
+    return { grid: panel.table.grid, region: panel.table.region, scores, errors, largest: maxAbs(scores) };
   }
 
   /** What is in focus on an image: its box, or else a point, or neither. */

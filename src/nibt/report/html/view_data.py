@@ -13,6 +13,7 @@ from nibt.errors import BadInput
 from nibt.records import JsonObject
 from nibt.report.image.layout import resized, uri
 from nibt.report.image.parts import photograph
+from nibt.report.image.words import WordsView
 from nibt.report.request import is_signed, shared_word_scale
 from nibt.report.view import MapView, names_of, require_view, view_of
 from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
@@ -99,13 +100,22 @@ def panel_data(panel: Panel, images: EncodedImages) -> JsonObject:
         for side in captions:
             side["largest"] = shared_word_scale(panel.answer)
     rows = [] if table is None else [rounded(coarse(grid)) for grid in table.table]
+    errors = [None if error is None else rounded(coarse(error)) for error in _errors_of(table)]
     return {
         "sides": sides,
-        "table": None if table is None else {**_mapped(table.table, table.region, table.size), "rows": rows},
+        "table": None
+        if table is None
+        else {**_mapped(table.table, table.region, table.size), "rows": rows, "errors": errors},
         "signed": is_signed(panel.answer),
         "separate": panel.table is not None,  # the table of another computation than that of the scores of words
         "text": view_of(panel.answer).text,
     }
+
+
+def _errors_of(table: Any) -> list[Tensor | None]:
+    """Return the errors of the map of each word of a table, if there is one."""
+    view = None if table is None else view_of(table)
+    return view.errors(table) if isinstance(view, WordsView) else []
 
 
 def rounded(scores: Tensor) -> list[float]:

@@ -26,16 +26,20 @@ class WordsView(MapView):
         """Return whether each map adds up to the number beside its word."""
         return True
 
+    def errors(self, result: Any) -> list[Any]:
+        """Return the errors of the map of each word; None for maps that are no estimates."""
+        return [None] * len(result.words)
+
     def draw(self, result: Any, look: Appearance) -> Image.Image:
         look = look.pale if result.is_noise() else look
         matters = self.words_matter(result)
         most = self.largest_score(result)
         original = resized(photograph(result.input, result.source), TILE)
         tiles = []
-        for word, grid, is_evidence in zip(result.words, result.table, matters, strict=True):
-            laid = overlay(
-                GridMap(grid, result.region, result.size), original, look if is_evidence else look.pale, most
-            )
+        errors = self.errors(result)
+        for word, grid, error, is_evidence in zip(result.words, result.table, errors, matters, strict=True):
+            mapped = GridMap(grid, result.region, result.size, error)
+            laid = overlay(mapped, original, look if is_evidence else look.pale, most)
             tiles.append(tile(laid, word.text, f"{float(grid.sum()):+z.3f}" if self.adds_up(result) else ""))
 
         across = min(_WORDS_ACROSS, len(tiles))
