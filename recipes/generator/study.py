@@ -3,11 +3,14 @@
     python recipes/generator/study.py measure --model RUN/model --out STUDY [--count 500]
     python recipes/generator/study.py report --out STUDY
     python recipes/generator/study.py sums --model scenes_generator --out STUDY [--count 60] [--method "nib views=1"]
+    python recipes/generator/study.py judgments --model scenes_generator --out STUDY [--count 300] [--csv FILE]
 
 Resumes: STUDY/rows.jsonl has a line for each noun and setting. Maps are those of ``nibt.explain_answer``. A noun is
 *seen* if the image shows its object, and *guessed* if it is the companion of the noun before and the image does not
 show it (see world.py). Other nouns are mistakes, which are only counted; companions that are there are left out, since
 both may be why they were written.
+
+``judgments`` measures how often nouns are judged to be seen or guessed, in own answers and in given ones.
 
 ``sums`` measures how well the rows of answers add up, on scenes of a seed of its own: the scores of the image against
 the log-probability minus that with a blank image, and all scores with the rest against the value minus the baseline.
@@ -16,7 +19,9 @@ the log-probability minus that with a blank image, and all scores with the rest 
 import argparse
 import csv
 import json
+import math
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +42,7 @@ from nibt.registry import MethodSpec, find
 from nibt.results.pixels import over_image
 from nibt.types import SOURCES
 
-TEST, QUESTIONS, SUMS = 13, 14, 15  # seeds of scenes that served for nothing else
+TEST, QUESTIONS, SUMS, JUDGMENTS = 13, 14, 15, 16  # seeds of scenes that served for nothing else
 BACKGROUNDS = ("plain", "gradient", "noise", "texture")
 OTHERS = 8  # other images
 THRESHOLDS = (0.25, 0.5, 1.0, 2.0)  # of what the image adds, in nats
@@ -312,6 +317,57 @@ def sums(options):
         )
 
 
+def judgments(options):
+    """Print how often nouns whose objects are in the image, and others, are judged to be seen or guessed.
+
+    Given answers name the objects in random order. Half of them are followed by a noun without an object, which is in
+    half of these cases the companion of the noun before, that the model learned to guess.
+    """
+    generator, draws, counts = load_generator(options.model), np.random.default_rng(JUDGMENTS), Counter()
+    for item in range(options.first, options.first + options.count):
+        data, scene, _ = scene_of(JUDGMENTS, item)
+        image = image_of(data, scene, item)
+        for kind, answer in (("own", None), ("given", given_answer(scene, draws))):
+            explanation = nibt.explain_answer(generator, image, DESCRIBE, answer, "random", narrow="image")
+            before = ""
+            for word in explanation.words:
+                if word.text in NOUNS:
+                    is_companion = COMPANIONS.get(before) == word.text
+                    known = "in the image" if word.text in scene.names else "companion" if is_companion else "absent"
+                    counts[kind, known, word.judgment] += 1
+                    before = word.text
+
+    lines = []
+    for kind in ("own", "given"):
+        for known in ("in the image", "companion", "absent"):
+            numbers = {name: counts[kind, known, name] for name in ("seen", "guessed", "cannot tell")}
+            total = sum(numbers.values())
+            guessed = [float(number < numbers["guessed"]) for number in range(total)]
+            share, low, high = interval(guessed, (0.0, 1.0)) if total > 1 else (math.nan,) * 3
+            lines.append({"answer": kind, "object": known, "nouns": total, **numbers, "guessed share": round(share, 4)})
+            lines[-1] |= {"low": round(low, 4), "high": round(high, 4)}
+    print(f"{options.count} scenes")
+    for line in [dict(zip(lines[0], lines[0], strict=True)), *lines]:
+        print(" | ".join(map(str, line.values())))
+    if options.csv:
+        with options.csv.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(lines[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(lines)
+
+
+def given_answer(scene, draws):
+    """Return an answer that names the objects of a scene, and others."""
+    named, absent = [], [noun for noun in NOUNS if noun not in scene.names]
+    for noun in draws.permutation(list(dict.fromkeys(scene.names))):
+        named.append(str(noun))
+        companion = COMPANIONS.get(noun)
+        if draws.random() < 0.5:
+            guess = companion is not None and companion in absent and draws.random() < 0.5
+            named.append(companion if guess else absent[draws.integers(len(absent))])
+    return " and ".join(f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}" for noun in named)
+
+
 def bootstrap(rows, key):
     """Return the mean with its interval."""
     mean, low, high = interval([row[key] for row in rows])
@@ -320,7 +376,7 @@ def bootstrap(rows, key):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("measure", "report", "sums"))
+    parser.add_argument("step", choices=("measure", "report", "sums", "judgments"))
     parser.add_argument("--model", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=500)
@@ -333,7 +389,7 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     for name in set(SETTINGS) - set(options.only or SETTINGS):
         del SETTINGS[name]
-    {"measure": measure, "report": report, "sums": sums}[options.step](options)
+    {"measure": measure, "report": report, "sums": sums, "judgments": judgments}[options.step](options)
 
 
 if __name__ == "__main__":

@@ -79,6 +79,7 @@ def _minus(word: AnswerWord, other: AnswerWord) -> AnswerWord:
     return replace(
         word,
         with_other_images=other.log_probability,
+        each_other_image=(),
         value=word.value - other.value,
         without={source: value - other.without[source] for source, value in word.without.items()},
         at_blank=word.at_blank - other.at_blank,

@@ -29,7 +29,7 @@ from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.attribution import error_text, image_fields
 from nibt.results.explanation import shortened
-from nibt.results.notes import ERROR_NOT_REACHED, ESTIMATE, HARDLY, Note, note_fields
+from nibt.results.notes import CANNOT_TELL, ERROR_NOT_REACHED, ESTIMATE, HARDLY, Note, note_fields
 from nibt.results.records import MethodRecord
 from nibt.torch_modes import plain_torch
 from nibt.types import SOURCES, Source
@@ -277,6 +277,12 @@ def word_notes(result: AnswerExplanation, method: Method, itself: Sequence[str] 
         compared = "a blank image" if alone else "other images (scores compare with a blank one)"
         text = f"the image hardly matters for {', '.join(guessed)}: {are} about as likely with {compared}"
         warnings.append(Note(HARDLY, text))
+    unclear = [repr(word.text) for word in words if word.p_guessed is not None and word.judgment == "cannot tell"]
+    unclear = [text for text in dict.fromkeys(unclear) if text not in contradicted]
+    if unclear:
+        was, them = ("was", "it") if len(unclear) == 1 else ("were", "them")
+        text = f"whether {', '.join(unclear)} {was} seen or guessed cannot be told: the model would hardly write {them}"
+        warnings.append(Note(CANNOT_TELL, f"{text} here, or the other images differ too much"))
     if contradicted:
         are = "is" if len(contradicted) == 1 else "are"
         compared = "a blank image" if alone else "other images"

@@ -68,13 +68,13 @@ class ForcedAnswer:
         of_tokens = logs[torch.arange(len(logs)), list(self.answer.ids)]
         return [float(of_tokens[list(word.tokens)].sum()) for word in self.answer.words]
 
-    def probabilities(self, images: Sequence[ImageInput]) -> list[tuple[float, float, float | None]]:
-        """Compute the log-probabilities of each word: with the image, with a blank one, and their mean over others."""
+    def probabilities(self, images: Sequence[ImageInput]) -> "list[WordProbabilities]":
+        """Compute the log-probabilities of each word: with the image, with a blank one, and with each of others."""
         image = self.log_probabilities(self.prompted.image)
         blank = self.log_probabilities(None)
         elsewhere = [self.log_probabilities(another) for another in images]
-        means: list[float | None] = [sum(values) / len(images) for values in zip(*elsewhere, strict=True)]
-        return list(zip(image, blank, means or [None] * len(image), strict=True))
+        by_word = list(zip(*elsewhere, strict=True)) or [()] * len(image)
+        return list(map(WordProbabilities, image, blank, by_word))
 
     def alternatives(self, against: str) -> Tensor:
         """Return the token that each word's first token is compared with."""
@@ -212,6 +212,14 @@ def read_words(name: str, text: Any, empty: bool = False) -> str:
     return text.strip()
 
 
+class WordProbabilities(NamedTuple):
+    """The log-probabilities of a word: with the image, with a blank one, and with each of other images."""
+
+    image: float
+    blank: float
+    others: tuple[float, ...]
+
+
 class SourceScores(NamedTuple):
     """The scores of the units of one source, that of other tokens, and the value without the source, for one word.
 
@@ -255,7 +263,7 @@ def _of_source(
 
 def explained_words(
     forced: ForcedAnswer,
-    probabilities: Sequence[tuple[float, float, float | None]],
+    probabilities: Sequence[WordProbabilities],
     sources: Sequence[Source],
     method: Method,
     alternatives: Any,
@@ -280,6 +288,7 @@ def explained_words(
     for row, number in enumerate(numbers):
         scores = {source: of_words[row] for source, of_words in by_source.items()}
         word = forced.answer.words[number]
+        others = probabilities[number].others
         empty = {"image": grid.count, "prompt": len(forced.prompt_words), "earlier": number}
         units = {source: scores[source].units if source in scores else torch.zeros(empty[source]) for source in SOURCES}
         errors = {source: torch.zeros(empty[source]) for source in SOURCES}
@@ -289,17 +298,20 @@ def explained_words(
         word_errors = WordErrors(own_grid(grid.unfold(errors["image"])), errors["prompt"], errors["earlier"])
         words.append(
             AnswerWord(
-                word.text,
-                word.tokens,
-                *probabilities[number],
-                values[row],
-                {source: of_source.without for source, of_source in scores.items()},
-                at_blank[row],
-                own_grid(grid.unfold(units["image"])),
-                units["prompt"],
-                units["earlier"],
-                sum(of_source.special for of_source in scores.values()),
-                word_errors if is_known and all(map(_is_finite, errors.values())) else None,
+                text=word.text,
+                tokens=word.tokens,
+                log_probability=probabilities[number].image,
+                with_blank_image=probabilities[number].blank,
+                with_other_images=sum(others) / len(others) if others else None,
+                each_other_image=others,
+                value=values[row],
+                without={source: of_source.without for source, of_source in scores.items()},
+                at_blank=at_blank[row],
+                grid=own_grid(grid.unfold(units["image"])),
+                prompt=units["prompt"],
+                earlier=units["earlier"],
+                special=sum(of_source.special for of_source in scores.values()),
+                error=word_errors if is_known and all(map(_is_finite, errors.values())) else None,
             )
         )
     return words

@@ -38,9 +38,9 @@ def to_frame(explanations: Result | Sequence[Result], rows: str = "pairs") -> Da
               (from 0), ``word``, its signed ``score``, and the ``error`` of an estimated score (else NaN).
             * Answers: a word of an answer: ``image``, ``prompt``, ``answer``, ``method``, ``variant``, ``model``,
               ``position``, ``word``, ``log_probability``, ``with_blank_image``, ``with_other_images`` (NaN without
-              other images), ``image_gain``, ``image_hardly_matters``, the explained ``value``, ``at_blank``,
-              ``special``, ``gap``, and the shares ``image_share``, ``prompt_share``, ``earlier_share`` and
-              ``joint_share``, as ``AnswerWord`` describes them.
+              other images), ``image_gain``, ``image_hardly_matters``, ``judgment``, the explained ``value``,
+              ``at_blank``, ``special``, ``gap``, and the shares ``image_share``, ``prompt_share``, ``earlier_share``
+              and ``joint_share``, as ``AnswerWord`` describes them.
 
             The column ``pair`` numbers the explanations from 0.
 

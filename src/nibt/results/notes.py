@@ -21,6 +21,8 @@ ESTIMATE = "estimate"
 """Scores are estimated from random draws: how large their error is, and how many may be 0."""
 ERROR_NOT_REACHED = "error_not_reached"
 """The budget was spent before the error was as small as requested."""
+CANNOT_TELL = "seen_or_guessed"
+"""Whether the model saw some words of an answer in the image, or guessed them, cannot be told."""
 OTHER = "note"
 """All other notes, such as those on an image that was cropped."""
 _GRAVEST = (NO_REACTION, NO_MATCH, NOISE, WEAK_MATCH)

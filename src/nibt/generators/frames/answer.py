@@ -15,7 +15,14 @@ class AnswerFrame(Plugin, name="answer"):
     @staticmethod
     def values(word: AnswerWord) -> JsonObject:
         """Return the numbers of a word of an answer."""
-        names = ("log_probability", "with_blank_image", "with_other_images", "image_gain", "image_hardly_matters")
+        names = (
+            "log_probability",
+            "with_blank_image",
+            "with_other_images",
+            "image_gain",
+            "image_hardly_matters",
+            "judgment",
+        )
         values = {name: getattr(word, name) for name in (*names, "value", "at_blank", "special", "gap")}
         elsewhere = float("nan") if word.with_other_images is None else word.with_other_images
         shares = {f"{name}_share": share for name, share in word.shares.items()}

@@ -152,7 +152,8 @@ class AnswerExplanation(ResultOfImage):
             raise BadInput(f"the tokens of word {number} must come after those of the words before (got {word.tokens})")
         if not word.text or word.text not in self.answer:
             raise BadInput(f"word {number} must be in the answer {shortened([self.answer])} (got {word.text!r})")
-        if max(word.log_probability, word.with_blank_image, word.with_other_images or 0.0) > _ROUNDING:
+        others = word.with_other_images or 0.0
+        if max(word.log_probability, word.with_blank_image, others, *word.each_other_image) > _ROUNDING:
             raise BadInput(f"the log-probabilities of word {number} must be at most 0 (got {word.log_probability:g})")
         if set(word.without) != set(self.words[0].without) or not set(word.without) <= set(SOURCES):
             raise BadInput(

@@ -1,9 +1,11 @@
 """A word of an answer: what it took from the image, the prompt and the words before."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
+import numpy as np
 from jaxtyping import Float
 from pydantic import computed_field, model_validator
 from torch import Tensor
@@ -16,6 +18,10 @@ HARDLY = 2.0
 
 On scenes, the gain is above it for nouns that the model saw, and below for those that it guessed
 (``recipes/generator/study.py``)."""
+LIKELY = math.log(0.1)
+"""The log-probability below which the model would hardly write a word, so that it cannot have guessed it."""
+LEVEL = 0.05
+"""The largest p value at which a word is called guessed, or seen."""
 _LEAST = 0.01  # the change to which a gap is compared at least
 
 
@@ -53,6 +59,7 @@ class AnswerWord(Serializable):
         earlier: The score of each word of the answer before it.
         special: The sum of the scores of all other tokens, which above layer 0 have already read the sources. They are
             in no map, so the gap has this sum, too.
+        each_other_image: The log-probability with each of the other images; empty if there are none.
         error: The errors of the scores, if they are estimates from random draws; None for others, and with too few
             draws.
     """
@@ -69,6 +76,7 @@ class AnswerWord(Serializable):
     prompt: Annotated[Float[Tensor, " word"], Array(1)]
     earlier: Annotated[Float[Tensor, " earlier"], Array(1)]
     special: float
+    each_other_image: tuple[float, ...] = ()
     error: WordErrors | None = None
 
     @model_validator(mode="after")
@@ -123,11 +131,66 @@ class AnswerWord(Serializable):
 
     @computed_field
     @property
+    def p_guessed(self) -> float | None:
+        """The p value of Student's test that the image adds 2 nats or more, on average over other images.
+
+        If it is small, the image adds less: the word is guessed, if the model is likely to write it. None with less
+        than two other images.
+        """
+        return self._p_value(below=HARDLY)
+
+    @computed_field
+    @property
+    def p_seen(self) -> float | None:
+        """The p value of Student's test that the image adds nothing, on average over other images.
+
+        If it is small, the image raises the probability of the word. None with less than two other images.
+        """
+        return self._p_value(below=0.0, is_above=True)
+
+    @computed_field
+    @property
+    def judgment(self) -> Literal["seen", "guessed", "cannot tell"]:
+        """Whether the model took the word from the image (``seen``), or from the words around it (``guessed``).
+
+        A word is guessed if its probability is at least 0.1, and if ``p_guessed`` is at most 0.05. So a word to which
+        the image adds 2 nats or more is called guessed in at most 5 % of cases, if the other images are a sample of
+        those that it could be compared with. Otherwise, it is seen if ``p_seen`` is at most 0.05. A word that the model
+        would hardly write, as in an answer that is given, or whose probability depends much on which other image it is,
+        may be neither.
+        """
+        if self.p_guessed is None or self.p_seen is None:
+            return "cannot tell"
+        if self.p_guessed <= LEVEL and self.log_probability >= LIKELY:
+            return "guessed"
+        return "seen" if self.p_seen <= LEVEL else "cannot tell"
+
+    def _p_value(self, below: float, is_above: bool = False) -> float | None:
+        """Return the p value of the mean gain being below a limit, or above it."""
+        count = len(self.each_other_image)
+        if count < 2:
+            return None
+
+        from scipy.special import stdtr  # which takes long to import
+
+        gains = self.log_probability - np.array(self.each_other_image)
+        error = float(gains.std(ddof=1)) / math.sqrt(count)
+        distance = float(gains.mean()) - below
+        if error == 0:
+            ratio = math.copysign(math.inf, distance) if distance else 0.0
+        else:
+            ratio = distance / error
+        return float(stdtr(count - 1, -ratio if is_above else ratio))
+
+    @computed_field
+    @property
     def image_hardly_matters(self) -> bool:
-        """Whether the image changes less than 2 nats: the word may be guessed from the words around it."""
-        return abs(self.image_gain) < HARDLY
+        """Whether the word is judged to be guessed; with less than two other images, a change of less than 2 nats."""
+        if self.p_guessed is None:
+            return abs(self.image_gain) < HARDLY
+        return self.judgment == "guessed"
 
     @property
     def image_contradicts(self) -> bool:
-        """Whether the word is less likely with this image than with others, by 2 nats or more."""
-        return self.image_gain <= -HARDLY
+        """Whether the word is less likely with this image than with others, by 2 nats or more, and is not guessed."""
+        return self.image_gain <= -HARDLY and not self.image_hardly_matters
