@@ -333,3 +333,52 @@ def test_blur_hides_cells(tmp_path: Path) -> None:
 def test_unknown_fills_are_refused() -> None:
     with pytest.raises(BadOption, match="hide must be one of mean, blur, noise"):
         nibt.decisive_region(*of(), hide="black")  # pyright: ignore
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_a_part_with_a_probability_decides_with_new_draws_of_noise(region: str) -> None:
+    model, explanation = of(seed=3)
+    found = nibt.decisive_region(model, explanation, region, probability=0.8)
+    decisive = found.decisive
+    assert decisive is not None
+    assert decisive.hide == "noise"
+    assert decisive.probability is not None
+    if decisive.probability < 0.8:
+        assert "below the requested 0.8" in found.warnings[-1]
+    plain = nibt.decisive_region(model, explanation, region, hide="noise").decisive
+    assert plain is not None
+    assert (decisive.cells | plain.cells).equal(decisive.cells), "cells are only added"
+
+    assert explanation.image.input is not None
+    inputs = model.image.prepare([explanation.image.input])
+    side = Side(model, model.image.trace(inputs, model.image.depth), lambda embeddings: embeddings)
+    text = model.text.encode(model.text.prepare([CAPTION]))
+
+    def values(shown: torch.Tensor, draw: int) -> float:
+        embedded = masker(side, Grid(*explanation.grid.shape), hide="noise", seed=draw)(shown.float()[None, None])
+        return float(model.similarity.to_each(embedded[:, 0], text))
+
+    cells = decisive.cells.flatten()
+    nothing = max(values(torch.zeros_like(cells), draw) for draw in range(5))
+    limit = (nothing + values(torch.ones_like(cells), 0)) / 2
+    shown = cells if region == "keep" else ~cells
+    kept = [(values(shown, 10_000 + draw) > limit) == (region == "keep") for draw in range(100)]
+    assert np.mean(kept) >= decisive.probability - 0.1
+    assert decisive.draws >= 100
+    read = Explanation.from_json(found.to_json()).decisive
+    assert read is not None
+    assert (read.probability, read.draws) == (decisive.probability, decisive.draws)
+    assert f"by {decisive.draws} draws" in decisive.about
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"probability": 1.0}, r"probability must be above 0 and below 1 \(got 1.0\)"),
+        ({"probability": 0.9, "hide": "mean"}, "hide must be noise with a probability, since mean is not random"),
+    ],
+)
+def test_bad_probabilities_are_refused(options: dict[str, Any], message: str) -> None:
+    model, explanation = of()
+    with pytest.raises(BadOption, match=message):
+        nibt.decisive_region(model, explanation, **options)

@@ -12,6 +12,7 @@ from nibt.evaluation.statistics import (
     holm,
     interval,
     jackknife,
+    least_share,
     paired_test,
     ratio_of_means,
     student,
@@ -175,3 +176,10 @@ def test_a_ratio_to_nothing_is_unknown_and_one_to_noise_has_no_ends() -> None:
 def test_equal_shares_have_gaffkes_interval() -> None:
     share = ratio_of_means([0.5] * 24, [1.0] * 24, (0.0, 1.0))
     assert share == gaffke([0.5] * 24, (0.0, 1.0))
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 10), (7, 10), (97, 100), (100, 100)])
+def test_least_share_is_a_quantile_of_the_beta_distribution(hits: int, count: int) -> None:
+    expected = 0.0 if not hits else stats.beta.ppf(0.05, hits, count - hits + 1)
+    assert least_share(hits, count) == pytest.approx(expected, abs=1e-9)
+    assert least_share(hits, count, 0.01) <= least_share(hits, count)

@@ -182,6 +182,16 @@ def _clopper_pearson(values: np.ndarray, bounds: tuple[float, float]) -> Interva
     return Interval(float(values.mean()), low, high)
 
 
+def least_share(hits: int, count: int, level: float = 0.05) -> float:
+    """Return the lower bound of a share by Clopper and Pearson (1934), which is too high in a share ``level`` of cases.
+
+    >>> round(least_share(59, 59), 3), least_share(0, 10)
+    (0.95, 0.0)
+    """
+    test = scipy_stats().binomtest(hits, count, alternative="greater")
+    return float(test.proportion_ci(1 - level, "exact").low)
+
+
 def within(mean: Interval, bounds: tuple[float, float]) -> Interval:
     """Return an interval that ends where values cannot be.
 

@@ -1,7 +1,7 @@
 """Methods that evaluate the input with random coalitions of its units, and fit an additive model to the scores."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Annotated, ClassVar
@@ -114,7 +114,7 @@ class CoalitionMethod(SegmentMethod):
 
     def _evaluated(
         self, side: Side, units: Units | Segments, players: Sequence[Sequence[tuple[int, ...]]]
-    ) -> "list[_Game]":
+    ) -> "list[EvaluatedGame]":
         """Evaluate all coalitions of a batch."""
         games = [self.coalitions(len(item_players)) for item_players in players]
         keep = coalition_masks([coalitions for coalitions, _ in games], players, units.count)
@@ -125,30 +125,46 @@ class CoalitionMethod(SegmentMethod):
             for item, (coalitions, weights) in enumerate(games)
         ]
 
-    def _until_reached(self, side: Side, item: int, players: Sequence[tuple[int, ...]]) -> "_Game":
-        """Evaluate coalitions of one item in rounds, until the error is small enough or the budget is spent."""
+    def _until_reached(self, side: Side, item: int, players: Sequence[tuple[int, ...]]) -> "EvaluatedGame":
+        """Evaluate coalitions of one item, until the error is small enough or the budget is spent."""
+        assert self.error is not None
         alone = side.take([item]) if len(side.inputs) > 1 else side
         units = self.units_of(alone)
         score, device = masker(alone, units), side.tower.example.device
-        full = alone.value().cpu().double().numpy()[0, ...]
 
-        coalitions, weights = self.coalitions(len(players))
+        def evaluate(coalitions: Coalitions) -> Values:
+            keep = coalition_masks([coalitions], [players], units.count)
+            return score(keep.to(device))[:, 0].cpu().double().numpy()
+
+        return self.until_reached(self.error, evaluate, alone.value().cpu().double().numpy()[0, ...], len(players))
+
+    def until_reached(
+        self, limit: float, evaluate: Callable[[Coalitions], Values], full: np.ndarray | float, players: int
+    ) -> "EvaluatedGame":
+        """Evaluate coalitions in rounds, until the error is small enough or the budget is spent.
+
+        Args:
+            limit: The largest error, as a share of the largest absolute effect.
+            evaluate: Computes the values of coalitions.
+            full: The value of all players.
+            players: The number of players.
+        """
+        coalitions, weights = self.coalitions(players)
+        if self.are_all(players):
+            return self._game(coalitions, weights, evaluate(coalitions), full)
+
         others = np.flatnonzero(np.isinf(weights))  # which are no draws
-        count = len(coalitions) - len(others)
-        draws = np.arange(count)[:, None] if self.are_all(len(players)) else self._draws(count)
+        draws = self._draws(len(coalitions) - len(others))
         order = np.concatenate([others, draws.flatten()])
         values: list[np.ndarray] = []
-        least = len(draws) if self.are_all(len(players)) else ceil(FEWEST * len(players))
-        for last in rounds(len(draws), least):
+        for last in rounds(len(draws), ceil(FEWEST * players)):
             rows = order[: len(others) + last * draws.shape[1]]
-            new = rows[sum(map(len, values)) :]
-            keep = coalition_masks([coalitions[new]], [players], units.count)
-            values.append(score(keep.to(device))[:, 0].cpu().double().numpy())
+            values.append(evaluate(coalitions[rows[sum(map(len, values)) :]]))
 
-            by_row = np.sort(rows)  # as without the rule: complements after the first of each pair
-            known = np.concatenate(values)[np.argsort(rows)]
-            game = self._game(coalitions[by_row], weights[by_row], known, full)
-            if share_of_error(game.effects, game.errors) <= self.error:
+            in_order = np.argsort(rows)  # as without a limit: complements after the first of all pairs
+            own = rows[in_order]
+            game = self._game(coalitions[own], weights[own], np.concatenate(values)[in_order], full)
+            if share_of_error(game.effects, game.errors) <= limit:
                 break
         return game
 
@@ -156,13 +172,15 @@ class CoalitionMethod(SegmentMethod):
         """Return the rows of the coalitions of each draw: of a pair, or of one."""
         return np.arange(count).reshape(2, -1).T if self.in_pairs else np.arange(count)[:, None]
 
-    def _game(self, coalitions: Coalitions, weights: Weights, values: Values, full: np.ndarray) -> "_Game":
+    def _game(
+        self, coalitions: Coalitions, weights: Weights, values: Values, full: np.ndarray | float
+    ) -> "EvaluatedGame":
         effects = self.fit(coalitions, weights, values, full)
-        return _Game(values, effects, self.half_widths(coalitions, values, full, effects))
+        return EvaluatedGame(values, effects, self.half_widths(coalitions, values, full, effects))
 
 
 @dataclass(frozen=True)
-class _Game:
+class EvaluatedGame:
     """The values of coalitions of one item, the effects of its players, and their errors."""
 
     values: Values

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from jaxtyping import Bool
-from pydantic import computed_field
+from pydantic import Field, computed_field
 from torch import Tensor
 
-from nibt.options import Share
+from nibt.options import ClosedShare, Share
 from nibt.results.attribution import percent
 from nibt.results.base import Array, Serializable
 
@@ -28,6 +28,9 @@ class DecisiveRegion(Serializable):
         random: The share of the image that is needed if the cells are taken in random order, in [0, 1].
         instead: What is first without the part, for ``change`` and ``first``; otherwise empty.
         hide: What replaced the hidden cells: the ``mean`` color, a ``blur`` of the image, or ``noise``.
+        probability: A lower bound of the probability that the part decides with random noise in the hidden cells, which
+            is too high in at most 5 % of cases; None if it was not requested.
+        draws: The number of draws of noise from which the bound was computed; 0 without it.
     """
 
     region: Literal["keep", "change"]
@@ -36,6 +39,8 @@ class DecisiveRegion(Serializable):
     random: Share
     instead: str = ""
     hide: Literal["mean", "blur", "noise"] = "mean"
+    probability: ClosedShare | None = None
+    draws: Annotated[int, Field(ge=0)] = 0
 
     @computed_field
     @property
@@ -49,6 +54,8 @@ class DecisiveRegion(Serializable):
         part = f"{percent(self.share)} of the image"
         chance = f"random order: {percent(self.random)}"
         chance += "" if self.hide == "mean" else f"; hidden by {self.hide}"
+        if self.probability is not None:
+            chance += f"; with a probability of at least {percent(self.probability)}, by {self.draws} draws"
         half = f"half of what the image adds to the {self.decision}"
         if self.region == "keep":
             kept = "the match first" if self.decision == "first" else half
