@@ -32,12 +32,13 @@ from world import COMPANIONS, DESCRIBE, NOUNS, Scenes, tasks
 
 import nibt
 from nibt.core.perturbation import masker
-from nibt.data.images import Region
+from nibt.data.images import SAMPLE, Region, read_image, samples
 from nibt.data.units import SequenceUnits
 from nibt.evaluation.statistics import interval
 from nibt.generators.answers import Prompted
 from nibt.generators.forced import ForcedAnswer
 from nibt.generators.loading import load_generator
+from nibt.generators.results.answer_word import judgment
 from nibt.registry import MethodSpec, find
 from nibt.results.pixels import over_image
 from nibt.types import SOURCES
@@ -324,17 +325,19 @@ def judgments(options):
     half of these cases the companion of the noun before, that the model learned to guess.
     """
     generator, draws, counts = load_generator(options.model), np.random.default_rng(JUDGMENTS), Counter()
+    others = [read_image(f"{SAMPLE}{name}") for name in samples()]
     for item in range(options.first, options.first + options.count):
         data, scene, _ = scene_of(JUDGMENTS, item)
-        image = image_of(data, scene, item)
-        for kind, answer in (("own", None), ("given", given_answer(scene, draws))):
-            explanation = nibt.explain_answer(generator, image, DESCRIBE, answer, "random", narrow="image")
+        prompted, tower = Prompted(image_of(data, scene, item), DESCRIBE), generator.answers
+        answers = {"own": tower.write(prompted, 20), "given": tower.read(prompted, given_answer(scene, draws))}
+        for kind, answer in answers.items():
+            probabilities = ForcedAnswer(generator, tower, prompted, answer).probabilities(others)
             before = ""
-            for word in explanation.words:
+            for word, of_word in zip(answer.words, probabilities, strict=True):
                 if word.text in NOUNS:
                     is_companion = COMPANIONS.get(before) == word.text
                     known = "in the image" if word.text in scene.names else "companion" if is_companion else "absent"
-                    counts[kind, known, word.judgment] += 1
+                    counts[kind, known, judgment(of_word.image, of_word.others)] += 1
                     before = word.text
 
     lines = []

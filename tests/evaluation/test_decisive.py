@@ -335,6 +335,7 @@ def test_unknown_fills_are_refused() -> None:
         nibt.decisive_region(*of(), hide="black")  # pyright: ignore
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("region", REGIONS)
 def test_a_part_with_a_probability_decides_with_new_draws_of_noise(region: str) -> None:
     model, explanation = of(seed=3)

@@ -1,9 +1,9 @@
 """A word of an answer: what it took from the image, the prompt and the words before."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -21,8 +21,42 @@ On scenes, the gain is above it for nouns that the model saw, and below for thos
 LIKELY = math.log(0.1)
 """The log-probability below which the model would hardly write a word, so that it cannot have guessed it."""
 LEVEL = 0.05
-"""The largest p value at which a word is called guessed, or seen."""
+"""How often a word at the limit of 2 nats is called guessed at most, and how often seen."""
 _LEAST = 0.01  # the change to which a gap is compared at least
+
+
+Judgment: TypeAlias = Literal["seen", "guessed", "cannot tell"]
+
+
+def p_guessed(log_probability: float, others: Sequence[float]) -> float | None:
+    """Return the p value of the test that the image adds 2 nats or more to a word; None with less than two others.
+
+    Args:
+        log_probability: The log-probability of the word with the image.
+        others: Its log-probabilities with other images.
+    """
+    count = len(others)
+    if count < 2:
+        return None
+
+    from scipy.special import stdtr  # which takes long to import
+
+    gains = log_probability - np.array(others)
+    distance = float(gains.mean()) - HARDLY
+    error = float(gains.std(ddof=1)) / math.sqrt(count)
+    if error == 0:
+        return float(distance >= 0)
+    return float(stdtr(count - 1, distance / error))
+
+
+def judgment(log_probability: float, others: Sequence[float]) -> Judgment:
+    """Return whether a word was seen or guessed, see ``AnswerWord.judgment``."""
+    p_value = p_guessed(log_probability, others)
+    if p_value is None:
+        return "cannot tell"
+    if p_value <= LEVEL and log_probability >= LIKELY:
+        return "guessed"
+    return "seen" if p_value >= 1 - LEVEL else "cannot tell"
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,53 +168,22 @@ class AnswerWord(Serializable):
     def p_guessed(self) -> float | None:
         """The p value of Student's test that the image adds 2 nats or more, on average over other images.
 
-        If it is small, the image adds less: the word is guessed, if the model is likely to write it. None with less
-        than two other images.
+        If it is at most 0.05, the image adds less; if it is at least 0.95, the image adds more. None with less than two
+        other images.
         """
-        return self._p_value(below=HARDLY)
+        return p_guessed(self.log_probability, self.each_other_image)
 
     @computed_field
     @property
-    def p_seen(self) -> float | None:
-        """The p value of Student's test that the image adds nothing, on average over other images.
-
-        If it is small, the image raises the probability of the word. None with less than two other images.
-        """
-        return self._p_value(below=0.0, is_above=True)
-
-    @computed_field
-    @property
-    def judgment(self) -> Literal["seen", "guessed", "cannot tell"]:
+    def judgment(self) -> Judgment:
         """Whether the model took the word from the image (``seen``), or from the words around it (``guessed``).
 
-        A word is guessed if its probability is at least 0.1, and if ``p_guessed`` is at most 0.05. So a word to which
-        the image adds 2 nats or more is called guessed in at most 5 % of cases, if the other images are a sample of
-        those that it could be compared with. Otherwise, it is seen if ``p_seen`` is at most 0.05. A word that the model
-        would hardly write, as in an answer that is given, or whose probability depends much on which other image it is,
-        may be neither.
+        A word is guessed if ``p_guessed`` is at most 0.05, and if its probability is at least 0.1: the model would
+        hardly write other words, as in an answer that is given. So a word to which the image adds 2 nats or more is
+        called guessed in at most 5 % of cases, if the other images are a sample of those to compare with. A word is
+        seen if ``p_guessed`` is at least 0.95. Otherwise, nibt cannot tell.
         """
-        if self.p_guessed is None or self.p_seen is None:
-            return "cannot tell"
-        if self.p_guessed <= LEVEL and self.log_probability >= LIKELY:
-            return "guessed"
-        return "seen" if self.p_seen <= LEVEL else "cannot tell"
-
-    def _p_value(self, below: float, is_above: bool = False) -> float | None:
-        """Return the p value of the mean gain being below a limit, or above it."""
-        count = len(self.each_other_image)
-        if count < 2:
-            return None
-
-        from scipy.special import stdtr  # which takes long to import
-
-        gains = self.log_probability - np.array(self.each_other_image)
-        error = float(gains.std(ddof=1)) / math.sqrt(count)
-        distance = float(gains.mean()) - below
-        if error == 0:
-            ratio = math.copysign(math.inf, distance) if distance else 0.0
-        else:
-            ratio = distance / error
-        return float(stdtr(count - 1, -ratio if is_above else ratio))
+        return judgment(self.log_probability, self.each_other_image)
 
     @computed_field
     @property
