@@ -149,4 +149,4 @@ def test_estimated_words_have_their_errors() -> None:
     explanation = answer(PEAK, (90, 90), WHOLE)
     assert words(explanation.text) == "a -1.0000  red +0.5000  cat +2.0000"
     estimated = with_errors(explanation, [[0.0] * 3] * 3, [0.1, 0.25, 0.0])
-    assert words(estimated.text) == "a -1.0000 \u00b1 0.1000  red +0.5000 \u00b1 0.2500  cat +2.0000 \u00b1 0.0000"
+    assert words(estimated.text) == "a -1.0000 \u00b1 0.1000  red +0.5000 \u00b1 0.2500  cat +2.0000"

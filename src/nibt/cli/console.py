@@ -95,7 +95,7 @@ def words(worded: Worded, width: int = 80) -> str:
     """Return the words with their scores, for terminals without colors. No line parts a word from its score."""
     lines = [""]
     for run in runs(worded):
-        error = "" if run.error is None else f" \u00b1 {run.error:.4f}"
+        error = f" \u00b1 {run.error:.4f}" if run.error else ""
         text = f"{run.text} {run.score:+.4f}{error}"
         if lines[-1] and cell_len(lines[-1]) + 2 + cell_len(text) > width:
             lines.append("")

@@ -109,7 +109,7 @@ def _mostly(result: AnswerExplanation, word: AnswerWord) -> str:
     strongest = sorted(range(len(scores)), key=lambda place: -abs(scores[place]))[:_STRONGEST]
     mostly = []
     for place in strongest:
-        error = f" \u00b1 {errors[place]:.2g}" if errors else ""
+        error = f" \u00b1 {errors[place]:.2g}" if errors and errors[place] else ""
         if scores[place]:
             mostly.append(f"{before[place]} {signed(scores[place])}{error}")
     against = "less likely with this image" if word.image_contradicts else ""

@@ -262,7 +262,7 @@ class View {
       const background = blendColor(colors.paper, drawn, ofWord, colors.cover);
       chip.style.backgroundColor = cssColor(background);
       chip.style.color = inkOn(background);
-      chip.lastElementChild.textContent = errors[word] === null ? texts[word] : `${texts[word]} \u00b1 ${Number(errors[word].toPrecision(2))}`;
+      chip.lastElementChild.textContent = !errors[word] ? texts[word] : `${texts[word]} \u00b1 ${Number(errors[word].toPrecision(2))}`;
       chip.title = `${text.words[word].text} ${formatSigned(scores[word])}`;
       if (chip.localName === "button") chip.setAttribute("aria-pressed", String(Boolean(pinned?.has(word))));
     });

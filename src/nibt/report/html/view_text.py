@@ -75,7 +75,7 @@ def scored_words(attribution: TextAttribution) -> list[tuple[str, str]]:
     """Return the words of a caption with their scores."""
     listed = list(runs(attribution))
     scores = signed_row([run.score for run in listed])
-    errors = ["" if run.error is None else f" \u00b1 {run.error:.2g}" for run in listed]
+    errors = [f" \u00b1 {run.error:.2g}" if run.error else "" for run in listed]
     return [(run.text, score + error) for run, score, error in zip(listed, scores, errors, strict=True)]
 
 
