@@ -41,8 +41,8 @@ class Banzhaf(CoalitionMethod, name="banzhaf"):
         passes of an image are reused for all of its captions.
 
     Avoid it when:
-        The scores must add up (use ``shapley``), or the budget is below two coalitions per unit: then the estimates are
-        noisy.
+        The scores must add up (use ``shapley``), or the budget is below six coalitions per unit: then the stated errors
+        are large.
 
     Args:
         share: The probability that a unit is kept.
@@ -112,7 +112,7 @@ class Shapley(CoalitionMethod, name="shapley"):
         of up to nine words.
 
     Avoid it when:
-        The budget is below four coalitions per unit: then the estimates are noisy.
+        The budget is below six coalitions per unit: then the stated errors are large. ``banzhaf`` needs fewer.
 
     Args:
         budget: The number of coalitions, besides the full and the empty one.

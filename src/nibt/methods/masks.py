@@ -156,8 +156,8 @@ class RISE(PlayerMethod, name="rise"):
     def _estimates(self, side: Side, units: Units | Segments) -> Estimates:
         """Compute the scores until the error is small enough, if there is a limit, or for all masks."""
         if isinstance(units, Grid):
-            return self._image_scores(side, units)
-        return self._caption_scores(side)
+            return self._image_estimates(side, units)
+        return self._caption_estimates(side)
 
     def nothing(self, side: Side, units: Units | Segments) -> PerExample:
         if isinstance(units, Grid):
@@ -167,7 +167,7 @@ class RISE(PlayerMethod, name="rise"):
             explained = _words(stem).explained.to(stem.hidden.device)
             return side.score(stem.rest((stem.hidden * ~explained[..., None])[None]))[0]
 
-    def _image_scores(self, side: Side, units: Grid) -> UnitValues:
+    def _image_estimates(self, side: Side, units: Grid) -> Estimates:
         assert isinstance(side.tower, ImageTower)
         height, width = side.tower.extent(side.inputs)
         grids, shifts = self._grids(height, width)
@@ -199,7 +199,7 @@ class RISE(PlayerMethod, name="rise"):
         cell = [-(-height // self.cells), -(-width // self.cells)]
         return torch.from_numpy(grids.astype(np.float32)), draws.integers(0, cell, (self.masks, 2)).tolist()
 
-    def _caption_scores(self, side: Side) -> UnitValues:
+    def _caption_estimates(self, side: Side) -> Estimates:
         stem = side.stem()
         units = _words(stem)
         explained = units.explained.to(stem.hidden.device)
