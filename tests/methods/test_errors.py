@@ -177,6 +177,8 @@ def test_a_limit_stops_each_item_as_if_it_were_alone(spec: str) -> None:
     model = tiny.model("clip")
     images = [tiny.image(), tiny.image(seed=5)]
     together = nibt.explain(model, images, "a red cat", spec)
+    again = nibt.explain(model, images, "a red cat", spec)
+    assert all(torch.equal(first.grid, second.grid) for first, second in zip(together, again, strict=True))
     for image, one in zip(images, together, strict=True):
         alone = nibt.explain(model, image, "a red cat", spec)
         assert alone.image.evaluations == one.image.evaluations
@@ -257,3 +259,14 @@ def test_tables_take_no_limit(method: str) -> None:
 def test_draws_per_score_are_documented() -> None:
     assert ENOUGH == 3
     assert RISE(10).error is None
+
+
+def test_special_tokens_do_not_count_for_the_limit_of_rise() -> None:
+    """Their scores are not shown, and would be the largest ones of a caption whose words have many tokens."""
+    scores, keep = torch.rand(40, 1) + 1, torch.rand(40, 1, 3) < 0.5
+    sizes, explained = torch.tensor([[1.0, 4.0, 4.0]]), torch.tensor([[False, True, True]])
+    sums = _Sums(0.5, torch.device("cpu"), sizes, explained)
+    sums.add(scores, keep)
+    estimates = sums.estimates(1)
+    words = estimates.error[0, 1:].max() / estimates.scores[0, 1:].max()
+    assert estimates.shares[0] == pytest.approx(float(words), rel=1e-5)

@@ -13,8 +13,17 @@ from jaxtyping import Bool, Float, Int
 from nibt.core.perturbation import generator, masker
 from nibt.core.side import Side
 from nibt.data.units import Segments, Units
-from nibt.errors import BadOption
-from nibt.methods._errors import FEWEST, LEVEL, Estimates, Regression, StoppingRule, check_limit, rounds, share_of_error
+from nibt.methods._errors import (
+    FEWEST,
+    LEVEL,
+    Estimates,
+    Regression,
+    StoppingRule,
+    check_limit,
+    check_no_limit,
+    rounds,
+    share_of_error,
+)
 from nibt.methods._unit_vectors import UnitVectors
 from nibt.methods._units import SegmentMethod, coalition_masks, share_equally
 from nibt.methods.base import both_sides
@@ -86,8 +95,7 @@ class CoalitionMethod(SegmentMethod):
         return self.regression(coalitions, values, full).error(effects, level)
 
     def linear_vectors(self, side: Side) -> UnitVectors:
-        if self.error is not None:
-            raise BadOption(f"error is for maps, and tables and vectors have none (got {self.error}): leave it out")
+        check_no_limit(self)
         return super().linear_vectors(side)
 
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:

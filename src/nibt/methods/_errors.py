@@ -73,6 +73,12 @@ def check_limit(method: Any) -> None:
         raise BadOption(f"error must be left out with amounts={method.amounts} (got error={method.error})")
 
 
+def check_no_limit(method: Any) -> None:
+    """Check that there is no limit of the error where scores have none."""
+    if method.error is not None:
+        raise BadOption(f"error is for maps, and tables and vectors have none (got {method.error}): leave it out")
+
+
 def share_of_error(scores: Scores, errors: Scores) -> float:
     """Return the largest error as a share of the largest absolute score; of several targets, the largest share.
 

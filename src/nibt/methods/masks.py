@@ -13,8 +13,15 @@ from torch import Tensor
 from nibt.core.perturbation import generator, mask_chunks, masker, score_of_pixels
 from nibt.core.side import Side
 from nibt.data.units import Grid, Segments, SequenceUnits, Units, Words
-from nibt.errors import BadOption
-from nibt.methods._errors import Estimates, StoppingRule, check_limit, mean_error, rounds, share_of_error
+from nibt.methods._errors import (
+    Estimates,
+    StoppingRule,
+    check_limit,
+    check_no_limit,
+    mean_error,
+    rounds,
+    share_of_error,
+)
 from nibt.methods._unit_vectors import UnitVectors
 from nibt.methods._units import PlayerMethod, SegmentMethod, coalition_masks, explains_pixels, share_equally
 from nibt.methods.base import both_sides
@@ -148,8 +155,7 @@ class RISE(PlayerMethod, name="rise"):
         return Estimates(scores, errors, counts, tuple(item.shares[0] for item in items))
 
     def linear_vectors(self, side: Side) -> UnitVectors:
-        if self.error is not None:
-            raise BadOption(f"error is for maps, and tables and vectors have none (got {self.error}): leave it out")
+        check_no_limit(self)
         return super().linear_vectors(side)
 
     @torch.no_grad()
@@ -212,7 +218,7 @@ class RISE(PlayerMethod, name="rise"):
         drawn = [generator(self.seed, row).random(self.masks) < self.share for row in range(count)]
         # the draws of a word are those of its first row, and do not depend on the length
         keep = torch.from_numpy(np.stack(drawn, 1))[:, first].to(stem.hidden.device)
-        sums = _Sums(self.share, stem.hidden.device, sizes)
+        sums = _Sums(self.share, stem.hidden.device, sizes, units.explained)
         for chunk in self._chunks(side, sums):
             scores = side.score(stem.rest(stem.hidden * (keep[chunk] | ~explained)[..., None]))
             sums.add(scores, keep[chunk])
@@ -234,10 +240,13 @@ class _Sums:
         share: The probability that a cell or a word is kept.
         device: The device of the sums.
         sizes: The number of tokens of each word, which share its score; None for an image.
+        explained: The rows of words; None for an image.
     """
 
-    def __init__(self, share: float, device: torch.device, sizes: Tensor | None = None) -> None:
-        self.share, self.sizes, self.masks = share, sizes, 0
+    def __init__(
+        self, share: float, device: torch.device, sizes: Tensor | None = None, explained: Tensor | None = None
+    ) -> None:
+        self.share, self.sizes, self.explained, self.masks = share, sizes, explained, 0
         self.total = torch.zeros((), dtype=torch.float32, device=device)
         self.squares = torch.zeros((), dtype=torch.float32, device=device)
 
@@ -259,8 +268,12 @@ class _Sums:
             return Estimates(scores)
         sums, squares = (values.cpu().double().numpy() for values in (self.total, self.squares))
         errors = torch.from_numpy(mean_error(sums, squares, self.masks)).to(self.total) / parts
-        both = zip(scores.cpu().numpy(), errors.cpu().numpy(), strict=True)
-        return Estimates(scores, errors, (self.masks,) * items, tuple(share_of_error(*item) for item in both))
+        rows = torch.ones_like(scores, dtype=torch.bool) if self.explained is None else self.explained.to(scores.device)
+        shares = tuple(
+            share_of_error(of_scores[kept].cpu().numpy(), of_errors[kept].cpu().numpy())
+            for of_scores, of_errors, kept in zip(scores, errors, rows, strict=True)
+        )
+        return Estimates(scores, errors, (self.masks,) * items, shares)
 
 
 def _words(stem: Cut) -> Words:
