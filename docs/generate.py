@@ -212,6 +212,10 @@ def opening(name: str, doc: Any, picture: str = "") -> Iterator[str]:
     yield f"**Avoid it when.** {doc.sections['Avoid it when']}"
 
 
+_OPTIONS_OF_ANSWERS = (
+    "**Options.** The values are the defaults. The JSON file of a result has the values that were used for its model. "
+    "The [option of all methods](index.md#options-of-all-methods) `views` can be set, too."
+)
 _OPTIONS_OF_METHODS = (
     "**Options.** The values are the defaults for CLIP. The JSON file of a result has the values that were used for "
     "its model. The [options of all methods](index.md#options-of-all-methods), such as `views` and `amounts`, can be "
@@ -224,9 +228,10 @@ def method_page(name: str) -> str:
     kind, doc = find("methods", name), parts("methods", name)
     options = list(option_lines(kind))
     is_drawn = (COSTS.parent / f"{name}.webp").exists()
+    about_options = _OPTIONS_OF_ANSWERS if "answer" in kind.needs else _OPTIONS_OF_METHODS
     text = [
         *opening(name, doc, f"![Maps](../../images/methods/{name}.webp)" if is_drawn else ""),
-        *([_OPTIONS_OF_METHODS, "\n".join([*options, *variant_lines(kind)])] if options else []),
+        *([about_options, "\n".join([*options, *variant_lines(kind)])] if options else []),
         "[The study](../../explanation/study.md#published-and-default) compares the variant `paper` with the default."
         if name == "nib"
         else "",
@@ -503,7 +508,7 @@ def options(plugin: Any) -> dict[str, Any]:
     if not dataclasses.is_dataclass(plugin):
         return {}
     types, texts = field_types(plugin), SCHEMAS.section(plugin, "Args")  # pyright: ignore
-    layer = {"layer": {"type": "integer, share of the depth, or auto", "repeatable": True}}
+    layer = {"layer": {"type": "integer, or share of the depth", "repeatable": True}}
     return {
         field.name: {
             **(layer.get(field.name) or type_entry(types[field.name])),

@@ -14,6 +14,7 @@ from tests import documents
 from tests.suites import few
 
 PAGES = documents.pages()
+TEXTS = ["README.md", *sorted(str(path.relative_to(documents.ROOT)) for path in documents.ROOT.glob("docs/**/*.md"))]
 
 
 SLOW = [page for page in PAGES if any(block.slow for block in documents.blocks(page))]
@@ -108,6 +109,17 @@ def test_lines_of_a_first_page_are_wrapped(page: str) -> None:
     text = re.sub(r"<!-- zoo -->.*?<!-- /zoo -->|```.*?```", "", (documents.ROOT / page).read_text(), flags=re.DOTALL)
     lines = [line for line in text.splitlines() if not line.startswith(("|", "!["))]
     assert max(map(len, lines)) <= 143
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_methods_in_the_text_of_a_page_take_their_options(page: str) -> None:
+    """Such as `nib:paper steps=5`. The blocks of code run anyway."""
+    text = re.sub(r"^```.*?^```", "", (documents.ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.M)
+    names = "|".join(registry.available("methods"))
+    for code in re.findall(rf"`((?:{names})(?::\w+)?(?: \w+=\S+)*)`", text):
+        spec = registry.MethodSpec.of(code)
+        options = {name: value for name, value in spec.options.items() if name != "along_path"}
+        spec.method_class.check_options(spec.variant, options)
 
 
 def test_few_blocks_are_not_run() -> None:

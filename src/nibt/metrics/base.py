@@ -167,10 +167,6 @@ class Metric(Plugin, ABC, Generic[_Input]):
     def __call__(self, metric_input: _Input) -> PerExample:
         """Compute the numbers of a batch."""
 
-    def of_map(self, side: Side, attribution: Attribution) -> PerExample:
-        """Measure the attributions of a side, for callers that know no metric."""
-        return self(MetricInput(side, attribution))  # pyright: ignore
-
     def measured(self, metric_input: _Input) -> tuple[PerExample, Float[Tensor, "batch level"] | None]:
         """Compute the numbers of a batch, and the curves under which they are the areas, if the metric has curves."""
         return self(metric_input), None
