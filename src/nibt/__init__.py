@@ -29,7 +29,7 @@ Inputs and results:
 Measure and audit:
     measure, roar, audit               metrics of maps and of regions, retraining without removed inputs, an audit of a
                                        model
-    check                              explanations with four checks each
+    check                              explanations with three or four checks each
     decisive_region                    a small part of a map that keeps, or changes, what the model decides
     parts, used_share                  what a model looks at over a data set, and how much that decides
     part_scores                        how much of the score of one image such parts carry

@@ -47,8 +47,8 @@ def explain_embeddings(
     """Compute the maps of one image for the embeddings of many captions, or of one caption for many images.
 
     The maps equal those of ``explain`` with the target ``cosine``, to 1e-5. The forward passes are shared by all
-    embeddings. Methods with a path also need a backward pass per embedding or a forward pass per token, whichever is
-    cheaper.
+    embeddings. Methods with a path also need, for each step, a backward pass per embedding or a forward pass per token,
+    whichever are fewer.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.

@@ -71,9 +71,9 @@ def measure(
         method: The name of the method, its text with a variant and options (``"nib:paper steps=5"``), or a
             ``Method``.
         target: The name of the target, as in ``explain``; with ``measured``, None means ``cosine``.
-        measured: The score that confidence, deletion, insertion and infidelity evaluate: "explained" (the target), or
-            the name of another target. If that target compares, it uses the captions in ``against`` or, without them,
-            all other captions of the call; on the text side, it uses all other images of the call.
+        measured: The score of changed inputs that metrics such as deletion, confidence and ROAD evaluate: "explained"
+            (the target), or the name of another target. If that target compares, it uses the captions in ``against``
+            or, without them, all other captions of the call; on the text side, it uses all other images of the call.
         side: The only side to measure: "image", "text" or "regions"; None means all sides of the metrics. Regions are
             explained by ``nibt.regions``, for the target ``cosine``.
         variant: A variant of the method; None means that of its text, or ``default``.

@@ -22,7 +22,8 @@ from nibt.results.frames import DataFrame, pandas
 class Decomposition(ResultOfImage):
     """The similarity of one pair, split into what the heads and the perceptrons (MLPs) of one tower add to it.
 
-    It has the attributes of ``ResultOfImage``, too.
+    As all results of one image, it also has ``source``, ``image_hash``, ``size`` and ``region`` of the image, the image
+    itself as ``input``, and ``model``, ``versions``, ``warnings`` and ``codes``.
 
     Attributes:
         side: The side that is decomposed: "image" or "text".
@@ -36,7 +37,7 @@ class Decomposition(ResultOfImage):
         first: What the first state adds: the patches or words with their positions.
         constant: What biases add.
         words: The words of a decomposed caption.
-        tokens: The tokens of a decomposed caption, padding included.
+        tokens: The tokens of a decomposed caption, with the padding that every caption of the model has.
         special: Whether each token belongs to no word.
     """
 

@@ -56,10 +56,10 @@ class Explanation(ResultWithMaps):
     """An explanation of two inputs: the scores of the patches of images and of the words of captions.
 
     The sides of an image with a caption are ``image`` and ``text``; those of two images, or of two captions, are
-    ``first`` and ``second``. If an image with a caption is compared with one other image or caption, the other one is a
-    third side, ``against``, with the scores for its own cosine. The target is then the cosine of the pair minus the
-    cosine of ``against``. The sum of the scores of the compared side minus that of ``against`` is this target, up to
-    the gaps and the difference of the baselines.
+    ``first`` and ``second``. With the target ``difference`` and one other image or caption, the other one is a third
+    side, ``against``, with the scores for its own cosine, unless it is the baseline (``image_baseline=against``). The
+    target is the cosine of the pair minus the cosine of ``against``. The sum of the scores of the compared side minus
+    that of ``against`` is this target, up to the gaps and the difference of the baselines.
 
     Attributes:
         sides: The attributions, by the names of the sides.

@@ -48,14 +48,15 @@ class Rest(Serializable):
 class Regions(ResultOfImage):
     """The regions of the words of one pair: a signed table, words x patches.
 
-    It has the attributes of ``ResultOfImage``, too.
+    As all results of one image, it also has ``source``, ``image_hash``, ``size`` and ``region`` of the image, the image
+    itself as ``input``, and ``model``, ``versions``, ``warnings`` and ``codes``.
 
     Attributes:
         caption: The caption.
         similarity: The similarity of the pair.
         method: The method with its resolved options.
         words: The words that have a map.
-        tokens: The tokens of the caption, padding included.
+        tokens: The tokens of the caption, with the padding that every caption of the model has.
         special: Whether each token belongs to no word with a map.
         table: The signed maps of the words: words x rows x columns.
         rest: The scores outside of the table.

@@ -62,15 +62,16 @@ def check(
     seed: int | None = None,
     **options: Any,
 ) -> Explanation | list[Explanation]:
-    """Explain images with captions, and test each map of an image with four checks.
+    """Explain images with captions, and test each map of an image with three or four checks.
 
     A map must differ from the map of a copy of the model whose weights are shuffled. It must also differ from the map
     for an unrelated caption: the caption of a sample image that is least similar to the image. Removal of the top tenth
-    of the map must lower the similarity more than removal of a region of the same shape elsewhere. And where the map of
-    each everyday noun of the caption alone is highest, the map must be positive, unless the caption has nothing but one
-    noun. The checks need about two further
-    explanations, one for each noun, 17 forward passes and a copy of the model. The model itself is not changed. Use
-    ``audit`` to test a model.
+    of the map must lower the similarity more than removal of a region of the same shape elsewhere. If the caption has
+    an everyday noun and another content word, the map must also be positive where the map of each everyday noun alone
+    is highest.
+
+    The checks need about two further explanations, one for each noun, 17 forward passes and a copy of the model. The
+    model itself is not changed. Use ``audit`` to test a model.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
@@ -83,7 +84,7 @@ def check(
         **options: Options of the method. The target is the cosine.
 
     Returns:
-        What ``explain`` returns; each explanation has its ``checks``: three, and one of the caption's everyday nouns.
+        What ``explain`` returns; each explanation has its three or four ``checks``.
 
     Raises:
         NibtError: As ``explain``.
