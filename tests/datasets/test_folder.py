@@ -217,3 +217,12 @@ def test_metrics_use_masks_of_a_folder(tmp_path: Path) -> None:
     (row,) = nibt.measure(model, [pair], ["energy"], "ones", side="image")
     region = nibt.explain(model, pair.image, pair.caption, method="ones").image.region
     assert row.value == pytest.approx(float(seen_mask(pair, list(pair.objects), region).float().mean()), abs=1e-4)
+
+
+def test_check_does_not_open_images(tmp_path: Path) -> None:
+    """Data sets are large: a damaged image is an error when its pair is read."""
+    write(tmp_path / "pairs.csv", "image,caption\na.png,a cat\n")
+    write(tmp_path / "a.png", "no image")
+    assert not Folder.check(tmp_path)
+    with pytest.raises(BadInput, match=r"a\.png"):
+        Folder(tmp_path)[0]

@@ -254,7 +254,10 @@ class Dataset(Plugin, ABC):
 
     @classmethod
     def check(cls, *arguments: Any, **options: Any) -> str:
-        """Return the error of reading a data set with these options and all its images; empty without an error."""
+        """Return why a data set with these options cannot be read, or which files are missing; empty if neither holds.
+
+        Images are not opened, so a damaged one is an error only when its pair is read.
+        """
         try:
             return cls(*arguments, **options).missing()
         except (BadInput, Unsupported) as error:

@@ -2,8 +2,8 @@
 
 A word is a run of letters and digits with inner apostrophes and hyphens, a number with its points and commas, a run of
 one punctuation mark, or a tag such as ``<b>``. Other marks, emoji and Chinese or Japanese characters are words of their
-own, since these scripts have no spaces. Thai, Lao, Khmer and Burmese have no word borders either: there a token is a
-word. What one token spells is never parted. Blanks belong to the word after them.
+own, since these scripts have no spaces. So are the letters of Thai, Lao, Khmer and Burmese, each with the marks around
+it. What one token spells is never parted. Blanks belong to the word after them.
 """
 
 import re
