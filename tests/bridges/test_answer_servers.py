@@ -26,6 +26,7 @@ from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, ServerFailed
 from nibt.generators.answers import Generator
 from nibt.generators.results.answer import AnswerExplanation
 from nibt.models._request import is_address
+from nibt.results.notes import ESTIMATE
 from tests.bridges.loopback import Refusal, Served, image_of, listening
 from tests.models.test_functions import embed_images, picture
 
@@ -261,6 +262,26 @@ def test_maps_are_those_of_enumeration(kind: str, way: str, method: str) -> None
         assert explanation.adds_up
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["banzhaf", "shapley"])
+def test_scores_from_draws_have_errors_that_contain_the_exact_ones(method: str) -> None:
+    with serving() as served:
+        exact_map = explained(generator_of(served, image_size=48, cells=3), method, budget=512)
+        maps = [
+            explained(generator_of(served, image_size=48, cells=3), method, budget=64, seed=seed) for seed in range(20)
+        ]
+    assert all(word.error is not None and not word.error.grid.any() for word in exact_map.words)
+    inside = []
+    for explanation in maps:
+        for word, same in zip(explanation.words, exact_map.words, strict=True):
+            assert word.error is not None
+            assert not word.error.prompt.any()
+            assert 0 < word.error.grid.max() < 2 * same.grid.abs().max()
+            inside.append(((word.grid - same.grid).abs() <= word.error.grid + 1e-4).float().mean())
+        assert any(note.code == ESTIMATE for note in explanation.notes)
+    assert np.mean(inside) > 0.9
+
+
 def test_the_whole_answer_takes_one_request_where_the_server_offers_it() -> None:
     requests = {}
     for kind in ("llama.cpp", "vllm", "ollama"):
@@ -360,7 +381,7 @@ def test_a_prefill_that_gives_other_numbers_is_refused() -> None:
 
 def test_noise_is_said_beside_the_map() -> None:
     with serving() as served:
-        assert any("that should be equal are" in each for each in explained(generator_of(served)).warnings)
+        assert any("that should be equal are equal" in each for each in explained(generator_of(served)).warnings)
     with serving(noise=0.05) as served:
         explanation = explained(generator_of(served, at_once=1))
     assert 0.01 < explanation.server["noise"] <= 0.1

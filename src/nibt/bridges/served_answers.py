@@ -12,6 +12,7 @@ from math import ceil
 from typing import Annotated, Any, ClassVar, TypeAlias
 
 import torch
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
@@ -19,14 +20,14 @@ from nibt.bridges.answer_servers import AnswerServer, Offer, ServedAnswer, Step,
 from nibt.bridges.finished_requests import FinishedRequests, finished_requests, name_of
 from nibt.core.side import Side
 from nibt.data.images import SAMPLE, ImageInput, ImagePart, Region, read_image, side_by_side
-from nibt.data.units import Segments, cells_of
+from nibt.data.units import Segments, Units, cells_of
 from nibt.engine.spec import versions
 from nibt.errors import BadInput, BadOption, ServerFailed, Unsupported
 from nibt.generators.answers import TOKENS_PER_WORD, Generator
 from nibt.generators.explain import AnswerExplainer, offered_sources, resolved_method
 from nibt.generators.forced import AnswerRequest, read_words
 from nibt.generators.results.answer import AnswerExplanation, AnswerImage, ServerRecord
-from nibt.generators.results.answer_word import AnswerWord
+from nibt.generators.results.answer_word import AnswerWord, WordErrors
 from nibt.io import read_path
 from nibt.methods._units import SegmentMethod
 from nibt.methods.base import Method
@@ -39,7 +40,7 @@ from nibt.progress import OnProgress, Progress, listener, listening, no_progress
 from nibt.records import JsonObject
 from nibt.results.attribution import image_fields, percent
 from nibt.results.notes import NOISE, Note, note_fields
-from nibt.types import RUNNER_UP, Embedding, Source
+from nibt.types import RUNNER_UP, Embedding, Source, UnitValues
 
 METHODS = ("occlusion", "banzhaf", "shapley")
 """The methods that need only log-probabilities for changed images, each of which explains all words at once."""
@@ -460,18 +461,15 @@ def _explained(
     units = method.units_of(side)
     changed = min(ceil(method.forwards(0, units.count)), 2**units.count) + 1
     with scored.reporting(report, changed + len(others)):
-        scores = method.scores(side, units)
+        estimates = method.estimates(side, units)
         values = side.value()[0].tolist()
         without = method.nothing(side, units)[0].tolist()
         elsewhere = scored.embed_images(others).mean(0).tolist() if others else [None] * len(values)
 
     count = len(scored.answer.words)
-
-    grid = units.grid if isinstance(units, Segments) else cells_of(units)
-    if isinstance(units, Segments):
-        scores = units.on_grid(scores)
-    maps = grid.unfold(scores[0].T)
-    empty = torch.zeros(len(WORD.findall(scored.prompt)), device="cpu")
+    maps = _maps(estimates.scores, units)
+    errors = None if estimates.error is None else _maps(estimates.error, units)
+    of_prompt = torch.zeros(len(WORD.findall(scored.prompt)), device="cpu")
     return tuple(
         AnswerWord(
             text=word.text,
@@ -483,12 +481,27 @@ def _explained(
             without={"image": without[number]},
             at_blank=without[number],
             grid=maps[number],
-            prompt=empty,
+            prompt=of_prompt,
             earlier=torch.zeros(number, device="cpu"),
             special=0.0,
+            error=None if errors is None else _word_errors(errors[number], of_prompt, number),
         )
         for number, word in enumerate(scored.answer.words)
     )
+
+
+def _maps(scores: UnitValues, units: Units | Segments) -> Float[Tensor, "word row column"]:
+    """Return the scores of units for each word as maps of the one image."""
+    if isinstance(units, Segments):
+        return units.grid.unfold(units.on_grid(scores)[0].T)
+    return cells_of(units).unfold(scores[0].T)
+
+
+def _word_errors(
+    grid: Float[Tensor, "row column"], of_prompt: Float[Tensor, " word"], earlier: int
+) -> WordErrors | None:
+    """Return the errors of the scores of a word; None if there were too few changed images to know them."""
+    return WordErrors(grid, of_prompt, torch.zeros(earlier, device="cpu")) if grid.isfinite().all() else None
 
 
 def _server_notes(result: AnswerExplanation, server: AnswerServer) -> list[Note | str]:
@@ -500,7 +513,9 @@ def _server_notes(result: AnswerExplanation, server: AnswerServer) -> list[Note 
     if float(result.table.abs().max()) < record["noise"]:
         notes.append(Note(NOISE, f"all scores are noise: {differ}"))
     trust = (
-        f"{differ}, so smaller scores are noise" if record["noise"] else "log-probabilities that should be equal are"
+        f"{differ}, so smaller scores are noise"
+        if record["noise"]
+        else "log-probabilities that should be equal are equal"
     )
     asked = f"{record['requests']:,} requests"
     if record["tokens"] is not None:

@@ -28,7 +28,7 @@ def check_second(request: AnswerRequest, second: ImageInput, against: str | None
         raise BadInput(f"the image {second.source} is compared with itself: give another one")
 
 
-def _both(first: ServerRecord | None, second: ServerRecord | None) -> ServerRecord | None:
+def _requests_of_both(first: ServerRecord | None, second: ServerRecord | None) -> ServerRecord | None:
     """Return what a server was asked for both images."""
     if first is None or second is None:
         return None
@@ -69,7 +69,7 @@ def difference(first: AnswerExplanation, second: AnswerExplanation, images: Sequ
         images=AnswerImage.parts_of(picture),
         frames=0,
         target={"name": "difference", "options": options},
-        server=_both(first.server, second.server),
+        server=_requests_of_both(first.server, second.server),
         **note_fields(dict.fromkeys((*first.notes, *second.notes))),
     )
 
