@@ -33,8 +33,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from nibt.bridges.answer_servers import AnswerServer
-from nibt.bridges.served_answers import explain_served_answer
+import nibt
 from nibt.datasets.scenes import Scenes
 
 ROOT = Path(__file__).parents[2]
@@ -154,18 +153,11 @@ def write_gguf(kind, folder):
     write(*generator("as it is" if kind == "clip" else kind), folder)
 
 
-def explained(address, image, method, cells=8, **options):
-    """An answer that the model behind an address writes, and its maps."""
-    server = AnswerServer(address + "/v1", "scenes_generator")
-    return explain_served_answer(
-        server, image, PROMPT, method=method, max_words=WORDS, cells=cells, image_size=SIZE, **options
-    )
-
-
-def given(address, image, answer, method, cells=8, **options):
-    """The maps of a given answer."""
-    server = AnswerServer(address + "/v1", "scenes_generator")
-    return explain_served_answer(server, image, PROMPT, answer, method, cells=cells, image_size=SIZE, **options)
+def explained(address, image, method, answer=None, cells=8, **options):
+    """The maps of an answer of the model behind an address, which it writes if none is given."""
+    model = nibt.load_generator(address + "/v1", name="scenes_generator", image_size=SIZE, cells=cells)
+    words = WORDS if answer is None else None
+    return nibt.explain_answer(model, image, PROMPT, answer, method, max_words=words, **options)
 
 
 def compared(served, local):
@@ -209,7 +201,7 @@ def measured(address, others, image, settings):
     record = {"seconds": seconds, "requests": own.server["requests"], "noise": own.server["noise"]}
     for other in others:
         with serving(LocalAnswers(*generator(other))) as local:
-            record[other] = compared(own, given(local, image, own.answer, **settings))
+            record[other] = compared(own, explained(local, image, answer=own.answer, **settings))
     return record
 
 
