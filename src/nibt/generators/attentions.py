@@ -128,8 +128,9 @@ def attentions(
 ) -> AnswerAttentions:
     """Compute the attention weights of the words of an answer on the image, the prompt and the earlier words.
 
-    The weights are computed block by block, and only for the rows that predict words. So memory does not grow with the
-    square of the number of tokens, whatever kernel the model uses, except with the model's own ``eager`` attention.
+    The weights are computed block by block, for the rows that predict words and, for the rollout, for all rows, 64 at a
+    time. So memory does not grow with the square of the number of tokens, whatever kernel the model uses, except with
+    the model's own ``eager`` attention.
     Attention weights do not measure how much a word depends on what it attends to: for that, use ``explain_answer``.
 
     Args:

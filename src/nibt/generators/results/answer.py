@@ -77,7 +77,8 @@ class ServerRecord(TypedDict):
 class AnswerExplanation(ResultOfImage):
     """An explanation of an answer: a table of its words, with the scores of patches, prompt words and earlier words.
 
-    It has the attributes of ``ResultOfImage``, too.
+    As all results of one image, it also has ``source``, ``image_hash``, ``size`` and ``region`` of the image, the image
+    itself as ``input``, and ``model``, ``versions``, ``warnings`` and ``codes``.
 
     Attributes:
         prompt: The prompt.
