@@ -134,7 +134,7 @@ def test_the_command_gives_the_page_what_the_operator_chose(run: Run, monkeypatc
         (["--server", "toy", "-m", "toy"], "--server must be an address such as"),
         (["--load", "cells=4"], "--load is for a generator behind a server"),
         (["--requests", "4"], "--key-env, --requests and --tokens are for a model behind a server"),
-        (["--server", CLOSED, "-m", "toy", "--space", "S"], "leave --host, --port, --public and --server out"),
+        (["--server", CLOSED, "-m", "toy", "--space", "S"], "--space writes a page that asks no other server"),
     ],
 )
 def test_wrong_options_of_a_served_page_are_refused(run: Run, arguments: list[str], message: str) -> None:

@@ -96,10 +96,10 @@ def serve(
     if server.server is None and load:
         raise BadOption("--load is for a generator behind a server: give its address with --server")
     if page.space is not None:
-        if page != PageOptions(space=page.space) or server.server is not None:
-            raise BadOption(
-                "--space writes a folder and serves nothing: leave --host, --port, --public and --server out"
-            )
+        if page != PageOptions(space=page.space):
+            raise BadOption("--space writes a folder and serves nothing: leave --host, --port and --public out")
+        if server.server is not None:
+            raise BadOption("--space writes a page that asks no other server: leave --server out")
         from nibt.app.server import write_space
 
         write_space(page.space, model or (), limits.limits)
