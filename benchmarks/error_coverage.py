@@ -2,16 +2,19 @@
 
     OMP_NUM_THREADS=1 python benchmarks/error_coverage.py measure --out RUN [--models FOLDER ...] [--count 1000]
     python benchmarks/error_coverage.py report --out RUN --csv docs/explanation/study/error_coverage.csv
+    python benchmarks/error_coverage.py requests --out RUN [--games 60]
 
 ``measure``, which resumes, evaluates all 512 coalitions of the 3 x 3 cells of drawn scenes with ``scenes``, and with
 further models: the similarity of the caption of a scene, and of those of the next two. So the Shapley and Banzhaf
 values are known exactly. Of the first scenes, it keeps the map of ``nib:fast``, too.
 
 ``report`` draws coalitions as the methods of nibt do, and counts how often the interval of a score contains its exact
-value, at the levels 0.8, 0.9 and 0.95. It also prints the number of requests (evaluated coalitions) from which on 95 %
-of the estimates of each score are within 0.1 of the largest score: for the methods of nibt, for the same methods
-without pairs of complements, with a map of ``nib`` as a prior, with the model ``scenes`` in the role of a local model
-whose coalitions cost no requests, for RISE, and for the estimators of shapiq.
+value, at the levels 0.8, 0.9 and 0.95.
+
+``requests`` prints the number of requests (evaluated coalitions) from which on 95 % of the estimates of each score are
+within 0.1 of the largest score: for the methods of nibt, for the same methods without pairs of complements, with a map
+of ``nib`` as a prior, with the model ``scenes`` in the role of a local model whose coalitions cost no requests, for
+RISE, and for the estimators of shapiq.
 """
 
 import argparse
@@ -206,7 +209,7 @@ def by_shapiq(name, requests, seed, game):
     options = {"max_order": 1} if name == "kADDSHAP" else {}
     approximator = getattr(shapiq, name)(CELLS, random_state=seed, **options)
     normalized = game - game[0]
-    values = approximator.approximate(requests, lambda kept: values_of(normalized, kept.astype(int)))
+    values = approximator.approximate(requests, lambda kept: values_of(normalized, np.atleast_2d(kept).astype(int)))
     return np.array([values[(cell,)] for cell in range(CELLS)])
 
 
@@ -246,11 +249,14 @@ def report(options):
         for name, (share, median, most) in stopped(games.values()).items():
             print(f"{model} {name}: {share:.3f}, {median:g}, {most:g}")
 
+
+def requests(options):
+    by_model = {path.name: games_of(path) for path in sorted(options.out.iterdir()) if path.is_dir()}
     others = [name for name in by_model if name != "scenes"]
     common = [(number, 0) for number in range(options.games) if all((number, 0) in by_model[name] for name in by_model)]
-    print_requests([by_model["scenes"][key] for key in common], [priors(options.out, key[0]) for key in common])
     for name in others:
         print_local(name, [(by_model[name][key], by_model["scenes"][key]) for key in common])
+    print_requests([by_model["scenes"][key] for key in common], [priors(options.out, key[0]) for key in common])
 
 
 def priors(out, number):
@@ -314,14 +320,14 @@ def print_local(name, pairs):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["measure", "report"])
+    parser.add_argument("what", choices=["measure", "report", "requests"])
     parser.add_argument("--out", type=Path, required=True, help="the folder of the values of coalitions")
     parser.add_argument("--models", type=Path, nargs="*", default=[], help="folders of further models of scenes")
     parser.add_argument("--count", type=int, default=1000, help="the number of scenes")
     parser.add_argument("--games", type=int, default=60, help="the number of games for the requests")
     parser.add_argument("--csv", type=Path, default=Path("error_coverage.csv"))
     options = parser.parse_args()
-    measure(options) if options.what == "measure" else report(options)
+    {"measure": measure, "report": report, "requests": requests}[options.what](options)
 
 
 if __name__ == "__main__":

@@ -291,7 +291,7 @@ def explained_words(
         others = probabilities[number].others
         empty = {"image": grid.count, "prompt": len(forced.prompt_words), "earlier": number}
         units = {source: scores[source].units if source in scores else torch.zeros(empty[source]) for source in SOURCES}
-        errors = {source: torch.zeros(empty[source]) for source in SOURCES}
+        errors = {source: torch.zeros(empty[source], dtype=torch.float32, device="cpu") for source in SOURCES}
         errors |= {source: of_source.errors for source, of_source in scores.items() if of_source.errors is not None}
         own_grid = cells_of(side.units).of_parts
         is_known = any(of_source.errors is not None for of_source in scores.values())

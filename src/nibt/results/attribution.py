@@ -393,8 +393,8 @@ def estimate_note(subject: str, side: "SideAttribution") -> Note | None:
 
     scores, errors = side.scores, side.error.flatten()
     if isinstance(side, TextAttribution):
-        scores = torch.tensor([word.score for word in side.words])
-        errors = torch.tensor([word.error for word in side.words])
+        scores = torch.tensor([word.score for word in side.words], dtype=torch.float32, device="cpu")
+        errors = torch.tensor([word.error for word in side.words], dtype=torch.float32, device="cpu")
     if not errors.any():
         return None
     share = float(errors.max() / scores.abs().max())
