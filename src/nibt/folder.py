@@ -28,7 +28,8 @@ from nibt.results.records import SessionRecord, require_same, session_info
 MANIFEST = "manifest.json"
 SCHEMA = 1
 REMEDY = "move it away, and repeat the call to compute it again"
-_LOCK, _PARTS = ".nibt.lock", "parts"
+_LOCK = ".nibt.lock"
+_PARTS = "parts"
 _Manifest = TypeVar("_Manifest", bound="Manifest")
 
 
@@ -102,11 +103,13 @@ class RunFolder(Generic[_Manifest]):
         """Check that the folder is new, or has results of the same request."""
         if self.folder.exists() and not self.folder.is_dir():
             raise WouldOverwrite(f"{self.folder} is a file: give a folder")
+
         is_run = not self.folder.exists() or (self.folder / MANIFEST).is_file()
         if not is_run and not all(map(_is_leftover, self.folder.iterdir())):
             raise WouldOverwrite(
                 f"{str(self.folder)!r} is not empty, and has no {MANIFEST} of nibt: choose a new folder"
             )
+
         if self.is_begun:
             self.agree(request)
 
@@ -129,11 +132,13 @@ class RunFolder(Generic[_Manifest]):
         self.require_request(request)
         parts = self.folder / _PARTS
         paths = (self.folder / MANIFEST, self.folder / _LOCK, parts, self.folder, *self.folder.parents)
-        was_begun, before = self.is_begun, {path for path in paths if path.exists()}
+        was_begun = self.is_begun
+        before = {path for path in paths if path.exists()}
         try:
             parts.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CannotWrite(f"cannot create the folder {self.folder}: {error.strerror or error}") from error
+
         with self._locked():
             try:
                 if self.is_begun:
@@ -160,6 +165,7 @@ class RunFolder(Generic[_Manifest]):
             ) from error
         except OSError as error:
             raise CannotWrite(f"cannot write into {self.folder}: {error.strerror or error}") from error
+
         try:
             yield
         finally:
@@ -178,6 +184,7 @@ class RunFolder(Generic[_Manifest]):
             with suppress(OSError):  # a full disk must not hide the error
                 self.update(sessions=[*sessions, {**session, "ended": f"{type(error).__name__}: {error}"}])
             raise
+
         self.update(sessions=[*sessions, {**session, "ended": "complete"}])
 
     def add(self, file: ChunkFile) -> None:
@@ -189,6 +196,7 @@ class RunFolder(Generic[_Manifest]):
         for earlier in self.files().get(file.name, []):
             if earlier != path and is_unchanged(earlier):
                 earlier.unlink()
+
         for draft in path.parent.glob(f".{path.stem}.*{path.suffix}"):  # of a run that was killed
             if draft.is_file() and draft.stat().st_size <= len(file.data) and file.data.startswith(draft.read_bytes()):
                 draft.unlink()
@@ -208,6 +216,7 @@ class RunFolder(Generic[_Manifest]):
         if changed:
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise WouldOverwrite(f"{changed[0]}{more} was changed after it was written: {REMEDY}")
+
         for _, *duplicates in files.values():
             for path in duplicates:
                 path.unlink()
@@ -249,12 +258,14 @@ class RunFolder(Generic[_Manifest]):
             for path, data in files.items():
                 with atomic_write(path) as draft:
                     draft.write_bytes(data)
+
         return list(files)
 
 
 def read_manifest(folder: Path, manifest_class: type[_Manifest]) -> _Manifest:
     """Read the manifest of a folder."""
-    path, expected_kind = folder / MANIFEST, manifest_class.model_fields["kind"].default
+    path = folder / MANIFEST
+    expected_kind = manifest_class.model_fields["kind"].default
     try:
         data = load_json(path)
     except FileNotFoundError as error:
@@ -264,6 +275,7 @@ def read_manifest(folder: Path, manifest_class: type[_Manifest]) -> _Manifest:
         raise BadInput(
             f"{str(path)!r} cannot be read as the manifest of a {expected_kind} ({reason(error)})"
         ) from error
+
     if not isinstance(data, dict) or data.get("kind") != expected_kind:
         raise BadInput(f"{path} is not the manifest of a {expected_kind}: choose another folder")
     if data.get("schema") != SCHEMA:

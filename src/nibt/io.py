@@ -93,12 +93,14 @@ def _shallow(loads: Callable[[Any], Any], text: str | bytes) -> Any:
         data = loads(text)
     except RecursionError as error:
         raise ValueError(TOO_DEEP) from error
+
     level: list[Any] = [[data]]
     for _ in range(_MOST_LEVELS):
         values = (value for item in level for value in (item.values() if isinstance(item, dict) else item))
         level = [value for value in values if isinstance(value, dict | list)]
         if not level:
             return data
+
     raise ValueError(TOO_DEEP)
 
 
@@ -174,6 +176,7 @@ def existing_paths(text: str) -> list[Path]:
         if name.strip():
             with suppress(OSError, ValueError):  # too long, or with a null character
                 paths += sorted(glob.glob(glob.escape(os.path.expanduser(name)).replace("{stem}", "*")))
+
     return [Path(path) for path in paths]
 
 
@@ -187,6 +190,7 @@ def file_digests(values: Iterable[Any]) -> dict[str, str]:
         hashes = [short_digest(path) for path in existing_paths(text) if path.is_file()]
         if hashes:
             digests[text] = hashes[0] if len(hashes) == 1 else sha256("".join(hashes).encode()).hexdigest()[:DIGITS]
+
     return dict(sorted(digests.items()))
 
 
@@ -222,7 +226,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     check_writable(path)
     number = f"{os.getpid()}-{threading.get_ident()}-{next(_numbers)}"
     stem = os.fsencode(path.stem)[:100].decode(errors="ignore")
-    draft, waiting = path.with_name(f".{stem}.{number}{path.suffix}"), _waiting.get()
+    draft = path.with_name(f".{stem}.{number}{path.suffix}")
+    waiting = _waiting.get()
     try:
         with _explained(path):
             yield draft
@@ -231,6 +236,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
     if waiting is not None:
         waiting.append((draft, path))
 

@@ -47,6 +47,7 @@ class Range(GroupedMetadata):
         """
         if not self.above and not self.below and math.isfinite(self.high):
             return f"between {self.low:,} and {self.high:,}"
+
         low = f"{'above' if self.above else 'at least'} {self.low:,}"
         return low + (f" and {'below' if self.below else 'at most'} {self.high:,}" if math.isfinite(self.high) else "")
 
@@ -120,6 +121,7 @@ def assignments(pairs: Iterable[str], option: str, keep_names: bool = False) -> 
         if key in values:
             raise BadOption(f"{option} sets {key} twice ({values[key]!r} and {value!r}): set it once")
         values[key] = value
+
     return values
 
 
@@ -131,6 +133,7 @@ def parsed(name: str, value: Any, field_type: Any) -> Any:
     rule = _rule(field_type)
     if rule is None or (value is None and rule.takes_none):
         return value
+
     limits = rule.limits
     if rule.target is str and not isinstance(value, str | os.PathLike):
         raise BadOption(f"{name} must be {limits or _NAMES[str]} (got {value!r:.60})")
@@ -181,6 +184,7 @@ def check_facts(name: str, value: Any) -> None:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadOption(f"{name} must have plain values, as JSON has them ({error}): leave the others out") from error
+
     others = [key for key in value or () if not isinstance(key, str)]
     if others:
         raise BadOption(f"{name} must have texts as keys (got {others[0]!r:.60}): name each value")
@@ -225,11 +229,13 @@ def _by_source(value: Any) -> Any:
     """Return a function as its name and a hash of its source and bound values; anything else as it is."""
     if not inspect.isfunction(value):
         return value
+
     try:
         bound = value.__defaults__, value.__kwdefaults__, inspect.getclosurevars(value).nonlocals
         text = inspect.getsource(value) + repr(bound)
     except OSError:  # typed at a prompt: it is that of this session
         text = repr(value)
+
     return f"{value.__name__} {sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -239,6 +245,7 @@ def field_types(dataclass_type: type) -> Mapping[str, Any]:
     types: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(dataclass_type)}
     if not any(isinstance(declared, str) for declared in types.values()):
         return types
+
     try:
         return types | get_type_hints(dataclass_type, include_extras=True)
     except Exception:  # a name that exists for type checkers only
@@ -267,6 +274,7 @@ def _rule(field_type: Any) -> _Rule | None:
     plain = [member for member in members if member is not type(None)]
     if len(members) != 2 or len(plain) != 1:  # it is not one type or None
         return None
+
     rule = _rule(plain[0])
     return rule and rule._replace(takes_none=True)
 

@@ -92,7 +92,10 @@ def _describe(mistake: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
 
 def _location(place: Sequence[str | int], schema: Mapping[str, Any]) -> tuple[list[str | int], list[str]]:
     """Return the keys to a value, without pydantic's tags of unions, and the names that a JSON Schema has beside it."""
-    definitions, node, keys, names = schema.get("$defs", {}), schema, [], []
+    definitions = schema.get("$defs", {})
+    node = schema
+    keys = []
+    names = []
     for key in place:
         tags = node.get("discriminator", {}).get("mapping", {})
         if key in tags:
@@ -103,6 +106,7 @@ def _location(place: Sequence[str | int], schema: Mapping[str, Any]) -> tuple[li
             others = node.get("additionalProperties") or {}
             node = node.get("items", {}) if isinstance(key, int) else node.get("properties", {}).get(key, others)
         node = definitions.get(str(node.get("$ref", "")).rpartition("/")[2], node) if isinstance(node, dict) else {}
+
     return keys, names
 
 

@@ -92,6 +92,7 @@ def _files(group: str) -> dict[str, Path]:
             file = path if path.suffix == ".py" else path / "__init__.py"
             if file.exists() and path.stem != _BASE and not path.stem.startswith("_"):
                 files |= dict.fromkeys(_DECLARED.findall(read_text(file)) or [path.stem], file)
+
     return files
 
 
@@ -121,6 +122,7 @@ def _of_entry_point(group: str, name: str, points: Sequence[EntryPoint]) -> Any:
         rival = "nibt"
     elif len(points) > 1:
         rival = "another package"
+
     if rival:
         raise Unsupported(
             f"the packages {package} and {rival} both have the plugin {name!r} of {group}: rename it there, or "
@@ -134,6 +136,7 @@ def _of_entry_point(group: str, name: str, points: Sequence[EntryPoint]) -> Any:
             f"the plugin {name!r} of the package {package} cannot be imported ({reason(error)}): correct or "
             "uninstall that package"
         ) from error
+
     plugin.name = name
     return plugin
 
@@ -145,6 +148,7 @@ def documentation(group: str, name: str) -> str:
     """
     if name in _entry_points(group).names:
         return cleandoc(find(group, name).__doc__ or "")
+
     check_names(group, [name], available(group))
     tree = ast.parse(read_text(_files(group)[name]))
     classes = (node for node in tree.body if isinstance(node, ast.ClassDef))
@@ -171,6 +175,7 @@ def format_of(path: str | Path, result_kind: str | None = None) -> Any:
     """
     if not isinstance(path, str | Path):
         raise BadInput(f"save takes results of nibt, and then the path (got a {type(path).__name__} as the path)")
+
     path = file_path("the path", path)
     name = path.name.lower()
     by_ending: dict[str, Any] = {}
@@ -188,6 +193,7 @@ def format_of(path: str | Path, result_kind: str | None = None) -> Any:
         is_named = ending.count(".") > 1 or ending in (".png", ".html", ".json", ".tif")
         if is_named and (result_kind is None or result_kind in file_format.holds):
             examples.append(ending)
+
     raise BadOption(
         f"{str(path)!r} must end in the name of a format, such as {', '.join(sorted(examples))} (got {path.suffix!r})"
     )
@@ -250,6 +256,7 @@ class MethodSpec:
         spec = method if isinstance(method, MethodSpec) else cls.parse(method)
         if not isinstance(variant, str | None):
             raise UnknownName("variants", variant, spec.method_class.variants)
+
         spec._check_once(method, variant, options, seed)
 
         result = replace(
@@ -303,6 +310,7 @@ class MethodSpec:
                 "a method must be its name, a text such as 'nib:paper steps=10', or a Method; nibt.method makes one of "
                 f"a function (got {text!r:.100})"
             )
+
         try:
             words = shlex.split(text)
         except ValueError as error:

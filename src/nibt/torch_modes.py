@@ -65,9 +65,11 @@ def plain_torch() -> Iterator[None]:
             # torch has no public function to suspend the mode; these private ones are those by which it sorts the stack
             stack.callback(_replace_modes, modes)
             _replace_modes([mode for mode in modes if not isinstance(mode, DeviceContext)])
+
         for device in _AUTOCAST_DEVICES:
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
+
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))  # this turns gradients on, which were off
             stack.enter_context(torch.no_grad())
@@ -91,6 +93,7 @@ def float32_numbers() -> Iterator[None]:
     if torch.get_default_dtype() == torch.float32:
         yield
         return
+
     with _Float32Numbers():
         yield
 
@@ -175,13 +178,17 @@ def _replaces_forward(module: nn.Module) -> bool:
         function = getattr(forward, "func", forward)  # of a partial, which accelerate makes
         if getattr(getattr(function, "__self__", module), "_parameters", None) is not module._parameters:
             return True  # it is of another module, and not of that from which an uncompiled copy was made
+
         function = getattr(function, "__func__", function)
         if function is type(module).forward:
             return False
+
         source = getattr(function, "__globals__", {}).get("__name__", type(function).__module__)
         if source.partition(".")[0] not in ("accelerate", "torch", "transformers"):
             return True
+
         forward = getattr(forward, "__wrapped__", None)
+
     return "forward" in vars(module)
 
 

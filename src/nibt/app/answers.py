@@ -25,4 +25,5 @@ def generator_facts(
             facts[name] = MethodFacts(measured.get(name), is_default=name == default_method(generator))
         except NibtError as error:
             facts[name] = MethodFacts(reason=reason_of(name, error))
+
     return facts

@@ -71,8 +71,10 @@ class ResultCache:
         with self._lock:
             self._remove_expired()
             stored = self._results.get(token)
+
         if stored is None or ending not in endings(stored[1]):
             return None
+
         results: list[Any] = list(stored[1])
         if ending == "json":  # which has the word-region tables as results of their own
             results = [result for panel in stored[1] for result in (panel.answer, panel.table) if result is not None]
@@ -135,6 +137,7 @@ class ModelCache:
         for name in names:
             if name not in embedded_generators():
                 check_name(name)
+
         remote = [name for name in names if not Path(name).is_dir() and name not in embedded()]
         by_name = {generator.id: generator for generator in served}
         taken = [name for name in by_name if name in (*kept, *names, *embedded_generators())]
@@ -142,6 +145,7 @@ class ModelCache:
             raise BadOption(
                 f"the page has another model of the name {(taken or [*by_name])[0]!r}: leave one of them out"
             )
+
         generators = cls(
             [*by_name],
             [*folders, *embedded_generators(), *remote],
@@ -199,6 +203,7 @@ class ModelCache:
                 if name not in self._kept:
                     self._kept[name] = self._load(name)
                 return self._kept[name]
+
             model = self._others.pop(name, None) or self._load(name)
             while len(self._others) >= self._max_others:
                 self._others.popitem(last=False)

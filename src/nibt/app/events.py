@@ -75,6 +75,7 @@ class Events:
         if not self._questions.start(visitor, question):
             yield gr.skip(), gr.skip()
             return
+
         answers = answer_events(
             self._models, self._limits, results=self._results, values=_with_path(values), is_wanted=is_wanted
         )
@@ -85,6 +86,7 @@ class Events:
                 gr.skip() if update.answer is None else f'<div data-question="{question}">{update.answer}</div>',
                 update.message,
             )
+
         if not is_wanted():
             yield gr.skip(), gr.skip()  # gradio sends the last update again at the end
 
@@ -133,6 +135,7 @@ class Events:
         names = self._models.for_answers(mode == Mode.answer.value).names
         if name in names:
             return gr.skip(), gr.skip(), gr.skip()
+
         fitting = earlier if earlier in names else names[0]
         does = "write answers" if mode == Mode.answer.value else "rate captions"
         return fitting, name, notice(f"The model is now {fitting}, since {name} does not {does}.")
@@ -179,11 +182,13 @@ def with_openings(models: ModelCache, query: Mapping[str, str]) -> dict[str, str
     mode = query.get("mode", Mode.each.value)
     if mode not in CAPTIONS:
         return dict(query)
+
     if mode == Mode.answer.value:
         image, captions = _OF_ANSWERS
     else:
         image = _OPENING
         captions = sample_captions()[_OPENING] if mode == Mode.each.value else CAPTIONS[mode][1]
+
     opening = {"image": image, "captions": captions} if "captions" not in query else {}
     opening |= {"against": AGAINST} if mode == Mode.images.value else {}
     fitting = models.for_answers(mode == Mode.answer.value)

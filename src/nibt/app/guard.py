@@ -116,6 +116,7 @@ class Guard:
         except _Rejected as error:
             await _send_error(error.status, error.text, send)
             return
+
         await self._respond(scope, receive, send)
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -205,6 +206,7 @@ async def _received_body(receive: Receive, length: str, max_size: int) -> bytes:
             message = await asyncio.wait_for(receive(), RECEIVE_TIMEOUT)
         except TimeoutError as error:
             raise _Rejected(408, "the request was not completed in time") from error
+
         if message["type"] != "http.request":
             raise _Rejected(400, "the connection was closed before the end of the request")
 
@@ -255,6 +257,7 @@ class _WithHeaders:
         elif self._detail:
             body = b"" if message.get("more_body") else json.dumps({"detail": self._detail}).encode()
             message = {**message, "body": body}
+
         self.ended = message["type"] == "http.response.body" and not message.get("more_body")
         await self._send(message)
 
@@ -273,6 +276,7 @@ class _WithHeaders:
             of_body = (b"content-length", b"content-type")
             headers = [(name, value) for name, value in headers if name.lower() not in of_body]
             headers.append((b"content-type", b"application/json"))
+
         added = [(name.encode(), value.encode()) for name, value in self._security.items()]
         return {**message, "status": status, "headers": [*headers, *added]}
 

@@ -76,8 +76,10 @@ def measure_forwards(model: Model, clock: Callable[[], float] = time.perf_counte
             start = clock()
             trace = tower.trace(inputs, lowest=tower.depth)
             seconds.append(clock() - start)
+
         units = trace.cut(tower.depth).units
         times[side] = ForwardTime(min(seconds), units[0].count)
+
     return times
 
 
@@ -146,6 +148,7 @@ def facts_list(facts: Mapping[str, MethodFacts], timeout: float) -> Markup:
             limit = f", and this page allows {timeout:g} s: choose a faster model" if fact.seconds > timeout else ""
             about = f"about {duration(fact.seconds)}{limit}"
         listed.append((name, str(fact.is_available(timeout)).lower(), fact.is_default, about))
+
     return macros("methods.html", "nibt.app").facts(listed)
 
 

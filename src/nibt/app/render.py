@@ -61,12 +61,14 @@ def answer_events(
         if _is_pending(recalled):  # the rest is being computed for another visitor
             yield Update(_result(request, recalled, None), _HTML.status("Computing the regions of words"))
             recalled = results.recall(query)
+
         if recalled and not _is_pending(recalled):
             yield Update(_result(request, recalled, results))
         else:
             yield from _computed_events(
                 models, limits, results=results, request=request, query=query, is_wanted=is_wanted
             )
+
         models.measure(request.model)  # the answer is on the page, and the times of methods follow
     except Replaced:
         return
@@ -111,6 +113,7 @@ def _computed_events(
             captions = len(request.captions) if request.mode == Mode.each else 1
             seconds = (time.monotonic() - began) / captions
             models.record(request.model, request.variant, name, seconds)
+
         panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
         if query and len(panels) == len(outcomes) and number >= len(request.methods):
             results.remember(query, panels)
@@ -126,6 +129,7 @@ def _models_for(models: ModelCache, request: ExplainRequest) -> ModelCache:
     fitting = models.for_answers(request.mode == Mode.answer)
     if request.model in fitting.names or request.model not in models.all_names:
         return fitting
+
     needed = "a generator, which writes answers" if request.mode == Mode.answer else "a model that compares captions"
     raise BadInput(
         f"this mode needs {needed}, such as {fitting.names[0]}: choose one as the model (got {request.model})"
@@ -174,6 +178,7 @@ def _result(request: ExplainRequest, outcomes: Sequence[Panel | Failure], result
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
     if not panels:
         return _failures(outcomes)
+
     visible = []  # without warnings that advise what the page does not offer
     for outcome in outcomes:
         if isinstance(outcome, Panel):
@@ -181,9 +186,11 @@ def _result(request: ExplainRequest, outcomes: Sequence[Panel | Failure], result
             answer: Any = outcome.answer
             outcome = replace(outcome, answer=replace(answer, warnings=warnings))
         visible.append(outcome)
+
     view = fragment(visible, help_url=HELP)
     if results is None:
         return view
+
     token = results.store(panels)
     link = Link.of(request)
     return view + _HTML.saved(token, endings(panels), link.query if link else "")

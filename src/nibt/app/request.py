@@ -65,9 +65,11 @@ class ExplainRequest:
         texts = all(isinstance(value, str) for value in (captions, mode, model, variant))
         if not texts or not isinstance(methods, list | tuple) or not all(isinstance(name, str) for name in methods):
             raise BadInput("captions, mode, model and variant must be strings, and methods must be a list of names")
+
         for name, value, allowed in (("mode", mode, list(Mode)), ("variant", variant, VARIANTS)):
             if value not in allowed:
                 raise BadInput(f"{name} must be one of {', '.join(allowed)} (got {value[:80]!r})")
+
         unicode_text("caption", captions)
         mode = Mode(mode)
         lines = _lines(captions, mode)
@@ -76,6 +78,7 @@ class ExplainRequest:
         _check_count(lines, mode)
         if not methods:
             raise BadInput("choose at least one method, under Methods")
+
         for method in methods:
             find("methods", method)
 
@@ -121,6 +124,7 @@ def _check_limits(lines: Sequence[str], methods: Sequence[str], limits: Limits) 
         raise BadInput(
             f"the captions have {characters:,} characters, and this page takes {limits.characters:,}: shorten them"
         )
+
     for noun, items, most in (("captions", lines, limits.captions), ("methods", methods, limits.methods)):
         if len(items) > most:
             raise BadInput(
@@ -144,12 +148,14 @@ def read_upload(file: Path | None, limits: Limits, noun: str = "an image") -> Im
     """Read an uploaded image. A file with the bytes of a sample is returned as that sample."""
     if file is None:
         raise BadInput(f"give {noun} first: upload one, paste one, or choose a sample")
+
     try:
         data = file.read_bytes()
     except OSError as error:
         raise BadInput(
             "the image is no longer here, since uploads are deleted after a while: upload it again"
         ) from error
+
     try:
         with open_image(data, "upload") as image:  # which is not decoded
             width, height = image.size
@@ -159,14 +165,17 @@ def read_upload(file: Path | None, limits: Limits, noun: str = "an image") -> Im
                 f"the image has too many pixels, and this page reads at most {limits.max_pixels:,}: scale it down"
             ) from error
         width = height = 0  # data that are no image are refused below
+
     if width * height > limits.max_pixels:
         raise BadInput(
             f"the image has {width:,} x {height:,} pixels, and this page reads at most {limits.max_pixels:,}: scale it "
             "down"
         )
+
     for name in samples():
         if data == sample_file(name).read_bytes():
             return read_image(SAMPLE + name)
+
     return decode_image(data, file.name[:80])
 
 
@@ -194,6 +203,7 @@ def explain_steps(
         except _FAILURES as error:
             outcomes.append(Failure(method, as_sentence(error)))
         yield list(outcomes)
+
     if request.has_tables:
         yield [_with_table(outcome, request, model, step_context(len(request.methods))) for outcome in outcomes]
 
@@ -230,6 +240,7 @@ def _with_table(
     """Return a panel of NIB with its word-region table, or with the reason why it has none; else the same outcome."""
     if isinstance(outcome, Failure) or not isinstance(model, Model) or outcome.answer.method["name"] != "nib":
         return outcome
+
     answer = outcome.answer
     assert isinstance(answer, Explanation)
     try:
@@ -239,6 +250,7 @@ def _with_table(
         raise
     except _FAILURES as error:
         return replace(outcome, problem=f"the word-region table failed: {as_sentence(error)}")
+
     assert isinstance(table, Regions)  # one pair, one table
     return replace(outcome, table=replace(table, input=answer.image.input), problem="")
 

@@ -120,6 +120,7 @@ def bind_socket(host: str, port: int) -> socket.socket:
             f"cannot listen on port {port} of {host!r} ({error.strerror or error}): choose another with "
             "--port, or another --host"
         ) from error
+
     return listener
 
 
@@ -153,6 +154,7 @@ def write_space(folder: Path, models: Sequence[str], limits: Keywords) -> None:
         copied += [(Path(name, file), f"{local[name]}/{file}") for file in files]
         if name in local and folder.resolve().is_relative_to(Path(name).resolve()):
             raise BadOption(f"--space must not be in the folder of a model (got {str(folder)!r}): choose another place")
+
     if len(set(local.values())) < len(local):
         raise BadOption(f"the folders of models must have different names (got {', '.join(local)}): rename one")
 

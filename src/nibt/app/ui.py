@@ -62,6 +62,7 @@ def page(models: ModelCache, limits: Limits) -> FastAPI:
             return Response(
                 "This result was deleted, since results are kept only for a while. Explain the image again.", 404
             )
+
         headers = {"content-disposition": f'attachment; filename="nibt.{ending}"'}
         return Response(content, media_type=FORMATS[ending].media_type, headers=headers)
 
@@ -98,12 +99,14 @@ def _blocks(models: ModelCache, limits: Limits, results: ResultCache) -> gr.Bloc
                 with gr.Row(elem_id="buttons"):
                     explain_button = gr.Button("Explain", variant="primary", elem_id="explain")
                     stop_button = gr.Button("Stop", elem_id="stop")
+
                 message = gr.HTML("", elem_id="message", **_PLAIN)
                 number = gr.Number(0, elem_id="question", visible="hidden")
                 methods, facts, model_name, variant = _choices(models, limits)
                 fields = [image, captions, mode, methods, model_name, variant, against]
             with gr.Column(scale=3, min_width=300, elem_id="result"):
                 answer = gr.HTML(EMPTY, elem_id="answer", js_on_load=_read_file("answer.js"), **_PLAIN)
+
         selection = [model_name, variant]
         for choice in selection:
             choice.change(events.show_facts, selection, facts, **_IMMEDIATE)
@@ -186,6 +189,7 @@ def _choices(models: ModelCache, limits: Limits) -> list[Any]:
             label="Setting",
             elem_id="variant",
         )
+
     return [methods, facts, model, variant]
 
 

@@ -128,10 +128,12 @@ class ServedAnswer:
         for token in tokens:
             if not data[end:].strip():
                 break  # what follows the text ends the answer
+
             end = _end(data, end, token.data)
             if end is None:
                 break
             ends.append(end)
+
         if end is None or data[end:].strip():
             raise ValueError(f"the tokens {b''.join(token.data for token in tokens)!r:.80} do not spell {text!r:.80}")
         return cls(text, tuple(tokens[: len(ends)]), tuple(ends))
@@ -261,6 +263,7 @@ class AnswerServer(Connection):
             answer = ServedAnswer.of(reply.text, [step.token for step in reply.steps])
         except ValueError as error:
             raise RequestRefused(f"{self.called} shows other tokens than it writes: {error}") from error
+
         if not answer.text.strip():
             raise BadInput("the model wrote no word: give another prompt")
         return answer
@@ -369,6 +372,7 @@ class AnswerServer(Connection):
                 return Offer(way, self.tried(image, prompt, own, answer, way), notes)
             except (RequestRefused, Unsupported) as error:
                 problems.append(f"{way}: {first_line(error)}")
+
         raise Unsupported(
             f"{self.called} does not give the log-probabilities of an answer ({'; '.join(problems)}): explain "
             "an answer of one token (max_words=1), or choose another server"
@@ -384,6 +388,7 @@ class AnswerServer(Connection):
             without = self.write(None, prompt, 1).read
         except RequestRefused:  # a server may take no prompt without an image
             without = None
+
         return ImageEffect(
             change=other.difference(first),
             noise=again.difference(first),
@@ -447,6 +452,7 @@ class AnswerServer(Connection):
                     f"written and {given.value:.3g} when the answer is given"
                 )
             noise = max(noise, abs(given.value - written))
+
         return noise
 
     def _check_grammar(self, image: Pictures, prompt: str, first: Step) -> None:
@@ -474,6 +480,7 @@ class AnswerServer(Connection):
                     f"{self.called} reads {count - start} tokens where the answer so far, "
                     f"{answer.before(number)!r:.80}, has {number}, so it does not continue this answer"
                 )
+
         return [reply.steps[0].value(token) for reply, token in zip(replies, answer.tokens, strict=True)]
 
     def _replies(self, bodies: Sequence[JsonObject]) -> list[Reply]:
@@ -488,6 +495,7 @@ class AnswerServer(Connection):
                 f"{self.called} answers without the log-probabilities of tokens (logprobs, top_logprobs): "
                 "explain a model of a server that shows them"
             )
+
         steps = tuple(map(_step, entries))
         return Reply(choice["message"].get("content") or "", steps, (data.get("usage") or {}).get("prompt_tokens"))
 
@@ -502,6 +510,7 @@ class AnswerServer(Connection):
         if before:
             messages.append({"role": "assistant", "content": before})
             entries |= {"continue_final_message": True, "add_generation_prompt": False}
+
         shown = {"logprobs": True, "top_logprobs": self.top}
         return {"model": self.name, "messages": messages, "temperature": 0, **shown, **entries}
 
@@ -533,6 +542,7 @@ def _step(entry: Any) -> Step:
             token = _token(each)
             shown.setdefault(token.key, min(0.0, float(value)))
             pieces.setdefault(token.key, token.data)
+
     if not shown:
         raise ValueError(f"the token {entry.get('token')!r:.40} has no log-probability")
     return Step(_token(entry), shown, pieces)
@@ -555,6 +565,7 @@ def _prompt_steps(data: Any) -> list[Step]:
     entries = data.get("prompt_logprobs")
     if not entries:
         raise LookupError("it has no prompt_logprobs")
+
     steps = []
     for entry in entries[1:]:
         shown: dict[Key, float] = {}
@@ -562,8 +573,10 @@ def _prompt_steps(data: Any) -> list[Step]:
         for number, facts in entry.items():
             shown[int(number)] = min(0.0, float(facts["logprob"]))
             pieces[int(number)] = (facts["decoded_token"] or "").encode()
+
         read = int(next(iter(entry)))  # the token that was read stands before the most probable ones
         steps.append(Step(Token(pieces[read], read), shown, pieces))
+
     return steps
 
 
@@ -588,6 +601,7 @@ def _last_tokens(text: str, data: Any) -> list[Token]:
             return tokens
         if not letters.endswith(spelled):
             break
+
     raise ValueError(f"it has read {spelled!r:.80} at the end")
 
 

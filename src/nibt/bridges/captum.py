@@ -30,7 +30,9 @@ class MapAttribution(Attribution):
         if not isinstance(forward_func, ZeroShotClassifier):
             raise BadInput(f"forward_func must be a ZeroShotClassifier (got {type(forward_func).__name__})")
         super().__init__(forward_func)
-        self.classifier, self.method, self.options = forward_func, method, options
+        self.classifier = forward_func
+        self.method = method
+        self.options = options
 
     @log_usage()
     def attribute(self, inputs: Pixels | tuple[Pixels], target: Any = None) -> Tensor | tuple[Tensor]:
@@ -51,6 +53,7 @@ class MapAttribution(Attribution):
             if len(inputs) != 1:
                 raise BadInput(f"inputs must be one tensor of pixels (got {len(inputs)}): attribute each alone")
             return (self.attribute(inputs[0], target),)  # pyright: ignore
+
         attribution = self.classifier.explain(inputs, target, self.method, self.options)
         channels = inputs.shape[1]
         return self.classifier.spread(attribution, inputs).expand(-1, channels, -1, -1) / channels

@@ -57,6 +57,7 @@ class ZeroShotClassifier(nn.Module):
             raise Unsupported(
                 "late interaction compares sets of vectors: only models with one vector have a classifier"
             )
+
         self.module, self._inputs = self.model.module, Inputs(torch.empty(0))
         self.eval()  # as the model is
         self._encoded: tuple[Any, Embedding] | None = None
@@ -84,6 +85,7 @@ class ZeroShotClassifier(nn.Module):
             raise BadInput("images must have at least one image (got none)")
         if len({self.model.image.group(image) for image in read}) > 1:
             raise BadInput("the model prepares these images in several sizes: prepare them one by one")
+
         inputs = self.model.image.prepare(read)
         if inputs.extra or inputs.values.ndim != 4:
             raise Unsupported("this image tower takes patches instead of pixels: it has no classifier")
@@ -95,7 +97,8 @@ class ZeroShotClassifier(nn.Module):
         Raises:
             BadInput: The pixels have a wrong shape or dtype, or are not finite.
         """
-        image, pixels = self.model.image, self.checked(pixels)
+        image = self.model.image
+        pixels = self.checked(pixels)
         if torch.is_grad_enabled() and not pixels.requires_grad:  # pytorch-grad-cam needs a graph through the blocks
             pixels = pixels.detach().requires_grad_()
         self._inputs = Inputs(pixels.detach())
@@ -147,6 +150,7 @@ class ZeroShotClassifier(nn.Module):
             return stream
         if not len(self._inputs):
             raise BadInput("reshape_transform takes the states of a forward pass: call the classifier first")
+
         grid = cells_of(self.model.image.units(self._inputs, stream))
         return stream[:, list(grid.tokens)].transpose(1, 2).unflatten(2, (grid.rows, grid.columns))
 
@@ -159,7 +163,8 @@ class ZeroShotClassifier(nn.Module):
         spec = MethodSpec.of(method, options=dict(options))
         numbers = self.numbers(targets, len(self.checked(pixels)))
         partners = self.embeddings[numbers].to(pixels.device)
-        image, compare = self.model.image, self.model.seen_from("image")
+        image = self.model.image
+        compare = self.model.seen_from("image")
 
         def score(embedding: Tensor) -> PerExample:
             return compare(embedding, partners)
@@ -184,6 +189,7 @@ class ZeroShotClassifier(nn.Module):
             numbers = torch.as_tensor(targets).reshape(-1)
         except (TypeError, ValueError, RuntimeError):
             numbers = torch.empty(0)
+
         if numbers.is_floating_point() or len(numbers) not in (1, count):
             raise BadInput(
                 f"target must be the number of a caption, or one for each of {count} images (got {targets!r})"
@@ -202,6 +208,7 @@ class ZeroShotClassifier(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ZeroShotClassifier":
         """Copy the model too, and find its towers anew."""
-        request, module = self.model.request, copy.deepcopy(self.module, memo)
+        request = self.model.request
+        module = copy.deepcopy(self.module, memo)
         model = load_model(module, processor=request.processor, tokenizer=request.tokenizer)
         return ZeroShotClassifier(model, self.captions)

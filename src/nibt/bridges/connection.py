@@ -106,12 +106,14 @@ class Connection:
             address = httpx.URL(self.url)
         except httpx.InvalidURL:
             address = httpx.URL()
+
         if address.scheme not in ("http", "https") or not address.host:
             raise BadOption(f"url must be an address such as http://localhost:8000/v1 (got {self.url!r:.200})")
         if address.query or address.fragment:
             raise BadOption("url must have nothing after a ? or a #: give the part before it, up to the version")
         if address.userinfo:
             raise BadOption("url must not have a name or a password: give the key in an environment variable, key_env")
+
         self._key()
 
     @property
@@ -174,7 +176,8 @@ class Connection:
         failure: Exception | None = None
         with self.session() as opened:
             assert opened._session is not None
-            client, pool = opened._session.client, opened._session.pool
+            client = opened._session.client
+            pool = opened._session.pool
             numbers: dict[Future[_Read], int] = {}
             try:
                 for number, body in enumerate(bodies):
@@ -182,16 +185,19 @@ class Connection:
                 for answer in as_completed(numbers):
                     if answer.cancelled():
                         continue
+
                     error = answer.exception()
                     if error is None:
                         yield numbers[answer], answer.result()
                         continue
                     if not isinstance(error, Exception):
                         raise error
+
                     failure = failure or error
                     _cancel(stopped, numbers)
             finally:
                 _cancel(stopped, numbers)
+
         if failure is not None:
             raise failure
 
@@ -212,12 +218,14 @@ class Connection:
             else:
                 if response.status_code not in _AGAIN:
                     return self._read(response, data, read)
+
                 problem = f"answers with the status {response.status_code}"
                 failure = RequestRefused if response.status_code == 500 else ServerFailed
                 asked = response.headers.get("retry-after", "")
                 wait = min(float(asked), _LONGEST_WAIT) if asked.isdecimal() else wait
             if number + 1 < self.tries and paused(stopped, wait):
                 break
+
         raise failure(f"{self.called} {problem}, {self.tries} times: check it, or try again later")
 
     def _received(self, client: httpx.Client, address: str, body: JsonObject) -> tuple[httpx.Response, bytes]:
@@ -260,6 +268,7 @@ class Connection:
                     f"the limit of {self.requests:,} requests is reached: set requests higher, or choose a method that "
                     "takes fewer, such as occlusion"
                 )
+
             if self.tokens is not None:
                 if not spent.is_counted:
                     raise ServerFailed(
@@ -273,6 +282,7 @@ class Connection:
                         f"takes up to {spent.largest:,}): set tokens higher, or choose a method that takes fewer "
                         "requests, such as occlusion"
                     )
+
             spent.requests += 1
             spent.unfinished += 1
 
@@ -316,6 +326,7 @@ class Connection:
         """Return the key, or an empty text if none is needed."""
         if self.key_env is None:
             return ""
+
         key = os.environ.get(self.key_env, "").strip()
         if not key:
             raise BadOption(f"the environment variable {self.key_env} must have the key of the server: set it")

@@ -47,6 +47,7 @@ def sample(explanation: Explanation, field: str = "nibt") -> Any:
     image = _image(explanation)
     if not Path(image.source).is_file():
         raise BadInput(f"FiftyOne shows images in files: explain the path of an image (got {image.source!r:.100})")
+
     record = _package().Sample(filepath=image.source)
     record[field] = heatmap(explanation)
     record[f"{field}_caption"] = explanation.caption

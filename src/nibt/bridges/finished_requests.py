@@ -99,6 +99,7 @@ def finished_requests(
                 f"{requests.folder} has the requests to another model under the name {request['model']!r} "
                 f"({difference}): choose a new folder"
             )
+
         finished = FinishedRequests(requests)
         try:
             yield finished

@@ -32,5 +32,6 @@ def explain_func(
     """
     if not isinstance(model, ZeroShotClassifier):
         raise BadInput(f"model must be a ZeroShotClassifier of nibt.bridges.classifier (got {type(model).__name__})")
+
     pixels = torch.as_tensor(np.asarray(inputs), dtype=torch.float32).to(model.embeddings.device)
     return model.spread(model.explain(pixels, targets, method, options), pixels).cpu().numpy()

@@ -54,6 +54,7 @@ class PartCells:
                 "masks must be a bool tensor of (image, row, column), with one image at least "
                 f"(got {_described(self.masks)}): part_cells finds them"
             )
+
         rows, columns = self.masks.shape[1:]
         is_size = (
             isinstance(self.size, tuple) and len(self.size) == 2 and all(isinstance(side, int) for side in self.size)
@@ -121,10 +122,13 @@ def part_cells(
     if numbers is None and not chosen[0].mark:  # one is a shortcut
         beside = [part for part in parts.parts if part.on_objects is not None and part.on_objects < ON_OBJECTS]
         chosen = [part for part in beside if part.mark != "may"]
+
     reach = parsed("reach", reach, Positive)
-    batch_size, report = parsed("batch_size", batch_size, BatchSize), reporter(on_progress)
+    batch_size = parsed("batch_size", batch_size, BatchSize)
+    report = reporter(on_progress)
     if not _is_list(images) or not len(images):
         raise BadInput(f"images must be a list of images of the training set (got {images!r:.60})")
+
     model = load_model(model).renewed()
     check_model(parts, model, "give the model of the parts, as it was before the training")
 
@@ -184,6 +188,7 @@ class Exchange:
     def __init__(self, cells: PartCells, fraction: float = 1.0, seed: int = 0) -> None:
         if not isinstance(cells, PartCells):
             raise BadInput(f"cells must be what part_cells returns (got {type(cells).__name__})")
+
         self.grid = tuple(cells.masks.shape[1:])
         self.size = cells.size
         self.fraction = parsed("fraction", fraction, ClosedShare)
@@ -226,6 +231,7 @@ class Exchange:
                     f"the parts are in all images of the batch, and look the same in all (got {exchanges} exchanges "
                     "that change no pixel): give part_cells the numbers of parts that differ between images"
                 )
+
         return changed
 
     def _generator(self) -> np.random.Generator:
@@ -254,6 +260,7 @@ class Exchange:
                 f"masks must be a bool tensor with a mask for each of the {len(pixels)} images, (batch, row, column) "
                 f"(got {_described(masks)}): stack those that PartCells has for these images"
             )
+
         size = tuple(pixels.shape[-2:])
         shape = tuple(masks.shape[1:])
         if shape != size and (shape != self.grid or size != self.size):

@@ -48,7 +48,9 @@ Box: TypeAlias = tuple[int, int, int, int]
 """The left, upper, right and lower edge of an image on a sheet, in pixels."""
 _FEW = 4  # tokens that are written to try a server, if the answer is given
 _OFFER = "offer"
-_IMAGE, _PROMPT, _WRITTEN = f"{SAMPLE}chelsea", "what is in the image", 8  # of the request of fingerprints
+_IMAGE = f"{SAMPLE}chelsea"
+_PROMPT = "what is in the image"
+_WRITTEN = 8  # of the request of fingerprints
 _MOST_NOISE = 1.0  # nats; a server that shows other tokens for an equal request has no finite noise
 
 
@@ -153,6 +155,7 @@ class ScoredAnswer(ImageFunction):
         else:
             assert written is not None
             self.answer = written
+
         if not self.answer.words:
             raise BadInput(f"the answer {self.answer.text!r:.80} has no word: give another one")
 
@@ -160,6 +163,7 @@ class ScoredAnswer(ImageFunction):
         """Compare each word with another word, or with the second best one; return words that are this one."""
         if against != RUNNER_UP and len(WORD.findall(against)) != 1:
             raise BadInput(f"against must be one word (got {against!r}), or {RUNNER_UP}")
+
         steps = self.server.steps(self.apart(image), self.prompt, self.answer, self.offer.way)
         others: list[tuple[int, Token]] = []
         itself: list[str] = []
@@ -170,11 +174,14 @@ class ScoredAnswer(ImageFunction):
                 raise Unsupported(
                     f"the server shows no other token than that of {word.text!r}: set top to at least 2 (--load top=2)"
                 )
+
             others.append((place, other))
             if other.key == steps[place].token.key:
                 itself.append(repr(word.text))
+
         if len(itself) == len(others):
             raise BadInput(f"{self.answer.text!r} is compared with itself (got against={against!r}): give another word")
+
         self.others = tuple(others)
         return itself
 
@@ -189,6 +196,7 @@ class ScoredAnswer(ImageFunction):
                 f"{self.server.called} does not show the tokens of the word {word!r}: compare with {RUNNER_UP}, or "
                 "leave against out"
             ) from error
+
         return read.tokens[min(place, read.words[-1].tokens[0])]
 
     def repeat(self, image: Image.Image) -> None:
@@ -208,10 +216,12 @@ class ScoredAnswer(ImageFunction):
                 new.append(image)
             else:
                 self._keep(image, values)
+
         apart = [self.apart(image) for image in new]
         for number, values in self.server.scores(apart, self.prompt, self.answer, self.offer.way, self.others):
             self.finished.add(self._name_of(new[number]), values)
             self._keep(new[number], values)
+
         return torch.stack([self.sums[image.tobytes()] for image in images])
 
     def apart(self, image: Image.Image) -> list[Image.Image]:
@@ -304,11 +314,13 @@ class ServedAnswerExplainer(AnswerExplainer):
         method, record = resolved_method(self.spec, generator.answers, self.seed)
         if method.views != 1:
             raise BadOption(f"views must be 1 for a model behind a server (got {method.views}): leave views out")
+
         assert isinstance(method, SegmentMethod)
 
         inputs, boxes, picture = _sheet(generator.answers, request.images)
         if boxes and method.units.startswith("segments"):
             raise BadOption("units must be words for several images (got segments): leave units out")
+
         (sent,) = generator.answers.images(inputs)
         others = [image for image in compared if image.digest != picture.digest]
         with generator.server.session() as server, generator.finished(server) as finished:
@@ -329,6 +341,7 @@ class ServedAnswerExplainer(AnswerExplainer):
         if scored.others:
             spelled = [token.data.decode(errors="replace") for _, token in scored.others]
             options |= {"against": self.other_word, "tokens": spelled}
+
         result = AnswerExplanation(
             **image_fields(picture),
             region=inputs.regions[0],
@@ -438,6 +451,7 @@ def _sheet(tower: ServedTower, images: Sequence[ImageInput]) -> tuple[Inputs, Se
     for image, inputs, each in zip(images, prepared, pixels, strict=True):
         shape = each.shape[1] // tower.cell, each.shape[2] // tower.cell
         parts.append(ImagePart(image, inputs.regions[0], shape))
+
     picture = side_by_side(parts)
     notes = tuple(dict.fromkeys(note for inputs in prepared for note in inputs.notes[0]))
     region = Region(0.0, 0.0, *map(float, picture.size))
@@ -526,4 +540,5 @@ def _server_notes(result: AnswerExplanation, server: AnswerServer) -> list[Note 
             f"{percent(record['bounds'])} of the log-probabilities are bounds: the token was not among the "
             f"{server.top:,} that the server shows, and may be less likely than the least likely of these"
         )
+
     return notes

@@ -125,6 +125,7 @@ def read_server(
         if against is not None:
             passes = _compared(server, generator, pictures, text, against, lines) and passes
         used = server.tokens_used
+
     lines["asked"] = f"{server.sent:,} requests" + ("" if used is None else f", {used:,} tokens")
     lines["versions"] = f"nibt {versions()['nibt']}"
     return Reading(lines, passes)
@@ -175,6 +176,7 @@ def _offered(
             lines[way] = f"yes: log-probabilities are those in writing, within {noise:.2g} nats"
         except (RequestRefused, Unsupported) as error:
             lines[way] = f"no: {first_line(error)}"
+
     lines["given answers"] = _given(server, image, prompt, written, working)
     if not effect.is_seen or temperature > SAME:
         lines["explained"] = "no: choose another server or another model"
@@ -187,11 +189,13 @@ def _offered(
             "tokens"
         )
         return True
+
     try:
         server.tried(image, prompt, own, written.first(1), "prefill")
     except (RequestRefused, Unsupported):
         lines["explained"] = "no: choose another server or another model"
         return False
+
     lines["explained"] = "only answers of one token (--max-words 1), since the server does not continue answers"
     return True
 
@@ -200,10 +204,12 @@ def _given(server: AnswerServer, image: Image.Image, prompt: str, written: Serve
     """Return whether answers can be explained that the server did not write."""
     if not working:
         return "no"
+
     try:
         read = server.read(image, prompt, written.text, working[0])
     except Unsupported as error:
         return f"no: {first_line(error)}"
+
     same = [token.data.strip() for token in read.tokens] == [token.data.strip() for token in written.tokens]
     return "yes" if same else "yes, though the server reads its own answer as other tokens"
 
@@ -266,7 +272,8 @@ def _square(picture: ImageInput) -> ImageInput:
     """Return the square in the middle of an image."""
     width, height = picture.size
     side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
+    left = (width - side) // 2
+    top = (height - side) // 2
     return ImageInput(picture.pil_image.crop((left, top, left + side, top + side)), picture.source)
 
 
@@ -276,6 +283,7 @@ def _wide(server: AnswerServer, generator: ServedGenerator, local: Generator, pr
         agreement = agreement_of(server, local, {_IMAGE: generator.sent(read_image(_IMAGE))}, prompt)
     except (BadInput, RequestRefused, Unsupported) as error:
         return f"not known: {first_line(error)}"
+
     largest = agreement.largest.difference
     if agreement.verdict != "fail":
         return f"differ by at most {largest:.2g} nats"
@@ -297,6 +305,7 @@ def agreement_of(server: AnswerServer, local: Generator, images: dict[str, Image
         read = own if is_same else forced.answer
         forced = ForcedAnswer(local, forced.tower, forced.prompted, _with_ids(forced, written) or read)
         tokens += _pairs(name, reply, written, forced)
+
     if not tokens:
         raise Unsupported("the server writes other tokens than those of the model of the folder")
     return Agreement(tuple(tokens), tuple(greedy))
@@ -307,10 +316,12 @@ def _with_ids(forced: ForcedAnswer, written: ServedAnswer) -> AnswerTokens | Non
     ids = [token.id for token in written.tokens if token.id is not None]
     if len(ids) < len(written.tokens):
         return None
+
     if max(ids) < len(forced.tower.tokenizer):
         tokens = forced.tower.spelled(ids)
         if tokens.text.split() == written.text.split():
             return tokens
+
     raise Unsupported(f"the ids of the tokens of {written.text!r:.80} are not those of the model of the folder")
 
 

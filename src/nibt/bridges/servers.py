@@ -99,6 +99,7 @@ class EmbeddingServer(Connection):
                 raise RequestRefused(
                     f"{self.called} must return {count} vectors for {count} items (got {len(vectors)})"
                 )
+
         return [vector for vectors in answers for vector in vectors]
 
     def _vectors_of(self, data: Any) -> list[Vector]:
@@ -115,6 +116,7 @@ class EmbeddingServer(Connection):
         for vector in vectors:
             if not isinstance(vector, list) or not all(map(isfinite, vector)):
                 raise ValueError("a vector must be a list of finite numbers")
+
         return [[float(number) for number in vector] for vector in vectors]
 
 

@@ -50,16 +50,20 @@ class SimilarityGame(Game):
         loaded = load_model(model)
         if loaded.item_ndim != 1:
             raise Unsupported("late interaction compares sets of vectors: it has no game")
-        self._model, self._weights = loaded, loaded.weights_hash
+
+        self._model = loaded
+        self._weights = loaded.weights_hash
         inputs = loaded.image.prepare([read_image(image)]), loaded.text.prepare([caption])
         self._image, self._text = (
             Side(loaded, tower.trace(prepared), lambda embedding: embedding).embedded()
             for tower, prepared in zip(loaded.towers, inputs, strict=True)
         )
-        grid, words = self._image.units, self._text.units
+        grid = self._image.units
+        words = self._text.units
         assert isinstance(grid, Grid)
         assert isinstance(words, Words)
-        self.patches, self._words = grid.count, words.words[0]
+        self.patches = grid.count
+        self._words = words.words[0]
         self.words = tuple(word.text for word in self._words)
         names = [f"patch {number}" for number in range(self.patches)]
         names += [f"{number} {text}" for number, text in enumerate(self.words)]
@@ -74,7 +78,8 @@ class SimilarityGame(Game):
             BadInput: Coalitions are not a table of true and false, or 1 and 0, with a column per player, or the weights
                 of the model were changed.
         """
-        table, players = np.asarray(coalitions), self.patches + len(self.words)
+        table = np.asarray(coalitions)
+        players = self.patches + len(self.words)
         if table.ndim != 2 or table.shape[1] != players or not np.isin(table, (0, 1)).all():
             raise BadInput(
                 f"coalitions must be a table of true and false, (coalition, {players}) (got {table.dtype} of "
@@ -82,6 +87,7 @@ class SimilarityGame(Game):
             )
         if self._model.weights_hash != self._weights:
             raise BadInput("the weights of the model were changed since this game was made: make a new game")
+
         compare = self._model.seen_from("image")
         of_image, of_text = np.split(table.astype(bool), [self.patches], 1)
         images, image_rows = np.unique(of_image, axis=0, return_inverse=True)
@@ -100,7 +106,8 @@ def to_interactions(regions: Regions) -> InteractionValues:
     The players are those of ``SimilarityGame``: all patches, and then all words of the table. Pairs of the same side
     have no interaction in a table.
     """
-    words, patches = regions.table.shape[0], regions.table[0].numel()
+    words = regions.table.shape[0]
+    patches = regions.table[0].numel()
     scores = regions.table.flatten(1).double().numpy()
     pairs = {(patch, patches + word): float(scores[word, patch]) for word in range(words) for patch in range(patches)}
     count = patches + words
@@ -123,6 +130,7 @@ def from_interactions(values: InteractionValues, regions: Regions) -> Regions:
             f"values must have {rows * columns} patches and {words} words as players (got {values.n_players} players): "
             "a table with one view, nibt.regions(..., views=1), has the patches of the model"
         )
+
     wrong = [
         players
         for players, value in values.interactions.items()
@@ -133,10 +141,12 @@ def from_interactions(values: InteractionValues, regions: Regions) -> Regions:
             f"values must have finite interactions of order two, of the players 0 to {values.n_players - 1} (got "
             f"{f'{values.interactions[wrong[0]]} for {wrong[0]}' if wrong else f'{values.index} without pairs'})"
         )
+
     table = torch.zeros(words, rows * columns, dtype=torch.float32, device="cpu")
     for players, value in values.interactions.items():
         if len(players) == 2 and players[0] < rows * columns <= players[1]:
             table[players[1] - rows * columns, players[0]] = float(value)
+
     method = {**regions.method, "name": f"shapiq {values.index}", "variant": "default"}
     scores = table.unflatten(1, (rows, columns))
     rest = Rest(*(torch.zeros_like(sums) for sums in (regions.rest.image, regions.rest.text, regions.rest.both)))

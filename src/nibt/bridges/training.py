@@ -41,8 +41,11 @@ from nibt.results.base import as_text
 from nibt.results.explanation import Explanation
 from nibt.results.pixels import to_pixels
 
-_SIDE, _MOST_STEPS, _MOST_PAIRS = 150, 12, 16
-_TABLE, _PICTURE = "watch.csv", "watch.png"
+_SIDE = 150
+_MOST_STEPS = 12
+_MOST_PAIRS = 16
+_TABLE = "watch.csv"
+_PICTURE = "watch.png"
 _VALUES = ("similarity", "correlation", "energy", "sum", "gap")
 
 
@@ -93,8 +96,10 @@ class Watch:
         self.pairs = image_text_pairs(pairs, "Watch")
         if not self.pairs:
             raise BadInput("there is nothing to watch (got no pairs): give at least one pair")
+
         check_loading(loading, LoadOptions, "tokenizer")
-        self.method, self.loading = MethodSpec.of(method), loading
+        self.method = MethodSpec.of(method)
+        self.loading = loading
         self._folder = _Steps(read_path("folder", folder))
         self._request = {"pairs": pairs_hash(self.pairs), "method": str(self.method)}
         self._folder.require_request(self._request)
@@ -120,27 +125,33 @@ class Watch:
         """
         step = parsed("step", step, Annotated[int, Range(0)])
         with _evaluation_mode(model):
-            images, captions = [pair.image for pair in self.pairs], [pair.caption for pair in self.pairs]
+            images = [pair.image for pair in self.pairs]
+            captions = [pair.caption for pair in self.pairs]
             explanations = explain(load_model(model, **self.loading), images, captions, self.method)
+
         with self._folder.writing(self._request):
             earlier = self._earlier(step, explanations)
             data = as_text([explanation.to_json() for explanation in explanations]).encode()
             self._folder.add(ChunkFile(f"{step:08}", data, suffix=".json"))
             self.explanations = dict(sorted({**earlier, step: explanations}.items()))
-            rows, text = list(self._rows()), StringIO()
+            rows = list(self._rows())
+            text = StringIO()
             table = csv.DictWriter(text, rows[0], lineterminator="\n")
             table.writeheader()
             table.writerows(rows)
             self._folder.write_reports({_TABLE: text.getvalue()})
             with atomic_write(self._folder.folder / _PICTURE) as draft:
                 self.draw().save(draft)
+
         return [row for row in rows if row["step"] == step]
 
     def draw(self) -> Image.Image:
         """Draw the first 16 pairs, a row of maps each, at up to 12 steps from the first to the last."""
         if not self.explanations:
             raise BadInput("there is nothing to draw: log a step first")
-        steps, first = list(self.explanations), next(iter(self.explanations.values()))[0]
+
+        steps = list(self.explanations)
+        first = next(iter(self.explanations.values()))[0]
         places = np.linspace(0, len(steps) - 1, min(len(steps), _MOST_STEPS)).round().astype(int)
         rows = []
         for number, pair in enumerate(self.pairs[:_MOST_PAIRS]):
@@ -151,6 +162,7 @@ class Watch:
                 drawn = overlay(explanation, photograph, DEFAULT.pale if explanation.is_noise("image") else DEFAULT)
                 tiles.append(tile(drawn, f"step {step}", f"{explanation.similarity:z.2f}"))
             rows.append((pair.caption, tiles))
+
         width = max(640, *(sum(each.width + MARGIN for each in tiles) + MARGIN for _, tiles in rows))
         notes = f"{method_line(first)}    each map has its own scale    the number is the similarity"
         head = text_rows([f"{legend(first)}    {notes}"], width)
@@ -172,6 +184,7 @@ class Watch:
                     f"the map of {pair.image.source!r} has {tuple(now.grid.shape)} cells, and had "
                     f"{tuple(before.grid.shape)} at the first step: log the same model, or choose a new folder"
                 )
+
         is_back = step < max(stored, default=step) and (step not in stored or step == min(stored))
         weights = [items[0].model["weights_hash"] for items in (stored.get(step, explanations), explanations)]
         if is_back or weights[0] != weights[1]:
@@ -183,10 +196,12 @@ class Watch:
 
     def _rows(self) -> Iterator[JsonObject]:
         """Yield the rows of the table."""
-        first, names = next(iter(self.explanations.values())), ("step", "pair", "image", "caption", *_VALUES)
+        first = next(iter(self.explanations.values()))
+        names = ("step", "pair", "image", "caption", *_VALUES)
         for step, explanations in self.explanations.items():
             for number, (pair, explanation) in enumerate(zip(self.pairs, explanations, strict=True)):
-                grid, path = explanation.grid, explanation.image.path
+                grid = explanation.grid
+                path = explanation.image.path
                 mask = seen_mask(pair, [item for item in pair.objects if item.spans], explanation.region)
                 values = (
                     explanation.similarity,
@@ -228,18 +243,21 @@ class WatchCallback(TrainerCallback):
     def __init__(self, watch: Watch, interval: int | None = None) -> None:
         if not isinstance(watch, Watch):
             raise BadInput(f"watch must be a Watch of pairs and a folder (got {type(watch).__name__})")
-        self.watch, self._board = watch, None
+        self.watch = watch
+        self._board = None
         self.interval = None if interval is None else parsed("interval", interval, Annotated[int, Range(1)])
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
         if not state.is_world_process_zero:
             return
+
         if hasattr(objects.get("processing_class"), "image_processor"):
             self.watch.loading.setdefault("processor", objects["processing_class"])
         if "tensorboard" in args.report_to:
             self._board = TensorBoardCallback()  # whose hooks choose the package, and open and close the file
             self._board.logging_dir = self._board.logging_dir or os.path.join(args.output_dir, "runs", "nibt")
             self._board.on_train_begin(args, state, control)
+
         self._log(args, state.global_step, objects["model"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
@@ -264,14 +282,17 @@ class WatchCallback(TrainerCallback):
 
     def _log(self, args: Any, step: int, model: Any) -> None:
         """Log a step, and report the means of its rows and the picture."""
-        rows, numbers = self.watch.log(model, step), {}
+        rows = self.watch.log(model, step)
+        numbers = {}
         for name in _VALUES:
             if values := [row[name] for row in rows if row[name] is not None]:
                 numbers[f"nibt/{name}"] = float(np.mean(values))
+
         if self._board and self._board.tb_writer:
             for name, value in numbers.items():
                 self._board.tb_writer.add_scalar(name, value, step)
             self._board.tb_writer.add_image("nibt/maps", np.asarray(self.watch.draw()), step, dataformats="HWC")
+
         if "wandb" in args.report_to:
             wandb = import_module("wandb")
             wandb.log({**numbers, "nibt/maps": wandb.Image(self.watch.draw()), "train/global_step": step})

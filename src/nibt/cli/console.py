@@ -35,6 +35,7 @@ def caption(worded: Worded, look: Appearance = DEFAULT, most: float | None = Non
             style=Style(color=Color.from_rgb(*ink_on(run.background)), bgcolor=Color.from_rgb(*run.background)),
         )
         line.append(" ")
+
     return line
 
 
@@ -50,6 +51,7 @@ def summary(answer: Explanation) -> Table:
         score = answer.target[name]
         target = similarity_name(answer) if score["name"] == "cosine" else score["name"]
         table.add_row(title, target, *balance(score["value"], side), f"{float(side.special_token_share):.0%}")
+
     return table
 
 
@@ -69,6 +71,7 @@ def balance(score: float, side: SideAttribution) -> tuple[str, str, str, str]:
     path = side.path
     if path is None:
         return f"{score:.4f}", "-", "-", "-"
+
     value, baseline, attributed = (float(number) for number in (path.at_input, path.at_baseline, path.sum))
     return f"{value:z.4f}", f"{baseline:z.4f}", f"{attributed:+z.4f}", path.gap_share
 
@@ -100,6 +103,7 @@ def words(worded: Worded, width: int = 80) -> str:
         if lines[-1] and cell_len(lines[-1]) + 2 + cell_len(text) > width:
             lines.append("")
         lines[-1] += f"  {text}" if lines[-1] else text
+
     return "\n".join(lines)
 
 
@@ -112,6 +116,7 @@ def methods() -> None:
         method_class = find("methods", name)
         lists = (", ".join(values) or "-" for values in (method_class.sides, method_class.needs, method_class.variants))
         table.add_row(name, *lists, method_class.cost, method_class.paper)
+
     Terminal(width=None if sys.stdout.isatty() else 200).print(table)
 
 
@@ -132,10 +137,12 @@ def show(answers: Sequence[Explanation], look: Appearance) -> None:
                     console.print(caption(side, look, shared_word_scale(answer)))
                 else:
                     console.print(Text(words(side, console.width)), soft_wrap=True)
+
         console.print(summary(answer))
         for check in answer.checks:
             verdict = Text(f"{check.verdict}: ", style=VERDICT_STYLES[check.verdict])
             console.print(verdict.append(sentence(check.about), "not bold default"), soft_wrap=True)
+
         if answer.decisive:
             console.print(sentence(answer.decisive.about), soft_wrap=True)
         if answer.parts:
@@ -152,6 +159,7 @@ def _image_names(results: Sequence[Explanation | Regions]) -> dict[str, str]:
             sources.append(result.source)
         else:
             sources += [side.source for side in result.sides.values() if isinstance(side, ImageAttribution)]
+
     distinct = list(dict.fromkeys(sources))
     return dict(zip(distinct, names_of(distinct), strict=True))
 
@@ -186,13 +194,15 @@ def show_regions(results: Sequence[Regions], methods: Sequence[str] = ()) -> Non
         print_title(console, names[regions.source], f"similarity {regions.similarity:z.4f}{of_method}")
         _before(console, regions)
         table = plain_table(("word", "sum", "strongest", "at (x, y)"))
-        grid, region = regions.grid, regions.region
+        grid = regions.grid
+        region = regions.region
         for word, scores in zip(regions.words, regions.table, strict=True):
             row, column = divmod(int(scores.abs().argmax()), grid.columns)
             across = region.left + (column + 0.5) * region.width / grid.columns
             down = region.top + (row + 0.5) * region.height / grid.rows
             strongest = f"{float(scores[row, column]):+.4f}"
             table.add_row(word.text, f"{float(scores.sum()):+.4f}", strongest, f"{across:.0f}, {down:.0f}")
+
         console.print(table)
         sums = f"{regions.sum:+.4f}, gap {regions.gap:+.4f}"
         console.print(f"sum of all entries, with special tokens: {sums}", style="dim")

@@ -30,6 +30,7 @@ def show_audit(audit: Audit) -> None:
     if audit.against:
         console.print(Text(f"\nDifference from {audit.against['id']}", style="bold"))
         _show_differences(console, audit.differences)
+
     for note in audit.notes:
         console.print(f"note: {note}", style="yellow")
     _show_certificate(console, certificate(audit))
@@ -50,6 +51,7 @@ def _show_checks(console: Terminal, checks: Sequence[Check]) -> None:
             f"n {check.count}",
             Text(threshold(check), "dim"),
         )
+
     console.print(table)
 
     not_passed = dict.fromkeys(check.name for check in checks if check.verdict not in ("pass", "no verdict"))
@@ -74,5 +76,6 @@ def _show_certificate(console: Terminal, certified: Certificate) -> None:
         if heading != HEADINGS["pass"]:  # which the tables above show
             console.print(Text(heading, style="bold"))
             console.print("\n".join(f"- {sentence}" for sentence in sentences))
+
     if certified.command:
         console.print(Text("Repeat it: ", style="bold").append(certified.command, "not bold"))

@@ -51,6 +51,7 @@ def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
             parameters += _expanded(hint)
         else:
             parameters.append(parameter.replace(annotation=hint, kind=Parameter.KEYWORD_ONLY))
+
     parameters.sort(key=lambda parameter: not isinstance(_typer_info(parameter.annotation), ArgumentInfo))
 
     @wraps(command)
@@ -68,7 +69,8 @@ def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _expanded(group: type[OptionGroup]) -> Iterator[Parameter]:
     """Yield a parameter for each field of a group."""
-    hints, bare = get_type_hints(group, include_extras=True), get_type_hints(group)
+    hints = get_type_hints(group, include_extras=True)
+    bare = get_type_hints(group)
     for field in fields(group):
         info = copy(_typer_info(hints[field.name]))
         assert info is not None, f"{group.__name__}.{field.name} is not an option"

@@ -171,6 +171,7 @@ class CliInputs:
         elif self.ranked:
             queries, candidates = inputs.queries
             read_ranking(queries[0], candidates)
+
         return inputs
 
     def explain(self, model: "Model", quiet: bool, options: Keywords) -> "list[Explanation]":
@@ -184,6 +185,7 @@ class CliInputs:
             for call in calls:
                 explanations.append(call(**options))
                 on_progress(Progress(len(explanations)))
+
         return explanations
 
     def _explain_pairs(self, model: "Model", quiet: bool, options: Keywords) -> "list[Explanation]":
@@ -233,6 +235,7 @@ def _candidates(text: str) -> "Candidates | None":
         words = _words_of_file(path)
     elif listed != "auto":
         words = [part.strip() for part in listed.split(",") if part.strip()]
+
     return {word: words} if equals else words
 
 
@@ -269,6 +272,7 @@ def split_inputs(items: list[str], labeled: bool = False, command: str = "explai
 
     if not is_image(images[0]):
         raise BadOption(f"the image is missing: nibt {command} IMAGE CAPTION (got {images[0]!r})")
+
     last = f" ({images[-1]!r} was read as an image)" if len(images) > 1 else ""
     alternative = " (or --labels FILE)" if command == "explain" else ""
     raise BadOption(f"the caption is missing{last}: nibt {command} IMAGE CAPTION{alternative}")

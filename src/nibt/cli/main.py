@@ -43,15 +43,18 @@ class _StrictCommand(TyperCommand):
                 f"there is no option {one_line(unknown)}: files are given by -o x.json, options of a method in its "
                 "text (--method 'nib:paper steps=6'), others by --load and --draw; see --help"
             )
+
         texts, _, order = self.make_parser(ctx).parse_args(list(args))  # order has an option for each time it is given
         for option in self.params:
             times = order.count(option)
             if isinstance(option, TyperOption) and not option.multiple and not option.is_flag and times > 1:
                 raise BadOption(f"{option.opts[0]} takes one value (got {times}): give it once")
+
             values = texts.get(str(option.name))
             is_text = option.name in ("inputs", "prompt")  # texts of users, which have messages of their own
             if not is_text and "" in (values if isinstance(values, list | tuple) else [values]):
                 raise BadOption(f"{option.opts[-1]} must not be empty (got '')")
+
         return super().parse_args(ctx, args)
 
 

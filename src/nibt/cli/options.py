@@ -68,6 +68,7 @@ class AskingOptions(OptionGroup, panel="Server"):
             raise BadOption(f"--server must be an address such as http://localhost:8000/v1 (got {address!r:.200})")
         if (placement.device, placement.dtype) != ("cpu", "float32"):
             raise BadOption("--device and --dtype are for a model that is loaded: leave them out with a server")
+
         own = {"name": name, "key_env": self.key_env, "requests": self.requests, "tokens": self.tokens}
         types = {name: option_type for name, option_type in loading_options(address).items() if name not in own}
         return {**own, **typed_assignments(load, "--load", types)}
@@ -123,6 +124,7 @@ class ModelOptions(PlacementOptions):
                 f"-m {THE_PAPERS}",
                 err=True,
             )
+
         with show_progress(f"loading {self.name}", quiet):
             from nibt.models._loading import load_model
 

@@ -82,8 +82,10 @@ class Output:
             if STEM not in text:
                 targets.append(OutputFile(Path(text), file_format, tuple(range(len(names)))))
                 continue
+
             for row, name in enumerate(names):
                 targets.append(OutputFile(Path(text.replace(STEM, name)), file_format, (row,)))
+
         return targets
 
     def _defaults(self, names: Sequence[str]) -> list[OutputFile]:
@@ -141,6 +143,7 @@ class Output:
             for target in single:
                 paths += distinct([target.path], answers[target.rows[0]].request(), paths)
             paths += distinct([combined.path], request_of(answers))
+
         return [OutputFile(path, target.file_format, target.rows) for path, target in zip(paths, targets, strict=True)]
 
 
@@ -154,6 +157,7 @@ def _unique(stems: Sequence[str]) -> list[str]:
     for name in stems:
         numbered = (f"{name}-{number}" if number > 1 else name for number in count(1))
         unique.append(next(candidate for candidate in numbered if candidate not in unique))
+
     return unique
 
 
@@ -199,6 +203,7 @@ def model_name(model: str | None) -> str | None:
     """
     if model is None or model == "lite":
         return None
+
     from nibt.models._request import hub_name
 
     name = str(hub_name(model) or model) if "://" in model else model  # a page's address may end with /tree/main
@@ -215,6 +220,7 @@ def input_paths(*sources: str | Path | Iterable[str | Path] | Mapping[str, Any] 
             paths += _paths_of(str(source))
         elif source is not None:
             paths += input_paths(*source)
+
     return tuple(paths)
 
 
@@ -224,6 +230,7 @@ def _paths_of(text: str) -> list[Path]:
 
     if not text.strip():
         return []
+
     paths: list[Path] = []
     with suppress(OSError, ValueError, KeyError, TypeError):  # the folder of the base model of adapters
         name = str(load_json(Path(text) / "adapter_config.json")["base_model_name_or_path"])

@@ -90,17 +90,22 @@ class Status:
 
     def update(self, progress: Progress) -> None:
         """Update the number of finished items."""
-        self.done, self.stage, self.detail, self.share = progress.done, progress.stage, "", 0.0
+        self.done = progress.done
+        self.stage = progress.stage
+        self.detail = ""
+        self.share = 0.0
         self.total = self.total if progress.total is None else progress.total
         self.on_change(self)
 
     def update_inside(self, progress: Progress) -> None:
         """Update the progress inside the current item, such as the forward passes of a pair, or a download."""
-        done, total = progress.done, progress.total or 0
+        done = progress.done
+        total = progress.total or 0
         if progress.stage:  # a phase of loading or a download, which come before the loops of an item
             self.detail = "" if done == total else progress.stage
             self.on_change(self)
             return
+
         self.detail = f"step {done:,} of {total:,}" if total >= _INNER and done < total else ""
         self.share = max(self.share, min(done / max(total, 1), _MOST))  # the longest loop of an item comes first
         self.on_change(self)
@@ -138,11 +143,13 @@ def show_progress(name: str, quiet: bool, total: int | None = None) -> Iterator[
     if quiet:
         yield no_progress
         return
+
     status = Status(name, total)
     if not errors.is_terminal:
         with _lines(status), listening(status.update_inside):
             yield status.update
         return
+
     line = RenderableColumn(status, table_column=Column(no_wrap=True, overflow="ellipsis"))
     columns = (SpinnerColumn(), BarColumn(10), line)
     bar = rich.progress.Progress(*columns, console=errors, transient=True)

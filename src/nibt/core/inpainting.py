@@ -28,19 +28,24 @@ def interpolated(
     rows, columns = np.nonzero(removed)
     if removed.all() or not len(rows):
         return np.zeros((len(image), len(rows)))
+
     number = np.full(removed.shape, -1)
     number[rows, columns] = np.arange(len(rows))
-    total, known_sums = np.zeros(len(rows)), np.zeros((len(rows), len(image)))
+    total = np.zeros(len(rows))
+    known_sums = np.zeros((len(rows), len(image)))
     entries: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for (down, across), weight in _NEIGHBORS.items():
-        row, column = rows + down, columns + across
+        row = rows + down
+        column = columns + across
         inside = (row >= 0) & (row < removed.shape[0]) & (column >= 0) & (column < removed.shape[1])
         total += weight * inside
         place = np.flatnonzero(inside)
-        row, column = row[inside], column[inside]
+        row = row[inside]
+        column = column[inside]
         unknown = removed[row, column]
         known_sums[place[~unknown]] += weight * image[:, row[~unknown], column[~unknown]].T
         entries.append((place[unknown], number[row[unknown], column[unknown]], np.full(unknown.sum(), -weight)))
+
     diagonal = np.arange(len(rows))
     first, second, values = (np.concatenate(parts) for parts in zip((diagonal, diagonal, total), *entries, strict=True))
     system = csc_matrix((values, (first, second)), shape=(len(rows), len(rows)))
@@ -63,6 +68,7 @@ def filled_in(
         filled = image.detach().cpu().double().numpy().copy()
         filled[:, removed] = interpolated(filled, removed)
         return torch.from_numpy(filled).to(image)
+
     share = F.avg_pool2d(kept[None].double(), block, ceil_mode=True)
     means = F.avg_pool2d(torch.where(kept, image.detach().double(), 0.0), block, ceil_mode=True) / share.clamp_min(1e-9)
     coarse = filled_in(means, (share[0] < 0.5).cpu().numpy())

@@ -66,6 +66,7 @@ def jvp_at(cut: Cut, start: Hidden, positions: Positions, directions: Directions
             derivatives = torch.cat([derivative(batch, True) for batch in along.split(together)])
         else:
             derivatives = torch.stack([derivative(direction, False) for direction in along])
+
         result.append(derivatives.transpose(0, 1))
 
     return torch.cat(result)
@@ -91,6 +92,7 @@ def vjp_at(
             )
             result[chunk, index, :, :tokens] = (gradient * difference).sum(-1)
             result[chunk, index, :, tokens:] = gradient[..., :special, :].flatten(-2)
+
     return result
 
 

@@ -26,7 +26,8 @@ from nibt.types import PerExample, PerToken, PerUnit
 _Scores = Float[Tensor, "mask batch *value"]
 HIDES = ("mean", "blur", "noise")
 _SIGMA = 10 / 224  # relative to the shorter side: the widest blur of Fong and Vedaldi, ICCV 2017, arXiv 1704.03296
-_BACKDROP, _NOISE = 1, 2  # separate the draws of different purposes
+_BACKDROP = 1
+_NOISE = 2  # separate the draws of different purposes
 
 
 def masker(
@@ -41,18 +42,22 @@ def masker(
     blended with the embedding of the padding token before positions are added, whatever ``hide`` is. Special tokens
     are kept.
     """
-    tower, mode = side.tower, "bilinear" if smooth else "nearest"
+    tower = side.tower
+    mode = "bilinear" if smooth else "nearest"
     behind = backdrop(side, hide, seed) if isinstance(tower, ImageTower) else None
 
-    words, first = side.inputs.words if isinstance(units, Words) else None, 0
+    words = side.inputs.words if isinstance(units, Words) else None
+    first = 0
     if isinstance(units, SequenceUnits) and bool(units.words.explained.any()):
-        words, first = units.words, units.grid.count
+        words = units.words
+        first = units.grid.count
 
     def scores_of_units(keep: Float[Tensor, "mask batch unit"]) -> _Scores:
         if isinstance(units, Words):
             return side.score(tower.encode(_tiled(side, len(keep))).unflatten(0, keep.shape[:2]))
         if isinstance(units, Segments):
             return score_of_pixels(side, units.pixels(keep), behind)
+
         assert isinstance(tower, ImageTower)
         grid = cells_of(units)
         pixels = F.interpolate(grid.unfold(keep[..., : grid.count]), tower.extent(side.inputs), mode=mode)
@@ -98,7 +103,8 @@ def score_of_pixels(
 ) -> _Scores:
     """Compute the score for masks over the pixels of the tower's input."""
     assert isinstance(side.tower, ImageTower)
-    tiled, kept = _tiled(side, len(keep)), keep.flatten(0, 1)
+    tiled = _tiled(side, len(keep))
+    kept = keep.flatten(0, 1)
     if behind is not None:
         behind = behind.repeat(len(keep), *(1,) * (behind.ndim - 1))
     masked = side.tower.mask_pixels(tiled, kept, behind)
@@ -121,6 +127,7 @@ def backdrop(side: Side, hide: str, seed: int = 0) -> Tensor | None:
             f"hide must be mean or noise for a {type(side.tower).__name__}, whose input is not the pixels of one image "
             f"(got {hide!r})"
         )
+
     from torchvision.transforms.functional import gaussian_blur
 
     sigma = _SIGMA * min(values.shape[-2:])
@@ -154,15 +161,19 @@ def perturbed(side: Side, radius: float, seed: int, sample: int) -> Iterator[Sid
     """
     lowest = sum(stream is None for stream in side.trace.streams)
     if isinstance(side.tower, ImageTower):
-        shape, items = side.inputs.values.shape[1:], range(len(side.inputs))
+        shape = side.inputs.values.shape[1:]
+        items = range(len(side.inputs))
         drawn = [item_rng(side.inputs, item, seed, _NOISE, sample).uniform(-1, 1, shape) for item in items]
         noise = radius * torch.from_numpy(np.stack(drawn)).to(side.inputs.values)
         everywhere = noise.new_ones(len(noise), *side.tower.extent(side.inputs))
         added = side.tower.mask_pixels(replace(side.inputs, values=noise), everywhere).values  # no noise on padding
         yield replace(side, trace=side.tower.trace(replace(side.inputs, values=side.inputs.values + added), lowest))
         return
+
     assert isinstance(side.tower, TextTower)
-    hidden, words, caption_ids = side.stem().hidden, side.inputs.words, side.inputs.values
+    hidden = side.stem().hidden
+    words = side.inputs.words
+    caption_ids = side.inputs.values
     assert words is not None
     noise = torch.zeros_like(hidden)
     for item, explained in enumerate(words.explained[:, : hidden.shape[1]].to(hidden.device)):
@@ -185,22 +196,27 @@ def without_ends(side: Side, keep: PerToken, rows: Bool[Tensor, "batch token"]) 
     Each row of the embedding table is scaled once for every position of its word, by what that position keeps, so the
     row of a word that occurs twice is scaled by the product. The tower pools whatever row it takes for the end.
     """
-    tower, embeddings = side.tower, []
+    tower = side.tower
+    embeddings = []
     assert isinstance(tower, TextTower)
     for item, caption_rows in enumerate(rows):  # alone, since padding would change the result
         places = caption_rows.nonzero()[1:-1, 0]
-        ids, kept = side.inputs.values[item, places], keep[item, places]
+        ids = side.inputs.values[item, places]
+        kept = keep[item, places]
         scale = torch.where(ids[:, None] == ids, kept, 1.0).prod(1)
         both = torch.stack([torch.ones_like(scale), scale])[..., None]
         with tower.embedding(lambda _, args, out, both=both: out * both.to(out)):
             embeddings.append(tower.encode(_rows_of(side, item, places, ids.expand(2, -1))))
+
     unscaled, scaled = side.score(torch.stack(embeddings, 1))
     return unscaled, scaled
 
 
 def with_ids_of(side: Side, kept: Bool[Tensor, "batch token"]) -> tuple[PerExample, PerExample]:
     """Compute the scores of captions without their special tokens, whole and with the id 0 in place of words."""
-    tower, words, embeddings = side.tower, side.inputs.words, []
+    tower = side.tower
+    words = side.inputs.words
+    embeddings = []
     assert isinstance(tower, TextTower)
     assert words is not None
     for item, explained in enumerate(words.explained):  # alone, since padding would change the result
@@ -209,6 +225,7 @@ def with_ids_of(side: Side, kept: Bool[Tensor, "batch token"]) -> tuple[PerExamp
         embeddings.append(
             tower.encode(_rows_of(side, item, places, torch.stack([ids, ids * kept[item, places].to(ids)])))
         )
+
     unmasked, partial = side.score(torch.stack(embeddings, 1))
     return unmasked, partial
 

@@ -81,9 +81,11 @@ def nodes(quadrature: str, steps: int, floor: float = 0.1) -> Nodes:
         return Nodes(tuple((i - shift) / steps for i in range(1, steps + 1)), (1 / steps,) * steps)
     if quadrature == "clenshaw_curtis":
         return _clenshaw_curtis(steps)
+
     roots, weights = np.polynomial.legendre.leggauss(steps)
     if quadrature == "gauss":
         return Nodes(tuple(map(float, (roots + 1) / 2)), tuple(map(float, weights / 2)))
+
     positions = np.exp((roots - 1) / 2 * -math.log(floor))
     return Nodes(tuple(map(float, positions)), tuple(map(float, weights / 2 * -math.log(floor) * positions)), floor)
 
@@ -105,6 +107,7 @@ def refined(quadrature: str, steps: int, floor: float, more: bool) -> Iterator[N
     while more and steps - ends < MOST_STEPS:
         steps = min(2 * (steps - ends), MOST_STEPS) + ends
         yield nodes(quadrature, steps, floor)
+
     if more and ends:  # narrow peaks between its nodes can spoil the sum; those of midpoint are even
         yield nodes("midpoint", MOST_STEPS)
 
@@ -143,6 +146,7 @@ def _clenshaw_curtis(steps: int) -> Nodes:
     """
     if steps < 2:
         raise BadOption(f"steps must be at least 2 with the quadrature clenshaw_curtis (got {steps})")
+
     places = np.arange(steps) / (steps - 1)
     orders = np.arange(0, steps, 2)
     waves = np.cos(np.pi * np.outer(places, orders)) / (1 - orders**2)
@@ -180,24 +184,35 @@ def integrate(
             incomplete = gaps(before, rows) > 1
             if not incomplete.any():
                 break
-            rows, before = rows[incomplete], before[incomplete]
+
+            rows = rows[incomplete]
+            before = before[incomplete]
+
         new = [position for position in path.positions if position not in computed]
         computed.update(zip(new, values_at(new, rows), strict=True))
         computed = {position: computed[position] for position in path.positions}
         after = path.integral(torch.stack(list(computed.values())))
         if result is None or steps is None:
-            result, steps = after.clone(), after.new_zeros(len(rows), dtype=torch.float32)
+            result = after.clone()
+            steps = after.new_zeros(len(rows), dtype=torch.float32)
+
         if second_try and before is not None:
             better = gaps(after, rows) < gaps(before, rows)
-            rows, after = rows[better], after[better]
+            rows = rows[better]
+            after = after[better]
+
         result[rows], steps[rows] = after, float(len(computed))
         if second_try:
             break
+
         rough = (gaps(after, rows) > 1) | (before is None or _moved(before, after, rule.tolerance))
         if not rough.any():
             break
-        rows, before = rows[rough], after[rough]
+
+        rows = rows[rough]
+        before = after[rough]
         computed = {position: values[rough] for position, values in computed.items()}
+
     assert result is not None
     assert steps is not None
     return result, steps

@@ -113,7 +113,8 @@ class Side:
 
         The target gets the embeddings of all items, since it may compare each with an item of its own.
         """
-        items, index = -1 - self.model.item_ndim, torch.tensor(rows, device=self.trace.embedding.device)
+        items = -1 - self.model.item_ndim
+        index = torch.tensor(rows, device=self.trace.embedding.device)
         full = self.trace.embedding.detach()
         score = _Arranged(
             self.score,
@@ -168,6 +169,7 @@ class Side:
         """
         if name == "blank" and layer is not None:
             return self.blank()
+
         with torch.no_grad():
             return cut.rest(state[None])[0]
 
@@ -215,6 +217,7 @@ class Side:
                 "the baseline against is the state of one other image, which only explain and batch take "
                 "(against_images, --against)"
             )
+
         own_cut, other_cut = (
             self.tower.stem(trace.inputs) if layer is None else trace.cut(layer) for trace in (self.trace, self.origin)
         )

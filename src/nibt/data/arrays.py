@@ -25,6 +25,7 @@ def _as_bytes(values: np.ndarray, source: str, top: int | None = None) -> np.nda
     """
     if values.dtype.kind not in "buif":
         raise BadInput(f"the {source} must have whole numbers or floats (got {values.dtype})")
+
     top = top or (255 if values.dtype.kind in "ui" else 1)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise BadInput(f"the {source} holds NaN or infinite values")

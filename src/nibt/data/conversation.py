@@ -23,12 +23,14 @@ class Conversation:
         """Read messages; a number of images without places come before the first text of the user."""
         if not isinstance(messages, Sequence) or not messages:
             raise BadInput(f"the prompt must be a text, or a list of messages (got {messages!r:.100})")
+
         turns = [_turn(number, message) for number, message in enumerate(messages)]
         roles = [turn["role"] for turn in turns]
         if roles[-1] != "user":
             raise BadInput(
                 f"the last message must be the user's (got {roles[-1]!r}): give what the model says next as the answer"
             )
+
         places = [part["type"] for turn in turns for part in turn["content"] if part["type"] != "text"]
         if "video" in places:
             if len(places) > 1:
@@ -41,6 +43,7 @@ class Conversation:
             first["content"] = [{"type": "image"}] * images + first["content"]
         elif len(places) != images:
             raise BadInput(f"the messages must have a place for each of {images} images (got {len(places)})")
+
         return cls(tuple(turns))
 
     @property
@@ -59,15 +62,19 @@ def _turn(number: int, message: Any) -> dict[str, Any]:
     """Read a message: its role, and its content as a list."""
     if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
         raise BadInput(f'message {number} must be {{"role": ..., "content": ...}} (got {message!r:.100})')
+
     others = sorted(map(str, set(message) - {"role", "content"}))
     if others:
         raise BadInput(
             f"message {number} must have a role and a content only (got also {', '.join(others)}): leave the rest out, "
             "or write it into the content"
         )
-    role, content = message["role"], message["content"]
+
+    role = message["role"]
+    content = message["content"]
     if role not in ("system", "user", "assistant"):
         raise BadInput(f"the role of message {number} must be system, user or assistant (got {role!r:.100})")
+
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     if not isinstance(parts, Sequence) or not parts:
         raise BadInput(f"the content of message {number} must be a text, or a list of parts (got {content!r:.100})")
@@ -89,6 +96,7 @@ def _part(number: int, part: Any) -> dict[str, str]:
             f'a part of message {number} must be {{"type": "text", "text": ...}}, {{"type": "image"}} or '
             f'{{"type": "video"}} (got {part!r:.100})'
         )
+
     text = part["text"]
     if len(unicode_text(f"text of message {number}", text)) > MOST_CHARACTERS:
         raise BadInput(too_long("prompt", text))

@@ -104,8 +104,10 @@ def _present(pair: Pair) -> list[int]:
 
 def _seen_points(objects: list[Object], region: Region) -> Iterator[Point]:
     """Yield the points in the visible region, with columns and rows of the region."""
-    left, top = round(region.left), round(region.top)
-    across, down = max(1, round(region.width)), max(1, round(region.height))
+    left = round(region.left)
+    top = round(region.top)
+    across = max(1, round(region.width))
+    down = max(1, round(region.height))
     for obj in objects:
         for x, y, inside in obj.points:
             if 0 <= x - left < across and 0 <= y - top < down:
@@ -122,13 +124,16 @@ def seen_mask(pair: Pair, objects: list[Object], region: Region) -> PixelMask:
         elif obj.box is not None:
             left, top, across, down = (round(side) for side in obj.box)
             covered[max(0, top) : max(0, top + down), max(0, left) : max(0, left + across)] = True
+
     return torch.from_numpy(visible_pixels(covered, region, False))
 
 
 def visible_pixels(pixels: np.ndarray, region: Region, outside: bool | int) -> np.ndarray:
     """Return the pixels of the visible region, with a value for those outside of the image."""
-    left, top = round(region.left), round(region.top)
-    across, down = max(1, round(region.width)), max(1, round(region.height))
+    left = round(region.left)
+    top = round(region.top)
+    across = max(1, round(region.width))
+    down = max(1, round(region.height))
     visible = np.full((down, across), outside, pixels.dtype)
     inner = pixels[max(0, top) : top + down, max(0, left) : left + across]
     visible[max(0, -top) :, max(0, -left) :][: inner.shape[0], : inner.shape[1]] = inner
@@ -137,12 +142,14 @@ def visible_pixels(pixels: np.ndarray, region: Region, outside: bool | int) -> n
 
 def objects_of_words(pair: Pair, region: Region, words: Words) -> list[tuple[tuple[int, ...], PixelMask]]:
     """Return the words that name each visible object, by their positions, with its mask in the visible region."""
-    spans, named = list(word_spans(pair.caption, words)), []
+    spans = list(word_spans(pair.caption, words))
+    named = []
     for obj in pair.objects:
         positions = tuple(_touched(spans, obj.spans).nonzero()[:, 0].tolist()) if obj.spans else ()
         mask = seen_mask(pair, [obj], region)
         if positions and mask.any():
             named.append((positions, mask))
+
     return named
 
 
@@ -151,7 +158,8 @@ def word_spans(caption: str, words: Words) -> Iterator[Span | None]:
 
     Words occur in order, so each is searched for after the one before.
     """
-    folded, place = caption.lower(), 0
+    folded = caption.lower()
+    place = 0
     for word in words.words[0]:
         start = folded.find(word.text.lower(), place)
         if start < 0:

@@ -181,10 +181,12 @@ def read_image(source: ImageSource) -> ImageInput:
     """Read an image."""
     if isinstance(source, ImageInput):
         return source
+
     if isinstance(source, Image.Image):
         name = str(getattr(source, "filename", "") or "image in memory")
         with readable(name):
             return _upright(source, name)
+
     if isinstance(source, np.ndarray | Tensor):
         return _from_array(source)
     if isinstance(source, bytes | bytearray | memoryview):
@@ -277,6 +279,7 @@ def _upright(image: Image.Image, source: str, file_hash: str = "") -> ImageInput
         if image.getchannel("A").getextrema() != (255, 255):
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             notes.append("transparent parts were replaced by white")
+
     return ImageInput(image.convert("RGB"), source, tuple(notes), file_hash)
 
 
@@ -348,4 +351,5 @@ def side_by_side(parts: Sequence[ImagePart]) -> ImageInput:
         region = part.image.pil_image.crop((round(left), round(top), round(left + wide), round(top + high)))
         sheet.paste(region.resize((across * part.shape[1], down * part.shape[0])), (place, 0))
         place += across * part.shape[1]
+
     return ImageInput(sheet, " + ".join(part.image.source for part in parts), parts=tuple(parts))

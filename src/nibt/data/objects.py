@@ -54,11 +54,13 @@ def check_objects(objects: Any, size: tuple[int, int], caption: str) -> None:
     """Check the names, boxes, masks, points and spans of the objects of a pair."""
     if not isinstance(objects, tuple | list):
         raise BadInput(f"objects must be a tuple of Objects (got {type(objects).__name__})")
+
     for item in objects:
         if not isinstance(item, Object):
             raise BadInput(f"objects must have the type Object (got {type(item).__name__})")
         if not isinstance(item.name, str):  # empty for an object without a name
             raise BadInput(f"the name of an object must be a text (got {item.name!r:.50})")
+
         named = f"of the object {item.name!r:.50}"
         if item.box is not None:
             _check_box(item.box, named)
@@ -72,6 +74,7 @@ def check_objects(objects: Any, size: tuple[int, int], caption: str) -> None:
                 f"the points {named} must be a tuple of Points of finite numbers, on the object or not (got "
                 f"{item.points!r:.100})"
             )
+
         check_spans(caption, item.spans, f"the spans {named}")
 
 
@@ -125,10 +128,13 @@ def check_labels(labels: Any, label: Any, label_map: Any, size: tuple[int, int])
     if not isinstance(label_map, np.ndarray) or label_map.dtype.kind not in "iu":
         got = label_map.dtype if isinstance(label_map, np.ndarray) else type(label_map).__name__
         raise BadInput(f"label_map must be a NumPy array of whole numbers (got {got})")
+
     width, height = size
     if label_map.shape != (height, width):
         raise BadInput(f"label_map must have the shape of the image, {(height, width)} (got {label_map.shape})")
-    low, high = int(label_map.min()), int(label_map.max())
+
+    low = int(label_map.min())
+    high = int(label_map.max())
     if low < -1 or high >= len(labels):
         raise BadInput(
             f"label_map must have the positions of labels, 0 to {len(labels) - 1}, or -1 for ignored pixels (got {low} "
@@ -148,6 +154,7 @@ def read_box(box: Any, name: str = "a box") -> tuple[float, float, float, float]
         left, top, width, height = map(float, box)
     except (TypeError, ValueError):
         left = top = width = height = math.nan
+
     if not all(map(math.isfinite, (left, top, width, height))) or min(width, height) < 0:
         raise BadInput(
             f"{name} must be left, top, width and height in pixels, numbers of which the last two are at least 0 "

@@ -144,6 +144,7 @@ def caption_notes(caption: str) -> tuple[str, ...]:
     )
     if not controls:
         return ()
+
     codes = ", ".join(f"U+{ord(character):04X}" for character in controls)
     return (f"the caption has control characters ({codes}): the model may see them",)
 
@@ -218,6 +219,7 @@ def make_pairs(first: Any, second: Any, caller: str = "") -> RequestedPairs:
             f"{len(firsts)} {NOUNS[modalities[0]]}s and {len(seconds)} {NOUNS[modalities[1]]}s cannot be paired: give "
             "as many of both, or one of either"
         )
+
     _check_order(firsts[0], seconds[0])
 
     read_firsts = _read(firsts, modalities[0], count)
@@ -283,6 +285,7 @@ def image_text_pairs(pairs: Any, caller: str) -> list[Pair]:
     """Return pairs as a list if each is an image and a caption, of which tuples are read."""
     if isinstance(pairs, str | Mapping) or not isinstance(pairs, Iterable) or getattr(pairs, "ndim", 1) == 0:
         raise BadInput(f"{caller} takes a list of pairs of an image and a caption (got {type(pairs).__name__})")
+
     pairs = list(map(_pair, pairs))
     for pair in pairs:
         if isinstance(pair, Pair) and isinstance(pair.image, ImageInput) and isinstance(pair.caption, str):
@@ -299,6 +302,7 @@ def image_text_pairs(pairs: Any, caller: str) -> list[Pair]:
             f"{caller} takes pairs of an image and a caption: each a Pair, or a tuple of both and perhaps a mask (got "
             f"{_named_type(pair)}{f' of {len(pair)}' if isinstance(pair, tuple) else ''})"
         )
+
     return pairs
 
 
@@ -306,7 +310,8 @@ def _pair(item: Any) -> Any:
     """Return a pair of a tuple of an image, a caption and perhaps a mask."""
     if not isinstance(item, tuple) or len(item) not in (2, 3):
         return item
-    image, caption = read_image(item[0]), read_caption(item[1])
+    image = read_image(item[0])
+    caption = read_caption(item[1])
     return Pair(image, caption, tuple(Object("mask", None, mask, ((0, len(caption)),)) for mask in item[2:]))
 
 

@@ -23,7 +23,8 @@ def pyarrow(needed_by: str = "Parquet files need") -> tuple[Any, Any]:
 
 def struct(schema: Mapping[str, Any]) -> Any:
     """Return the Arrow type of the objects that a JSON Schema describes."""
-    arrow, definitions = pyarrow()[0], schema.get("$defs", {})
+    arrow = pyarrow()[0]
+    definitions = schema.get("$defs", {})
     types = {"string": arrow.string(), "integer": arrow.int32(), "boolean": arrow.bool_(), "number": arrow.float64()}
 
     def of(node: Mapping[str, Any]) -> Any:
@@ -89,11 +90,13 @@ def read_cell(path: Path, row: int, column: str, remedy: str) -> Any:
     """Read one value of a Parquet file, or of an Arrow stream (``.arrow``)."""
     if path.suffix == ".arrow":
         return _arrow_table(path, remedy)[column][row].as_py()
+
     with open_file(path, remedy) as file:
         group = 0
         while row >= file.metadata.row_group(group).num_rows:
             row -= file.metadata.row_group(group).num_rows
             group += 1
+
     return _group(path, path.stat().st_mtime_ns, group, column, remedy)[row].as_py()
 
 

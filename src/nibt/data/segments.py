@@ -20,6 +20,7 @@ def decoded(outline: Any, size: tuple[int, int], where: str) -> np.ndarray:
     width, height = size
     if isinstance(outline, dict):
         return _runs(outline, (height, width), where)
+
     mask = np.zeros((height, width), bool)
     for polygon in outline:
         try:
@@ -29,6 +30,7 @@ def decoded(outline: Any, size: tuple[int, int], where: str) -> np.ndarray:
         if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
             raise BadInput(f"{where}: a polygon must have x and y of at least three points (got {polygon})")
         mask |= inside(points.reshape(-1, 2), (height, width))
+
     return mask
 
 
@@ -58,12 +60,15 @@ def _runs(outline: JsonObject, shape: tuple[int, int], where: str) -> np.ndarray
         raise BadInput(f"{where}: the mask must have the size of the image, {list(shape)} (height, width; got {size})")
     if isinstance(outline["counts"], str | bytes):
         return _compressed(outline, where)
+
     try:
         counts = [index(length) for length in outline["counts"]]
     except TypeError as error:
         raise BadInput(f"{where}: the runs of a mask must be whole numbers (got {outline['counts']!r:.60})") from error
+
     if min(counts, default=-1) < 0 or sum(counts) != shape[0] * shape[1]:
         raise BadInput(f"{where}: the runs of a mask must sum to its {shape[0] * shape[1]} pixels (got {sum(counts)})")
+
     values = np.arange(len(counts)) % 2 == 1  # the first run is outside of the mask
     return np.repeat(values, counts).reshape(shape, order="F")
 
@@ -75,6 +80,7 @@ def _compressed(outline: JsonObject, where: str) -> np.ndarray:
         raise Unsupported(
             f"{where}: a compressed mask needs pycocotools: {install('data')}, or leave objects out (objects=False)"
         ) from error
+
     counts = outline["counts"]
     encoded = {**outline, "counts": counts.encode() if isinstance(counts, str) else counts}
     try:
@@ -89,7 +95,8 @@ Labels = Int[np.ndarray, "height width"]
 def superpixels(pixels: Float[np.ndarray, "height width channel"], count: int) -> Labels:
     """Return the superpixels of an image (SLICO, Achanta et al., TPAMI 2012), numbered from 0."""
     segmentation = import_module("skimage.segmentation")
-    low, high = pixels.min((0, 1)), pixels.max((0, 1))
+    low = pixels.min((0, 1))
+    high = pixels.max((0, 1))
     scaled = (pixels - low) / np.where(high > low, high - low, 1)
     labels = segmentation.slic(scaled, n_segments=count, slic_zero=True, sigma=1, channel_axis=-1, start_label=0)
     return numbered(labels)
@@ -103,10 +110,12 @@ def read_segments(path: str | Path, size: tuple[int, int]) -> Labels:
     except (OSError, ValueError, EOFError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise BadInput(f"{name!r} cannot be read as segments ({reason}): give a label image, .npy or .json") from error
+
     labels = content if isinstance(content, np.ndarray) else _of_masks(content, size, name)
     if labels.ndim == 3 and labels.dtype.kind in "iub":  # a color for each segment
         flat = labels.reshape(-1, labels.shape[2])
         labels = np.unique(flat, axis=0, return_inverse=True)[1].reshape(labels.shape[:2])
+
     if labels.ndim != 2 or labels.dtype.kind not in "iub" or labels.shape != (size[1], size[0]):
         raise BadInput(
             f"{name!r}: segments must be whole numbers with the size of the image, {size[1]} x {size[0]} (height x "
@@ -123,6 +132,7 @@ def _content(path: Path) -> Any:
     if suffix == ".npy":
         check_regular(path)
         return np.lib.format.open_memmap(path, mode="r")  # an array that is larger than its file is an error
+
     with open_image(path, str(path)) as opened:
         return np.array(opened.convert("RGB") if opened.mode in ("RGBA", "CMYK") else opened)
 
@@ -131,6 +141,7 @@ def _of_masks(content: Any, size: tuple[int, int], name: str) -> Labels:
     """Return the labels of a list of masks; 0 is outside of all."""
     if not isinstance(content, list) or not content:
         raise BadInput(f"{name!r} must have a list of masks (got {content!r:.60})")
+
     labels = np.zeros((size[1], size[0]), int)
     for place, entry in enumerate(content):
         outline = entry.get("segmentation", entry) if isinstance(entry, dict) else entry
@@ -141,6 +152,7 @@ def _of_masks(content: Any, size: tuple[int, int], name: str) -> Labels:
                 f"{name!r}: mask {place} must be an RLE with size and counts, or polygons (got {outline!r:.60})"
             )
         labels[decoded(outline, size, f"{name!r}, mask {place}")] = place + 1
+
     return labels
 
 

@@ -12,9 +12,11 @@ from scipy.spatial import KDTree
 
 _SIDE = 512
 """The most pixels of the longer side that is searched. Images of at most half of it are enlarged, to divide letters."""
-_LEVELS, _AGREEING = range(24, 240, 16), 2
+_LEVELS = range(24, 240, 16)
+_AGREEING = 2
 """Levels that divide an image into dark and light shapes, and how many must have text at a place."""
-_LEAST, _MOST = 3, 3000
+_LEAST = 3
+_MOST = 3000
 """The least number of letters of a line, and the most shapes of a level that are searched."""
 _CONTRAST = 40  # of 255
 _EVEN = 0.3
@@ -47,6 +49,7 @@ def text_mask(image: Image.Image) -> np.ndarray:
             for box in _lines(gray, binary):
                 seen[box] = True
             count += seen
+
     mask = np.asarray((counts >= _AGREEING).any(0))
     return np.array(Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST))
 
@@ -57,10 +60,12 @@ def _lines(gray: np.ndarray, binary: np.ndarray) -> Iterator[tuple[slice, slice]
     labels, count = labeled
     if count < _LEAST:
         return
+
     boxes = np.array([(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labels)])
     numbers, fill, stroke = _letters(binary, labels, boxes)
     if not _LEAST <= len(numbers) <= _MOST:
         return
+
     for members in _neighbors(boxes[numbers], stroke):
         letters = numbers[members]
         if _is_line(boxes[letters], fill[members]):
@@ -91,7 +96,8 @@ def _neighbors(boxes: np.ndarray, stroke: np.ndarray) -> Iterator[np.ndarray]:
     first, second = _near(boxes)
     left, top, right, bottom = boxes.T
     height = bottom - top
-    largest, smallest = np.maximum(height[first], height[second]), np.minimum(height[first], height[second])
+    largest = np.maximum(height[first], height[second])
+    smallest = np.minimum(height[first], height[second])
     shared = np.minimum(bottom[first], bottom[second]) - np.maximum(top[first], top[second])
     gap = left[second] - right[first]
     linked = (left[second] > left[first]) & (gap > -0.15 * smallest) & (gap < 0.9 * largest)
@@ -107,7 +113,8 @@ def _neighbors(boxes: np.ndarray, stroke: np.ndarray) -> Iterator[np.ndarray]:
 
 def _near(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the pairs of shapes that are near enough to be linked: their centers, relative to the height of one."""
-    centers, height = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 3] - boxes[:, 1]
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    height = boxes[:, 3] - boxes[:, 1]
     near = KDTree(centers).query_ball_point(centers, 5 * height)
     counts = [len(each) for each in near]
     return np.repeat(np.arange(len(boxes)), counts), np.concatenate(near).astype(int)
@@ -116,11 +123,13 @@ def _near(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _is_line(boxes: np.ndarray, fill: np.ndarray) -> bool:
     """Return whether shapes have one height and one base line, as letters do, but not one width, as fences do."""
     left, top, right, bottom = boxes.T
-    height, width = bottom - top, right - left
+    height = bottom - top
+    width = right - left
     if right.max() - left.min() < 2 * height.mean() or height.std() > 0.35 * height.mean():
         return False
     if width.std() < 0.1 * width.mean() or (fill > 0.85).mean() > 0.5:
         return False
+
     slope, start = np.polyfit((left + right) / 2, bottom, 1)
     off_line = np.abs(bottom - start - slope * (left + right) / 2)
     return bool(abs(slope) <= 0.5 and np.median(off_line) <= 0.2 * height.mean())
@@ -131,6 +140,7 @@ def _is_printed(gray: np.ndarray, binary: np.ndarray, letters: np.ndarray) -> bo
     ground = np.logical_not(ndimage.binary_dilation(letters))
     if not ground.any() or (binary & ~letters).sum() > _FOREIGN * letters.sum():
         return False
+
     levels = [np.median(gray[area]) for area in (letters, ground)]
     contrast = abs(levels[0] - levels[1])
     varies = max(np.abs(gray[area] - level).mean() for area, level in zip((letters, ground), levels, strict=True))

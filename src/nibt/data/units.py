@@ -70,12 +70,14 @@ class Grid:
             return torch.cat(blocks, -1).flatten(-2)
         if not self.places:
             return scores[:, self.prefix : self.prefix + self.rows * self.columns]
+
         cells = scores[:, list(self.places)]
         return cells if self.overview is None else cells + self._spread(self.overview, scores)
 
     def _spread(self, coarse: "Grid", scores: PerToken) -> PerUnit:
         """Divide the scores of a coarser grid among the cells that it covers, by area."""
-        down, across = _overlaps(self.rows, coarse.rows), _overlaps(self.columns, coarse.columns)
+        down = _overlaps(self.rows, coarse.rows)
+        across = _overlaps(self.columns, coarse.columns)
         blocks = coarse.unfold(coarse.keep(scores))
         return (down.to(blocks) @ blocks @ across.to(blocks).T).flatten(-2)
 
@@ -83,7 +85,9 @@ class Grid:
         """Return a map of several images, which may have cells of its own, in their cells."""
         if not self.parts:
             return scores
-        down, across = _overlaps(self.rows, len(scores)), _overlaps(self.columns, scores.shape[1])
+
+        down = _overlaps(self.rows, len(scores))
+        across = _overlaps(self.columns, scores.shape[1])
         last = max(token for grid in self.layers for token in grid.tokens)
         seen = self.unfold(self.keep(scores.new_ones(1, 1 + last))[0]) > 0
         return (down.to(scores) @ scores @ across.to(scores).T) * seen
@@ -98,7 +102,8 @@ class Grid:
 
 def _overlaps(fine: int, coarse: int) -> Float[Tensor, "fine coarse"]:
     """Return the share of each of ``coarse`` equal intervals in each of ``fine`` equal intervals; columns sum to 1."""
-    starts, wide = torch.arange(fine, device="cpu")[:, None] * coarse, torch.arange(coarse, device="cpu")[None] * fine
+    starts = torch.arange(fine, device="cpu")[:, None] * coarse
+    wide = torch.arange(coarse, device="cpu")[None] * fine
     common = torch.minimum(starts + coarse, wide + fine) - torch.maximum(starts, wide)
     return common.clamp_min(0) / fine
 
@@ -134,6 +139,7 @@ def check_tokens(words: Sequence[Word | WordScore], tokens: Sequence[str], **val
     for name, entries in values.items():
         if len(entries) != len(tokens):
             raise BadInput(f"{name} must have an entry for each token (got {len(entries)} for {len(tokens)} tokens)")
+
     for word in words:
         if any(not 0 <= position < len(tokens) for position in word.tokens):
             raise BadInput(
@@ -220,7 +226,8 @@ class Segments(ByValue):
 
     def _spread(self, item: int) -> Float[Tensor, "cell unit"]:
         """Return the share of each segment in each cell; its columns sum to 1, and are 0 for absent segments."""
-        rows, columns = self.grid.rows, self.grid.columns
+        rows = self.grid.rows
+        columns = self.grid.columns
         height, width = self.labels.shape[1:]
         down, across = (
             torch.arange(height, device="cpu") * rows // height,
@@ -283,6 +290,7 @@ def special_tokens(units: Units, count: int) -> tuple[Bool[Tensor, "#batch token
             special[:, list(grid.tokens)] = False
     else:
         special = ~units.explained
+
     places = special.any(0).nonzero()
     return special, int(places[-1]) + 1 if len(places) else 0
 

@@ -40,6 +40,7 @@ def naming_caption(
             text += f" {joint} " if place == len(nouns) - 1 else ", "
         text += f"the {noun}" if definite else with_article(noun)
         spans.append((len(text) - len(noun), len(text)))
+
     return NamingCaption(text + after + ending, tuple(spans))
 
 
@@ -85,6 +86,7 @@ def named_spans(caption: str, names: Iterable[str]) -> dict[str, tuple[Span, ...
     for match in pattern.finditer(caption):
         name = of_form[" ".join(match.group().lower().split())]
         spans[name] = (*spans.get(name, ()), match.span())
+
     return spans
 
 
@@ -118,6 +120,7 @@ def _pattern(names: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, str]]:
     for name in names:
         folded = " ".join(name.lower().split())
         of_form |= {form: name for form in plurals(folded) if form not in of_form}
+
     of_form |= {" ".join(name.lower().split()): name for name in names}  # an exact name has priority over a plural
     forms = sorted(filter(None, of_form), key=lambda form: (-len(form), form))
     either = "|".join(r"\s+".join(map(re.escape, form.split())) for form in forms)

@@ -36,6 +36,7 @@ def table_rows(
         double = next((name for name in columns if heading.count(name) > 1), None)
         if double is not None:
             raise BadInput(f"{path} has {heading.count(double)} columns {double!r}: rename or remove all but one")
+
         lacking = [name for name in columns if name not in heading]
         if lacking and remedy:
             raise missing_columns(path, lacking, heading, remedy)
@@ -44,6 +45,7 @@ def table_rows(
                 f"{path} has no column {', '.join(lacking)}: its first line must name {', '.join(columns)} "
                 f"(got {', '.join(heading) or 'nothing'})"
             )
+
         for fields in filter(None, reader):
             where = f"{path.name}, line {reader.line_num}"
             if len(fields) == len(heading):
@@ -174,10 +176,12 @@ def expanded(pattern: str) -> Iterator[str]:
     if os.path.exists(pattern):
         yield pattern
         return
+
     texts = _BRACE.split(pattern)[::2]
     choices = list(map(_choices, _BRACE.findall(pattern)))
     if math.prod(map(len, choices)) > _MOST_NAMES:
         raise BadOption(f"{pattern!r:.100} must stand for at most {_MOST_NAMES:,} files: give a narrower pattern")
+
     for chosen in itertools.product(*choices):
         yield texts[0] + "".join(map("".join, zip(chosen, texts[1:], strict=True)))
 

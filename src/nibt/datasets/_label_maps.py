@@ -44,6 +44,7 @@ class LabelFiles(LocalDataset):
             pixels = _read_pixels(file, file.stat().st_mtime_ns)
         except (OSError, ValueError) as error:
             raise BadInput(f"{file} is missing or damaged ({error}): use the published file") from error
+
         if size is not None and pixels.shape[:2] != size[::-1]:
             expected, got = (" x ".join(map(str, sides)) for sides in (size, pixels.shape[1::-1]))
             raise BadInput(f"{where}: {file} must have the size of the image, {expected} (got {got})")
@@ -76,6 +77,7 @@ class LabelImages(LabelFiles):
         else:
             numbers = pixels[..., 0] + 256 * pixels[..., 1]
             ignored = 1000
+
         numbers = np.where(numbers == ignored, 0, numbers)
         if numbers.max() > self.largest:
             raise BadInput(f"{where} must have the numbers 0 to {self.largest} (got {numbers.max()})")
@@ -139,6 +141,7 @@ class LabelMaps(LabelFiles):
         else:  # an image without a label image, and a label image without an image, are errors of their pair
             paths = *images.glob("*.jpg"), *maps.glob(f"*{ending}")
             names = sorted({path.name.removesuffix(ending).removesuffix(".jpg") for path in paths}, key=natural)
+
         table = (listed or images).name
         return [Record(image=str(images / f"{name}.jpg"), where=f"{table}, image {name}") for name in names]
 
@@ -149,6 +152,7 @@ class LabelMaps(LabelFiles):
         """Return the position of the label of each pixel, -1 where the annotators ignored it."""
         if pixels.ndim != 2:
             raise BadInput(f"{where} must have one channel with the numbers of labels (got {pixels.shape[2]} channels)")
+
         positions = self._positions[pixels]
         if (positions == _INVALID).any():
             valid = _spans(np.nonzero(self._positions != _INVALID)[0])
@@ -186,6 +190,7 @@ class LabelMaps(LabelFiles):
             if self.strict:
                 raise
             return Record.of_error(error, record.row, record.where)
+
         counts = np.bincount(positions[positions >= 0], minlength=len(self.labels))
         present = [int(position) for position in np.nonzero(counts)[0]]
         objects = [position for position in present if self.labels[position] != BACKGROUND]

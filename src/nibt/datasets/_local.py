@@ -62,6 +62,7 @@ class LocalDataset(RecordDataset):
     def chosen_records(self, records: list[Record]) -> list[Record]:
         if not records:
             raise self.lacking("pairs")
+
         for record in records if self.strict else []:
             if record.error:
                 raise BadInput(record.error)
@@ -102,12 +103,14 @@ class LocalDataset(RecordDataset):
         """Return the path of the table."""
         if name is not None:
             return self.inside(name)
+
         for pattern in patterns:
             files = sorted(file.name for file in self.root.glob(pattern) if file.is_file())
             if len(files) > 1:
                 raise BadInput(f"{str(self.folder)!r} has several tables ({', '.join(files)}): choose one with table=")
             if files:
                 return self.root / files[0]
+
         raise self.lacking(f"a table ({' or '.join(patterns)})")
 
     def load_image(self, record: Record) -> ImageInput:
@@ -191,6 +194,7 @@ class CaptionedDataset(LocalDataset):
     def caption_of(self, record: Record, image: ImageInput) -> str:
         if self.scorer is None:
             return record.captions[0]
+
         if record.where not in self._best:  # the scorer is slow, and items may be read several times
             scores = torch.as_tensor(self.scorer(image, record.captions)).flatten()
             if len(scores) != len(record.captions) or scores.isnan().any():

@@ -39,6 +39,7 @@ def open_pairs(
     else:
         if getattr(pairs, "ndim", 1) == 0:  # an array without items
             raise BadInput(f"pairs must be {_EXPECTED} (got {pairs!r:.60})")
+
         names = [pairs] if isinstance(pairs, str) or not isinstance(pairs, Iterable) else list(pairs)
         if not names or not all(isinstance(name, str | os.PathLike) and name != "" for name in names):
             raise BadInput(f"pairs must be {_EXPECTED} (got {pairs!r:.60})")
@@ -86,6 +87,7 @@ def _with_texts(data: TableDataset, prompt: str | None, answer: str | None) -> T
     """Return a table with the columns of its texts: captions with what they are compared with, or prompts."""
     if prompt and data.caption != CAPTION:
         raise BadOption(f"give a column of captions or of prompts, not both (got {data.caption!r} and {prompt!r})")
+
     names = data.column_names()
     if data.image in (data.caption, prompt):
         raise BadOption(f"one column cannot have both images and texts (got {data.image!r} for both): name two columns")

@@ -116,6 +116,7 @@ class RecordDataset(Dataset):
     def read(self, record: Record, images: dict[ImageLocation, ImageInput]) -> Pair:
         if record.error:
             raise BadInput(record.error)
+
         image = images.get(record.image) if isinstance(record.image, str) else None
         if image is None:
             image = self.load_image(record)
@@ -125,12 +126,14 @@ class RecordDataset(Dataset):
         pair = Pair(image, caption)
         if not record.annotations:
             return pair
+
         if isinstance(record.image, str):
             with open_image(Path(record.image), record.image) as opened:
                 is_turned = opened.getexif().get(_ORIENTATION, 1) not in (0, 1)
             if is_turned:
                 note = "boxes and masks are ignored, since they refer to the image before its EXIF rotation"
                 return replace(pair, notes=(note,))
+
         label_map = self.label_map(record, image.size)
         labels = () if label_map is None else self.labels
         return replace(pair, objects=self._objects(record, caption, image.size), labels=labels, label_map=label_map)
@@ -144,6 +147,7 @@ class RecordDataset(Dataset):
             except BadInput as error:  # messages have the name, which does not depend on the folder
                 raise BadInput(str(error).replace(record.image, record.name or record.image)) from error
             return replace(image, source=record.name) if record.name else image
+
         data = record.image.read() if isinstance(record.image, FilePart) else record.image
         return decode_image(data, record.name)
 
@@ -180,6 +184,7 @@ class RecordDataset(Dataset):
                 f"{entry.where}: {entry.image} must have {expected} pixels, since its boxes were annotated at this "
                 f"size (got {got}): use the images as published"
             )
+
         names = entry.names or {annotation.name for annotation in entry.annotations if annotation.spans is None}
         spans = named_spans(caption, names)
         where = f"{entry.where}, {Path(entry.image).name}" if isinstance(entry.image, str) else entry.where
@@ -191,8 +196,10 @@ class RecordDataset(Dataset):
             box = whole_box(annotation.box, size, where) if annotation.box is not None else mask_box(mask)
             if box is None and not annotation.points:  # nor a pixel in the mask: it is not there
                 continue
+
             points = tuple(_pixel(point, size) for point in annotation.points)
             objects.append(Object(annotation.name, box=box, mask=mask, spans=named, points=points))
+
         return tuple(objects)
 
 
@@ -219,6 +226,7 @@ def whole_box(box: Edges, size: tuple[int, int], where: str) -> Box:
             f"{where}: the box (left, top, width, height) must be inside the image of {size[0]} x {size[1]} pixels "
             f"(got {list(box)})"
         )
+
     first = [min(max(round(edge), 0), side - 1) for edge, side in zip((left, top), size, strict=True)]
     last = [
         min(max(round(edge), low + 1), side)
@@ -231,6 +239,7 @@ def mask_box(mask: np.ndarray | None) -> Box | None:
     """Return the smallest box around the pixels of a mask; None without a mask, or without pixels in it."""
     if mask is None or not mask.any():
         return None
+
     rows = np.nonzero(mask.any(1))[0]
     columns = np.nonzero(mask.any(0))[0]
     left = int(columns[0])

@@ -65,8 +65,10 @@ class SynsetDataset(LocalDataset):
                 raise BadInput(
                     f"each must be at most {len(members)}, the number of images of {synset} (got {self.each})"
                 )
+
             members.sort(key=lambda each: natural(each.image.name if isinstance(each.image, Path) else each.where))
             entries += [_record(labeled, names[synset]) for labeled in members[: self.each]]
+
         return entries
 
 
@@ -90,6 +92,7 @@ def _record(labeled: SynsetImage, name: str) -> Record:
         objects = (ObjectAnnotation(name, None, spans, labeled.outline),)
     else:
         objects = tuple(ObjectAnnotation(name, box, spans) for box in labeled.boxes)
+
     image = str(labeled.image) if isinstance(labeled.image, Path) else labeled.image
     return Record((caption,), image, labeled.where, annotations=objects, names=(name,), label=name)
 
@@ -118,6 +121,7 @@ def synset_names(path: Path) -> dict[str, str]:
         if not is_synset(number) or not name.strip():
             raise BadInput(f"{where}: expected the id of a synset and its names (got {line!r})")
         names[number] = name.strip()
+
     return names
 
 

@@ -71,6 +71,7 @@ class TableDataset(RecordDataset):
         if not isinstance(values, dict):
             error = BadInput(f"{where} must be an object with {' and '.join(self.columns)} (got {values!r:.60})")
             return Record.of_error(error, row, where)
+
         key = ""
         try:
             with format_errors(where):
@@ -104,6 +105,7 @@ def image_location(value: Any, folder: Path, row: int, column: str = "image") ->
         if value.get("bytes") is not None:
             return value.get("path") or f"row {row}", value["bytes"]
         value = value.get("path")
+
     if isinstance(value, bytes):
         return f"row {row}", value
     if not isinstance(value, str) or not value:
@@ -118,10 +120,12 @@ def caption_text(value: Any, name: str = "caption", takes_first: bool = False) -
             "the prompt must be a text (got the messages of a conversation): explain each conversation by "
             "nibt.explain_answer"
         )
+
     if isinstance(value, list | tuple) and value:
         if len(value) > 1 and not takes_first:
             raise BadInput(f"the {name} must be one text (got a list of {len(value)}): give each a row of its own")
         value = next(iter(value))
+
     if not isinstance(value, str):
         raise BadInput(f"the {name} must be a text (got {_type_name(value)})")
     if value != as_utf8(value):

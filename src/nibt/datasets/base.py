@@ -159,6 +159,7 @@ class Record:
             return replace(self, image=self.image.read())
         if not isinstance(self.image, str) or self.image.startswith(SAMPLE):
             return self
+
         try:
             with open_bytes(self.image) as stream:
                 return replace(self, image=stream.read())

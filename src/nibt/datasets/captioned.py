@@ -117,6 +117,7 @@ class ConceptualCaptions(LocalDataset, name="conceptual_captions"):
                 f"{path} is the official list of captions and URLs, which names no files: download the images, for "
                 "instance with img2dataset, and write a table with the columns caption and file_path"
             )
+
         rows = [
             (row["file_path"], row["caption"].strip(), where) for row, where in table(path, ("caption", "file_path"))
         ]
@@ -159,17 +160,20 @@ class Flickr8k(CaptionedDataset, name="flickr8k"):
                 name, _, number = place.rpartition("#")
                 if not name or not number.isdecimal():
                     raise BadInput(f"{where}: expected image.jpg#0, a tab and a caption (got {line!r})")
+
                 if name != _NO_IMAGE:
                     captions.setdefault(name, (where, []))[1].append((int(number), caption.strip()))
         else:
             for row, where in table(path, ("image", "caption")):
                 numbered = captions.setdefault(row["image"].strip(), (where, []))[1]
                 numbered.append((len(numbered), row["caption"].strip()))
+
         listed = self.split and lines(self._text(f"Flickr_8k.{_SPLITS[self.split]}.txt"))
         wanted = {line.strip() for line, _ in listed} if listed else captions.keys()
         unknown = sorted(set(wanted) - set(captions))
         if unknown:
             raise BadInput(f"{path} has no caption of {unknown[0]}, which is in the list of the split {self.split}")
+
         folder = self.inside(
             "Images",
             "images",
@@ -215,6 +219,7 @@ class RSICD(CaptionedDataset, name="rsicd"):
             splits = sorted({str(image.get("split")) for _, image in listed})
             if self.split is not None and self.split not in splits:
                 raise BadOption(f"split must be one of {', '.join(splits)} (got {self.split!r})")
+
             named = next((name for name in ("RSICD_images", "images", "imgs") if (self.root / name).is_dir()), ".")
             records = []
             for place, image in listed:
@@ -222,6 +227,8 @@ class RSICD(CaptionedDataset, name="rsicd"):
                     captions = tuple(sentence["raw"].strip() for sentence in image["sentences"])
                     if not captions:
                         raise ValueError(f"{image['filename']} has no sentences")
+
                     file = self.root / named / image["filename"]
                     records.append(Record(captions, str(file), f"{path.name}, image {place}"))
+
             return records

@@ -142,9 +142,11 @@ class Folder(LocalDataset, TextTable, name="folder"):
                 _check_keys(values, (*self.columns, "boxes", "mask"), where)
             if record.error:
                 return record
+
             boxes = values.get("boxes") or []
             if not isinstance(boxes, list):
                 raise BadInput(f"{where}: boxes must be a list of objects with name and box (got {boxes!r:.60})")
+
             length = len(record.captions[0])
             annotations = tuple(_annotation(box, length, f"{where}: boxes[{i}]") for i, box in enumerate(boxes))
             if values.get("mask"):
@@ -185,8 +187,10 @@ def _read_mask(path: Path, size: tuple[int, int], where: str) -> np.ndarray:
             pixels: np.ndarray = np.array(image)
     except BadInput as error:
         raise BadInput(f"{where}: the mask cannot be read: {error}") from error
+
     if not is_plain:
         raise BadInput(f"{where}: the mask {path} must be a PNG, or another image without loss and alpha (got {mode})")
+
     mask: np.ndarray = pixels.reshape(*pixels.shape[:2], -1).astype(bool).max(-1)
     if mask.shape != size[::-1] or not mask.any():
         width, height = mask.shape[::-1]
@@ -200,6 +204,7 @@ def _read_mask(path: Path, size: tuple[int, int], where: str) -> np.ndarray:
 def _annotation(values: Any, length: int, where: str) -> ObjectAnnotation:
     if not isinstance(values, dict):
         raise BadInput(f"{where} must be an object with name and box (got {values!r:.60})")
+
     _check_keys(values, ("name", "box", "spans", "mask"), where)
     name = _text(values.get("name"), f"{where}.name must be a text")
     mask = values.get("mask")
@@ -213,6 +218,7 @@ def _annotation(values: Any, length: int, where: str) -> ObjectAnnotation:
             f"{where}.spans must be a list of [start, end], whole numbers with 0 <= start < end <= {length}, the "
             f"length of the caption (got {spans!r:.60})"
         )
+
     return ObjectAnnotation(name, box, None if spans is None else tuple(map(tuple, spans)), outline)
 
 
@@ -247,6 +253,7 @@ class ImageFolder(RecordDataset, name="image_folder"):
             if not wanted(row):
                 yield None
                 continue
+
             text = self._caption_file(name)
             key = Path(name).stem
             try:
@@ -267,6 +274,7 @@ class ImageFolder(RecordDataset, name="image_folder"):
             raise BadInput(
                 f"{str(self.folder)!r} cannot be read as a folder of images ({reason(error)}): give an existing folder"
             ) from error
+
         if not names:
             raise BadInput(
                 f"{str(self.folder)!r} has no pairs: it must have pairs.csv, pairs.jsonl, .tar or .parquet files, a "

@@ -73,6 +73,7 @@ class ImageGrid(Dataset):
         super().__post_init__()
         if not isinstance(self.options, Mapping):
             raise BadOption(f"options must be a mapping of the options of the data set (got {self.options!r})")
+
         labels = sorted(self._by_label)
         if len(labels) < COUNT:
             got = f"{len(labels)}: {', '.join(labels)}" if labels else "none"
@@ -115,6 +116,7 @@ class ImageGrid(Dataset):
                 corner=corner,
                 cell=self.cell,
             )
+
         return Pair(ImageInput(image, f"grid:{self.seed}:{item}"), caption, tuple(objects))
 
     def pictures(self, item: int) -> tuple[LabeledPicture, ...]:
@@ -125,6 +127,7 @@ class ImageGrid(Dataset):
             drawn = tuple(draws.one_of(self._by_label[label]) for label in draws.several_of(labels, COUNT))
             if not any(cell.label in picture.names for cell in drawn for picture in drawn if cell is not picture):
                 return drawn
+
         raise BadInput(
             f"{_title(self.folder)} has no four pictures for the grid {item} in which no other picture's label occurs "
             f"(of {_TRIES} that were drawn): use a data set with more labels"
@@ -176,6 +179,7 @@ def _names_of_record(record: Record) -> tuple[set[str], set[str]]:
     """Return the names of the objects that the caption of a record names, and those of all objects."""
     if record.error or record.caption is None:
         return set(), set()
+
     all_names = {obj.name for obj in record.annotations} or set(record.names)
     searched = {obj.name for obj in record.annotations if obj.spans is None} if record.annotations else all_names
     spans = named_spans(record.caption, record.names or searched) if searched else {}
@@ -229,6 +233,7 @@ def _points_in_crop(points: Iterable[Point], crop: Rectangle, corner: tuple[int,
             column = int((x - left + 0.5) * cell / (right - left))
             row = int((y - top + 0.5) * cell / (right - left))
             cropped += (Point(corner[0] + column, corner[1] + row, inside),)
+
     return cropped
 
 

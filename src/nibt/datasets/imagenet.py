@@ -47,6 +47,7 @@ class ImageNet(SplitSynsets, name="imagenet"):
                 labels = self.inside(*_LABELS, what="the labels of its images")
                 order = sorted(names) if words.name in _ORDERED else []
                 return self.captioned(_of_labels(labels, folder, order), names)
+
         raise self.lacking(f"images of the split {self.split}")
 
 
@@ -64,6 +65,7 @@ def _of_labels(labels: Path, folder: Path, order: list[str]) -> Iterator[SynsetI
             fields = row["PredictionString"].split()  # a synset and four corners for each box
             if not fields or len(fields) % 5 or len(set(fields[::5])) > 1:
                 raise BadInput(f"{where}: expected a synset and four corners for each box (got {' '.join(fields)!r})")
+
             boxes = [from_corners(fields[first + 1 : first + 5], where) for first in range(0, len(fields), 5)]
             yield SynsetImage(fields[0], folder / f"{row['ImageId']}.JPEG", where, tuple(boxes))
         return
@@ -74,6 +76,7 @@ def _of_labels(labels: Path, folder: Path, order: list[str]) -> Iterator[SynsetI
                 f"{where}: a line with only a number is a label of the development kit, which has another order of "
                 "synsets: use LOC_val_solution.csv, or a file with a synset (n01440764) per line"
             )
+
         image = Path(name[0]).name if name else f"ILSVRC2012_val_{number:08d}.JPEG"
         yield SynsetImage(_label(label, order, where), folder / image, where)
 
@@ -125,5 +128,6 @@ class TinyImageNet(SplitSynsets, name="tiny_imagenet"):
                 count = 5 if of_table else 6
                 if len(fields) != count:
                     raise BadInput(f"{where}: expected {count} fields (got {len(fields)})")
+
                 synset = of_table or fields[1]
                 yield SynsetImage(synset, folder / fields[0], where, (from_corners(fields[-4:], where),))

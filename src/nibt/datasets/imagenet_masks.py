@@ -58,6 +58,7 @@ class ImageNetS(LabelImages, SplitSynsets, name="imagenet_s"):
         for folder in (images, masks):
             if not folder.is_dir():
                 raise self.lacking(f"the folder {folder.name}")
+
         synsets = sorted(path.name for path in images.iterdir() if is_synset(path.name) and path.is_dir())
         labeled = []
         numbers = self._numbers(synsets)
@@ -70,6 +71,7 @@ class ImageNetS(LabelImages, SplitSynsets, name="imagenet_s"):
                 outline = LabelMask(mask.relative_to(self.root).as_posix(), numbers[synset])
                 where = f"{images.name}, image {synset}/{image.name}"
                 labeled.append(SynsetImage(synset, image, where, outline=outline))
+
         return self.captioned(labeled, names)
 
     @property
@@ -86,6 +88,7 @@ class ImageNetS(LabelImages, SplitSynsets, name="imagenet_s"):
                 f"{str(self.folder)!r} must have {self.classes} classes (got {len(set(classes))}): set classes, or add "
                 f"{name} of the authors, which has all synsets"
             )
+
         numbers = {synset: number for number, synset in enumerate(sorted(set(classes)), 1)}
         unknown = [synset for synset in synsets if synset not in numbers]
         if unknown:
@@ -114,6 +117,7 @@ class StoredImage(FilePart):
                 f"{self.path}: image {self.number + 1} must be 3 x width x height bytes (got {pixels.dtype} "
                 f"{' x '.join(map(str, pixels.shape))}): use the published file"
             )
+
         file = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(pixels.transpose(_TRANSPOSED_COLOR))).save(file, "PNG")
         return file.getvalue()

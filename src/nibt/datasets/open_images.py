@@ -73,6 +73,7 @@ class OpenImages(LocalDataset):
             caption, spans = photo_of(name)
             objects = (ObjectAnnotation(name, None, spans, points=tuple(points)),)
             records.append(Record((caption,), str(folder / f"{image}.jpg"), where, annotations=objects, label=name))
+
         return records
 
 
@@ -81,11 +82,13 @@ def _points(row: dict[str, str], where: str) -> list[Point]:
     answer = row["EstimatedYesNo"].strip().lower()
     if answer not in (*_ANSWERS, "unsure"):
         raise BadInput(f"{where}: EstimatedYesNo must be yes, no or unsure (got {row['EstimatedYesNo']!r})")
+
     try:
         x = float(row["X"])
         y = float(row["Y"])
     except ValueError as error:
         raise BadInput(f"{where}: X and Y must be numbers ({error})") from error
+
     if not all(math.isfinite(share) and 0 <= share <= 1 for share in (x, y)):
         raise BadInput(f"{where}: X and Y must be from 0 to 1, shares of the sides (got {row['X']} and {row['Y']})")
     return [] if answer == "unsure" else [Point(x, y, _ANSWERS[answer])]

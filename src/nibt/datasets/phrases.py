@@ -62,16 +62,19 @@ class RefCOCO(CaptionedDataset, name="refcoco"):
         for folder in (self.root / self.version, self.root):
             if (folder / name).is_file():
                 return self._of_original(folder / name)
+
         for folder in (self.root, self.root / _TABLES[self.version], self.root / self.version):
             files = split_files(folder, self.split)
             if files:
                 return [record for path in files for record in _of_table(path)]
+
         raise self.lacking(f"{name} and tables of the split {self.split}")
 
     def _of_original(self, path: Path) -> list[Record]:
         instances = path.parent / "instances.json"
         if not instances.is_file():
             raise self.lacking(f"instances.json beside {path.name}")
+
         folder = self.inside(*_IMAGES, what="the folder of images (train2014)")
         with format_errors(str(instances)):
             images, objects = _instances(instances)
@@ -104,6 +107,7 @@ class RefCOCO(CaptionedDataset, name="refcoco"):
                     size=(image["width"], image["height"]),
                 )
                 records.append(record)
+
         return records
 
 
@@ -118,6 +122,7 @@ def _instances(path: Path) -> tuple[dict[int, Any], dict[int, dict[int, ObjectAn
             categories[entry["category_id"]], edges(entry["bbox"]), (), entry.get("segmentation")
         )
         objects.setdefault(entry["image_id"], {})[entry["id"]] = annotation
+
     return images, objects
 
 
@@ -127,6 +132,7 @@ def _of_table(path: Path) -> Iterator[Record]:
     lacking = [name for name in _COLUMNS if name not in names]
     if lacking:
         raise BadInput(f"{path} has no column {', '.join(lacking)}: it has {', '.join(names)}")
+
     for row, values in enumerate(parquet.read_columns(path, [*_COLUMNS[1:]], REMEDY)):
         where = f"{path.name}, row {row}"
         with format_errors(where):
@@ -189,6 +195,7 @@ class Phrases(LocalDataset, name="phrases"):
         for name, official in _OFFICIAL.items():
             if rows and name not in rows[0][0]:
                 raise BadInput(f"{path} has no column {name}, or {official} as in MS-CXR (got {', '.join(rows[0][0])})")
+
         if self.split is not None:
             _check_split(self.split, rows, path)
             rows = [(row, where) for row, where in rows if row["split"] == self.split]
@@ -202,6 +209,7 @@ class Phrases(LocalDataset, name="phrases"):
             key = (row["image"], phrase)
             first = entries.get(key) or Record((phrase,), str(folder / row["image"]), where, size=size)
             entries[key] = replace(first, annotations=(*first.annotations, annotation))
+
         return list(entries.values())
 
 
@@ -241,12 +249,14 @@ def _annotations(path: Path) -> Iterator[tuple[dict[str, str], str]]:
         data = read_json(path)
         images = {image["id"]: image for image in data["images"]}
         entries = list(enumerate(data["annotations"]))
+
     for place, entry in entries:
         where = f"{path.name}, annotation {place}"
         with format_errors(where):
             image = images.get(entry["image_id"])
             if image is None:
                 raise BadInput(f"{where}: there is no image with the id {entry['image_id']}")
+
             values = dict(zip(("x", "y", "w", "h"), entry["bbox"], strict=True))
             sides = {"image_width": image["width"], "image_height": image["height"]}
             split = entry.get("split", image.get("split", ""))

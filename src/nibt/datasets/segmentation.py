@@ -75,6 +75,7 @@ class PascalVOC(LabelImages, name="pascal_voc"):
         for path in (listed, folder / "Annotations", folder / "JPEGImages"):
             if not path.exists():
                 raise self.lacking(path.relative_to(self.root).as_posix())
+
         images = [line.split()[0] for line, _ in lines(listed)]
         return [record for image in images for record in self._of_image(folder, image)]
 
@@ -89,6 +90,7 @@ class PascalVOC(LabelImages, name="pascal_voc"):
                 corners = (_text(element, f"bndbox/{edge}") for edge in ("xmin", "ymin", "xmax", "ymax"))
                 left, top, right, bottom = map(float, corners)
                 objects.append((_text(element, "name"), (left - 1, top - 1, right - left + 1, bottom - top + 1)))
+
         # the number of an object in its label image is its position in the XML file, from 1
         masks = (folder / "SegmentationObject" / f"{image}.png").relative_to(self.root).as_posix()
         for category in dict.fromkeys(name for name, _ in objects):
@@ -235,6 +237,7 @@ class ADE20K(LabelMaps, name="ade20k"):
                     f"{where}: expected the number of a label, columns and its names, with tabs (got {line})"
                 )
             names[int(number)] = re.split("[,;]", name)[0].strip()
+
         if sorted(names) != list(range(1, _COUNT + 1)) or len(set(names.values())) < _COUNT:
             raise BadInput(f"{path} must have the numbers 1 to {_COUNT} and as many names: use the published file")
         return names
@@ -283,8 +286,10 @@ class COCOStuff(LabelMaps, name="coco_stuff"):
             if not (number.strip().isdecimal() and colon and name.strip()):
                 raise BadInput(f"{where}: expected the number of a label, a colon and its name (got {line})")
             names[int(number)] = name.strip()
+
         if sorted(names) != list(range(_LARGEST + 1)):
             raise BadInput(f"{path} must have the numbers 0 to {_LARGEST}: use the published file")
+
         used = [number for number in range(1, _LARGEST + 1) if number not in _UNUSED]
         if self._places.ending == _CONVERTED:  # numbered without gaps
             return {position: names[number] for position, number in enumerate(used)}

@@ -60,6 +60,7 @@ class Parquet(TableDataset, name="parquet"):
                         yield from (None for _ in range(count))
                         row += count
                         continue
+
                     columns = list(dict.fromkeys(self.columns))
                     for batch in file.iter_batches(64, row_groups=[group], columns=columns):
                         for values in batch.to_pylist():
@@ -115,10 +116,12 @@ class HuggingFace(CaptionedDataset, TableDataset, name="hugging_face"):
             table = package.load_from_disk(str(self.root))
         except (OSError, ValueError, KeyError) as error:
             raise self.lacking("a saved data set") from error
+
         if isinstance(table, dict):  # a DatasetDict is one
             table = table[require_one_of("split", self.split, list(table))]
         elif self.split is not None:
             raise BadOption(f"split must be left out, since the data set was saved without splits (got {self.split!r})")
+
         return table
 
     def identity(self) -> JsonObject:
@@ -148,16 +151,19 @@ class HuggingFace(CaptionedDataset, TableDataset, name="hugging_face"):
         if self.choice != "first":
             yield from super().stream(wanted)
             return
+
         rows = self.rows
         decoded = import_module("datasets").Image
         for name in filter(None, (self.image, self.against)):
             if isinstance(rows.features[name], decoded):
                 rows = rows.cast_column(name, decoded(decode=False))
+
         rows = rows.select_columns(list(dict.fromkeys(self.columns)))
         for row in range(len(rows)):
             if not wanted(row):
                 yield None
                 continue
+
             where = f"row {row}"
             try:
                 values: Any = rows[row]
@@ -176,13 +182,16 @@ class HuggingFace(CaptionedDataset, TableDataset, name="hugging_face"):
     def load_image(self, record: Record) -> ImageInput:
         if record.image is not None:
             return RecordDataset.load_image(self, record)
+
         where = f"{self.folder}, {record.where}"
         try:
             value = self.rows[int(record.where.removeprefix("row "))][self.image]
         except (OSError, SyntaxError, ValueError) as error:
             raise BadInput(f"{where}: the image is missing or damaged ({error})") from error
+
         if value is None:
             raise BadInput(f"{where}: there is no image")
+
         try:
             return replace(read_image(value), source=where)
         except BadInput as error:
@@ -236,6 +245,7 @@ class WebDataset(RecordDataset, name="webdataset"):
         where = f"{path.name}, {key}"
         if isinstance(files.get(""), str):
             return Record(row=row, where=where, key=key, error=str(files[""]))
+
         try:
             default = self.image == "image"
             matches = (name for name in files if (names_image(f"a.{name}") if default else name == self.image))
@@ -243,6 +253,7 @@ class WebDataset(RecordDataset, name="webdataset"):
             if ending is None:
                 wanted = "image" if default else f"file that ends in .{self.image}"
                 raise BadInput(f"the sample has no {wanted} (it has {', '.join(files)})")
+
             with format_errors(where):
                 caption = caption_text(self._caption(files, where))
             return Record((caption,), files[ending], where=where, row=row, name=f"{path.name}/{key}.{ending}", key=key)
@@ -272,9 +283,11 @@ def _samples(path: Path) -> "Iterator[tuple[str, dict[str, ImageLocation]]]":
             sample = f"{folder}/{stem}" if folder else stem
             if not stem or stem.startswith("__"):
                 continue
+
             if sample != key and files:
                 yield key, files
                 files = {}
+
             key = sample
             files[ending.lower()] = place
     except (tarfile.TarError, OSError, EOFError) as error:
@@ -282,6 +295,7 @@ def _samples(path: Path) -> "Iterator[tuple[str, dict[str, ImageLocation]]]":
             yield key, files
         yield f"{path.name}, the rest", {"": f"{path} is damaged or truncated ({error}): its rest cannot be read"}
         return
+
     if files:
         yield key, files
 
@@ -296,6 +310,7 @@ def _members(path: Path) -> "Iterator[tuple[str, ImageLocation]]":
                 continue
             if plain and member.offset_data + member.size > size:
                 raise tarfile.ReadError("unexpected end of data")
+
             if plain:
                 yield member.name, ByteRange(path, member.offset_data, member.size)
             else:

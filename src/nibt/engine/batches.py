@@ -261,6 +261,7 @@ def explain_batch(
         prepared = PreparedBatch.of(spec, pairs)
     else:
         prepared = cache.once(pairs, ("inputs", spec.modalities), partial(PreparedBatch.of, spec, pairs))
+
     _check_differences(spec, prepared.pairs)
 
     sides, encoding_seconds = _sides(spec, prepared, cache)
@@ -307,6 +308,7 @@ def batch_indices(spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int) ->
         lengths = [tuple(tower.length(item) for tower, item in zip(towers, pair.items, strict=True)) for pair in pairs]
         keys = [item if isinstance(item, str) else id(item) for item, _ in (pair.items for pair in pairs)]
         order = batch_order(keys, lengths)
+
     for places in groups_of([batch_group(spec, pairs[index]) for index in order], size):
         yield [order[place] for place in places]
 
@@ -340,9 +342,11 @@ def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | N
     for modality, trace, other, own_of_side in zip(modalities, traces, others, [*own, None], strict=False):
         score = replace(spec.scores[modality], other=other, own=own_of_side)
         sides.append(Side(spec.model, trace, score, spec.memory))
+
     if spec.origin is not None:
         origin = _same_trace(spec, spec.origin, "image", len(prepared.pairs))
         sides[0] = replace(sides[0], origin=origin)
+
     return tuple(sides), first.seconds + second.seconds + clock(prepared.devices) - started
 
 

@@ -70,9 +70,11 @@ def calibrate(
         raise BadInput(
             "there is nothing to calibrate with (got no images and no captions): give images, captions or both"
         )
+
     if out is not None:
         named = [str(source) for source in (model, *images) if isinstance(source, str | Path)]
         check_targets([file_path("out", out)], [path for text in named for path in existing_paths(text)], overwrite)
+
     batch_size = parsed("batch_size", batch_size, BatchSize)
     layers = _parsed_layers(layers)
 
@@ -95,6 +97,7 @@ def calibrate(
     if images:
         tensors |= _of_images(model.image, images, layers, batch_size, count)
         facts |= grid_fact(model.image, model.image.prepare(images[:1]))
+
     if texts:
         means, zero = _of_captions(model.text, texts, layers, batch_size, count)
         tensors |= means
@@ -153,6 +156,7 @@ def _of_images(
             f"the images must have the same grid, since the states of this tower depend on the position (got "
             f"{len(set(groups))} grids): calibrate with images of one shape"
         )
+
     sums: dict[int, Tensor] = {}
     for indices in groups_of(groups, size):
         trace = tower.trace(tower.prepare([images[index] for index in indices]))
@@ -161,6 +165,7 @@ def _of_images(
             state = hidden.sum(0) if tower.positional else hidden.mean(1).sum(0)
             sums[layer] = sums.get(layer, torch.zeros_like(state)) + state
         count(len(indices))
+
     return {f"image.mean.{layer}": (total / len(images)).float().cpu() for layer, total in sums.items()}
 
 
@@ -195,4 +200,5 @@ def _of_captions(
         )
         tables[f"text.mean.{layer}"] = mean = torch.stack(means).float()
         tables[f"text.first.{layer}"] = torch.stack(firsts).float() if firsts else mean[:0]
+
     return tables, -low

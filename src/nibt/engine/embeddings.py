@@ -86,6 +86,7 @@ def _vectors(model: Model, item: ImageInput | str, method: MethodSpec) -> tuple[
         raise Unsupported(
             f"{model.id} compares sets of vectors, so an image has no single one: use explain, or regions"
         )
+
     side_name = modality(item)
     spec = resolve(model, Request(replace(method, options=baseline_by_side(method.options, [side_name]))))
     tower = model.tower(side_name)
@@ -96,7 +97,8 @@ def _vectors(model: Model, item: ImageInput | str, method: MethodSpec) -> tuple[
 
 def _unit(embeddings: Any, like: Tensor, axes: Sequence[int]) -> Float[Tensor, "*many dim"]:
     """Return embeddings with the length 1 and so many axes, which must be finite and not zero."""
-    shape, width = tuple[int, ...](getattr(embeddings, "shape", ())), like.shape[-1]
+    shape = tuple[int, ...](getattr(embeddings, "shape", ()))
+    width = like.shape[-1]
     if isinstance(embeddings, np.ndarray) and embeddings.dtype.kind in "fiu":
         embeddings = torch.from_numpy(np.array(embeddings, np.float64))  # of any byte order and strides
     is_dense = isinstance(embeddings, Tensor) and embeddings.layout == torch.strided and not embeddings.is_meta
@@ -116,6 +118,7 @@ def _unit(embeddings: Any, like: Tensor, axes: Sequence[int]) -> Float[Tensor, "
             f"embeddings must be a tensor or an array of the shape {vector}(many, {width}), dense and of real numbers "
             f"(got {got})"
         )
+
     embeddings = embeddings.cpu().double()
     largest = embeddings.abs().amax(-1, keepdim=True)  # whose square may be infinite or 0 in float32
     wrong = ~(largest.isfinite() & (largest > 0)).reshape(-1)
@@ -149,7 +152,9 @@ class Contributions(ByValue):
     model: Model | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
-        rows, columns, dim = self.grid.rows, self.grid.columns, self.vectors.shape[-1]
+        rows = self.grid.rows
+        columns = self.grid.columns
+        dim = self.vectors.shape[-1]
         return (
             f"Contributions of {self.facts.get('image')}: {rows} x {columns} patches, {dim} dimensions; model "
             f"{self.facts.get('model')}"
@@ -203,6 +208,7 @@ class Contributions(ByValue):
             )
         if not (texts := [read_caption(text) for text in as_list(caption)]):
             raise BadInput("there is nothing to explain (got no captions): give at least one")
+
         embeddings = encode(model.text, texts)
         return embeddings[0] if isinstance(caption, str) else embeddings
 
@@ -238,9 +244,11 @@ class Contributions(ByValue):
                 tensors = {name: opened.get_tensor(name).float() for name in opened.keys()}
         except (SafetensorError, OSError) as error:
             raise BadInput(f"{str(path)!r} has no contributions that nibt wrote ({error})") from error
+
         facts.pop("signature", None)
         if facts.pop("kind", None) != _KIND:
             raise BadInput(f"{str(path)!r} has no contributions that nibt wrote")
+
         grid = Grid(*map(int, facts.pop("grid").split(",")))
         return cls(tensors["vectors"], tensors["after"], tensors["before"], grid, facts, model)
 
@@ -270,7 +278,8 @@ def contributions(
         UnknownName: No method, variant or option has that name.
         BadOption: An option has an invalid value, or the method is not linear in the target.
     """
-    model, image = load_model(model), read_image(image)
+    model = load_model(model)
+    image = read_image(image)
     named = MethodSpec.of(method, variant, options)
     spec, vectors, _ = _vectors(model, image, named)
     cells, grid = vectors.of_cells()

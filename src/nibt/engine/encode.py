@@ -39,6 +39,7 @@ def encode(tower: Tower, items: Sequence[Any], batch_size: int = 32) -> Embeddin
         groups, lambda indices: tower.encode(tower.prepare([items[i] for i in indices]))
     ):
         embeddings |= dict(zip(indices, batch, strict=True))
+
     return pad_sequence([embeddings[index] for index in range(len(items))], batch_first=True)
 
 
@@ -77,8 +78,10 @@ def halve_batches(error: Exception, indices: Sequence[int], queue: "deque[Any]")
         raise error
     if len(indices) == 1:
         raise Unsupported(f"one pair {TOO_LARGE} ({reason(error)})") from error.with_traceback(None)
+
     error.with_traceback(None)  # which would keep the tensors in memory
-    most, batches = halve(len(indices)), [indices, *queue]
+    most = halve(len(indices))
+    batches = [indices, *queue]
     queue.clear()
     queue.extend(batch[first : first + most] for batch in batches for first in range(0, len(batch), most))
 

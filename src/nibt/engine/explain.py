@@ -94,6 +94,7 @@ def explain(
             "explain needs a model, an image and a caption (got two of them): put the model first, as in "
             'nibt.explain("lite", "photo.jpg", "a cat")'
         )
+
     requested = make_pairs(image, caption, "explain")
     request = Request(
         MethodSpec.of(method, variant, options, seed),
@@ -197,4 +198,5 @@ def _explain(model: ModelSource, requested: RequestedPairs, request: Request, on
     for batch in explain_batches(spec, pairs, request.batch_size):
         explanations |= dict(zip(batch.indices, to_explanations(spec, batch), strict=True))
         report(Progress(len(explanations), len(pairs)))
+
     return requested.as_requested([explanations[index] for index in range(len(pairs))])

@@ -60,6 +60,7 @@ def mismatches(image: Side, text: Side) -> Iterator[Note | None]:
     if not model.has_logits:
         yield from (None for _ in image.trace.inputs.values)
         return
+
     compare = model.similarity
     images = image.trace.embedding.float()
     captions = text.trace.embedding.float()
@@ -102,6 +103,7 @@ def _weak(model: Model, change: float) -> Note | None:
         return None
     if change <= 0:
         return Note(WEAK_MATCH, f"{WEAK} the similarity is not above that with a blank image")
+
     share = f"{100 * change / usual:.2g} % of what a match usually adds with this model"
     return Note(WEAK_MATCH, f"{WEAK} the similarity is {change:.3g} above that with a blank image, {share}")
 
@@ -113,6 +115,7 @@ def usual_change(model: Model) -> float:
     """
     if "usual_change" in model.defaults:
         return model.defaults["usual_change"]
+
     compare = model.similarity
     image, text, blank = (_kept(model, name).float() for name in ("image", "text", "blank"))
     return float((compare(image, text) - compare.swapped()(text, blank)).quantile(0.5))
@@ -144,6 +147,7 @@ def negligible(
         usual = _usual_if_noise(spec.model, score, compares, total, caption=embeddings[1])
         if usual is None:
             continue
+
         share = f"{100 * total / usual:.2g} % of what this model usually gives to a match"
         text = f"the absolute scores of the {side_title(name, side.modality)} add up to {share}"
         if not in_units:
@@ -159,6 +163,7 @@ def _usual_if_noise(model: Model, score: Score, compares: str, total: float, cap
         unit = largest = _UNITS[compares]
     else:
         unit, largest = _changes(model, score, caption)
+
     if total >= NOISE_SHARE * largest:
         return None
 
@@ -195,6 +200,7 @@ def _kept(model: Model, name: str) -> Embedding:
         embeddings = encode(model.text, list(samples.values()), 1)
     else:
         embeddings = encode(model.image, [read_image(f"sample:{sample}") for sample in samples], 1)
+
     model.kept[key] = embeddings
     return embeddings
 
@@ -228,6 +234,7 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
                 **note_fields(_notes(spec, batch, index, sides, match)),
             )
         )
+
     return explanations
 
 
@@ -307,6 +314,7 @@ def _notes_on_words(
     for prefix, side, scores in zip(_prefixes(spec), batch.sides, sides, strict=True):
         if not isinstance(scores, TextAttribution):
             continue
+
         method = type(spec.methods["text"])
         of_words = word_notes(
             side,
@@ -343,6 +351,7 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[s
         path = side.path
         if path is None:
             continue
+
         change, total, special = (
             float(value) for value in (path.at_input - path.at_baseline, path.sum, path.special_tokens)
         )
@@ -353,9 +362,11 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[s
                 f"the scores of all tokens of the {title}, special tokens included, miss the change of the score "
                 f"by {abs(gap - special):.2g}{share}, which is above the tolerance after {int(path.steps)} steps"
             )
+
         large = abs(gap) > LARGE_GAP * max(abs(change), 0.01)
         if large and 2 * abs(special) > abs(gap):
-            options, remedy = vars(spec.methods[side.modality]), "compare scores with each other"
+            options = vars(spec.methods[side.modality])
+            remedy = "compare scores with each other"
             if "distribute" in options and options["noise"] == "none":  # which divides them among the units
                 remedy = f"set distribute=true{' and baseline=blank' * (options['baseline'] != 'blank')}"
             yield (
@@ -377,7 +388,9 @@ def _opposite(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterat
         path = side.path
         if path is None or spec.scores[side.modality].target.name != "difference":
             continue
-        score, baseline = float(path.at_input), float(path.at_baseline)
+
+        score = float(path.at_input)
+        baseline = float(path.at_baseline)
         change = score - baseline
         if score * change < 0 and abs(change) > abs(score):
             yield Note(
@@ -394,6 +407,7 @@ def _padding(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterato
         title = side_title(name, side.modality)
         if not isinstance(side, ImageAttribution):
             continue
+
         share = side.outside_share
         if share >= PADDING_SHARE:
             text = f"{percent(share)} of the absolute scores of the {title} are on padding outside of the image"
@@ -415,7 +429,8 @@ def _flat_maps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Itera
         words = isinstance(side, TextAttribution)
         scores = [word.score for word in side.words] if words else side.grid.flatten().tolist()
         if len(scores) > 1 and max(scores) - min(scores) <= _FLAT:
-            method, score = spec.record["method"]["name"], scores[0]
+            method = spec.record["method"]["name"]
+            score = scores[0]
             removal = spec.methods[side.modality].amounts == "removal"
             scaled = ", without a region to remove," if removal else ""
             yield f"the map of the {title} is flat: {method}{scaled} gives every unit the score {score:.3g}"

@@ -51,6 +51,7 @@ def _ranked(model: Model, query: ImageInput | Caption, items: Sequence[ImageInpu
             f"the labels {items[tokens.index(tokens[double])]!r} and {items[double]!r} are the same for the model: "
             "give one of them"
         )
+
     side: Modality = "text" if isinstance(query, Caption) else "image"
     of_query = encode(model.tower(side), [query.text if isinstance(query, Caption) else query])
     others = encode(model.image if side == "text" else model.text, items)
@@ -85,6 +86,7 @@ def read_ranking(query: Any, candidates: Any) -> tuple[ImageInput | Caption, lis
                 f"an image is ranked with labels (got the image {item!r:.60}): to rank images, give a caption; to "
                 "compare two, use compare; a label of that name is a Caption"
             )
+
     labels = [read_caption(candidate) for candidate in candidates]
     _check_once("label", labels, labels)
     return query, labels
@@ -147,6 +149,7 @@ def explain_ranking(
     for name in ("target", "against", "against_images", "templates"):
         if name in options:
             raise BadOption(f"{name} cannot be set for a ranking, of which the best is explained against the second")
+
     read, items = read_ranking(query, candidates)
     model = load_model(model)
     ranking = _ranked(model, read, items)

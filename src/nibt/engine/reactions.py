@@ -67,10 +67,12 @@ def word_notes(
 
     if not signs:
         return
+
     if in_units:
         known = "\n".join(side.inputs.notes[item])  # which names words that the tokenizer does not know
         minor = [word for word in small if word.text not in unread and repr(word.text)[:40] not in known]
         yield from _minor_note(minor)
+
     yield from _lowering_note([word for word in content if word.score < -limit and word.text not in unread])
 
 
@@ -84,8 +86,10 @@ def _content_words(words: Sequence[WordScore]) -> list[WordScore]:
         key = word.text.lower()
         if key in FUNCTION_WORDS or not any(map(str.isalpha, word.text)):
             continue
+
         before = content.get(key, WordScore(word.text, 0.0, ()))
         content[key] = WordScore(before.text, before.score + word.score, before.tokens + word.tokens)
+
     return list(content.values())
 
 
@@ -127,6 +131,7 @@ def _without_reaction(text: Side, item: int, words: Sequence[Word]) -> list[str]
     words = [word for word in words if repr(word.text)[:40] not in notes]
     if not words:
         return []
+
     caption = replace(text, trace=text.trace.take([item]))
     limit = min(NEAR_BLANK, UNMOVED * float(reactions(caption)))
     return [word.text for word, move in zip(words, moves(caption, words).tolist(), strict=True) if move < limit]
@@ -183,6 +188,7 @@ def _class_notes(side: Side, words: Sequence[str]) -> Iterator[Note]:
     }
     if side.model.item_ndim > 1 or not any(classes.values()):
         return
+
     reaction = class_reactions(side.dual_encoder)
     for name, present in classes.items():
         if present and reaction[name] < UNREAD_SHARES[name]:

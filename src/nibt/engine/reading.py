@@ -20,8 +20,10 @@ from nibt.models._request import GenerationOptions, LoadOptions, check_loading
 from nibt.models.base import Model
 from nibt.registry import find, kinds
 
-_IMAGE, _CAPTION = "sample:chelsea", "a photo of a cat"
-_MOST, _TOKENS = 1500, 60  # characters of a value, and tokens of a text, that are shown
+_IMAGE = "sample:chelsea"
+_CAPTION = "a photo of a cat"
+_MOST = 1500
+_TOKENS = 60  # characters of a value, and tokens of a text, that are shown
 
 
 def load_any(name: str, loading: Mapping[str, Any]) -> LoadedModel:
@@ -33,6 +35,7 @@ def load_any(name: str, loading: Mapping[str, Any]) -> LoadedModel:
             raise
         check_loading(loading, GenerationOptions)
         return find("readings", "generator").load(name, loading)
+
     check_loading(loading, LoadOptions)
     return model
 
@@ -40,7 +43,9 @@ def load_any(name: str, loading: Mapping[str, Any]) -> LoadedModel:
 def describe(model: LoadedModel, text: str | None = None) -> dict[str, str]:
     """Return what nibt reads of a model and of a caption or a prompt, one line per topic."""
     text = None if text is None else unicode_text("text", text)
-    inner, request, image = model.module, model.request, read_image(_IMAGE)
+    inner = model.module
+    request = model.request
+    image = read_image(_IMAGE)
     count = sum(weight.numel() for weight in inner.parameters())
     parts = [part for part in (request.image_processor, request.text_tokenizer) if part is not None]
     attention = getattr(getattr(inner, "config", None), "_attn_implementation", None)
@@ -65,13 +70,17 @@ def describe(model: LoadedModel, text: str | None = None) -> dict[str, str]:
 def _of_pair(model: Any, image: ImageInput, text: str | None) -> dict[str, str]:
     """Return the lines of a model with two towers."""
     caption = _CAPTION if text is None else text
-    tokens, embedding, cosines, largest = model.text.tokens(caption), model.request.embedding, [], 0.0
+    tokens = model.text.tokens(caption)
+    embedding = model.request.embedding
+    cosines = []
+    largest = 0.0
     prompts = {name: repr(embedding[name]) for name in ("pooling", "image_prompt", "text_prompt") if name in embedding}
     prepared = model.image.prepare([image])
     for tower, inputs in ((model.image, prepared), (model.text, model.text.prepare([caption]))):
         layers = replay_cosines(tower, tower.trace(inputs))
         largest = max(largest, abs(1 - min(layers.values())))
         cosines.append(f"{tower.modality} {', '.join(map(str, layers))}")
+
     return {
         "image": image_line(model.image, prepared, image, model.request.image_processor),
         "caption": f"{caption!r} becomes {token_line(tokens.texts)}" + "".join(f"; {note}" for note in tokens.notes),

@@ -104,6 +104,7 @@ def regions(
     for pair in requested.pairs:
         tables.append(explain_pair(spec, pair, as_list(words))[0])
         report(Progress(len(tables), len(requested.pairs)))
+
     return requested.as_requested(tables)
 
 
@@ -115,6 +116,7 @@ def resolve_regions(model: Model, method: MethodSpec, seed: int | None = None) -
         raise Unsupported(
             f"{model.id} compares sets of vectors that are no tokens of the caption, so words have no map: use explain"
         )
+
     tolerance = method.method_class.table_tolerance
     sets_steps = any(name.endswith(("steps", "quadrature", "tolerance")) for name in method.options)
     plain = method.instance is None and method.variant == "default" and not sets_steps
@@ -129,7 +131,8 @@ def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int])
     image, text = trace_sides(spec, [pair])
     words = _table_words(text, wanted)
     similarity = float(spec.model.similarity(image.trace.embedding, text.trace.embedding))
-    method, of_text = spec.methods["image"], spec.methods["text"]
+    method = spec.methods["image"]
+    of_text = spec.methods["text"]
     method.check_amounts("tables and vectors")
     late = spec.model.similarity.item_ndim > 1
     table = _late_table(spec.model, method, image, text, words) if late else method.table(image, text, words, of_text)
@@ -163,6 +166,7 @@ def _negligible_table(spec: ExplanationSpec, table: TableScores) -> Iterator[Not
     is_cosine = spec.model.similarity.item_ndim == 1
     if not path or (is_cosine and total >= NOISE_SHARE):  # of the cosine, no usual change is larger than 1
         return
+
     usual = usual_change(spec.model)
     if total < NOISE_SHARE * usual:
         share = f"{100 * total / usual:.2g} % of what this model usually gives to a match"
@@ -175,6 +179,7 @@ def _table_words(text: Side, wanted: Sequence[str | int]) -> Words:
     words = text.inputs.words[0]
     if not wanted:
         return words
+
     selected = tuple(words.words[0][index] for index in word_indices(words.words[0], wanted))
     explained = torch.zeros_like(words.explained)
     explained[[token for word in selected for token in word.tokens]] = True
@@ -192,7 +197,9 @@ def _late_table(model: Model, method: Method, image: Side, text: Side, words: Wo
     if not paths:
         ends = torch.cat([image.trace.embedding, image.blank()])
         changes = model.similarity.to_each(ends, query[None])[:, 0].diff().neg().tolist()
-    total, product = float(scores.sum()), sum(changes)
+
+    total = float(scores.sum())
+    product = sum(changes)
     limit = (vars(method).get("tolerance") or LARGE_GAP) * max(abs(product), 0.01)
     note = f"the table adds up to {total:.3g} instead of {product:.3g}: compare its scores with each other"
     return TableScores(scores, cells_of(maps[0].units).bare(), product, notes=(note,) * (abs(product - total) > limit))

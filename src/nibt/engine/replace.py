@@ -112,6 +112,7 @@ def replace_words(
         for text in filter(is_known, replacements):
             new = _changed(caption, span, text)
             changed.setdefault(model.text.tokens(new).ids, (place, text, new))
+
     _warn_of_unknown(candidates, is_known)
     rows = list(changed.values())
     if len(rows) == 1:
@@ -136,6 +137,7 @@ def replace_words(
             for (_, text, new), cosine in sorted(group, key=lambda item: -item[1])
         ]
         result += ordered if len(ordered) <= 2 * most else ordered[:most] + ordered[-most:]
+
     return result
 
 
@@ -233,13 +235,17 @@ def _negated_and_counted(caption: str, words: "list[re.Match[str]]") -> Iterator
     place = 0
     for content, group in groupby(words, _is_content):
         run = list(group)
-        before, place = words[max(place - 2, 0) : place], place + len(run)
+        before = words[max(place - 2, 0) : place]
+        place = place + len(run)
         article = before.pop() if before and before[-1].group().lower() in _DETERMINERS else None
         nouns = [word for word in run if word.group().lower() in _COUNTED.union(NOUNS)]
         if not content or not (nouns or article):
             continue
-        noun, first = (nouns or run)[-1], run[0].start()
-        start, end = (article or run[0]).start(), noun.end()
+
+        noun = (nouns or run)[-1]
+        first = run[0].start()
+        start = (article or run[0]).start()
+        end = noun.end()
         is_plural = noun.group().lower() in _COUNTED or (article and article.group().lower() not in _SINGULAR)
         counted = caption[first : noun.start()] + (noun.group() if is_plural else plural(noun.group()))
         negated = f"no {caption[first:end]}", f"not {caption[start].lower()}{caption[start + 1 : end]}"
@@ -250,7 +256,8 @@ def _negated_and_counted(caption: str, words: "list[re.Match[str]]") -> Iterator
 
 def _changed(caption: str, span: Span, text: str) -> str:
     """Return the caption with another text in place of a span; its case, and the article before it, fit."""
-    before, old = caption[: span[0]], caption[slice(*span)]
+    before = caption[: span[0]]
+    old = caption[slice(*span)]
     if article := re.search(r"(?<!\w)an?(?=\s+$)", before, re.IGNORECASE):
         fitting = with_article(text).partition(" ")[0]
         before = before[: article.start()] + _cased(fitting, article.group()) + before[article.end() :]

@@ -200,6 +200,7 @@ def _checked(method: Method, tower: Tower) -> Method:
             f"views must be 1 for a {type(tower).__name__}, which takes patches instead of an image (got "
             f"{method.views}): leave views out"
         )
+
     for layer in method.layers:
         tower.check_layer(layer)
     return method
@@ -291,6 +292,7 @@ def _mean_states_by_side(
     baseline: Any = options.get("baseline")
     if not isinstance(baseline, str) or modalities[0] == modalities[1]:
         return options, []
+
     state, _, file = baseline.partition(":")
     if state != "mean" or not {"layer", "baseline"} <= {field.name for field in fields(method_class)}:
         return options, []
@@ -307,6 +309,7 @@ def _mean_states_by_side(
     for side in open_sides:
         if side not in unserved:
             restricted[f"{side}_baseline"] = baseline
+
     return restricted, unserved
 
 

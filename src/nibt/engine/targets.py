@@ -42,12 +42,15 @@ class Contrast:
                     f"against takes captions (got {text!r:.80}, which names an image): give images in against_images, "
                     "or a caption of that name as a Caption"
                 )
-        captions, images = tuple(map(read_caption, as_list(against))), tuple(map(read_image, as_list(against_images)))
+
+        captions = tuple(map(read_caption, as_list(against)))
+        images = tuple(map(read_image, as_list(against_images)))
         named = {"against": captions, "against_images": [image.digest for image in images]}
         for name, values in {**named, "templates": as_list(templates)}.items():
             if values and (double := repeated(values)) is not None:
                 text = images[double].source if name == "against_images" else values[double]
                 raise BadInput(f"{name} has {text!r} {values.count(values[double])} times: give each one once")
+
         return cls(captions, images, tuple(as_list(templates)))
 
     def record(self) -> JsonObject:
@@ -150,6 +153,7 @@ def _same_modality(model: Model, target: Target, contrast: Contrast, modality: M
     if others:
         plural = _PLURAL[modality]
         raise BadOption(f"{two} can only be compared with other {plural}: give {plural} in against")
+
     score = _score(model, model.tower(modality), target, items)
     if target.others != "none" and score.others is None:
         raise BadOption(
@@ -169,10 +173,12 @@ def _score(model: Model, other_tower: Tower, target: Target, items: Sequence[Any
             f"the target compares with one other {'caption' if other_tower is model.text else 'image'} "
             f"(got {len(items)}): give one, or choose softmax"
         )
+
     if others is None and target.shipped_default:
         from nibt.models._mean_states import shipped_mean_states  # which other targets do not need
 
         default = shipped_mean_states(model).tensors.get(f"{target.shipped_default}.{other_tower.modality}")
         others = None if default is None else default[None].to(other_tower.example.device, other_tower.dtype)
+
     similarity = model.similarity if other_tower is model.text else model.similarity.swapped()
     return Score(target, similarity, model.scale, model.bias, others)

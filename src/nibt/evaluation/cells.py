@@ -23,6 +23,7 @@ def with_cells(image: ImageInput, donor: ImageInput, region: Region, is_exchange
     for row, column in np.argwhere(is_exchanged).tolist():
         place = cell_pixels(region, is_exchanged.shape, row, column)
         pixels[place] = of_donor[place]
+
     return ImageInput(Image.fromarray(pixels), f"{image.source}, changed")
 
 

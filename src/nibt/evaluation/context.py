@@ -72,6 +72,7 @@ def map_of_other_caption(spec: ExplanationSpec, batch: ExplainedBatch) -> Attrib
         assert attribution is not None
         scores |= dict(zip(other.indices, attribution.scores, strict=True))
         units = attribution.units
+
     stacked = torch.stack([scores[index] for index in range(len(pairs))])
     return Attribution(stacked, units, stacked.new_zeros(len(pairs)))
 
@@ -194,6 +195,7 @@ class MeasuredScore:
         check_target(model, target)
         if target.others == "none":
             return cls(model, target, {}, {})
+
         captions = [pair.caption for pair in pairs]
         images = [pair.image for pair in pairs]
         image_keys = [image_key(image) for image in images]
@@ -205,9 +207,11 @@ class MeasuredScore:
         if only != "text":
             texts = list(against or dict.fromkeys(captions))
             others["image"] = [model.text.tokens(text).ids for text in texts], encode(model.text, texts)
+
         if only != "image":
             distinct = dict(zip(image_keys, images, strict=True))
             others["text"] = list(distinct), encode(model.image, list(distinct.values()))
+
         for side, (keys, _) in others.items():
             _check_counts(target, side, [len(keys) - (key in keys) for key in own[side]])
         return cls(model, target, others, own)
@@ -223,6 +227,7 @@ class MeasuredScore:
             scores.append(
                 Score(self.target, similarity, scale=self.model.scale, bias=self.model.bias, others=others, other=other)
             )
+
         items = -1 - self.model.item_ndim
 
         def score(embeddings: Embedding) -> PerExample:

@@ -115,6 +115,7 @@ def decisive_region(
     filling: Any = parsed("hide", default if hide is None else hide, Annotated[str, OneOf(HIDES)])
     if least is not None and filling != "noise":
         raise BadOption(f"hide must be noise with a probability, since {filling} is not random (got {hide!r})")
+
     model = load_model(model)
     image = explained_image(explanation, model, "decisive_region")
 
@@ -142,7 +143,8 @@ def decisive_region(
     else:
         notes = (f"the decisive part has {int(part.sum())} cells, too many to test each: its share is an upper bound",)
 
-    bound, drawn = None, 0
+    bound = None
+    drawn = 0
     if least is not None:
         part, bound, drawn = search.likely(part, ranks[0], least)
         if bound < least:
@@ -188,6 +190,7 @@ def _compared(explanation: Explanation, model: Model) -> _Compared:
     if captions:  # among which the caption itself counts once
         own = model.text.tokens(explanation.caption).ids
         captions = [caption for caption in captions if model.text.tokens(caption).ids != own]
+
     images = target["options"].get("against_images", []) if target["name"] == "difference" else []
 
     ranked = [candidate.label for candidate in explanation.ranking[1:]]
@@ -340,6 +343,7 @@ class _Search:
             single = torch.eye(len(part), dtype=torch.bool)[part]
             while len(single):
                 part, single = self.shortened(part, single)
+
         return part
 
     def likely(self, part: Part, ranks: Float[Tensor, " cell"], least: float) -> tuple[Part, float, int]:
@@ -353,7 +357,9 @@ class _Search:
         level = 0.05 / len(sizes)
         draws = max(_LEAST_DRAWS, math.ceil(2 * math.log(level) / math.log(least)))
         order = torch.where(part, ranks - len(part), ranks).argsort()  # first the part, then by decreasing score
-        first, bound, larger = _DRAWS, 0.0, part
+        first = _DRAWS
+        bound = 0.0
+        larger = part
         for size in sizes.tolist():
             larger = torch.zeros_like(part)
             larger[order[:size]] = True
@@ -363,6 +369,7 @@ class _Search:
             first += draws
             if bound >= least:
                 break
+
         return larger, bound, draws
 
     def shortened(self, part: Part, groups: Cells) -> tuple[Part, Bool[Tensor, "left cell"]]:
@@ -385,4 +392,5 @@ class _Search:
                 low = middle
             else:
                 high = middle
+
         return part & ~spare[:low].any(0), spare[low:]

@@ -31,4 +31,5 @@ def donors(
         candidates = [place for place in following if items[place] != items[index]]
         unlike = (place for place in candidates if not resembles(pair, pairs[place]))
         places.append(next(unlike, candidates[0]))
+
     return places

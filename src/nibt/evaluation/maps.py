@@ -39,10 +39,12 @@ def named_methods(methods: str | Sequence[str], needed_by: str) -> list[MethodSp
             raise BadOption(
                 f"methods of {needed_by} must be names, since results are stored under them (got {name!r:.100})"
             )
+
     specs = {name: MethodSpec.parse(name) for name in names}
     for name, spec in specs.items():
         if spec.options:  # results are stored under the names
             raise BadOption(f"methods of {needed_by} take no options (got {name!r}): name a method, or a variant of it")
+
     return list(specs.values())
 
 
@@ -73,10 +75,12 @@ def maps(
             if inputs.words is None:
                 by_index[index] = Map(attribution[row].grid.double().numpy(), region=inputs.regions[row])
                 continue
+
             words = inputs.words.words[row]
             scores = attribution[row].scores.double().numpy()
             sums = np.array([scores[list(word.tokens)].sum() for word in words])
             by_index[index] = Map(sums, tuple(word.text for word in words))
+
     return [by_index[index] for index in range(len(pairs))]
 
 
@@ -100,6 +104,7 @@ def raw_scores(
                 units = computed.grid if side == "image" else computed.scores[~computed.special.cpu()]
                 scores[side][index] = units.detach().numpy()
         on_progress(Progress(len(scores["image"]), len(pairs)))
+
     if not all(np.isfinite(grid).all() for by_index in scores.values() for grid in by_index.values()):
         raise Unsupported(f"the maps of {method} are not finite for this model: leave it out, or use another variant")
     return {side: [by_index[index] for index in range(len(pairs))] for side, by_index in scores.items()}

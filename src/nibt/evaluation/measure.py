@@ -104,6 +104,7 @@ def measure(
     check_target_name(target)
     if not isinstance(measured, str):
         raise UnknownName("targets", measured, available("targets"))
+
     only = _side(side)
     batch_size = parsed("batch_size", batch_size, BatchSize)
 
@@ -142,6 +143,7 @@ def measure(
             measurements += _measurements(labeled, "regions", regions_input, [item], seconds)
             done += 1
             report(Progress(done, total))
+
     return sorted(measurements, key=lambda measurement: measurement.item)
 
 
@@ -324,7 +326,8 @@ def _measurements(
 
 def _truths(batch: ExplainedBatch) -> tuple[GroundTruth, ...]:
     """Return the ground truth of each pair of a batch."""
-    regions, words = batch.sides[0].inputs.regions, batch.sides[1].inputs.words
+    regions = batch.sides[0].inputs.regions
+    words = batch.sides[1].inputs.words
     assert words is not None
     rows = enumerate(batch.pairs)
     return tuple(ground_truth(pair, regions[row], words[row]) for row, pair in rows if isinstance(pair, Pair))

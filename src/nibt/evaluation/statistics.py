@@ -220,6 +220,7 @@ def resampled(samples: Sequence[Any], statistic: Callable[..., Any]) -> Interval
             )
             .bootstrap_distribution
         )
+
     method = "linear" if np.isfinite(distribution).all() else "nearest"
     low, high = np.percentile(distribution, (2.5, 97.5), method=method)
     return Interval(float(statistic(*samples)), float(low), float(high))
@@ -239,26 +240,32 @@ def jackknife(
     count = len(rows)
     if not count:
         return NOTHING
+
     value = float(statistic(rows, np.ones((1, count)))[0])
     if count == 1:
         return Interval(value, math.nan, math.nan)
+
     left_out = np.array_split(np.arange(count), 1 + count**2 // 4_000_000)
     values = np.concatenate([statistic(rows, (np.arange(count) != pairs[:, None]).astype(int)) for pairs in left_out])
     values = values[~np.isnan(values)]  # the other pairs may lack what the statistic needs, such as a label
     valued = len(values)
     if valued < 2 or math.isnan(value):
         return Interval(value, math.nan, math.nan)
+
     error = math.sqrt((valued - 1) * float(values.var()))
     if error <= _ROUNDING * max(1.0, abs(value)):  # no pair changes the value: nothing is known of pairs that would
         return gaffke([value] * valued, bounds)
+
     reach = float(scipy_stats().t.ppf(0.975, valued - 1)) * error
     center = sum(bounds) / 2
     half = (bounds[1] - bounds[0]) / 2
     if not math.isfinite(half):
         return Interval(value, value - reach, value + reach)
+
     place = (value - center) / half
     if abs(place) >= 1:
         return gaffke([value] * valued, bounds)
+
     reach /= half * (1 - place**2)
     low, high = (center + half * math.tanh(math.atanh(place) + step) for step in (-reach, reach))
     return Interval(value, low, high)
@@ -355,15 +362,18 @@ def paired_test(values: Any, others: Any) -> float:
         return math.nan
     if not np.any(difference):
         return 1.0
+
     doubled = np.rint(2 * scipy_stats().rankdata(np.abs(difference))).astype(int)[difference != 0]
     total = int(doubled.sum())
     if total * len(doubled) > _MOST_SUMS:
         return float(scipy_stats().wilcoxon(difference, zero_method="pratt", method="approx").pvalue)
+
     chance = np.zeros(total + 1)  # of each sum of the ranks of positive differences
     chance[0] = 1.0
     for rank in doubled:
         chance[rank:] = (chance[rank:] + chance[: total + 1 - rank]) / 2
         chance[:rank] /= 2
+
     positive = int(doubled[difference[difference != 0] > 0].sum())
     return min(1.0, 2 * float(chance[max(positive, total - positive) :].sum()))
 
@@ -380,6 +390,7 @@ def holm(values: Sequence[float]) -> list[float]:
     for rank, index in enumerate(order):
         running = max(running, min(1.0, (len(order) - rank) * values[index]))
         corrected[index] = running
+
     return corrected
 
 
@@ -397,6 +408,7 @@ def win_rate(values: Any, others: Any, better: Better) -> float:
     difference = _differences(values, others)
     if better == "neither" or not len(difference):
         return math.nan
+
     is_better = difference > 0 if better == "higher" else difference < 0
     return float(is_better.mean() + (difference == 0).mean() / 2)
 

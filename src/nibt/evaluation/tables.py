@@ -111,6 +111,7 @@ def report_page(
         heading = html.escape(name)
         data = b64encode(png).decode()
         lines.append(f'<h2>{heading}</h2><img alt="{heading}" src="data:image/png;base64,{data}">')
+
     return document(title, "<main>" + "\n".join(lines) + "</main>", TABLE_STYLE, [TABLE_SCRIPT])
 
 

@@ -101,23 +101,28 @@ class Format(Plugin, ABC):
         """Write results into a file, as ``nibt.save`` does."""
         if "{stem}" in path.name:
             raise BadOption(f"{{stem}} is for commands (got {path.name!r}): save each result under a name of its own")
+
         try:
             exists = path.exists() or os.access(path, os.F_OK)  # long names raise here, null characters there
         except (OSError, ValueError) as error:
             raise CannotWrite(f"cannot write {path.name!r:.100}: {reason(error)}; choose another name") from error
+
         try:
             data = self.encoded(results, path, **options)
         except MemoryError as error:
             raise CannotWrite(f"there is not enough memory to draw {path.name}: scale the image down") from error
+
         write_bytes(path, data, [bare(result).to_json() for result in results] if exists else [], overwrite)
 
     def encoded(self, results: Sequence[Result], path: Path, **options: Any) -> bytes:
         """Return the bytes of a file of results, as ``save`` writes them."""
         if not results:
             raise BadInput("there is nothing to write (got no results): give at least one")
+
         strange = [type(result).__name__ for result in results if not isinstance(result, base.Result | base.Beside)]
         if strange:
             raise BadInput(f"save takes results of nibt, and then the path (got a {strange[0]} as a result)")
+
         check_drawing(options, [self], bare(results[0]).kind)
         drawing = Drawing(**options)
         plain = [bare(result) for result in results]

@@ -45,6 +45,7 @@ class PictureFormat(Format):
         ending = path.suffix.lower()
         if ending not in VECTOR:
             return encoded(self.picture(results, drawing), PIXELS[ending], request)
+
         from nibt.report.image.links import with_texts  # which imports matplotlib
 
         with apart():
@@ -54,7 +55,9 @@ class PictureFormat(Format):
 
 def encoded(image: Image.Image, format_name: str, request: Mapping[str, Any]) -> bytes:
     """Encode an image with its signature, which is in its EXIF data or after its last byte, where readers ignore it."""
-    plain, sized, buffer = BytesIO(), BytesIO(), BytesIO()
+    plain = BytesIO()
+    sized = BytesIO()
+    buffer = BytesIO()
     try:
         if format_name == "PNG":
             return _encoded_png(image, request)
@@ -63,6 +66,7 @@ def encoded(image: Image.Image, format_name: str, request: Mapping[str, Any]) ->
         with Image.open(plain) as decoded:  # the signature has a digest of the pixels, and the number of bytes
             image.save(sized, format_name, exif=image_exif(decoded, request))
             image.save(buffer, format_name, exif=image_exif(decoded, request, len(sized.getvalue())))
+
         with Image.open(buffer) as written:
             if written.getexif():
                 return buffer.getvalue()
@@ -70,6 +74,7 @@ def encoded(image: Image.Image, format_name: str, request: Mapping[str, Any]) ->
         raise BadOption(
             f"Pillow cannot write {image.width} x {image.height} pixels as {format_name} ({reason(error)}): choose .png"
         ) from error
+
     return signed(plain.getvalue() + f"\n% {unsigned(request)}\n".encode())
 
 

@@ -92,6 +92,7 @@ def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float 
             }
             for number, region in enumerate(explanation.regions(threshold), len(annotations) + 1)
         ]
+
     return {
         "info": {"description": "Regions of maps", "version": f"nibt {version('nibt')}", "threshold": threshold},
         "licenses": [],

@@ -138,6 +138,7 @@ class AnswerTower(ImageTower, TextTower):
                 self.tokenizer.decode(ids[:end], clean_up_tokenization_spaces=False) for end in range(len(ids) + 1)
             ]
             texts = tuple(self.tokenizer.convert_ids_to_tokens(list(ids)))
+
         text = decoded[-1]
         ends, offsets = decoded_offsets(decoded)
         pieces = tuple(text[first:last] for first, last in pairwise(ends))
@@ -263,6 +264,7 @@ def forced_inputs(
     for number, item in enumerate(items):
         rows[number, : len(item.tokens)] = torch.tensor(item.tokens, device="cpu") + before
         targets[number, : len(item.tokens)] = torch.tensor([item.answer.ids[token] for token in item.tokens])
+
     extra = {"rows": rows.to(inputs.values.device), "targets": targets.to(inputs.values.device)}
     of_items = Words((texts,) * len(items), tuple(words), explained)
     return replace(inputs, extra={**inputs.extra, **extra}, words=of_items)
@@ -326,6 +328,7 @@ class AnswerScore:
                 ids.expand(logits.shape[:-1])[..., None] for ids in (self.targets[:, 0], self.others)
             )
             return (logits.gather(-1, written) - logits.gather(-1, alternative))[..., 0]
+
         logs = self.tower.logits(states).log_softmax(-1)
         ids = self.targets.clamp_min(0).expand(logs.shape[:-1])
         return logs.gather(-1, ids[..., None])[..., 0].masked_fill(self.targets < 0, 0.0).sum(-1)

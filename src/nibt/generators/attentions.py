@@ -77,15 +77,18 @@ class AnswerAttentions:
         Raises:
             BadInput: The weights are not those of all tokens.
         """
-        weights, count = self.weights if weights is None else weights, len(self.tokens)
+        weights = self.weights if weights is None else weights
+        count = len(self.tokens)
         if not isinstance(weights, Tensor) or not weights.is_floating_point() or weights.shape[-1:] != (count,):
             got = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
             raise BadInput(f"weights must be a tensor of floats whose last axis has {count} tokens (got {got})")
+
         cells = self._grid.keep(weights.reshape(-1, weights.shape[-1])).reshape(*weights.shape[:-1], -1)
         parts = {"image": self._grid.unfold(cells)}
         for name, rows in self._rows.items():
             sums = [weights[..., list(row)].sum(-1) for row in rows]
             parts[name] = torch.stack(sums, -1) if sums else weights[..., :0]
+
         content = cells.sum(-1) + parts["prompt"].sum(-1) + parts["answer"].sum(-1)
         return {**parts, "other": weights.sum(-1) - content}
 
@@ -102,12 +105,15 @@ class AnswerAttentions:
         """
         if not 0 <= (number := parsed("word", word, int)) < len(self.words):
             raise BadOption(f"word must be between 0 and {len(self.words) - 1} (got {word})")
-        original, tiles = resized(self.image.pil_image, TILE), []
+
+        original = resized(self.image.pil_image, TILE)
+        tiles = []
         layers = {f"layer {layer}": of_layer.mean(0)[number] for layer, of_layer in enumerate(self.weights)}
         for name, weights in {**layers, "rollout": self.rollout[number]}.items():
             grid = self.split(weights)["image"]
             laid = overlay(GridMap(grid, self.region, self.image.size), original, Appearance(style="colors"))
             tiles.append(tile(laid, name, f"{float(grid.sum()):.0%}"))
+
         width = max(_ACROSS * (max(each.width for each in tiles) + MARGIN) + MARGIN, 640)
         rows = [centered(tiles[first : first + _ACROSS], width) for first in range(0, len(tiles), _ACROSS)]
         title = text_rows(
@@ -169,18 +175,21 @@ def attentions(
             f"the decoder of this model ({type(generator.module).__name__}) attends to an image encoder, and reads no "
             "image in its own sequence: use explain_answer, or a model such as LLaVA or Qwen-VL"
         )
+
     forced = request.forced(generator)
     tower = forced.tower.narrowing(SOURCES)
     inputs = tower.prepare([ForcedWord(forced.prompted, forced.answer)])
     assert inputs.words is not None
-    start, rows = int(inputs.extra["start"][0]), inputs.extra["rows"][0]
+    start = int(inputs.extra["start"][0])
+    rows = inputs.extra["rows"][0]
     trace = tower.trace(inputs)
     of_words = [list(word.tokens) for word in forced.answer.words]
     count = trace.cut(tower.depth).hidden.shape[1]
     at_word = torch.zeros(len(of_words), count, dtype=torch.float32, device=rows.device)
     for number, tokens in enumerate(of_words):
         at_word[number, rows[tokens]] = 1 / len(tokens)
-    weights, rollout = [], at_word
+    weights = []
+    rollout = at_word
     for rows_of in trace.attention_rows():
         # some models have further columns, of sinks that are no tokens
         of_tokens = [rows_of(rows[tokens])[0, ..., :count].float().mean(1) for tokens in of_words]
@@ -189,13 +198,15 @@ def attentions(
         for queries in torch.arange(count, device=rows.device).split(_ROWS):
             attended += rollout[:, queries] @ rows_of(queries)[0, ..., :count].float().mean(0)
         rollout = (rollout + attended) / 2
+
     grid = cells_of(tower.units(inputs, trace.cut(0).hidden))
     places = {
         "prompt": tuple(word.tokens for word in inputs.words.words[0]),
         "answer": tuple(tuple(start + row for row in tokens) for tokens in of_words),
     }
     content = {*grid.tokens, *(row for words in places.values() for tokens in words for row in tokens)}
-    texts, of_layers = inputs.words.tokens[0], torch.stack(weights)
+    texts = inputs.words.tokens[0]
+    of_layers = torch.stack(weights)
     sinks = _sinks(of_layers.mean((0, 1, 2)), texts, content)
     return AnswerAttentions(
         tuple(word.text for word in forced.answer.words),

@@ -34,6 +34,7 @@ class CoCaAnswers(EncoderAnswers, OwnViT):
             )
         if len(tokenizer.encoder) != module.text.vocab_size:
             raise CannotLoad("the vocabulary of the model is not CLIP's")
+
         merges = sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.__getitem__)
         special = {"bos_token": _START, "eos_token": _END, "pad_token": _END, "unk_token": None}
         self.tokenizer = CLIPTokenizer(vocab=tokenizer.encoder, merges=merges, **special)
@@ -69,4 +70,5 @@ class CoCaAnswers(EncoderAnswers, OwnViT):
                 ids = torch.cat([ids, self.decoded(states, {"ids": ids})[:, -1:].argmax(-1)], 1)
                 if int(ids[0, -1]) == self.tokenizer.eos_token_id:
                     break
+
         return ids[0, start:].tolist()

@@ -58,8 +58,11 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
 
     def __init__(self, network: AnswerNetwork, layout: Layout, processor: Any, tokenizer: Any = None) -> None:
         super().__init__()
-        self.root, self.network, self.layout = network.root, network, layout
-        self.processor, self.tokenizer = processor, tokenizer or processor.tokenizer
+        self.root = network.root
+        self.network = network
+        self.layout = layout
+        self.processor = processor
+        self.tokenizer = tokenizer or processor.tokenizer
 
     @property
     def token(self) -> Any:
@@ -71,8 +74,11 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             return self._of_video(images)
         if len(images) == 1:
             return super().composed(images)
-        tower, layout = copy(self), self.layout.several
-        tower.images, tower.layout = layout.company, layout
+
+        tower = copy(self)
+        layout = self.layout.several
+        tower.images = layout.company
+        tower.layout = layout
         alone = [tower._alone(image) for image in images]
         places = [rows[: len(rows) // layout.company] for rows in map(self.places, alone)]
         tower.images, tower.layout = len(images), SeveralLayout(layout, alone, places)
@@ -93,12 +99,15 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
                 dict.fromkeys(f"{width} x {height}" for width, height in (frame.size for frame in frames))
             )
             raise BadInput(f"the frames of a video must have one size (got {sizes} pixels): resize them")
-        tower, layout = copy(self), layout_of_frames(self.processor)
+
+        tower = copy(self)
+        layout = layout_of_frames(self.processor)
         tower.layout = several = VideoLayout(layout, frames)
         values = tower._prepared(Prompted(frames[0], ""))
         ids = {"input_ids": values["input_ids"]}
         several.divide(values, tower.places(Inputs(ids["input_ids"], ids)), self.example.to(self.dtype))
-        tower.images, tower.frames = len(several.shapes), several.merged
+        tower.images = len(several.shapes)
+        tower.frames = several.merged
         notes = [note for frame in frames for note in layout.notes(frame)]
         if several.merged > 1:
             notes.append(f"the model merges each {several.merged} frames: their map is drawn over the first of them")
@@ -124,12 +133,14 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             return prompt
         if not getattr(self.processor, "chat_template", None):
             return f"{self.token * count}{prompt}"
+
         content = [{"type": self.layout.medium}] * count + [{"type": "text", "text": prompt}]
         return self.conversation([{"role": "user", "content": content}])[0]
 
     def conversation(self, turns: Sequence[Mapping[str, Any]]) -> tuple[str, tuple[int, ...]]:
         if not getattr(self.processor, "chat_template", None):
             return super().conversation(turns)
+
         text = render_chat(self.processor, turns)
         texts = [part["text"] for turn in turns for part in turn["content"] if part["type"] == "text"]
 
@@ -143,6 +154,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
                     f"the model's chat template leaves out {lost[:100]!r}, a text of the messages: leave that message "
                     "out"
                 )
+
         pieces = [texts[int(piece)] if place % 2 else piece for place, piece in enumerate(around)]
         if "".join(pieces) != text or around[1::2] != [str(number) for number in range(len(texts))]:
             return text, ()
@@ -150,7 +162,10 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
 
     def _prepared(self, prompted: Prompted) -> Mapping[str, Tensor]:
         """Return what the model's processor makes of an image with its prompt."""
-        image, token, text, medium = prompted.image, self.token, self.chat(prompted.prompt), self.layout.medium
+        image = prompted.image
+        token = self.token
+        text = self.chat(prompted.prompt)
+        medium = self.layout.medium
         count = self.images if medium == "image" else 1
         if prompted.prompt.count(token) not in (0, count):
             raise BadInput(
@@ -159,11 +174,14 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             )
         if token not in text:
             raise CannotLoad(f"the model's prompt has no {medium} token: save the processor with its chat template")
+
         with preparing(image, self.layout.frames), TOKENIZER_LOCK:
-            images, options = self.layout.images(image), own_special_tokens(self.processor.tokenizer, text)
+            images = self.layout.images(image)
+            options = own_special_tokens(self.processor.tokenizer, text)
             if medium == "video":
                 options = {**options, "do_sample_frames": False}
             output = self.processor(text=[text], **{f"{medium}s": images}, return_tensors="pt", **options)
+
         width, height = image.size
         return {"image_sizes": torch.tensor([[height, width]], device="cpu"), **encoded(self.processor, output)}
 
@@ -171,14 +189,16 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         values = self._prepared(prompted)
         self.check_length(self.offset + len(values["input_ids"][0]) + 1)
         inputs = self._inputs_of(values, prompted, len(values["input_ids"][0]))
-        settings, tokens = self.root.generation_config, {"pad_token_id": self.pad[0]}
+        settings = self.root.generation_config
+        tokens = {"pad_token_id": self.pad[0]}
         if settings.eos_token_id is None and self.generation == "greedy":
             tokens["eos_token_id"] = self.tokenizer.eos_token_id
         ids = self.generate(most, **self.arguments(inputs), inner=self.network.base, **tokens)
         return self.written(ids[inputs.extra["input_ids"].shape[1] :], most)
 
     def read(self, prompted: Prompted, answer: str) -> AnswerTokens:
-        text, last = self.chat(prompted.prompt), self._prepared(prompted)["input_ids"][0, -1:].tolist()
+        text = self.chat(prompted.prompt)
+        last = self._prepared(prompted)["input_ids"][0, -1:].tolist()
         with TOKENIZER_LOCK:
             end = self.tokenizer.decode(last)
         if end.isspace() and not text.endswith(end):  # that of a processor
@@ -188,15 +208,18 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             options = own_special_tokens(self.tokenizer, text)
             before, both = (self.tokenizer(both, **options).input_ids for both in (text, text + answer))
             alone = self.tokenizer(answer, add_special_tokens=False).input_ids
+
         ids = both[len(before) :] if both[: len(before)] == before else alone
         self.check_length(len(ids))  # before its words are found, which takes long
         return self.spelled(ids)
 
     def _placed(self, prompted: Prompted, text: str) -> list[tuple[int, str]]:
         """Return the parts of the user's prompt with their places in the text that the processor is given."""
-        prompt, placed = prompted.prompt, []
+        prompt = prompted.prompt
+        placed = []
         if prompted.starts:
             return [*zip(prompted.starts, prompted.texts, strict=True)]
+
         start = self.chat(_MARK).find(_MARK)  # since the words of the prompt may be those of the template, too
         start = start if start >= 0 and text.startswith(prompt, start) else text.rfind(prompt)
         after = start + len(prompt)
@@ -208,8 +231,10 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
                     f"the model's chat template changes {part[:100]!r}, a text of the prompt, so its words cannot be "
                     "found: write it as the template does"
                 )
+
             placed.append((start, part))
             after = start
+
         return placed[::-1]
 
     def _prompt_words(self, prompted: Prompted, ids: Sequence[int]) -> tuple[Word, ...]:
@@ -217,7 +242,10 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         prompt = prompted.prompt
         if not prompt:
             return ()
-        text, words, end = self.chat(prompt), [], len(ids)
+
+        text = self.chat(prompt)
+        words = []
+        end = len(ids)
         with TOKENIZER_LOCK:
             output = self.tokenizer(text, return_offsets_mapping=True, **own_special_tokens(self.tokenizer, text))
         for start, part in reversed(self._placed(prompted, text)):
@@ -237,6 +265,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
                     f"the words of the prompt {prompt!r} cannot be found in what the model's processor makes of it "
                     f"({text[:200]!r}): please report it with the name of the model"
                 )
+
             spans = output["offset_mapping"][inside]
             offsets = [(max(0, first - start), min(len(part), last - start)) for first, last in spans]
             texts = self.tokenizer.convert_ids_to_tokens(wanted)
@@ -245,20 +274,24 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
                 *(Word(word.text, tuple(self.offset + end + row for row in word.tokens)) for word in spelled),
                 *words,
             ]
+
         return tuple(words)
 
     def prepare(self, items: Sequence[ForcedWord]) -> Inputs:
         first = items[0]
         if image_token_id(self.root) in first.answer.ids:
             raise BadInput(f"the answer must not contain the model's image token {self.processor.image_token!r}")
+
         values = self._prepared(first.prompted)
         prompt_ids = values["input_ids"][0].tolist()
-        start, ids = self.offset + len(prompt_ids), [*prompt_ids, *first.answer.ids]
+        start = self.offset + len(prompt_ids)
+        ids = [*prompt_ids, *first.answer.ids]
         self.check_length(len(ids))
         prompt_words = self._prompt_words(first.prompted, prompt_ids)
         inputs = self._inputs_of(values, first.prompted, len(ids), first.answer.ids).take([0] * len(items))
         rows = [row for word in prompt_words for row in word.tokens]
-        words, context = [], torch.zeros(len(items), self.offset + len(ids), dtype=torch.bool, device="cpu")
+        words = []
+        context = torch.zeros(len(items), self.offset + len(ids), dtype=torch.bool, device="cpu")
         context[:, min(rows, default=0) : max(rows, default=-1) + 1] = True
         for number, item in enumerate(items):
             context[number, start : start + item.tokens[0]] = True
@@ -266,6 +299,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             earlier = tuple(Word(word.text, tuple(start + row for row in word.tokens)) for word in before)
             kept = {"prompt": prompt_words, "earlier": earlier}
             words.append(tuple(word for name, group in kept.items() if name in self.narrowed for word in group))
+
         texts = ("",) * self.offset + tuple(self.tokenizer.convert_ids_to_tokens(ids))
         explained = torch.tensor([in_words(group, len(texts)) for group in words], device="cpu")
         extra = {
@@ -298,6 +332,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
                 of_answer = 0 if types.any() else 1  # PaliGemma reads prompts, whose type is 0, without a causal mask
                 tail = torch.full((length - len(types),), of_answer if name == "token_type_ids" else 0, device="cpu")
                 extra[name] = torch.cat([types, tail.to(types)])
+
         pixels = pixels[None].to(self.example.device, self.dtype)
         return Inputs(
             pixels,
@@ -308,7 +343,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
 
     def _prompt_notes(self, prompt: str) -> list[str]:
         """Return a note on a prompt that is not put into a chat template."""
-        token, has_template = self.token, getattr(self.processor, "chat_template", None)
+        token = self.token
+        has_template = getattr(self.processor, "chat_template", None)
         if token is None or type(self.processor).__name__.startswith(_WITHOUT_TEMPLATE):
             return []
         if token in prompt:
@@ -345,7 +381,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
 
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         assert inputs.words is not None
-        explained, has_image = inputs.words.explained.to(inputs.values.device), "image" in self.narrowed
+        explained = inputs.words.explained.to(inputs.values.device)
+        has_image = "image" in self.narrowed
         image = b"" if has_image else inputs.values.cpu().float().numpy().tobytes()
         texts = inputs.extra["input_ids"][0].tolist(), inputs.extra["rows"].tolist()
         key = (str(texts), explained.cpu().numpy().tobytes(), inputs.values.shape, self.layout.shapes, image)
@@ -363,11 +400,13 @@ def _with_marks(turn: Mapping[str, Any], marks: Iterator[str]) -> dict[str, Any]
 
 def decoder_answer_tower(module: Any, request: LoadRequest) -> DecoderAnswerTower:
     """Return the tower of a generator of Transformers whose decoder reads image tokens."""
-    base, text = module.model, module.config.get_text_config()
+    base = module.model
+    text = module.config.get_text_config()
     if any(getattr(text, name, 0) for name in ("hidden_size_per_layer_input", "num_kv_shared_layers")):
         raise Unsupported(
             "layers of its decoder read inputs or keys that bypass the layers before them, so it cannot be cut at a "
             "layer: of Gemma 4, only the models without them (26B-A4B, 31B) are supported"
         )
+
     network = AnswerNetwork(module, base, decoder_of(base))
     return DecoderAnswerTower(network, layout_of(request.processor), request.processor)

@@ -21,9 +21,11 @@ def check_second(request: AnswerRequest, second: ImageInput, against: str | None
     image, *further = request.images
     if further:
         raise BadOption(f"against_image is for one image (got {len(request.images)}): leave it out")
+
     for name, value in (("against", against), ("other_images", other_images)):
         if value is not None:
             raise BadOption(f"{name} and against_image cannot both be set: leave one of them out")
+
     if image.digest == second.digest:
         raise BadInput(f"the image {second.source} is compared with itself: give another one")
 
@@ -32,6 +34,7 @@ def _requests_of_both(first: ServerRecord | None, second: ServerRecord | None) -
     """Return what a server was asked for both images."""
     if first is None or second is None:
         return None
+
     tokens = (first["tokens"], second["tokens"])
     return {
         "way": first["way"],
@@ -55,6 +58,7 @@ def difference(first: AnswerExplanation, second: AnswerExplanation, images: Sequ
             f"both images must have the same rows and columns of patches for the model (got {sizes}): resize one to "
             f"the size of the other, {first.size[0]} x {first.size[1]} pixels"
         )
+
     picture = side_by_side([*map(ImagePart, images, (first.region, second.region), shapes)])
     options = {
         "narrow": first.target["options"]["narrow"],
@@ -93,7 +97,8 @@ def _minus(word: AnswerWord, other: AnswerWord) -> AnswerWord:
 
 def _both(word: AnswerWord, other: AnswerWord) -> WordErrors | None:
     """Return the errors of a difference; those of words add up at most, since both have the same draws."""
-    first, second = word.error, other.error
+    first = word.error
+    second = other.error
     if first is None or second is None:
         return None
     return WordErrors(

@@ -69,15 +69,18 @@ class EncoderAnswers(AnswerTower):
                 f"the prompt with the answer may have {self.context} tokens (got {longest}): shorten the prompt or the "
                 "answer"
             )
+
         device = self.example.device
         return {name: torch.tensor([ids], dtype=torch.long, device=device) for name, ids in texts.items()}
 
     def write(self, prompted: Prompted, most: int) -> AnswerTokens:
-        pixels, texts = ImageTower.prepare(self, [prompted.image]).values, self._texts(prompted.prompt)
+        pixels = ImageTower.prepare(self, [prompted.image]).values
+        texts = self._texts(prompted.prompt)
         return self.written(self.answer_ids(pixels, texts, most), most)
 
     def prepare(self, items: Sequence[ForcedWord]) -> Inputs:
-        prompted, answer = items[0].prompted, items[0].answer
+        prompted = items[0].prompted
+        answer = items[0].answer
         texts = self._texts(prompted.prompt, answer.ids)
         start = texts["ids"].shape[1] - len(answer.ids)
         inputs = ImageTower.prepare(self, [prompted.image])
@@ -107,6 +110,7 @@ class EncoderAnswers(AnswerTower):
                 f"the image encoder has {stream.shape[1]} states for {rows} x {columns} patches, so nibt cannot place "
                 "them on the image"
             )
+
         assert inputs.words is not None
         words = inputs.words
         explained = words.explained[:, : stream.shape[1]]

@@ -116,7 +116,8 @@ def explain_answer(
     """
     report = reporter(on_progress)
     spec = MethodSpec.of(default_method(model) if method is None else method, variant, options, seed)
-    size, memory = parsed("batch_size", batch_size, BatchSize), parsed("memory_mb", memory_mb, Megabytes | None)
+    size = parsed("batch_size", batch_size, BatchSize)
+    memory = parsed("memory_mb", memory_mb, Megabytes | None)
     request = AnswerRequest.of(image, prompt, answer, max_words)
     other_word = None if against is None else read_words("word of against", against)
     settings = spec, seed, _narrowed(narrow), other_word, size, memory
@@ -127,6 +128,7 @@ def explain_answer(
     several = len(request.images) > 1 or (isinstance(request.prompt, Conversation) and request.prompt.has_video)
     if several and other_images:
         raise BadOption(f"other_images takes the place of one image (got {len(request.images)}): leave it out")
+
     named = [f"{SAMPLE}{name}" for name in samples()] if other_images is None else as_list(other_images)
     compared = [] if several or second else [read_image(source) for source in named]
     generator = load_generator(model, processor=processor)
@@ -139,6 +141,7 @@ def explain_answer(
         first, resolved, itself = explain(generator, request, compared, half(report, 0))
         again = replace(request, images=(second,), answer=first.answer)
         result = difference(first, explain(generator, again, [], half(report, 1))[0], (*request.images, second))
+
     return replace(result, **note_fields([*result.notes, *word_notes(result, resolved, itself)]))
 
 
@@ -160,13 +163,16 @@ class AnswerExplainer:
         sources = offered_sources(self.narrowed, generator.answers.sources)
         forced = request.forced(generator)
         resolved, record = resolved_method(self.spec, forced.tower, self.seed)
-        prompted, tokens, picture = forced.prompted, forced.answer, forced.prompted.image
+        prompted = forced.prompted
+        tokens = forced.answer
+        picture = forced.prompted.image
         alternatives = None if self.other_word is None else forced.alternatives(self.other_word)
         itself = [] if alternatives is None else forced.compared_with_themselves(alternatives)
         if len(itself) == len(tokens.words):
             raise BadInput(
                 f"{tokens.text!r} is compared with itself (got against={self.other_word!r}): give another word"
             )
+
         others = [item for item in compared if item.digest != picture.digest and not picture.parts]
         probabilities = forced.probabilities(others)
         words: dict[int, AnswerWord] = {}
@@ -175,6 +181,7 @@ class AnswerExplainer:
         for numbers, results in within_memory(batches, explained):
             words |= dict(zip(numbers, results, strict=True))
             report(Progress(len(words), len(tokens.words)))
+
         options = {
             "narrow": list(sources),
             "other_images": [item.source for item in others],
@@ -183,6 +190,7 @@ class AnswerExplainer:
         if alternatives is not None:
             spelled = [forced.tower.tokenizer.decode([token]) for token in alternatives.tolist()]
             options |= {"against": self.other_word, "tokens": spelled}
+
         result = AnswerExplanation(
             **image_fields(picture),
             region=forced.inputs.regions[0],
@@ -206,10 +214,12 @@ def _narrowed(names: Sequence[str]) -> list[str]:
     """Check the names of what is narrowed."""
     if not isinstance(names, str | list | tuple):
         raise BadOption(f"narrow must name some of {', '.join(SOURCES)} (got {names!r})")
+
     listed = as_list(names)
     for name in listed:
         if name not in SOURCES:
             raise UnknownName("sources", str(name), SOURCES)
+
     if not listed:
         raise BadOption(f"narrow must name at least one of {', '.join(SOURCES)} (got none)")
     return listed
@@ -231,6 +241,7 @@ def resolved_method(spec: MethodSpec, tower: Tower, seed: int | None) -> tuple[M
     _check_options(spec)
     if refusal := tower.refusal(spec.name):
         raise Unsupported(refusal)
+
     method_class, options, extra = class_and_options(spec, seed)
     if spec.instance is not None:
         method = spec.instance
@@ -243,6 +254,7 @@ def resolved_method(spec: MethodSpec, tower: Tower, seed: int | None) -> tuple[M
         if not tower.shiftable:
             defaults.pop("views", None)
         method = method_class.configured(tower, spec.variant, defaults | options, {})
+
     method.check_amounts("answers")
     return method, method_record(spec, seed, {"text": method}, extra)
 
@@ -277,16 +289,19 @@ def word_notes(result: AnswerExplanation, method: Method, itself: Sequence[str] 
         compared = "a blank image" if alone else "other images (scores compare with a blank one)"
         text = f"the image hardly matters for {', '.join(guessed)}: {are} about as likely with {compared}"
         warnings.append(Note(HARDLY, text))
+
     unclear = [repr(word.text) for word in words if word.p_guessed is not None and word.judgment == "cannot tell"]
     unclear = [text for text in dict.fromkeys(unclear) if text not in contradicted]
     if unclear:
         was, them = ("was", "it") if len(unclear) == 1 else ("were", "them")
         text = f"whether {', '.join(unclear)} {was} seen or guessed cannot be told: the model would hardly write {them}"
         warnings.append(Note(CANNOT_TELL, f"{text} here, or the other images differ too much"))
+
     if contradicted:
         are = "is" if len(contradicted) == 1 else "are"
         compared = "a blank image" if alone else "other images"
         warnings.append(f"{', '.join(contradicted)} {are} less likely with this image than with {compared}")
+
     warnings += _gaps(result, method)
     warnings += _estimates(result, method)
     return warnings

@@ -20,9 +20,11 @@ def other_model(before: JsonObject, now: JsonObject) -> str:
         common = [token for token in likely if token in later["shown"]]
         if not common:
             return "it shows other tokens"
+
         largest = max(abs(earlier["shown"][token] - later["shown"][token]) for token in common)
         if largest > allowed:
             return f"its log-probabilities differ by {largest:.2g} nats"
         if earlier["token"] != later["token"]:
             return ""
+
     return ""

@@ -83,17 +83,20 @@ class ForcedAnswer:
             logs = self.logs(self.prompted.image)[firsts]
             written = torch.tensor([[self.answer.ids[token]] for token in firsts])
             return logs.scatter(-1, written, -torch.inf).argmax(-1)
+
         alone = self.tower.read(self.prompted, against)
         if len(alone.words) != 1:
             raise BadInput(f"against must be one word (got {against!r}), or {RUNNER_UP}")
         if unknown_notes(alone.words, alone.ids, self.tower.tokenizer.unk_token_id) or self._special(against):
             raise BadInput(f"against must be a word that the model knows (got {against!r})")
+
         ids = []
         for number in range(len(firsts)):
             before = " ".join(word.text for word in self.answer.words[:number])
             tokens = self.tower.read(self.prompted, f"{before} {against}".strip())
             after = [word for word in tokens.words if word.tokens[0] >= firsts[number]] or list(tokens.words[-1:])
             ids.append(tokens.ids[after[0].tokens[0]])
+
         return torch.tensor(ids)
 
     def compared_with_themselves(self, alternatives: Tensor) -> list[str]:
@@ -150,9 +153,11 @@ class AnswerRequest:
         most = parsed("max_words", 30 if max_words is None else max_words, BatchSize)
         if answer is not None and max_words is not None:
             raise BadOption("max_words is for answers that the model writes: leave it out with a given answer")
+
         images = tuple(map(read_image, as_list(image)))
         if not images:
             raise BadInput("there is no image (got an empty list): give at least one")
+
         if isinstance(prompt, str):
             read_words("prompt", prompt, empty=True)
         read = prompt if isinstance(prompt, str) else Conversation.of(prompt, len(images))
@@ -175,6 +180,7 @@ class AnswerRequest:
             prompted = Prompted(image, text, self.prompt.texts, starts)
         else:
             prompted = Prompted(image, _prompt(self.prompt, tower))
+
         tokens = tower.write(prompted, self.most) if self.answer is None else tower.read(prompted, self.answer)
         if not tokens.words:
             raise BadInput(
@@ -245,6 +251,7 @@ def source_scores(side: Side, attribution: Attribution) -> list[SourceScores]:
         errors = None if attribution.error is None else attribution.error[row].float().cpu()
         of_units = None if errors is None else _of_source(side, attribution, row, errors)
         results.append(SourceScores(kept, special, without[row], of_units))
+
     return results
 
 
@@ -257,6 +264,7 @@ def _of_source(
     cells = cells_of(attribution.units).count
     if "image" in side.tower.narrowed:
         return scores[:cells]
+
     words = [scores[cells:][list(word.tokens)].sum() for word in side.inputs.words.words[row]]
     return torch.stack(words) if words else scores[:0]
 
@@ -276,6 +284,7 @@ def explained_words(
         side = forced.narrowing([source]).side(numbers, alternatives, memory)
         of_source = method if source == "image" else replace(method, views=1)
         explanations[source] = side, of_source(side)
+
     side, attribution = explanations[sources[0]]
     values = side.value().tolist()
     grid = cells_of(attribution.units)
@@ -314,6 +323,7 @@ def explained_words(
                 error=word_errors if is_known and all(map(_is_finite, errors.values())) else None,
             )
         )
+
     return words
 
 

@@ -120,11 +120,13 @@ def load_generator(
         return id if "checked" in id.renewed().kept else _checked(id)
     if isinstance(id, Model):
         raise CannotLoad(_no_generator(id.id))
+
     check_source(id)
     tokenizer = None
     if isinstance(processor, str | Path):
         with loading(str(processor)):
             processor, tokenizer = named_processor(str(processor))
+
     check_processor_arguments(processor, tokenizer)
     options = GenerationOptions(name_of_device(device), name_of_dtype(dtype), generation)
     check_device(options.device)
@@ -168,9 +170,11 @@ def _by_name(name: str, request: LoadRequest, device: Any) -> Generator:
     place = hub_name(name if weights is None else weights)
     if place is None:
         raise CannotLoad(f"there is no model {name!r}, and no folder of that name.{embedded_hint(name)}".rstrip("."))
+
     with loading(name):
         wants = Wants(lambda config: _family_of(name, config), open_clip=weights is not None)
         folder, commit = model_folder(place, request, wants)
+
     return _from_folder(name, folder, replace(request, facts={"revision": commit}), device)
 
 
@@ -211,6 +215,7 @@ def _with_adapters(name: str, folder: Path, request: LoadRequest, device: Any) -
 
             request = with_joint_processor(str(folder), request, "load_generator")
         plain = load_generator(base, dtype=request.dtype, processor=request.processor, generation=request.generation)
+
     with loading(name):
         module = adapted(name, folder, plain.module).to(device)
     request = replace(request, processor=plain.request.processor, tokenizer=plain.request.tokenizer)
@@ -257,9 +262,11 @@ def _no_generator(name: str, classes: Sequence[str] = (), model_type: Any = None
     rows = declared().values()
     if not classes or any(not {*classes}.isdisjoint(row.classes) for row in rows):
         return f"{name!r} writes no text about images, so it has no answer to explain: use explain"
+
     stems = [each.removesuffix("ForConditionalGeneration") for each in classes]
     if reason := next((_REFUSED[stem] for stem in stems if stem in _REFUSED), ""):
         return f"{name!r} is of the class {classes[0]}, whose answers nibt cannot explain: {reason}"
+
     kind = kind_of(classes, model_type)
     if kind is None or kind == WRITES:
         return f"{name!r} is of the class {classes[0]}, which is not supported: {writes(classes, model_type)}"
@@ -289,6 +296,7 @@ def _checked(generator: Generator) -> Generator:
                     f"those of the uncut model by {error:.2g} (must be at most {_LARGEST_ERROR})"
                 )
         check_placement(generator.id, tower, seeded_noise(), partial(tower.example_inputs, prompt=prompt))
+
     generator.renewed().kept["checked"] = True
     return generator
 
@@ -305,4 +313,5 @@ def replay_errors(tower: AnswerTower, inputs: Inputs) -> dict[int | None, float]
                 cut = trace.cut(layer)
                 states = cut.rest(torch.stack([cut.hidden, cut.hidden]))[1]
             errors[layer] = (tower.logits(states).log_softmax(-1) - expected).abs().max().item()
+
     return errors

@@ -77,6 +77,7 @@ class SeveralLayout(Layout):
                 f"the model reads {len(places)} tokens of all images, and {self.counts} of each alone, which is not "
                 "supported: explain each alone"
             )
+
         rows = torch.tensor(places, device="cpu").split(self.counts)
         grids = [self.layout.grid(image, tuple(row.tolist())) for image, row in zip(self.inputs, rows, strict=True)]
         return Grid(max(grid.rows for grid in grids), sum(grid.columns for grid in grids), parts=tuple(grids))
@@ -95,6 +96,7 @@ class SeveralLayout(Layout):
             left = right
             cut = F.interpolate(cut[:, None], self.layout.extent(image))[:, 0]
             weights.append(self.layout.weights(image, cut).expand_as(image.values).flatten(1))
+
         return torch.cat(weights, 1)[..., None]
 
 
@@ -122,6 +124,7 @@ class VideoLayout(SeveralLayout):
             values, extra = self.layout.values({"pixel_values": frame, **of_one})
             extra = {name: value[None].to(like.device) for name, value in extra.items()}
             images.append(Inputs(values[None].to(like), extra))
+
         size = len(places) // count if grids is not None else isqrt(len(places) // count) ** 2
         super().__init__(self.layout, images, [places[size * each : size * (each + 1)] for each in range(count)])
         self.names = tuple(name for name in ("second_per_grid_ts",) if name in encoded)
@@ -138,6 +141,7 @@ class VideoLayout(SeveralLayout):
         extra = {name: inputs.extra[name] for name in self.names}
         if "image_grid_thw" not in joined:
             return {"pixel_values_videos": joined["pixel_values"].unflatten(0, (len(inputs), -1)), **extra}
+
         grids = joined["image_grid_thw"].unflatten(0, (len(inputs), -1))
         grids = torch.cat([grids[:, :, 0].sum(1, keepdim=True), grids[:, 0, 1:]], 1)
         return {"pixel_values_videos": joined["pixel_values"], "video_grid_thw": grids, **extra}

@@ -75,6 +75,7 @@ def changed_settings(module: nn.Module) -> dict[str, Any]:
     for owner in _owners(module):
         values = {name: getattr(owner.generation_config, name, None) for name in _SETTINGS}
         changed |= {name: value for name, value in values.items() if value not in (None, [], neutral.get(name))}
+
     return changed
 
 
@@ -99,6 +100,7 @@ def writer(module: Any, with_settings: bool, inner: Any = None) -> Any:
     copy = apart(module, inner)
     if with_settings:
         return copy
+
     owners = {id(owner) for owner in _owners(module)}
     copy._modules = {
         name: writer(child, False) if id(child) in owners else child for name, child in copy._modules.items()

@@ -72,6 +72,7 @@ def decompose(
     """
     if not isinstance(side, str) or side not in SIDES:
         raise BadOption(f"side must be image or text (got {side!r})")
+
     report = reporter(on_progress)
     requested = make_pairs(image, caption, "decompose")
 
@@ -80,6 +81,7 @@ def decompose(
     for pair in requested.pairs:
         results.append(_decompose(model, pair, cast(Modality, side)))
         report(Progress(len(results), len(requested.pairs)))
+
     return requested.as_requested(results)
 
 
@@ -99,13 +101,16 @@ def _decompose(model: Model, pair: Pair, side: Modality) -> Decomposition:
     units = trace.cut(trace.tower.depth).units
     if isinstance(units, Grid):
         kept = units.keep(heads.flatten(0, 1)).unflatten(0, heads.shape[:2])
-        maps, rest = units.unfold(kept), heads.sum(-1) - kept.sum(-1)
+        maps = units.unfold(kept)
+        rest = heads.sum(-1) - kept.sum(-1)
         of_caption: dict[str, Any] = {"special": torch.zeros(0, dtype=torch.bool, device="cpu")}
     else:
         assert isinstance(units, Words)
         words = units[0]
-        maps, rest = heads[:, :, None], torch.zeros_like(heads[..., 0])
+        maps = heads[:, :, None]
+        rest = torch.zeros_like(heads[..., 0])
         of_caption = {"words": words.words[0], "tokens": words.tokens[0], "special": ~words.explained.cpu()}
+
     return Decomposition(
         side=side,
         **image_fields(pair.image),

@@ -63,6 +63,7 @@ class Decomposition(ResultOfImage):
                 f"rest must have {layers} x {heads} entries, and perceptrons {layers + 1} (got "
                 f"{' x '.join(map(str, self.rest.shape))} and {len(self.perceptrons)})"
             )
+
         if self.side == "text":
             check_tokens(self.words, self.tokens, special=self.special)
             if (rows, columns) != (1, len(self.tokens)):
@@ -107,13 +108,16 @@ class Decomposition(ResultOfImage):
             raise BadOption(
                 f"layer must be between 0 and {layers - 1}, and head between 0 and {heads - 1} (got {layer} and {head})"
             )
-        scores, rest = self.maps[layer, head].flatten(), self.rest[layer, head]
+
+        scores = self.maps[layer, head].flatten()
+        rest = self.rest[layer, head]
         outside = rest.abs() if self.side == "image" else scores[self.special].abs().sum()
         share = outside / (scores.abs().sum() + rest.abs()).clamp_min(1e-30)
         if self.side == "image":
             attribution = Attribution(scores, Grid(*self.maps.shape[2:]), share)
             image = {name: getattr(self, name) for name in ("source", "image_hash", "size", "region", "input")}
             return ImageAttribution.of(attribution, **image)
+
         units = Words((self.tokens,), (self.words,), ~self.special)
         return TextAttribution.of(Attribution(scores.masked_fill(self.special, 0.0), units, share), self.caption)
 
@@ -125,6 +129,7 @@ class Decomposition(ResultOfImage):
         """
         if not isinstance(count, int) or count < 1:
             raise BadOption(f"count must be a whole number above 0 (got {count!r})")
+
         order = torch.sort(self.sums.abs().flatten(), descending=True, stable=True).indices[:count]
         return [(int(place) // self.rest.shape[1], int(place) % self.rest.shape[1]) for place in order]
 

@@ -48,7 +48,8 @@ class DirectPaths:
     def parts(self, directions: Embedding) -> DirectParts:
         """Split the product of the embedding of each item with a direction."""
         first, *others = self.gradients(directions)
-        attentions, of_perceptrons = others[: len(self.attentions)], iter(others[len(self.attentions) :])
+        attentions = others[: len(self.attentions)]
+        of_perceptrons = iter(others[len(self.attentions) :])
         heads = [
             ((record.weights.mT @ gradient) * record.value).sum(-1)
             for record, gradient in zip(self.attentions, attentions, strict=True)
@@ -81,6 +82,7 @@ class DirectPaths:
                 _gradients(product[None], torch.ones_like(product[None]), [directions])[0] for product in products
             ]
             layers.append(torch.stack(vectors, 1))
+
         return torch.stack(layers, 1).detach()
 
 
@@ -112,6 +114,7 @@ def direct_paths(trace: Trace) -> DirectPaths:
         raise _refusal(tower, "it computes several vectors of one input")
     if trace.additions:
         raise _refusal(tower, "features of the image are added after several of its blocks")
+
     recorder = _PathRecorder(tower)
     paths = _replay(trace, recorder)
     zero = _replay(trace, _PathRecorder(tower, recorder.frozen))
@@ -137,7 +140,8 @@ def _replay(trace: Trace, recorder: "_PathRecorder") -> DirectPaths:
     tower = trace.tower
     stream = trace.recordable(0)
     start = recorder.leaf(tower.to_tokens(stream))
-    path, attentions = tower.to_stream(start, stream), []
+    path = tower.to_stream(start, stream)
+    attentions = []
     with tower.computing(), torch.enable_grad(), recorder:
         for number, (args, kwargs) in enumerate(trace.calls):
             stream = trace.streams[number]
@@ -148,9 +152,11 @@ def _replay(trace: Trace, recorder: "_PathRecorder") -> DirectPaths:
             record = single_record(recorder.take_records(), number)
             if path is None or record.weights.shape[-1] != tower.to_tokens(stream).shape[1]:
                 raise _refusal(tower, f"block {number} does not add an attention over all tokens to its input")
+
             attentions.append(record)
         recorder.leave()
         embedding = tower.after(tower.head(path, tower.head_inputs(trace.inputs)))
+
     return DirectPaths(embedding, start, attentions, recorder.perceptrons, torch.zeros_like(embedding))
 
 
@@ -186,7 +192,8 @@ class _PathRecorder(AttentionRecorder):
 
     def leave(self) -> None:
         """Begin the head."""
-        self._paths, self._in_head = {}, True
+        self._paths = {}
+        self._in_head = True
         self.perceptrons.append([])
 
     def path_of(self, state: Any) -> Tensor | None:
@@ -212,10 +219,12 @@ class _PathRecorder(AttentionRecorder):
             return args[0] / self._freeze(args[0] / func(*args, **kwargs))
         if func in _LENGTHS:
             return self._freeze(func(*args, **kwargs))
+
         if func in SUMS and len(args) > 1 and all(isinstance(term, Tensor) for term in args[:2]):
             first, second = args[:2]
             if first.shape == second.shape and (id(first) in self._paths) != (id(second) in self._paths):
                 return self._added(*((first, second) if id(first) in self._paths else (second, first)))
+
         return super().__torch_function__(func, types, args, kwargs)
 
     def _freeze(self, value: Tensor) -> Tensor:
@@ -247,24 +256,29 @@ class _PathRecorder(AttentionRecorder):
             out = centered(values) * scale if weight is None else centered(values) * scale * weight
             return out if bias is None else out + bias
 
-        out, path = normed(state), self.path_of(state)
+        out = normed(state)
+        path = self.path_of(state)
         if self._in_head:  # what is added to the input of a norm comes from a perceptron
             self._paths[id(state)] = state, state
         elif path is not None:
             self._paths[id(out)] = out, normed(path)
+
         return out
 
     def _added(self, state: Tensor, branch: Tensor) -> Tensor:
         """Add what an attention or a perceptron returns to a state and to its path."""
         path = self._paths[id(state)][1]
         if self._attention_is_next:
-            self._attention_is_next, added = False, branch
+            self._attention_is_next = False
+            added = branch
         else:
             output = self.leaf(branch if self._in_head else self._tower.to_tokens(branch))
             self.perceptrons[-1].append(output)
             added = output if self._in_head else self._tower.to_stream(output, branch)
+
         if self._in_head:
             return path + added
+
         out = state.detach() + branch.detach()
         self._paths[id(out)] = out, path + added
         return out

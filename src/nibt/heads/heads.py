@@ -86,11 +86,14 @@ def name_heads(
         BadOption: ``count`` or ``rank`` is not positive.
         Unsupported: The tower cannot be decomposed.
     """
-    count, rank = parsed("count", count, Top), parsed("rank", rank, Top)
-    report, read = reporter(on_progress), _read_images(images, "name_heads")
+    count = parsed("count", count, Top)
+    rank = parsed("rank", rank, Top)
+    report = reporter(on_progress)
+    read = _read_images(images, "name_heads")
     captions = [read_caption(text) for text in as_list(texts)]
     if not captions:
         raise BadInput("name_heads needs at least one text to name heads with (got none)")
+
     model = load_model(model)
     outputs: dict[int, Tensor] = {}
     done = 0
@@ -99,12 +102,14 @@ def name_heads(
         outputs |= dict(zip(indices, vectors.cpu().double(), strict=True))  # mps has no float64
         done += len(indices)
         report(Progress(done, len(read)))
+
     directions = F.normalize(encode(model.text, captions), dim=-1).cpu().double().numpy()
     stacked = torch.stack([outputs[index] for index in range(len(read))]).numpy()
     names = []
     for layer, head in np.ndindex(stacked.shape[1:3]):
         positions, shares, variance = text_span(stacked[:, layer, head], directions, count, rank)
         names.append(HeadName(layer, head, tuple(captions[position] for position in positions), shares, variance))
+
     return sorted(names, key=lambda name: -name.variance)
 
 
@@ -120,7 +125,8 @@ def text_span(
     total = float((centered**2).sum())
     variance = total / len(outputs)
     axes = np.linalg.svd(outputs, full_matrices=False)[2][:rank]
-    rows, left = centered @ axes.T, texts @ axes.T
+    rows = centered @ axes.T
+    left = texts @ axes.T
     positions: list[int] = []
     shares: list[float] = []
     while len(positions) < min(count, len(texts)):
@@ -129,12 +135,14 @@ def text_span(
         length = float(np.linalg.norm(left[best]))
         if spread[best] <= _LEAST * total * max(length, 1e-30) ** 2 or best in positions:
             break
+
         direction = left[best] / length
         along = rows @ direction
         positions.append(best)
         shares.append(float((along**2).sum()) / total)
         rows = rows - along[:, None] * direction
         left = left - (left @ direction)[:, None] * direction
+
     return tuple(positions), tuple(shares), variance
 
 
@@ -222,8 +230,10 @@ def ablate_heads(
     for indices, trace in _traces(model, images):
         partner = texts[indices].to(trace.embedding)
         batches.append((indices, trace, partner, *_at_heads(trace, partner)))
+
     if len({trace.tower.units(trace.inputs, trace.streams[-1]) for _, trace, *_ in batches}) > 1:
         raise BadInput("ablate_heads needs images that the model cuts to one grid: resize them to one size")
+
     means = [torch.cat(layer).mean(0) for layer in zip(*(outputs for *_, outputs, _ in batches), strict=True)]
     listed = _listed(heads, len(means), means[0].shape[0])
     predicted, actual = (torch.zeros(len(pairs), len(listed), device="cpu", dtype=torch.float32) for _ in range(2))
@@ -240,8 +250,10 @@ def ablate_heads(
                 stream = trace.with_attention(layer, partial(_replaced, head, means[layer])).stream
                 after = model.similarity(trace.cut(layer + 1).rest(stream[None])[0], partner)
             actual[indices, column] = (after - before).float().cpu()
+
         done += len(indices)
         report(Progress(done, len(pairs)))
+
     return HeadAblation(listed, predicted, actual)
 
 
@@ -251,6 +263,7 @@ def _listed(heads: Sequence[tuple[int, int]], depth: int, width: int) -> tuple[t
     listed = tuple(tuple(parsed("heads", number, int) for number in pair) for pair in numbers) or all_heads
     if (double := repeated(listed)) is not None:
         raise BadOption(f"heads has {listed[double]} {listed.count(listed[double])} times: give each head once")
+
     wrong = next((pair for pair in listed if pair not in all_heads), None)
     if wrong is not None:
         raise BadOption(

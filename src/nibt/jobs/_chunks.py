@@ -49,7 +49,8 @@ class Chunks:
     count: int | None = field(default=None, init=False)
 
     def __iter__(self) -> Iterator[Chunk]:
-        row, records = 0, []
+        row = 0
+        records = []
         for record in self.data.records(lambda row: self.wanted(row // self.size)):
             if record is not None:
                 records.append(record)
@@ -57,6 +58,7 @@ class Chunks:
             if row % self.size == 0 and records:
                 yield Chunk(records[0].row // self.size, records)
                 records = []
+
         self.count = row
         if records:
             yield Chunk(records[0].row // self.size, records)

@@ -37,15 +37,18 @@ class AnswerWorker(RowWorker):
                 "rows with prompts explain log-probabilities, or logits against one word: leave out "
                 f"{' and '.join(name for name, is_set in foreign.items() if is_set)}"
             )
+
         against = as_list(request.against)
         if len(against) > 1:
             raise BadOption(f"against must be one word for rows with prompts (got {', '.join(map(repr, against))})")
+
         self._against = against[0] if against else None
         check_names("loading options", request.loading, {**loading_options(request.model), "processor": None})
         try:
             self._generator = load_generator(request.model, **request.loading).renewed(anew=True)
         except CannotLoad as error:
             raise CannotLoad(f"rows with a column of prompts need a generator: {error}") from error
+
         self._record = resolved_method(request.method, self._generator.answers, request.seed)[1]
         self.fingerprint = self._generator.fingerprint()
 
@@ -109,7 +112,8 @@ def answer_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> AnswerExplan
 @lru_cache
 def answer_schema(arrow: Any) -> Any:
     """Return the Arrow schema of a file of rows of answers, whose types are those of the fields of explanations."""
-    declared, text = json_schema(AnswerExplanation, "serialization"), arrow.string()
+    declared = json_schema(AnswerExplanation, "serialization")
+    text = arrow.string()
     properties = {name: declared["properties"][name] for name in _ANSWER_FIELDS}
     fields = [(field.name, field.type) for field in parquet.struct({**declared, "properties": properties})]
     varying = [(name, arrow.list_(text)) for name in _VARYING]

@@ -80,11 +80,14 @@ class Job(RunFolder[JobManifest]):
             manifest = self.manifest
         except BadInput as error:
             return f"Job in {self.folder}: {error}"
+
         lines = [f"Job in {self.folder}"]
         request = manifest.request
         if "method" in request and "target" in request and "model" in request:
-            method, target = method_text(request["method"]), request["target"]["name"]
+            method = method_text(request["method"])
+            target = request["target"]["name"]
             lines.append(f"  {method} explains {target}; model {request['model']['id']}")
+
         finished = manifest.rows is not None
         lines.append(f"  {manifest.rows:,} rows, {manifest.errors or 0:,} failed" if finished else "  not finished")
         return "\n".join([*lines, *(f"  warning: {warning}" for warning in manifest.warnings)])
@@ -101,6 +104,7 @@ class Job(RunFolder[JobManifest]):
             raise BadInput(
                 f"{str(folder)!r} has no job (it has no {MANIFEST}): create one with nibt batch PAIRS --out {folder}"
             )
+
         job.manifest  # noqa: B018
         return job
 
@@ -176,6 +180,7 @@ class Job(RunFolder[JobManifest]):
                     explanation = change_image(explanation, side, input=image, source=path)
         except (BadInput, StopIteration):
             pass  # the explanation stays without what is no longer there
+
         return explanation
 
     def explained_pairs(self, count: int | None = None, seed: int = 0) -> list[tuple[Pair, Explanation]]:
@@ -189,7 +194,8 @@ class Job(RunFolder[JobManifest]):
             BadInput: The job is not finished, lacks rows, or is of prompts; a file cannot be read; or the data set is
                 missing, or was an object in memory.
         """
-        count, seed = parsed("count", count, Count | None), parsed("seed", seed, Seed)
+        count = parsed("count", count, Count | None)
+        seed = parsed("seed", seed, Seed)
         if self.has_prompts:
             raise BadInput(f"{str(self.folder)!r} has answers to prompts: give the folder of a job of captions")
         if self.manifest.rows is None:
@@ -218,6 +224,7 @@ class Job(RunFolder[JobManifest]):
                 shared = shared_metadata(table)
                 rows = plain_rows(table.read())
             explanations |= {row["row"]: explanation_of(row, shared) for row in rows if row["row"] in drawn}
+
         return [(pairs[row], explanations[row]) for row in sorted(drawn)]
 
     def _explained(self, values: JsonObject, shared: JsonObject) -> "Explanation | AnswerExplanation":
@@ -239,8 +246,10 @@ class Job(RunFolder[JobManifest]):
 
         The list is empty if each row is stored exactly once, no part was changed, and all explanations can be read.
         """
-        rows, size = self.manifest.rows, self.chunk_size
-        chunks, problems = self.chunks(), []
+        rows = self.manifest.rows
+        size = self.chunk_size
+        chunks = self.chunks()
+        problems = []
         last = max(chunks, default=-1)
         if rows is None:
             problems.append("the job is not finished: run it again to resume it")
@@ -250,25 +259,32 @@ class Job(RunFolder[JobManifest]):
             if ends > last:
                 problems.append(f"the files of chunks {last + 1} to {ends} are missing")
             problems += [f"chunk {number} is beyond the end of the job" for number in chunks if number > ends]
+
         for number, paths in chunks.items():
             if len(paths) > 1:
                 problems.append(f"chunk {number} has {len(paths)} files: {', '.join(path.name for path in paths)}")
             stop = size * (number + 1) if rows is None else min(size * (number + 1), rows)
             problems += [problem for path in paths for problem in self._problems(path, range(size * number, stop))]
+
         return problems
 
     def tally(self) -> JsonObject:
         """Return the manifest's counts of rows and failed rows, the chunks with smaller batches, and warnings."""
-        rows, errors, smaller_batches = 0, 0, []
+        rows = 0
+        errors = 0
+        smaller_batches = []
         for number, (path, *_) in self.chunks().items():
             with open_table(path) as table:
                 failed = table.read(columns=["error"])["error"]
-                rows, errors = rows + len(failed), errors + len(failed) - failed.null_count
+                rows = rows + len(failed)
+                errors = errors + len(failed) - failed.null_count
                 batch_size = shared_metadata(table)["halved"]
                 if batch_size is not None:
                     smaller_batches.append({"chunk": number, "batch_size": batch_size})
+
         counts = Counter(row["key"] for row in self.rows(["key"]) if row["key"])
-        repeated, warnings = [key for key, count in counts.items() if count > 1], []
+        repeated = [key for key, count in counts.items() if count > 1]
+        warnings = []
         if repeated:
             same = [row["row"] for row in self.rows(["row", "key"]) if row["key"] == repeated[0]]
             keys = "key occurs" if len(repeated) == 1 else "keys occur"
@@ -276,6 +292,7 @@ class Job(RunFolder[JobManifest]):
                 f"{len(repeated):,} {keys} in more than one row, such as {repeated[0]!r} in rows "
                 f"{', '.join(map(str, same[:5]))}: use the row numbers to identify rows"
             )
+
         return {"rows": rows, "errors": errors, "smaller_batches": smaller_batches, "warnings": warnings}
 
     def first_errors(self) -> Iterator[str]:
@@ -284,9 +301,11 @@ class Job(RunFolder[JobManifest]):
         for row in self.rows(["row", "error"]):
             if row["error"] is not None:
                 rows.setdefault(row["error"], []).append(row["row"])
+
         for error, numbers in list(rows.items())[:_MOST]:
             count = "" if len(numbers) == 1 else f" and {len(numbers) - 1:,} more"
             yield f"row {numbers[0]}{count}: {error}"
+
         if len(rows) > _MOST:
             yield f"{len(rows) - _MOST:,} other errors are in the column error of {self.folder}"
 
@@ -296,9 +315,11 @@ class Job(RunFolder[JobManifest]):
         Raises:
             BadInput: The data set is missing, or was an object in memory.
         """
-        names, pairs = self.manifest.names, self.manifest.request["pairs"]
+        names = self.manifest.names
+        pairs = self.manifest.request["pairs"]
         if names is None:
             raise BadInput("the pairs came from a data set in memory, which cannot be opened again: open it yourself")
+
         columns = ("image", "caption", "key", "split", "prompt", "answer")
         return open_rows(names, **{name: pairs[name] for name in columns if name in pairs})
 
@@ -308,7 +329,9 @@ class Job(RunFolder[JobManifest]):
                 for values in plain_rows(table.read()):
                     if values["row"] == row:
                         return values, shared_metadata(table)
-        stored, count = [values["row"] for values in self.rows(["row"])], self.manifest.rows  # which may be edited
+
+        stored = [values["row"] for values in self.rows(["row"])]
+        count = self.manifest.rows  # which may be edited
         if stored and count == len(stored):
             span = f"rows are numbered from 0 to {len(stored) - 1}"
         elif count is not None:
@@ -317,6 +340,7 @@ class Job(RunFolder[JobManifest]):
             span = f"so far it has {len(stored)} rows, from {stored[0]} to {stored[-1]}; the job is not finished"
         else:
             span = "it has no rows yet; the job is not finished"
+
         raise BadOption(f"there is no row {row} in {str(self.folder)!r}: {span}")
 
     def _problems(self, path: Path, rows: range) -> Iterator[str]:
@@ -324,10 +348,12 @@ class Job(RunFolder[JobManifest]):
         try:
             with open_table(path) as table:
                 check_names("columns", ("row", "error"), table.schema_arrow.names)
-                stored, shared = plain_rows(table.read()), shared_metadata(table)
+                stored = plain_rows(table.read())
+                shared = shared_metadata(table)
         except (BadInput, UnknownName) as error:
             yield str(error)
             return
+
         counts = Counter(values["row"] for values in stored)
         missing = [row for row in rows if row not in counts]
         if missing:
@@ -349,17 +375,21 @@ FILE = "README.md"
 
 def card(job: Job) -> str:
     """Return the card of a job in Markdown."""
-    manifest, request = job.manifest, job.manifest.request
+    manifest = job.manifest
+    request = job.manifest.request
     if manifest.rows is None or "method" not in request or "target" not in request or "model" not in request:
         raise BadInput("a card needs a finished job: run it again to resume it")
+
     paths = next(iter(job.chunks().values()), None)
     if paths is None:
         raise BadInput(
             f"{job.folder} has no rows that a card could describe: check it with nibt show {job.folder} --verify"
         )
+
     with open_table(paths[0]) as table:
         columns = [(field.name, str(field.type)) for field in table.schema_arrow]
-    model, sessions = request["model"], manifest.sessions
+    model = request["model"]
+    sessions = manifest.sessions
     what = "the words that a model wrote" if job.has_prompts else "pairs of an image and a caption"
     versions = Counter(
         f"nibt {session['versions'].get('nibt')}, torch {session['versions'].get('torch')}" for session in sessions

@@ -78,6 +78,7 @@ class Cluster:
     ) -> Iterator[ChunkFile]:
         if isinstance(spec.model, LoadedModel | torch.nn.Module):
             raise BadOption("model must be a name or a folder, since workers load it themselves (got a loaded model)")
+
         ray = _ray()
         with self._connected(ray):
             actor = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0)(Actor)
@@ -99,6 +100,7 @@ class Cluster:
         if ray.is_initialized():
             yield
             return
+
         options: JsonObject = (
             {"address": self.address}
             if self.address
@@ -122,6 +124,7 @@ class Cluster:
         finally:
             if not is_set:
                 del os.environ[name]
+
         try:
             yield
         finally:
@@ -154,8 +157,10 @@ class _Pool:
                 if chunk is None:
                     break
                 self.assigned[actor.explain.remote(chunk)] = actor, chunk
+
             if not self.assigned:
                 return
+
             (done, *_), _ = self.ray.wait(list(self.assigned), num_returns=1)
             actor, chunk = self.assigned.pop(done)
             try:
@@ -163,6 +168,7 @@ class _Pool:
             except self.ray.exceptions.RayError as error:
                 requeued.extend(self._requeue(actor, chunk, error))
                 continue
+
             self.failed = 0
             yield file
 
@@ -182,6 +188,7 @@ class _Pool:
             if owner == actor:
                 del self.assigned[reference]
                 lost.append(waiting)
+
         lost.sort(key=lambda chunk: chunk.number)
         first = lost[0]
         self.deaths[first.number] = self.deaths.get(first.number, 0) + 1
@@ -191,6 +198,7 @@ class _Pool:
                 f"{first.records[-1].row} ({_line(error)}): give workers more memory, leave these rows out, or run "
                 "without Ray to see the cause"
             ) from error
+
         self.actors[self.actors.index(actor)] = self.make()
         return lost
 

@@ -48,6 +48,7 @@ def explained_row(record: Record, explanation: Explanation) -> JsonObject:
     if "against" in data["sides"]:
         against = data["sides"]["against"]
         fields |= {f"against_{against['modality']}": against, "against_score": data["target"]["against"]["value"]}
+
     return {
         **fields,
         **compared_columns(record),
@@ -103,6 +104,7 @@ def explanation_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Explana
         options |= {"against_images": [row["against"]], "against_images_hash": [row["against_hash"]]}
     elif row["against"] is not None:
         options["against"] = [row["against"]]
+
     explained = next(value for value in values.values() if value["name"] == shared["target"]["name"])
     target = {**shared["target"], "options": options, "value": explained["value"], **values}
     return result_of(Explanation, row, shared, sides=sides, similarity=row["similarity"], target=target)
@@ -125,6 +127,7 @@ def encode_rows(rows: Sequence[Mapping[str, Any]], shared: Mapping[str, Any], of
         from nibt.jobs.answers import answer_schema
 
         columns = answer_schema(arrow)
+
     metadata = {_KEY: json.dumps(shared, sort_keys=True).encode()}
     filled = [{name: row.get(name) for name in columns.names} for row in rows]
     return parquet.encode(arrow.Table.from_pylist(filled, schema=columns.with_metadata(metadata)))

@@ -34,7 +34,8 @@ Explain: TypeAlias = Callable[[JobSpec, Dataset, Iterator[Chunk], OnDescription]
 EXECUTIONS = ("local", "ray")
 _COMPARED = ("row", "key", "source", "image_hash", "error")
 _MOST = 3  # the number of differences in a message
-_CHUNK, _CHUNK_OF_SERVED = 256, 8  # rows of a file; each of a model behind a server takes many requests
+_CHUNK = 256
+_CHUNK_OF_SERVED = 8  # rows of a file; each of a model behind a server takes many requests
 _REQUEST = ("method", "target", "targets", "model", "batch_size")  # targets are those of the sides of pairs
 
 
@@ -60,12 +61,14 @@ class JobRun:
             raise OtherRequest(
                 f"{self.job.folder} has the results of other images or captions:{lines}{more}\nChoose a new folder."
             )
+
         complete = self.job.chunks().keys() - retry
         chunks = Chunks(self.data, self.job.chunk_size, lambda number: number not in complete)
         missing = iter(chunks)
         first = list(islice(missing, 1))
         if not first and not chunks.count:
             raise BadInput("there are no rows: give a table, shards or a folder with at least one pair")
+
         files = self.explain(
             self.spec,
             self.data,
@@ -88,6 +91,7 @@ class JobRun:
         for file in files:
             yield file
             self._advance(file.rows)
+
         self.job.update(**self.job.tally() | {"rows": chunks.count})
         problems = self.job.check()
         if problems:
@@ -190,20 +194,24 @@ def batch(
         ServerFailed: A server cannot be reached, refuses access, or would be asked more than its limit.
         Unsupported: pyarrow or ray is not installed.
     """
-    report, folder = reporter(on_progress), read_path("out", out)
+    report = reporter(on_progress)
+    folder = read_path("out", out)
     check_mapping("loading", loading)
     if isinstance(model, LoadedModel):
         check_unset("a loaded model", **(loading or {}))
     if chunk_size is None:
         chunk_size = _CHUNK_OF_SERVED if is_served(model) else _CHUNK
-    batch_size, chunk_size = parsed("batch_size", batch_size, BatchSize), parsed("chunk_size", chunk_size, BatchSize)
+    batch_size = parsed("batch_size", batch_size, BatchSize)
+    chunk_size = parsed("chunk_size", chunk_size, BatchSize)
     workers = parsed("workers", workers, Workers)
     of_cluster = {"workers": workers, "cpus": cpus, "gpus": gpus, "address": address, "send_images": send_images}
     if on not in EXECUTIONS:
         raise BadOption(f"on must be one of {', '.join(EXECUTIONS)} (got {on!r})")
+
     changed = [option.name for option in fields(Cluster) if of_cluster[option.name] != option.default]
     if on != "ray" and changed:
         raise BadOption(f"{' and '.join(changed)} need on='ray' (got on={on!r}): set it, or leave them out")
+
     method_spec = MethodSpec.of(
         default_method(model) if method is None else method, variant, options, seed
     )  # names are checked before a model is loaded
@@ -230,17 +238,21 @@ def batch(
         raise BadInput(
             "a generator behind a server answers prompts, and the rows have captions: give a table with a column prompt"
         )
+
     execution: JsonObject = {"on": on}
     explain: Explain = _run_locally
     if on == "ray":
         cluster = Cluster(workers, float(cpus), float(gpus), address, send_images)
-        execution, explain = execution | cluster.record(), cluster.explain
+        execution = execution | cluster.record()
+        explain = cluster.explain
+
     job = Job(folder)
     sources = [pairs] if isinstance(pairs, str | os.PathLike) else pairs
     names = None if isinstance(sources, Dataset) else [_absolute_name(os.fspath(source)) for source in sources]
     with job.writing({"pairs": {**data.identity(), **columns}, "chunk_size": chunk_size}, names=names):
         total = None if on_progress is None else data.known_length()
         JobRun(job, data, spec, explain, report, total).run(execution)
+
     return job
 
 
@@ -263,7 +275,8 @@ def _absolute_name(name: str) -> str:
 
 def _differences(job: Job, data: Dataset, on_row: Callable[[], None], retry: set[int]) -> Iterator[str]:
     """Yield how the keys, captions and images of a data set differ from those of the rows of a job."""
-    chunks, size = set(job.chunks()), job.chunk_size
+    chunks = set(job.chunks())
+    size = job.chunk_size
     records = (record for record in data.records(lambda row: row // size in chunks) if record is not None)
     texts = ("prompt", "forced_answer") if job.has_prompts else ("caption", "against", "against_hash")
     for row in job.rows((*_COMPARED, *texts)):
@@ -284,15 +297,18 @@ def _differences(job: Job, data: Dataset, on_row: Callable[[], None], retry: set
 def _difference(record: Record, row: JsonObject) -> Iterator[str]:
     if not record.source and record.image is None:
         return  # data sets that generate their pairs are compared as a whole
+
     now: JsonObject = {"key": as_utf8(record.key), "source": as_utf8(record.source)}
     if "prompt" in row:
         now |= {"prompt": (record.caption or "").strip(), "forced_answer": record.answer}
     else:
         now |= {"caption": record.caption, **compared_columns(record)}
+
     for name, value in now.items():
         if row[name] != value:
             yield f"row {row['row']}: {name} {row[name]!r} (now {value!r})"
             return
+
     digest = record.digest()
     if digest != row["image_hash"]:
         yield (f"row {row['row']}: {record.source} with the digest {row['image_hash']} (now {digest or 'unreadable'})")

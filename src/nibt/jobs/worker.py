@@ -51,7 +51,9 @@ class Worker:
     """What a model behind a server shows for a fixed request; None for models whose weights are hashed."""
 
     def __init__(self, request: JobSpec, data: Dataset) -> None:
-        self.data, self.size, self.request = data, request.batch_size, request
+        self.data = data
+        self.size = request.batch_size
+        self.request = request
         self.load()
         self._failures: int | None = 0  # before the first success; None after it
 
@@ -89,7 +91,8 @@ class Worker:
                 shared = {**self.describe(), "chunk": item.number, "halved": limit if limit < self.size else None}
                 data = encode_rows(sorted(rows, key=lambda row: row["row"]), shared, self.of_answers)
                 yield ChunkFile(f"{item.number:08d}", data, len(rows))
-                rows, limit = [], self.size
+                rows = []
+                limit = self.size
             elif isinstance(item, dict):
                 rows.append(item)
             else:
@@ -112,6 +115,7 @@ class Worker:
                 if len(waiting[key]) == self.size:
                     images.clear()
                     yield from self._batch(waiting.pop(key))
+
             for pairs in waiting.values():
                 yield from self._batch(pairs)
             yield Chunk(chunk.number, [])
@@ -120,16 +124,19 @@ class Worker:
         """Sort the records of a chunk as ``explain`` sorts its pairs, so that the batches are the same."""
         if len(records) <= self.size:
             return records
+
         keys = [record.image if isinstance(record.image, str) else row for row, record in enumerate(records)]
         lengths = [0] * len(records)
         for row, record in enumerate(records):
             with suppress(Exception):  # a caption without tokens is an error once it is read
                 lengths[row] = self.spec.model.text.length(record.caption or "")
+
         return [records[row] for row in batch_order(keys, lengths)]
 
     def _batch(self, pairs: list[tuple[Record, Pair]]) -> Iterator[PreparedRows | JsonObject]:
         """Yield a failed row for each pair whose inputs cannot be prepared, and the batch of the other pairs."""
-        good, batch = pairs, None
+        good = pairs
+        batch = None
         try:
             batch = PreparedBatch.of(self.spec, [pair for _, pair in pairs])
         except Exception:
@@ -140,6 +147,7 @@ class Worker:
                     good.append((record, pair))
                 except Exception as error:
                     yield failed_row(record, message(error))
+
         if good:
             batch = batch or PreparedBatch.of(self.spec, [pair for _, pair in good])
             small = replace(batch, pairs=[replace(pair, image=PlaceholderImage.of(pair.image)) for _, pair in good])
@@ -166,6 +174,7 @@ class Worker:
                 else:
                     record = prepared.records[indices[0]]
                     rows.append(failed_row(record, self._failure(error)))
+
         return rows, limit
 
     def _rows(self, prepared: PreparedRows, indices: list[int]) -> list[JsonObject]:
@@ -185,10 +194,12 @@ class Worker:
             raise error  # the next row would fail, too
         if isinstance(error, NibtError) and not isinstance(error, Unsupported) and not of_server:
             return str(error)
+
         if self._failures is not None:
             self._failures += 1
             if self._failures == _MAX_FAILURES:
                 raise error
+
         return f"the row {TOO_LARGE}" if is_out_of_memory(error) else message(error)
 
 

@@ -28,7 +28,8 @@ from nibt.results.pixels import to_pixels
 MOST = 8
 """The largest number of regions of a map."""
 _SMOOTH = 1 / 16  # the deviation of the smoothing and the least distance of peaks, in sides of the image
-_LOWEST_PEAK, _EDGE = 0.1, 0.03  # where peaks and regions end, relative to the largest absolute smoothed score
+_LOWEST_PEAK = 0.1
+_EDGE = 0.03  # where peaks and regions end, relative to the largest absolute smoothed score
 _MARGIN = 1 / 32  # what is filled in around a region, in sides of the image: an object reaches beyond its scores
 
 Pixels = Float[np.ndarray, "height width"]
@@ -39,10 +40,12 @@ def scaled_by_removal(side: Side, attribution: Attribution) -> Attribution:
     """Return maps whose regions sum to what their removal costs; the sum of a map is then no change along a path."""
     tower = side.tower
     assert isinstance(tower, ImageTower)
-    grids, extent = cells_of(attribution.units).unfold(attribution.scores), tower.extent(side.inputs)
+    grids = cells_of(attribution.units).unfold(attribution.scores)
+    extent = tower.extent(side.inputs)
     maps = to_pixels(grids.float(), *extent).detach().cpu().double().numpy()
     labels = [regions(pixels) for pixels in maps]
-    cells, drops = grids.detach().cpu().double().numpy(), _drops(side, labels)
+    cells = grids.detach().cpu().double().numpy()
+    drops = _drops(side, labels)
     scores = np.stack([_scaled(*image) for image in zip(cells, labels, drops, strict=True)])
     notes = tuple(map(_turned, cells, scores, labels, side.inputs.regions))
     scaled = torch.from_numpy(scores).flatten(1).to(attribution.scores)
@@ -56,7 +59,8 @@ def regions(scores: Pixels) -> Labels:
     from skimage.segmentation import watershed
 
     width = _SMOOTH * math.sqrt(scores.size)
-    smooth, labels = gaussian_filter(scores, width), np.zeros(scores.shape, int)
+    smooth = gaussian_filter(scores, width)
+    labels = np.zeros(scores.shape, int)
     largest = np.abs(smooth).max()
     for sign in (1, -1):
         height = sign * smooth
@@ -68,9 +72,11 @@ def regions(scores: Pixels) -> Labels:
         )
         if not largest or not len(peaks):
             continue
+
         markers = np.zeros(scores.shape, int)
         markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1) + labels.max()
         labels += watershed(-height, markers, mask=height > _EDGE * largest)
+
     sums = np.bincount(labels.ravel(), weights=np.abs(scores).ravel())
     sums[0] = np.inf
     kept = np.argsort(-sums, kind="stable")[: MOST + 1]
@@ -81,7 +87,9 @@ def _drops(side: Side, labels: list[Labels]) -> list[Float[np.ndarray, " region"
     """Return by how much the score falls without each region of each image."""
     from scipy.ndimage import binary_dilation
 
-    counts, values, drops = [int(image_labels.max()) for image_labels in labels], side.inputs.values, []
+    counts = [int(image_labels.max()) for image_labels in labels]
+    values = side.inputs.values
+    drops = []
     margin = round(_MARGIN * math.sqrt(labels[0].size))
     for number in range(1, max(counts) + 1):
         removed = [image_labels == number for image_labels in labels]
@@ -90,6 +98,7 @@ def _drops(side: Side, labels: list[Labels]) -> list[Float[np.ndarray, " region"
         images = [filled_in(image, mask) for image, mask in zip(values, removed, strict=True)]
         without = side.score(side.tower.encode(replace(side.inputs, values=torch.stack(images))))
         drops.append((side.value() - without).detach().cpu().double().numpy())
+
     return [np.array([drop[item] for drop in drops[:count]]) for item, count in enumerate(counts)]
 
 
@@ -97,7 +106,8 @@ def _scaled(
     grid: Float[np.ndarray, "row column"], labels: Labels, drops: Float[np.ndarray, " region"]
 ) -> Float[np.ndarray, "row column"]:
     """Return the scores of a map, scaled in each region to a sum, and outside as all regions together."""
-    cell_labels, flat = _of_cells(labels, grid.shape).ravel(), grid.ravel()
+    cell_labels = _of_cells(labels, grid.shape).ravel()
+    flat = grid.ravel()
     signs = np.sign(np.bincount(cell_labels, weights=flat, minlength=len(drops) + 1))
     signed = np.maximum(signs[cell_labels] * flat, 0)
     totals = np.bincount(cell_labels, weights=signed, minlength=len(drops) + 1)[1:]
@@ -118,14 +128,18 @@ def _turned(
     grid: Float[np.ndarray, "row column"], scaled: Float[np.ndarray, "row column"], labels: Labels, region: Region
 ) -> tuple[str, ...]:
     """Return a note that gives the places, in pixels of the image, of regions whose sign removal changes."""
-    cell_labels, places = _of_cells(labels, grid.shape), []
+    cell_labels = _of_cells(labels, grid.shape)
+    places = []
     for number in range(1, int(labels.max()) + 1):
         turned = (cell_labels == number) & (grid * scaled < 0)
         if turned.any():
             row, column = np.unravel_index(np.where(turned, np.abs(grid), -1).argmax(), grid.shape)
-            across, down = (column + 0.5) / grid.shape[1], (row + 0.5) / grid.shape[0]
+            across = (column + 0.5) / grid.shape[1]
+            down = (row + 0.5) / grid.shape[0]
             places.append(f"({region.left + across * region.width:.0f}, {region.top + down * region.height:.0f})")
+
     if not places:
         return ()
+
     count = f"{len(places)} of {labels.max()} regions"
     return (f"removal changed the sign of {count}, at {', '.join(places)} in the image",)

@@ -69,13 +69,15 @@ def weighted_values(record: AttentionRecord, weights: Weights) -> Rows:
 
 def score_rows(side: Side, stream: Hidden, score: Callable[[Embedding], PerExample]) -> PerToken:
     """Compute the scores of all rows of a hidden state that enters the head; those of padding are 0."""
-    rest, scores = side.cut(side.tower.depth).rest, []
+    rest = side.cut(side.tower.depth).rest
+    scores = []
     with torch.no_grad():
         if "vectors" in side.tower.offers:  # late interaction: the head embeds each row alone
             return score_vectors(rest(stream[None])[0], score)
         for chunk in chunks(stream.shape[1], stream, WITHOUT_GRAPH):
             alone = stream[:, chunk].transpose(0, 1)[:, :, None].expand(-1, -1, stream.shape[1], -1)
             scores.append(score(rest(alone)))
+
     return torch.cat(scores).T.masked_fill(~side.tower.valid_tokens(side.inputs, stream), 0.0)
 
 

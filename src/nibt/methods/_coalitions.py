@@ -109,10 +109,13 @@ class CoalitionMethod(SegmentMethod):
             # each item alone, so that the coalitions of one do not depend on when others are done
             evaluated = [self._until_reached(side, item, item_players) for item, item_players in enumerate(players)]
 
-        device, scores, errors = side.tower.example.device, [], []
+        device = side.tower.example.device
+        scores = []
+        errors = []
         for item_players, game in zip(players, evaluated, strict=True):
             for values, listed in ((game.effects, scores), (game.errors, errors)):
                 listed.append(share_equally(torch.from_numpy(values).float(), item_players, units.count))
+
         return Estimates(
             torch.stack(scores).to(device),
             torch.stack(errors).to(device),
@@ -138,7 +141,8 @@ class CoalitionMethod(SegmentMethod):
         assert self.error is not None
         alone = side.take([item]) if len(side.inputs) > 1 else side
         units = self.units_of(alone)
-        score, device = masker(alone, units), side.tower.example.device
+        score = masker(alone, units)
+        device = side.tower.example.device
 
         def evaluate(coalitions: Coalitions) -> Values:
             keep = coalition_masks([coalitions], [players], units.count)
@@ -174,6 +178,7 @@ class CoalitionMethod(SegmentMethod):
             game = self._game(coalitions[own], weights[own], np.concatenate(values)[in_order], full)
             if share_of_error(game.effects, game.errors) <= limit:
                 break
+
         return game
 
     def _draws(self, count: int) -> Int[np.ndarray, "draw row"]:
@@ -211,6 +216,7 @@ def independent_draws(
         half = len(values) // 2
         first = features[:half, :players] - features[half:, :players]
         return Regression(first / 2, (values[:half] - values[half:]) / 2, players, players, 0, 0.25, of_means=of_means)
+
     centered = features - features.mean(0)
     outcomes = values - values.mean(0)
     return Regression(centered, outcomes, players, features.shape[1], 1, share * (1 - share), of_means=of_means)
@@ -227,11 +233,13 @@ def drawn_coalitions(players: int, budget: int, share: float, seed: int) -> tupl
         coalitions = subsets(players)
         sizes = coalitions.sum(1)
         return coalitions, share**sizes * (1 - share) ** (players - sizes)
+
     if share == 0.5:
         half = generator(seed).random((budget // 2, players)) < share
         coalitions = np.concatenate([half, ~half])
     else:
         coalitions = generator(seed).random((budget, players)) < share
+
     return coalitions, np.full(len(coalitions), 1 / len(coalitions))
 
 
@@ -255,4 +263,5 @@ def least_squares(features: np.ndarray, weights: Weights, values: Values, ridge:
     else:
         inverse = np.linalg.pinv(design @ design.T + penalty * np.eye(len(design)), rcond=RCOND, hermitian=True)
         result = design.T @ (inverse @ outcomes)
+
     return result.reshape(design.shape[1], *values.shape[1:])

@@ -24,7 +24,8 @@ ENOUGH = 3.0
 FEWEST = 1.5
 """The number of draws per score with fewer of which residuals say nothing."""
 _MOST = 2000  # draws, from which on Student's t is as good as normal
-_FIRST, _GROWTH = 16, 0.25  # of rounds
+_FIRST = 16
+_GROWTH = 0.25  # of rounds
 _FULL = 1 - 1e-9  # the leverage of a draw without which a score could not be estimated
 _RCOND = 1e-10  # smaller shares of the largest eigenvalue count as zero
 
@@ -60,6 +61,7 @@ class Estimates:
             text = f"the error of the scores of the {subject} {reached} after {count:,} changed inputs, above {limit:g}"
             note = Note(ERROR_NOT_REACHED, f"{text}: allow more of them, or a larger error")
             notes.append(() if share <= limit else (note,))
+
         return tuple(notes)
 
 
@@ -87,6 +89,7 @@ def share_of_error(scores: Scores, errors: Scores) -> float:
     """
     if not errors.size:
         return 0.0
+
     largest = np.abs(scores).max(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = np.where(errors.max(0) > 0, errors.max(0) / largest, 0.0)
@@ -103,6 +106,7 @@ def rounds(count: int, least: int) -> Iterator[int]:
     while done < count:
         yield done
         done = min(count, done + max(1, round(done * _GROWTH)))
+
     yield count
 
 
@@ -206,6 +210,7 @@ def mean_error(sums: Scores, squares: Scores, count: int, level: float = LEVEL) 
     """
     if count < 2:
         return np.full_like(sums, np.inf)
+
     variance = (squares - sums**2 / count).clip(0) / (count - 1)
     return _quantile(np.float64(count - 1), level) * np.sqrt(variance / count)
 

@@ -263,6 +263,7 @@ class PathMethod(Method):
                 if special_rows:
                     of_rows = torch.cat([of_rows, gradient[:, :special_rows].flatten(1)], -1)
                 values.append(of_rows)
+
         return torch.stack(values)
 
 
@@ -285,6 +286,7 @@ class _AlongPath(PathMethod, GradientMethod):
             scores, path = self._attribute_layer(side, layer)
             maps.append(scores)
             paths.append(path)
+
         return average_layers(side, self.layer, maps, paths)
 
     def _attribute_layer(self, side: Side, layer: int) -> tuple[PerToken, PathSummary]:

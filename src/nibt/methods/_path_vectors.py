@@ -81,6 +81,7 @@ class LayerPath:
         for (cut, start), (after, after_start) in zip(self.below, after_blocks, strict=False):
             of_special_tokens = (after.hidden - after_start)[0, : len(self.special)] * self.special[:, None]
             blocks.append(Stage(cut, start, of_special_tokens.flatten()))
+
         return [*blocks, rest]
 
 
@@ -115,6 +116,7 @@ class PathVectors(SideVectors):
             end = F.normalize(view.trace.embedding, dim=-1)[0]
             ends.append(end)
             paths.append([_layer_path(view, end, layer, rule, baseline, distribute) for layer in layers or (None,)])
+
         return cls(ends[0], paths, views, rule, baseline, layers)
 
     @property
@@ -192,6 +194,7 @@ def _layer_path(
         for number in range(layer):
             block = side.trace.block(number, special_rows)
             below.append((block, side.tower.blank(side.inputs, number)))
+
     return LayerPath(normalized(cut), start, change, rule, tuple(below))
 
 
@@ -240,6 +243,7 @@ def _directions(
         result[-1, :, : len(special)] += special[:, None] * difference[:, : len(special)]
     else:
         result[:, 0, : len(special)] += special[:, None] * carried
+
     return result
 
 

@@ -52,9 +52,11 @@ def vector_table(of_image: SideVectors, of_text: SideVectors, words: Words) -> T
     of_words = of_text.of_words([word.tokens for word in words.words[0]])
     of_patches = of_image.scores(of_words.values, shared_bound=True)
     grid = cells_of(of_patches.units)
-    scores, product = of_patches.parts.values.float().cpu(), float(of_image.change @ of_text.change)
+    scores = of_patches.parts.values.float().cpu()
+    product = float(of_image.change @ of_text.change)
     if of_words.steps.max() == 0:
         return TableScores(scores, grid, product)
+
     sides = {"image": of_patches.parts, "text": of_words}
     steps = {side: int(parts.steps.max()) for side, parts in sides.items()}
     notes = tuple(
@@ -78,7 +80,8 @@ def word_game_table(method: Any, image: Side, text: Side, words: Words) -> Table
     values = torch.from_numpy(shares) @ (scores - scores[0])  # a row per word
     values[values.abs() <= torch.finfo(torch.float32).eps * scores.abs().max()] = 0.0  # rounding, which has no meaning
     rows = [players.index(word) for word in words.words[0]]
-    full_map, table = scores[-1], values[rows]
+    full_map = scores[-1]
+    table = values[rows]
     full = torch.cat([table, (full_map - table.sum(0))[None]]).float()
     notes = () if values.any() else (f"maps of {method.name} do not depend on the words",)
     return TableScores(full, cells_of(maps[0].units).bare(), float(full_map.sum()), notes=notes)
@@ -95,6 +98,7 @@ def word_game(count: int) -> tuple[np.ndarray, np.ndarray]:
     for before, word, weight in additions:
         shares[word, place[before | {word}]] += weight
         shares[word, place[before]] -= weight
+
     return np.array([[word in coalition for word in range(count)] for coalition in ordered]), shares
 
 
@@ -116,4 +120,5 @@ def _drawn_additions(count: int) -> list[tuple[frozenset[int], int, float]]:
         permutation = draws.permutation(count).tolist()
         for order in (permutation, permutation[::-1]):
             additions += [(frozenset(order[:size]), word, 1 / ORDERS) for size, word in enumerate(order)]
+
     return additions

@@ -39,9 +39,11 @@ class UnitVectors(SideVectors):
                 return (F.normalize(embeddings, dim=-1) * chunk).sum(-1)
 
             maps.append(method(Side(side.model, side.trace.take([0] * len(chunk)), score, side.memory)))
+
         starts = [batch.path.at_baseline for batch in maps if batch.path is not None]
         before = torch.cat(starts) if starts else F.normalize(side.blank(), dim=-1)[0]
-        units, vectors = maps[0].units, F.pad(torch.cat([batch.scores for batch in maps]).T, (0, 0, 0, 1))
+        units = maps[0].units
+        vectors = F.pad(torch.cat([batch.scores for batch in maps]).T, (0, 0, 0, 1))
         return cls(unit, before, vectors, units.bare() if isinstance(units, Grid) else units)
 
     @property

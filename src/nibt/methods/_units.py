@@ -58,11 +58,13 @@ class UnitMethod(Method):
         sides = [view.embedded() for view in (views.sides(1) if views else [side])]
         units = self.units_of(side)
         vectors = [_kept(self.scores(view, units)[0], units) for view in sides]
-        after, before = sides[0].value()[0], self.nothing(sides[0], units)[0]
+        after = sides[0].value()[0]
+        before = self.nothing(sides[0], units)[0]
         if views is None:
             cells = units.grid if isinstance(units, Segments) else units
             cells = cells.bare() if isinstance(cells, Grid) else cells
             return UnitVectors(after, before, F.pad(vectors[0], (0, 0, 0, 1)), cells)
+
         assert isinstance(units, Grid)
         maps = torch.stack(vectors).transpose(1, 2)
         fine, grid = views.blend(maps, units)
@@ -137,6 +139,7 @@ class PlayerMethod(UnitMethod):
             shifted = [tuple(column + first_word for column in columns) for columns in words]
             cells = self.players(units.grid, 1)[0] if units.with_image else []
             players.append([*cells, *shifted])
+
         return players
 
 
@@ -222,7 +225,9 @@ class SegmentMethod(PlayerMethod):
             raise Unsupported(f"units cannot come from a file for a {type(side.tower).__name__}: write units=segments")
         if self.units == "segments":
             return superpixels(pixels.float().permute(1, 2, 0).cpu().numpy(), self.segments)
-        image, region = side.inputs.around[item].image, side.inputs.regions[item]
+
+        image = side.inputs.around[item].image
+        region = side.inputs.regions[item]
         file = self.units.partition(":")[2].replace("{stem}", Path(image.source.removeprefix(SAMPLE)).stem)
         image_labels = read_segments(file, image.size)
         down = _places(region.top, region.height, pixels.shape[1], image.size[1])

@@ -115,7 +115,8 @@ class Views:
 
     def merge(self, results: Sequence[Attribution], negative: bool) -> Attribution:
         """Return the fine maps of a batch, which may have negative scores; all else is that of the image as it is."""
-        plain, units = results[0], results[0].units
+        plain = results[0]
+        units = results[0].units
         scores = torch.cat([result.scores for result in results]).unflatten(0, (len(self.shifts), -1))
         cells = cells_of(units)
         count = cells.rows * cells.columns
@@ -124,6 +125,7 @@ class Views:
         if not negative:
             fine = fine.clamp_min(0)
             path = path and replace(path, sum=fine.sum(-1))
+
         units = replace(units, grid=grid) if isinstance(units, SequenceUnits) else grid
         scores = torch.cat([fine, scores[0, :, count:]], -1)
         return replace(plain, scores=scores, units=units, path=path, error=None, evaluations=())

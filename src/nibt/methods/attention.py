@@ -244,6 +244,7 @@ class LeGrad(LastBlocks, name="legrad"):
                 (gradient,) = torch.autograd.grad(score.sum(), block.weights)
             positive = (gradient * (block.weights > 0)).relu().mean(1)
             total += positive.sum(1) / tokens.sum(-1, keepdim=True).clamp_min(1)
+
         return total
 
 

@@ -86,6 +86,7 @@ class Method(Plugin, ABC):
         if not isinstance(attribution, Attribution):
             got = type(attribution).__name__
             raise BadOption(f"the method {self.name} must return an Attribution (got {got}): correct its class")
+
         sums = attribution.scores.float().abs().sum()  # of results, whose numbers are float32
         if not sums.isfinite() and side.score(side.trace.embedding).isfinite().all():
             raise BadOption(
@@ -176,11 +177,13 @@ class Method(Plugin, ABC):
         if "states" not in tower.offers:  # the options of layers depend on them
             check_offers(cls.name, cls.needs, tower)
         types = field_types(cls)
-        of_variant, changes = cls.variants[variant][tower.modality], {}
+        of_variant = cls.variants[variant][tower.modality]
+        changes = {}
         if cls.takes_recommended and variant in ("default", "fast"):
             defaults = _side_options(recommended, tower.modality, prefixed_only=True)
             kept = {"steps"} if variant == "fast" else set()
             changes = {name: value for name, value in defaults.items() if name in of_variant.keys() - kept}
+
         of_side = _side_options(options, tower.modality)
         values = cls.completed(tower, cls.completed(tower, of_variant, changes), of_side)
         if not tower.shiftable and values.keys() & {"views", "amounts"}:  # need whole images
@@ -323,7 +326,8 @@ def average_layers(
 ) -> Attribution:
     """Compute the mean of the maps of several layers."""
     cut = side.trace.cut(layers[0])
-    units, rows = cut.units, cut.hidden.shape[: 2 if cut.hidden.ndim == 3 else 1]
+    units = cut.units
+    rows = cut.hidden.shape[: 2 if cut.hidden.ndim == 3 else 1]
     for number, scores in enumerate(maps):
         rows = rows if number == 0 else rows[:1]  # other layers may have other grids
         if not isinstance(scores, Tensor) or not scores.is_floating_point() or scores.shape[: len(rows)] != rows:
@@ -332,9 +336,11 @@ def average_layers(
                 f"a map must be a tensor of floats with a score per item and row of the hidden state, {list(rows)} "
                 f"(got {got}): correct the method"
             )
+
     if any(scores.shape != maps[0].shape for scores in maps):
         raise Unsupported(
             f"layers {layers} have different grids, so their maps cannot be averaged: choose layers with the same grid"
         )
+
     path = PathSummary.mean(summaries) if len(summaries) > 1 else next(iter(summaries), None)
     return Attribution.of_rows(torch.stack(list(maps)).mean(0), units, path)

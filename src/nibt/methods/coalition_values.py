@@ -81,8 +81,10 @@ class Banzhaf(CoalitionMethod, name="banzhaf"):
 def _differences(coalitions: Coalitions, weights: Weights, values: Values) -> np.ndarray:
     """Return the mean value with each player minus that without it; 0 if no coalition, or each, has the player."""
     flat = values.reshape(len(values), -1)
-    inside, outside = weights[:, None] * coalitions, weights[:, None] * ~coalitions
-    with_player, without = inside.sum(0), outside.sum(0)
+    inside = weights[:, None] * coalitions
+    outside = weights[:, None] * ~coalitions
+    with_player = inside.sum(0)
+    without = outside.sum(0)
     both = (with_player > 0) & (without > 0)
     means = [
         mask.T @ flat / np.where(both, total, 1)[:, None] for mask, total in ((inside, with_player), (outside, without))
@@ -134,8 +136,10 @@ class Shapley(CoalitionMethod, name="shapley"):
         return 2**players - 2 <= self.budget
 
     def regression(self, coalitions: Coalitions, values: Values, full: np.ndarray | float) -> Regression:
-        players, half = coalitions.shape[1], len(coalitions) // 2
-        gains, change = values[:-1] - values[-1], full - values[-1]
+        players = coalitions.shape[1]
+        half = len(coalitions) // 2
+        gains = values[:-1] - values[-1]
+        change = full - values[-1]
         first = coalitions[:half].astype(np.float64)
         shares = first.mean(1)
 
@@ -154,6 +158,7 @@ def _coalitions(players: int, budget: int, seed: int) -> tuple[np.ndarray, np.nd
         coalitions = subsets(players)[1:-1]
         sizes = coalitions.sum(1)
         return coalitions, np.array([1 / (comb(players, size) * size * (players - size)) for size in sizes])
+
     draws = generator(seed)
     sizes, chances = _sizes(players)
     drawn = draws.choice(sizes, size=budget // 2, p=chances)
@@ -173,5 +178,6 @@ def _regression(coalitions: np.ndarray, weights: Weights, gains: Values, total: 
     if coalitions.shape[1] == 1:
         return np.asarray(total)[None]
     inverse = np.linalg.pinv(coalitions.T @ (weights[:, None] * coalitions), hermitian=True)
-    free, sums = inverse @ (coalitions.T @ (weights * gains.T).T), inverse.sum(1)
+    free = inverse @ (coalitions.T @ (weights * gains.T).T)
+    sums = inverse.sum(1)
     return free - np.multiply.outer(sums, free.sum(0) - total) / sums.sum()

@@ -109,8 +109,10 @@ def _distances(units: Units | Segments, count: int) -> PerUnit:
     if isinstance(units, SequenceUnits):
         return torch.cat([_distances(units.grid, count), _distances(units.words, count)], -1)
     if isinstance(units, Grid):
-        rows, columns = _line(units.rows), _line(units.columns)
+        rows = _line(units.rows)
+        columns = _line(units.columns)
         return (rows[:, None] ** 2 + columns[None] ** 2).flatten().expand(count, -1)
+
     assert isinstance(units, Words)
     distances = torch.zeros(units.explained.shape, dtype=torch.float32, device="cpu")
     for row, explained in zip(distances, units.explained.cpu(), strict=True):

@@ -102,8 +102,11 @@ class FIxLIP(CoalitionMethod):
 
     def table(self, image: Side, text: Side, words: Words, of_text: Method) -> TableScores:
         assert isinstance(of_text, FIxLIP)
-        seen, read, budget = image.embedded(), text.embedded(), None if self.pairs == "all" else self.budget
-        cells, tokens = self.units_of(seen), of_text.units_of(read)
+        seen = image.embedded()
+        read = text.embedded()
+        budget = None if self.pairs == "all" else self.budget
+        cells = self.units_of(seen)
+        tokens = of_text.units_of(read)
         (patches,), (players,) = self.players(cells, 1), of_text.players(tokens, 1)
         units = len(patches) + len(players)
         count = (units + 1) * units // 2 + 1
@@ -113,13 +116,17 @@ class FIxLIP(CoalitionMethod):
                 f"{len(players)} of the caption, which have {count}): choose banzhaf, which has the same table without "
                 "this limit"
             )
+
         games = _game(seen, cells, self, budget), _game(read, tokens, of_text, budget)
         table = torch.from_numpy(cross_coefficients(*games, budget is None)).float()
         by_token = share_equally(table.T, players, tokens.count)
         masks = part_masks([word.tokens for word in words.words[0]], len(by_token))
-        grid, rows = cells, masks @ by_token
+        grid = cells
+        rows = masks @ by_token
         if isinstance(grid, Segments):
-            rows, grid = grid.on_grid(rows.T[None])[0].T, grid.grid
+            rows = grid.on_grid(rows.T[None])[0].T
+            grid = grid.grid
+
         assert isinstance(grid, Grid)
         of_image = seen.value()[0] - self.nothing(seen, cells)[0]
         of_words = read.value()[0] - of_text.nothing(read, tokens)[0]
@@ -146,6 +153,7 @@ def _game(side: Side, units: Units | Segments, method: FIxLIP, budget: int | Non
         place = 0 if side.tower.modality == "image" else 1
         coalitions = generator(method.seed, place).random((budget, len(players))) < method.share
         weights = np.full(len(coalitions), 1 / len(coalitions))
+
     keep = keep_players(coalitions, players, units.count)[:, None]
     embeddings = masker(side, units)(keep.to(side.tower.example.device))[:, 0].cpu().double().numpy()
     return Game(coalitions, weights, embeddings, method.share)
@@ -157,17 +165,21 @@ def cross_coefficients(image: Game, text: Game, all_pairs: bool) -> np.ndarray:
         rows, columns = (index.flatten() for index in np.indices((len(image.coalitions), len(text.coalitions))))
     else:
         rows = columns = np.arange(len(image.coalitions))
+
     sides = [centered_monomials(game.coalitions, game.share) for game in (image, text)]
     first = [game.coalitions - game.share for game in (image, text)]
     count = first[0].shape[1] * first[1].shape[1]
-    gram, target = 0.0, 0.0
+    gram = 0.0
+    target = 0.0
     for chunk in (slice(start, start + _ROWS) for start in range(0, len(rows), _ROWS)):
-        seen, read = rows[chunk], columns[chunk]
+        seen = rows[chunk]
+        read = columns[chunk]
         crossed = np.einsum("ri,rj->rij", first[0][seen], first[1][read]).reshape(len(seen), -1)
         features = np.concatenate([np.ones((len(seen), 1)), sides[0][seen], sides[1][read], crossed], 1)
         weights = image.weights[seen] * (text.weights[read] if all_pairs else 1.0)
         scores = (image.embeddings[seen] * text.embeddings[read]).sum(1)
         gram = gram + features.T @ (weights[:, None] * features)
         target = target + features.T @ (weights * scores)
+
     coefficients = np.linalg.pinv(gram, rcond=RCOND, hermitian=True) @ target
     return coefficients[-count:].reshape(first[0].shape[1], first[1].shape[1])

@@ -128,6 +128,7 @@ class GradECLIP(AttentionMethod, name="grad_eclip"):
                 )
             channel = _joined_channels(side)
             return attentions.read_by_head((channel * _projected_looseness(side)).relu())
+
         (gradient,) = gradients(side, attentions, [attentions.last.output])
         channel = _joined(gradient) @ _joined(attentions.last.value).mT
         query, key = (F.normalize(_joined(heads), dim=-1) for heads in (attentions.last.query, attentions.last.key))
@@ -137,7 +138,8 @@ class GradECLIP(AttentionMethod, name="grad_eclip"):
 
 def _joined_channels(side: Side) -> AttentionMap:
     """Compute the product of each value with the gradient at each output of the last attention with one head."""
-    tower, trace = side.tower, side.trace
+    tower = side.tower
+    trace = side.trace
     args, kwargs = trace.calls[-1]
     stream = trace.streams[tower.depth - 1]
     assert stream is not None
@@ -159,12 +161,14 @@ def _joined_channels(side: Side) -> AttentionMap:
         score = side.score(tower.head(running, tower.head_inputs(side.inputs)))
         ((value, output),) = seen
         (gradient,) = torch.autograd.grad(score.sum(), output)
+
     return gradient @ value.mT
 
 
 def _projected_looseness(side: Side) -> AttentionMap:
     """Compute the cosine of each key with each query after the output projection, scaled to [0, 1] over the units."""
-    last, trace = side.tower.depth - 1, side.trace
+    last = side.tower.depth - 1
+    trace = side.trace
     query = trace.with_attention(last, lambda record: record.query).added
     key = trace.with_attention(last, lambda record: record.key).added
     near = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).mT
@@ -173,6 +177,7 @@ def _projected_looseness(side: Side) -> AttentionMap:
         patches = torch.zeros_like(rows)
         patches[:, list(side.units.tokens)] = True
         rows = rows & patches
+
     return min_max(near, rows[:, None].expand_as(near))
 
 

@@ -99,4 +99,5 @@ class MFABA(Method, name="mfaba"):
             step = -self.stride * gradient.sign()
             scores = scores - (step * gradient)[0].sum(-1)
             states = states + step
+
         return Attribution.of_rows(scores, stem.units)

@@ -56,6 +56,7 @@ def pair_weight(side: Side, formula: str, sharpness: float) -> PerExample:
             f"weights of pairs need one embedding per item (got {side.dual_encoder.id}, which compares sets of "
             "vectors): use pair_weight='none'"
         )
+
     normalized = F.normalize(side.trace.embedding.float(), dim=-1)
     with torch.no_grad():
         if formula == "manhattan":
@@ -64,6 +65,7 @@ def pair_weight(side: Side, formula: str, sharpness: float) -> PerExample:
             partners = _cosines(side)(axes[:, None].expand(-1, len(normalized), -1)).float().T
             return 1 / ((normalized - partners).abs().sum(-1) + EPSILON)
         cosine = _cosines(side)(side.trace.embedding).float()
+
     if formula == "softplus":
         return F.softplus(sharpness * (1 + cosine) / 2) + EPSILON
     return 1 / ((2 - 2 * cosine).clamp_min(0).sqrt() + EPSILON)
@@ -155,9 +157,11 @@ class M2IB(LayerMethod):
                 bits = information_of(a, hidden)
                 penalty = (price * (bits * tokens).sum((1, 2)) / (tokens.sum((1, 2)) * hidden.shape[2])).sum()
                 (gradient,) = torch.autograd.grad(penalty, a)
+
             gain = gradient_of_score(score, a, hidden, draw(draws, self.samples, hidden), at_once)
             a.grad = clipped(gradient - fit[:, None, None] * gain, self.clip)
             optimizer.step()
+
         return (bits.detach() * tokens).sum(-1)
 
     def _weights(self, side: Side, hidden: Hidden) -> tuple[PerExample, PerExample]:
@@ -192,4 +196,5 @@ def gradient_of_score(
             states = keep * hidden + (1 - keep) * noise[chunk, None]
             (gradient,) = torch.autograd.grad(score(states).sum() / len(noise), a)
         total += gradient
+
     return total

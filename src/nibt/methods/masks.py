@@ -186,6 +186,7 @@ class RISE(PlayerMethod, name="rise"):
             scores = score_of_pixels(side, keep[:, None].expand(-1, len(side.inputs), -1, -1)) - start
             pooled = F.adaptive_avg_pool2d(keep[:, None], (units.rows, units.columns)).flatten(1)
             sums.add(scores, pooled)
+
         return sums.estimates(len(side.inputs))
 
     def _chunks(self, side: Side, sums: "_Sums") -> Iterator[slice]:
@@ -215,6 +216,7 @@ class RISE(PlayerMethod, name="rise"):
         for item, players in enumerate(self.players(units, len(explained))):
             for rows in players:
                 first[item, list(rows)], sizes[item, list(rows)] = rows[0], float(len(rows))
+
         drawn = [generator(self.seed, row).random(self.masks) < self.share for row in range(count)]
         # the draws of a word are those of its first row, and do not depend on the length
         keep = torch.from_numpy(np.stack(drawn, 1))[:, first].to(stem.hidden.device)
@@ -222,9 +224,11 @@ class RISE(PlayerMethod, name="rise"):
         for chunk in self._chunks(side, sums):
             scores = side.score(stem.rest(stem.hidden * (keep[chunk] | ~explained)[..., None]))
             sums.add(scores, keep[chunk])
+
         estimates = sums.estimates(len(side.inputs))
         if stem.units is units:
             return estimates
+
         scores, errors = (
             None if values is None else F.pad(values, (stem.units.count - count, 0))
             for values in (estimates.scores, estimates.error)
@@ -246,13 +250,17 @@ class _Sums:
     def __init__(
         self, share: float, device: torch.device, sizes: Tensor | None = None, explained: Tensor | None = None
     ) -> None:
-        self.share, self.sizes, self.explained, self.masks = share, sizes, explained, 0
+        self.share = share
+        self.sizes = sizes
+        self.explained = explained
+        self.masks = 0
         self.total = torch.zeros((), dtype=torch.float32, device=device)
         self.squares = torch.zeros((), dtype=torch.float32, device=device)
 
     def add(self, scores: Float[Tensor, "mask batch *value"], keep: Tensor) -> None:
         """Add masks, whose ``keep`` is the same for all items, (mask, unit), or not, (mask, batch, unit)."""
-        scores, keep = scores.to(self.total), keep.to(self.total)
+        scores = scores.to(self.total)
+        keep = keep.to(self.total)
         terms = f"mb...,{'mt' if keep.ndim == 2 else 'mbt'}->bt..."
         self.total = self.total + torch.einsum(terms, scores, keep)
         if scores.ndim == 2:  # vectors have no errors
@@ -266,6 +274,7 @@ class _Sums:
         scores = self.total / (self.masks * parts)
         if self.total.ndim > 2:
             return Estimates(scores)
+
         sums, squares = (values.cpu().double().numpy() for values in (self.total, self.squares))
         errors = torch.from_numpy(mean_error(sums, squares, self.masks)).to(self.total) / parts
         rows = torch.ones_like(scores, dtype=torch.bool) if self.explained is None else self.explained.to(scores.device)

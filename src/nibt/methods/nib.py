@@ -168,6 +168,7 @@ class NIB(PathMethod, LayerMethod):
                 values["layer"] = tower.depth
             elif defaults.get("distribute") and not values["distribute"] and values.get("layer") == tower.depth:
                 values["layer"] = _SHARE
+
         return values
 
     @classmethod
@@ -208,8 +209,10 @@ class NIB(PathMethod, LayerMethod):
                 scores, path = self._attribute_samples(stage, change)
             else:
                 scores, path = self.attribute_stages(stage, products, change=change)
+
             maps.append(scores)
             paths.append(path)
+
         return average_layers(side, self.layer, maps, paths)
 
     def _attribute_samples(self, stage: PathStage, change: PerExample | None) -> tuple[PerToken, PathSummary]:
@@ -222,6 +225,7 @@ class NIB(PathMethod, LayerMethod):
             scores, path = self.attribute_stages(start, products, "zero", change)
             maps.append(scores)
             paths.append(path)
+
         return torch.stack(maps).mean(0), PathSummary.mean(paths)
 
     def change(self, side: Side) -> PerExample:
@@ -232,6 +236,7 @@ class NIB(PathMethod, LayerMethod):
             for start in self.starts(side, layer, stage.cut.hidden):
                 at_input, at_start = self.ends(replace(stage, start=start), "zero" if self.noisy else self.baseline)
                 changes.append(at_input - at_start)
+
         return torch.stack(changes).mean(0)
 
     def starts(self, side: Side, layer: int, hidden: Hidden) -> States:
@@ -239,6 +244,7 @@ class NIB(PathMethod, LayerMethod):
         baseline = side.baseline(self.baseline, layer, hidden)
         if not self.noisy:
             return baseline[None]
+
         from nibt.methods._noise import draw, generators  # which paths without noise do not need
 
         noise = draw(generators(self.seed, hidden.shape[1]), self.samples, hidden)

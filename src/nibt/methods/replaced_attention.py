@@ -176,10 +176,12 @@ class NACLIP(LastBlockMethod, name="naclip"):
                 f"naclip needs an attention among all {rows} tokens in the last block (got one among "
                 f"{record.key.shape[2]}): use clearclip, which has no neighborhood"
             )
+
         prior = torch.zeros(rows, rows, dtype=torch.float32, device="cpu")
         for grid in () if isinstance(cut.units, Words) else cells_of(cut.units).layers:
             tokens = torch.tensor(grid.tokens, device="cpu")
             prior[tokens[:, None], tokens] = _neighborhood(grid, self.spread)
+
         return weighted_values(record, self_weights(record, record.key, prior.to(cut.hidden.device)))
 
 
@@ -234,7 +236,8 @@ class CLIPSurgery(LastBlocks, name="clip_surgery"):
     blocks: Blocks | None = field(default=6, kw_only=True)
 
     def scores(self, side: Side) -> PerToken:
-        first, depth = self.first_layer(side.tower.depth), side.tower.depth
+        first = self.first_layer(side.tower.depth)
+        depth = side.tower.depth
         added = [side.trace.with_attention(number, _among_values).added for number in range(first, depth)]
         state = side.cut(first).hidden  # with what the model adds after later blocks beside it, as in DeepStack
         stream = state.unflatten(-1, (-1, added[0].shape[-1])).sum(-2) + torch.stack(added).sum(0)
@@ -258,8 +261,10 @@ def _without_redundancy(side: Side) -> Callable[[Embedding], PerExample]:
             return weighted[..., 0] - weighted.mean(-1)
 
         return less_the_mean
+
     other_tower: Tower = side.dual_encoder.text if side.tower.modality == "image" else side.dual_encoder.image
-    empty, similarity = other_tower.encode(other_tower.empty_inputs()), side.dual_encoder.seen_from(side.tower.modality)
+    empty = other_tower.encode(other_tower.empty_inputs())
+    similarity = side.dual_encoder.seen_from(side.tower.modality)
 
     def difference(embedding: Embedding) -> PerExample:
         exact = embedding.to(torch.promote_types(embedding.dtype, torch.float32))  # the cosines are nearly equal

@@ -80,7 +80,9 @@ class LabelMetric(Metric, ABC):
         """Compute the maps of the images for each name, compared with all other names if ``against`` is true."""
 
         def computed() -> Float[Tensor, "name batch row column"]:
-            embeddings, count, maps = self.embeddings(metric_input, names), len(metric_input.truths), []
+            embeddings = self.embeddings(metric_input, names)
+            count = len(metric_input.truths)
+            maps = []
             for place, embedding in enumerate(embeddings):
                 others = torch.cat([embeddings[:place], embeddings[place + 1 :]]) if against else None
                 maps.append(self.maps(metric_input, embedding.expand(count, -1), others))
@@ -105,6 +107,7 @@ class ObjectMetric(ShareMetric, LabelMetric, PooledMetric, ABC):
         if not self.centered:
             yield from zip(metric_input.truths, metric_input.attribution.grid, strict=True)
             return
+
         maps = self.map_of_each(metric_input, self.labels(metric_input), against=False)
         mean = maps.mean(0)
         for item, truth in enumerate(metric_input.truths):
@@ -137,10 +140,12 @@ class TwoClasses(ObjectMetric, ABC):
         for item, (truth, grid) in enumerate(self.maps_of_objects(metric_input)):
             if truth.mask is not None and grid is not None:
                 pixels = object_share(grid, truth.mask.shape)
-                above, mask = pixels > (pixels.mean() if self.threshold is None else self.threshold), truth.mask
+                above = pixels > (pixels.mean() if self.threshold is None else self.threshold)
+                mask = truth.mask
                 rows[item] = torch.stack(
                     [(above & mask).sum(), (above & ~mask).sum(), (~above & mask).sum(), (~above & ~mask).sum()]
                 )
+
         return rows
 
 

@@ -45,12 +45,14 @@ def on_masks_or_points(
             pixels = to_pixels(metric_input.attribution[item].grid, *truth.extent).cpu()
             rows, columns = ([int(point[axis]) for point in truth.points] for axis in (1, 0))
             values[item] = on_points(pixels[rows, columns], inside)
+
     return values
 
 
 def rank_correlation(first: Float[Tensor, " entry"], second: Float[Tensor, " entry"]) -> float:
     """Return Spearman's correlation, where equal entries have their mean rank; NaN if either tensor is constant."""
-    ranks, other_ranks = _centered_ranks(first), _centered_ranks(second)
+    ranks = _centered_ranks(first)
+    other_ranks = _centered_ranks(second)
     lengths = float(ranks.norm() * other_ranks.norm())
     return float(ranks @ other_ranks) / lengths if lengths else torch.nan
 
@@ -71,7 +73,8 @@ def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
         return math.nan
 
     order = np.argsort(-scores, kind="stable")
-    counts, ranked = truth[order].cumsum(), scores[order]  # of true entries so far
+    counts = truth[order].cumsum()
+    ranked = scores[order]  # of true entries so far
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # of each run of equal scores
     precisions = counts[ends] / (ends + 1)
     gains = np.diff(counts[ends], prepend=0)

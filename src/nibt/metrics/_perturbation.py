@@ -67,12 +67,15 @@ class CurveMetric(AreaMetric, PerturbationMetric):
 
 def ranks(metric_input: MetricInput) -> tuple[PerUnit, PerExample]:
     """Compute the rank of each unit in the order of removal, and the number of units of each example."""
-    scores, units = metric_input.attribution.scores, metric_input.attribution.units
+    scores = metric_input.attribution.scores
+    units = metric_input.attribution.units
     if isinstance(units, Grid):
         counts = torch.full((len(scores),), float(units.count), dtype=torch.float32)
     else:
         explained = units.explained.to(scores.device)
-        scores, counts = scores.masked_fill(~explained, -torch.inf), explained.sum(-1).float().cpu()
+        scores = scores.masked_fill(~explained, -torch.inf)
+        counts = explained.sum(-1).float().cpu()
+
     order = scores.argsort(dim=-1, descending=True, stable=True)
     return order.argsort(dim=-1).float(), counts.to(scores.device)
 
@@ -91,12 +94,14 @@ def decisive_counts(
         is_enough = decides(ranks < middle[:, None]) & (middle > low)
         low = torch.where(is_enough, low, torch.maximum(low, middle))
         high = torch.where(is_enough, middle, high)
+
     return high
 
 
 def on_patches(metric_input: RegionsInput) -> Float[Tensor, "word patch"]:
     """Return the table on the grid of the model: the sums over its patches."""
-    regions, grid = metric_input.regions, metric_input.image.units
+    regions = metric_input.regions
+    grid = metric_input.image.units
     assert isinstance(grid, Grid)
     cells = F.adaptive_avg_pool2d(regions.table, (grid.rows, grid.columns))
     return cells.flatten(1) * (regions.grid.count / grid.count)

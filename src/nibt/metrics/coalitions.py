@@ -37,7 +37,8 @@ class CoalitionMetric(Metric[RegionsInput]):
 
     def scores(self, metric_input: RegionsInput) -> tuple[PairScores, PairScores, PairScores]:
         """Return the cosines of all pairs, and what no score of one side alone explains of them and of the table."""
-        regions, draws = metric_input.regions, np.random.default_rng((self.seed, _HELD_OUT))
+        regions = metric_input.regions
+        draws = np.random.default_rng((self.seed, _HELD_OUT))
         counts = metric_input.image.units.count, len(regions.words)
         drawn = [draws.random((self.coalitions, count)) < self.share for count in counts]
         patches, words = (torch.from_numpy(kept).float() for kept in drawn)

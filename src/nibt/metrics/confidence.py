@@ -55,7 +55,8 @@ class Confidence(PerturbationMetric):
 
     def scores(self, metric_input: MetricInput) -> Scores:
         """Compute the score and the score of what is kept, once for all metrics of the input with these options."""
-        side, attribution = metric_input.side, metric_input.attribution
+        side = metric_input.side
+        attribution = metric_input.attribution
 
         def computed() -> Scores:
             if self.protocol != "correct":
@@ -90,6 +91,7 @@ def _caption_scores(metric_input: MetricInput, protocol: str) -> Scores:
         explained = metric_input.side.inputs.words.explained[:, : exact.shape[1]].to(exact.device)
         middle = exact.masked_fill(~explained, torch.nan).nanquantile(0.5, dim=1, keepdim=True)
         return with_ids_of(metric_input.side, (exact > middle) & explained)
+
     scores = all_row_scores(metric_input)
     rows = tower.valid_tokens(metric_input.side.inputs, scores[..., None])
     return without_ends(metric_input.side, min_max(scores, rows), rows)
@@ -105,12 +107,14 @@ class _AllRows(Words):
 
 def all_row_scores(metric_input: MetricInput) -> PerToken:
     """Call the method again for the scores of all rows of captions, with those of start and end tokens."""
-    words, side = metric_input.side.inputs.words, metric_input.side
+    words = metric_input.side.inputs.words
+    side = metric_input.side
     if metric_input.again is None:
         raise Unsupported(
             "the protocol paper calls the method again, for the scores of start and end tokens, and this MetricInput "
             "has no method: call nibt.measure, or use protocol='correct'"
         )
+
     assert words is not None
     inputs = replace(side.inputs, words=_AllRows(words.tokens, words.words, words.explained))
     return metric_input.again(Side(side.model, replace(side.trace, inputs=inputs), side.score)).scores

@@ -116,17 +116,21 @@ class ROAD(AreaMetric, name="road"):
     seed: Seed = 0
 
     def curve(self, metric_input: MetricInput) -> Float[Tensor, "batch level"]:
-        side, units = metric_input.side, metric_input.attribution.units
-        tower, values = side.tower, side.inputs.values
+        side = metric_input.side
+        units = metric_input.attribution.units
+        tower = side.tower
+        values = side.inputs.values
         assert isinstance(tower, ImageTower)
         if values.ndim != 4:  # patches or tiles instead of an image
             return torch.full((len(values), self.levels), torch.nan, dtype=torch.float32)
+
         order, counts = ranks(metric_input)
         scores = [side.value()]
         for share in np.arange(1, self.levels) / self.levels:
             keep = (order >= (share * counts).round()[:, None]).float()
             pixels = F.interpolate(units.unfold(keep)[None], tower.extent(side.inputs), mode="nearest")  # pyright: ignore
             scores.append(score_of_pixels(side, pixels, self._filled(metric_input, pixels[0] < 0.5))[0])
+
         return torch.stack(scores).float().T
 
     def _filled(self, metric_input: MetricInput, removed: Bool[Tensor, "batch height width"]) -> Tensor:
@@ -137,6 +141,7 @@ class ROAD(AreaMetric, name="road"):
             image[:, mask] = interpolated(image, mask)
             drawn = item_rng(inputs, item, self.seed, _NOISE).standard_normal(image.shape)
             image[:, mask] += self.noise * drawn[:, mask]
+
         return torch.from_numpy(images).to(inputs.values)
 
 
@@ -188,6 +193,7 @@ class Infidelity(PerturbationMetric, name="infidelity"):
         if self.scaled:
             factor = ((predicted * drop).sum(0) / predicted.square().sum(0).clamp_min(1e-30)).clamp_min(0)
             predicted = predicted * factor
+
         return (predicted - drop).square().mean(0).cpu()
 
     def hidden(self, metric_input: MetricInput) -> Bool[Tensor, "mask batch unit"]:
@@ -200,4 +206,5 @@ class Infidelity(PerturbationMetric, name="infidelity"):
             shares = drawn.random((self.masks, 1))
             removed = drawn.random((self.masks, int(players.sum()))) < shares
             hidden[:, item, players] = torch.from_numpy(np.ascontiguousarray(removed))
+
         return hidden

@@ -69,12 +69,15 @@ class Sparseness(Metric, name="sparseness"):
     bounds = (0.0, 1.0)
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
-        on_grid, indices = isinstance(metric_input.attribution.units, Grid), []
+        on_grid = isinstance(metric_input.attribution.units, Grid)
+        indices = []
         for item, scores in enumerate(metric_input.attribution.scores):
             sizes = (scores if on_grid else word_table(metric_input, item)).cpu().double().abs().sort().values
-            count, total = len(sizes), float(sizes.sum())
+            count = len(sizes)
+            total = float(sizes.sum())
             weights = 2 * torch.arange(1, count + 1, device=sizes.device) - count - 1
             indices.append(float((weights * sizes).sum()) / (count * total) if total else 0.0)
+
         return torch.tensor(indices, dtype=torch.float32)
 
 

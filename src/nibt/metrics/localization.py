@@ -24,6 +24,7 @@ def hit(scores: Float[Tensor, "height width"], mask: Bool[Tensor, "height width"
     inside = torch.nonzero(mask)
     if not len(inside):
         return torch.nan
+
     distances = (inside - peak).abs()
     reach = tolerance * max(mask.shape)
     if reach < 1:  # the peak must lie on a pixel of the mask
@@ -206,6 +207,7 @@ def _recognition(metric_input: RegionsInput) -> float:
         elsewhere = torch.stack([*others, torch.zeros_like(inside)]).any(0) & ~inside
         right += float(scores[inside].clamp_min(0).sum() - scores[elsewhere].clamp_max(0).sum())
         total += float(scores[inside | elsewhere].abs().sum())
+
     if not metric_input.nouns:
         return torch.nan
     return right / total if total > 0 else 0.0

@@ -18,9 +18,12 @@ def share_inside(scores: PixelMap, mask: PixelMask, count: int) -> float:
     """Return the share of the ``count`` pixels with the highest scores that lie in a mask; NaN for an empty mask."""
     if not mask.any():
         return torch.nan
-    values, inside = scores.flatten(), mask.flatten()
+
+    values = scores.flatten()
+    inside = mask.flatten()
     last = values.topk(count).values[-1]
-    above, equal = values > last, values == last
+    above = values > last
+    equal = values == last
     # pixels with the score of the last one compete for the remaining places; each counts by its chance of a place
     places = count - int(above.sum())
     hits = float(inside[above].sum()) + places * float(inside[equal].double().mean())

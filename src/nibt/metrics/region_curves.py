@@ -43,6 +43,7 @@ class PairCurve(RegionsCurve):
         for pair in cells.flatten().argsort(descending=True, stable=True).tolist():
             for order, unit in zip(orders, divmod(pair, cells.shape[1]), strict=True):
                 order.setdefault(unit, len(orders[0]) + len(orders[1]))
+
         words, patches = (
             self.kept(torch.tensor([order[unit] for unit in range(len(order))], device="cpu"), sum(cells.shape))
             for order in orders
@@ -64,15 +65,19 @@ class NounCurve(RegionsCurve):
 
     def curve(self, metric_input: RegionsInput) -> Float[Tensor, "1 level"]:
         """Compute the means over nouns of the cosines."""
-        nouns, count = metric_input.nouns, len(metric_input.regions.words)
+        nouns = metric_input.nouns
+        count = len(metric_input.regions.words)
         if not nouns:
             return torch.full((1, self.levels + 1), torch.nan, dtype=torch.float32, device="cpu")
+
         table = on_patches(metric_input)
-        patches, words = [], torch.zeros(len(nouns), count, dtype=torch.float32, device="cpu")
+        patches = []
+        words = torch.zeros(len(nouns), count, dtype=torch.float32, device="cpu")
         for place, noun in enumerate(nouns):
             order = table[list(noun.words)].sum(0).argsort(descending=True, stable=True).argsort()
             patches.append(self.kept(order, len(order)))
             words[place, list(noun.words)] = 1.0
+
         if self.caption == "whole":
             words[:] = 1.0
         image = embeddings_of_patches(metric_input.image, torch.cat(patches))
@@ -252,12 +257,15 @@ def _grown(pairs: np.ndarray, sign: float) -> tuple[np.ndarray, np.ndarray]:
     """Grow a set from each unit by the unit that adds most, or least; return the orders, and the value of each size."""
     count = len(pairs)
     starts = np.arange(count)
-    orders, values = [starts], [np.zeros(count)]
-    gains, inside = pairs.copy(), np.eye(count, dtype=bool)
+    orders = [starts]
+    values = [np.zeros(count)]
+    gains = pairs.copy()
+    inside = np.eye(count, dtype=bool)
     for _ in range(count - 1):
         added = np.where(inside, -np.inf, sign * gains).argmax(1)
         values.append(values[-1] + gains[starts, added])
         orders.append(added)
         inside[starts, added] = True
         gains += pairs[added]
+
     return np.stack(orders, 1), np.stack(values, 1)

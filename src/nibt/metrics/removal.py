@@ -69,7 +69,8 @@ class Removal(ShareMetric, name="removal"):
 
         Drops are NaN if the tower takes no image in which an object could be filled in.
         """
-        side, truths = metric_input.side, metric_input.truths
+        side = metric_input.side
+        truths = metric_input.truths
         key = "embeddings without each object"
         embeddings = metric_input.once_for_all_methods(key, partial(_embeddings_without_objects, side, truths))
         drops = torch.stack([side.value() - side.score(removed) for removed in embeddings]) if embeddings else None
@@ -81,6 +82,7 @@ class Removal(ShareMetric, name="removal"):
             fillable = side.inputs.values.ndim == 4
             measurable = [fillable or without is not None for without in truth.without]
             results.append((sums, np.where(measurable, fell, np.nan)))
+
         return results
 
 
@@ -104,15 +106,18 @@ def _embeddings_without_objects(side: Side, truths: tuple[GroundTruth, ...]) -> 
 
 def _without(side: Side, item: int, truth: GroundTruth, place: int) -> Tensor:
     """Return the tower's input for an image without one of its named objects; the whole one if it has fewer."""
-    tower, values = side.tower, side.inputs.values[item]
+    tower = side.tower
+    values = side.inputs.values[item]
     assert isinstance(tower, ImageTower)
     if place >= len(truth.objects):
         return values
+
     draw = truth.without[place]
     if draw is not None:
         return tower.prepare([draw()]).values[0].to(values)
     if values.ndim != 3:
         return values
+
     mask = F.adaptive_max_pool2d(truth.objects[place][None, None].float(), tower.extent(side.inputs))
     removed = F.max_pool2d(mask, 3, 1, 1)[0, 0].bool().numpy()  # resized edges have colors of the object, too
     return filled_in(values, removed)
@@ -160,9 +165,11 @@ class RetrievalAfterRemoval(PerturbationMetric, name="retrieval_after_removal"):
     text_share: Share = 0.1
 
     def __call__(self, metric_input: MetricInput) -> PerExample:
-        side, units = metric_input.side, metric_input.attribution.units
+        side = metric_input.side
+        units = metric_input.attribution.units
         if metric_input.candidates is None:
             return torch.full((len(side.inputs),), torch.nan, dtype=torch.float32)
+
         hits = self._hits(metric_input.once("candidates", metric_input.candidates))
         order, counts = ranks(metric_input)
         share = self.image_share if isinstance(units, Grid) else self.text_share
@@ -173,14 +180,17 @@ class RetrievalAfterRemoval(PerturbationMetric, name="retrieval_after_removal"):
 
     def _hits(self, candidates: Candidates) -> Callable[[Embedding], PerExample]:
         """Return a function of embeddings: 1 where the pair is retrieved, 0 where it is not, NaN without candidates."""
-        similarity, partners = candidates.similarity, candidates.partners.detach().float()
+        similarity = candidates.similarity
+        partners = candidates.partners.detach().float()
 
         def hit(embedding: Embedding, row: int) -> PerExample:
-            partner, vectors = partners[row], embedding.detach().float()
+            partner = partners[row]
+            vectors = embedding.detach().float()
             if self.corrupted == "query":
                 others = similarity.to_each(vectors, candidates.opposite[row].float())
             else:
                 others = similarity(candidates.same_side[row].float(), partner)
+
             if not others.shape[-1]:
                 return torch.full(vectors.shape[: vectors.ndim - similarity.item_ndim], torch.nan, dtype=torch.float32)
             return (similarity(vectors, partner) > others.amax(-1) + _MARGIN).float()
@@ -262,12 +272,14 @@ class ZeroShotAccuracy(AreaMetric, LabelMetric, name="zero_shot_accuracy"):
                 similarities = self.similarities(metric_input, metric_input.embed("image", changed))
                 best = similarities.topk(min(self.top, similarities.shape[-1]), -1).indices
                 hits[item] = (best == label).any(-1).double()
+
         return hits
 
     def _grids(self, metric_input: MetricInput) -> Float[Tensor, "batch row column"]:
         """Return the maps that order the pixels."""
         if self.explained == "caption":
             return metric_input.attribution.grid.detach().float().cpu()
+
         labels = [truth.label or 0 for truth in metric_input.truths]
         if self.explained == "predicted":
             labels = self.similarities(metric_input, metric_input.side.trace.embedding).argmax(-1).tolist()
@@ -279,7 +291,8 @@ class ZeroShotAccuracy(AreaMetric, LabelMetric, name="zero_shot_accuracy"):
         self, metric_input: MetricInput, item: int, grid: Float[Tensor, "row column"]
     ) -> Iterator[Image.Image]:
         """Yield the image with each share of its pixels changed."""
-        image, region = metric_input.images[item], metric_input.side.inputs.regions[item]
+        image = metric_input.images[item]
+        region = metric_input.side.inputs.regions[item]
         scale = min(1.0, _LARGEST / min(image.size))
         width, height = (max(1, int(side * scale)) for side in image.size)
         colors = image.pil_image.convert("RGB")
@@ -291,6 +304,7 @@ class ZeroShotAccuracy(AreaMetric, LabelMetric, name="zero_shot_accuracy"):
         if self.fill == "random":
             generator = item_rng(metric_input.side.inputs, item, self.seed, _PIXELS)
             filled = generator.integers(0, 256, pixels.shape, np.uint8)
+
         before, after = (pixels, filled) if self.change == "remove" else (filled, pixels)
         for share in np.linspace(0, self.share, self.levels + 1):
             is_changed = np.zeros(height * width, bool)

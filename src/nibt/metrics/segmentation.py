@@ -111,10 +111,12 @@ class PointIoU(ObjectMetric, name="point_iou"):
                 inside = torch.tensor([point.inside for point in truth.points], dtype=torch.bool, device="cpu")
                 label = -1 if truth.label is None else truth.label
                 rows[item] = torch.tensor([label, int((above & inside).sum()), int((above | inside).sum())])
+
         return rows
 
     def weighted(self, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        labels, points = rows[:, 0], rows[:, 1:]
+        labels = rows[:, 0]
+        points = rows[:, 1:]
         sums = np.stack([weights[:, labels == label] @ points[labels == label] for label in np.unique(labels)], 1)
         return known_mean(ratio(sums[..., 0], sums[..., 1]))
 
@@ -145,7 +147,8 @@ class IntersectionOverUnion(ShareMetric, name="intersection_over_union"):
     def __call__(self, metric_input: MetricInput) -> PerExample:
         if self.threshold is None:
             return on_masks(metric_input, _best)
-        threshold, attribution = self.threshold, metric_input.attribution
+        threshold = self.threshold
+        attribution = metric_input.attribution
         scaled = replace(metric_input, attribution=replace(attribution, scores=attribution.normalized()))
         return on_masks(scaled, lambda scores, mask: _overlap(scores > threshold, mask))
 
@@ -204,6 +207,7 @@ class LabelIoU(ShareMetric, LabelMetric, PooledMetric, name="label_iou"):
         }
         if not truths:
             return rows
+
         named = self._names(labels)
         maps = self.map_of_each(metric_input, tuple(name for name, _ in named), self.against)
         of_name = torch.tensor([label for _, label in named], device="cpu")
@@ -213,21 +217,25 @@ class LabelIoU(ShareMetric, LabelMetric, PooledMetric, name="label_iou"):
             if _BACKGROUND in labels:
                 unsure = (self.logit_scale * scores).softmax(0).amax(0) < self.background
                 predicted[unsure] = labels.index(_BACKGROUND)
+
             labeled = truth >= 0
             confusion = torch.bincount(truth[labeled] * count + predicted[labeled], minlength=count**2).reshape(
                 count, count
             )
             both = confusion.diagonal()
             rows[item] = torch.cat([both, confusion.sum(0) + confusion.sum(1) - both])
+
         return rows
 
     def _names(self, labels: tuple[str, ...]) -> list[tuple[str, int]]:
         """Return the names of all labels, with the positions of their labels."""
         if self.names is None:
             return [(label, position) for position, label in enumerate(labels) if label != _BACKGROUND]
+
         of_labels = [line for line, _ in lines(Path(self.names))]
         if len(of_labels) != len(labels):
             raise BadInput(f"{self.names} must have a line for each of {len(labels)} labels (got {len(of_labels)})")
+
         named = [(name.strip(), position) for position, line in enumerate(of_labels) for name in line.split(",")]
         if not all(name for name, _ in named):
             raise BadInput(f"{self.names} must have names between its commas (got a line with an empty name)")
@@ -277,15 +285,18 @@ class LabelPrecision(ShareMetric, LabelMetric, PooledMetric, name="label_precisi
         )
         if not labels:
             return rows
+
         if self.score == "image":
             scores = self.similarities(metric_input, metric_input.side.trace.embedding)
         else:
             scores = self.map_of_each(metric_input, labels, self.against).amax((-2, -1)).T
+
         for item, truth in enumerate(metric_input.truths):
             if truth.present:
                 has = torch.zeros(len(labels), dtype=torch.float64, device="cpu")
                 has[list(truth.present)] = 1
                 rows[item] = torch.cat([scores[item].double(), has])
+
         return rows
 
     def weighted(self, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:

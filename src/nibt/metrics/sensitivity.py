@@ -55,10 +55,13 @@ class MaxSensitivity(Metric, name="max_sensitivity"):
         scores = metric_input.attribution.scores.float()
         if metric_input.again is None:
             return torch.full((len(scores),), torch.nan, dtype=torch.float32)
-        size, most = scores.norm(dim=-1), scores.new_zeros(len(scores))
+
+        size = scores.norm(dim=-1)
+        most = scores.new_zeros(len(scores))
         for sample in range(self.samples):
             with perturbed(metric_input.side, self.radius, self.seed, sample) as side:
                 most = torch.maximum(most, (metric_input.again(side).scores.float() - scores).norm(dim=-1))
+
         return (most / torch.where(size > 0, size, torch.ones_like(size))).cpu()
 
 

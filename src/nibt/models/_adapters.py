@@ -22,20 +22,25 @@ def base_model(name: str, folder: Path) -> Iterator[str]:
         import peft  # noqa: F401
     except ImportError as error:
         raise CannotLoad(f"{name!r} holds PEFT adapters, which need peft: {install('models')}") from error
+
     settings = json_object(folder / ADAPTERS)
-    base, revision = settings.get("base_model_name_or_path"), settings.get("revision")
+    base = settings.get("base_model_name_or_path")
+    revision = settings.get("revision")
     if not base or not isinstance(base, str):
         raise CannotLoad(f"the adapters in {name!r} lack base_model_name_or_path: add it to {ADAPTERS}")
+
     if (folder / base).is_dir():  # a base model in the folder of its adapters
         base = str(folder / base)
     elif revision and not Path(base).is_dir() and "@" not in base:
         base = f"{base}@{revision}"
+
     bases = _bases.get()
     if base in bases:
         raise CannotLoad(
             f"the adapters in {name!r} are their own base model ({base!r}): set base_model_name_or_path to the model "
             "on which they were trained"
         )
+
     token = _bases.set((*bases, base))
     try:
         yield base

@@ -106,13 +106,16 @@ class AttentionRecorder(TorchFunctionMode):
             return self._attend(*args, **kwargs)
         if func is F.multi_head_attention_forward:
             return self._multi_head(func, args, kwargs)
+
         out = func(*args, **kwargs)
         if not self._keep:
             return out
+
         if func in _SOFTMAX and out.ndim == 4:
             self._softmax = out.shape
         elif func in _PRODUCT and out.ndim == 4:
             return self._multiplied(args[0], args[1], out)
+
         return out
 
     def attended(self, record: AttentionRecord) -> Tensor:
@@ -122,7 +125,8 @@ class AttentionRecorder(TorchFunctionMode):
 
     def take_records(self) -> list[AttentionRecord]:
         """Return the attentions recorded since the last call."""
-        records, self._records = self._records, []
+        records = self._records
+        self._records = []
         return records
 
     def _attend(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -181,10 +185,12 @@ def _fused(
             mask = torch.arange(key.shape[-2], device=query.device) <= queries[:, None]
         elif mask is not None and rows is not None:
             mask = mask.expand(*mask.shape[:-2], query.shape[-2], -1)[..., rows, :]
+
         if mask is not None and mask.dtype == torch.bool:
             logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
         elif mask is not None:
             logits = logits + mask
+
         # in float32 or more, as Transformers does it in half precision
         return logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
@@ -220,6 +226,7 @@ def collect(
     """Combine the records of blocks and head; ``rows`` are those on which the embedding depends."""
     if len(pooling) > 1:
         raise Unsupported(f"the head has {len(pooling)} attentions in a row; nibt supports heads with at most one")
+
     last = pooling[0] if pooling else blocks[-1]
     direction = torch.linspace(1, 2, embedding.shape[-1], dtype=torch.float32, device=embedding.device)
     (gradient,) = torch.autograd.grad((embedding.float() @ direction).sum(), last.output, retain_graph=True)
@@ -232,6 +239,7 @@ def single_record(records: Sequence[Recorded], block: int) -> Recorded:
     """Return the only attention of a block."""
     if len(records) == 1:
         return records[0]
+
     problem = "several attentions" if records else "no attention that can be recorded"
     raise Unsupported(
         f"block {block} of this tower has {problem}, and exactly one is needed: load a Hugging Face model with "

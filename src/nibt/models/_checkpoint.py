@@ -23,6 +23,7 @@ def check_class(source: str, config: JsonObject, own_code: bool) -> None:
             f"{source!r} comes with its own code ({str(code[0])[:100]} in auto_map of config.json), which nibt does "
             f"not run, and which may compute something else: {CONVERTED}"
         )
+
     named = config.get("architectures")
     import transformers
 
@@ -41,6 +42,7 @@ def attached(module: nn.Module, after: nn.Module | None) -> nn.Module:
     """
     if after is None:
         return module
+
     whole = copy(module)
     whole.__dict__["_modules"] = {**module._modules, "after_encoder": after.to(next(module.parameters()).device)}
     return whole

@@ -58,7 +58,8 @@ def naming_hooks(module: nn.Module) -> Iterator[None]:
 def checked(model: Model) -> Model:
     """Compare the embeddings of the cut and the uncut model on a seeded image and two captions, at three layers."""
     report_stage("checking its towers")
-    image, ran = ImageInput(seeded_noise(), "seeded noise"), set[nn.Module]()
+    image = ImageInput(seeded_noise(), "seeded noise")
+    ran = set[nn.Module]()
     problem = "it cannot embed an example image and a caption"
     remedy = "check its configuration and the files of its processor, or save both again"
     with naming_hooks(model.module), loading(model.id), step(model.id, problem, remedy), ExitStack() as hooks:
@@ -83,6 +84,7 @@ def checked(model: Model) -> Model:
             f"the model {model.id!r} has a forward hook or another forward on its {unused[0]}, which does not run, "
             "since each tower runs alone: remove it, or set it on parts of the towers"
         )
+
     model.renewed().kept["checked"] = True
     return model
 
@@ -92,6 +94,7 @@ def _small(tower: ImageTower) -> ImageTower:
     preparation = getattr(tower, "preparation", None)
     if preparation is None or preparation.resize.way != "whole":
         return tower
+
     small = copy(tower)
     side = 4 * preparation.resize.multiple
     small.preparation = replace(preparation, resize=replace(preparation.resize, height=side, width=side))
@@ -107,6 +110,7 @@ def _compare(name: str, tower: Tower, inputs: Inputs) -> int:
                 f"the model {name!r} cannot be explained: its {tower.modality} tower gives an embedding of the length "
                 f"{length}, which has no direction: check its weights"
             )
+
     for layer, cosine in replay_cosines(tower, trace).items():
         if not cosine > _LEAST_COSINE:  # also fails for NaN
             raise CannotLoad(
@@ -114,6 +118,7 @@ def _compare(name: str, tower: Tower, inputs: Inputs) -> int:
                 f"tower gives another embedding than the uncut model (cosine {cosine:.6f}, must be above "
                 f"{_LEAST_COSINE})"
             )
+
     return trace.embedding.shape[-1]
 
 
@@ -125,4 +130,5 @@ def replay_cosines(tower: Tower, trace: Trace) -> dict[int, float]:
         with torch.no_grad():
             replayed = cut.rest(torch.stack([cut.hidden, cut.hidden]))
         cosines[layer] = F.cosine_similarity(replayed.flatten(2), trace.embedding.flatten(1), dim=-1).min().item()
+
     return cosines

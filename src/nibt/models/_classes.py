@@ -39,6 +39,7 @@ def shipped() -> dict[str, Classes]:
     for path in sorted(_PACKAGE.glob("*/classes.toml")):
         for name, row in load_toml(path).items():
             rows.setdefault(name, {}).update(row)
+
     return {
         name: Classes(
             types=tuple(row.get("types", ())),
@@ -52,7 +53,8 @@ def shipped() -> dict[str, Classes]:
 
 def declared() -> dict[str, Classes]:
     """Return what all families read, by their names; families of other packages declare it in their class."""
-    tables, every = shipped(), {}
+    tables = shipped()
+    every = {}
     for name in available("models"):
         family = None if name in tables else find("models", name)
         every[name] = tables[name] if family is None else Classes(family.model_types, family.class_names)

@@ -37,4 +37,5 @@ def _stand_in(module: nn.Module, copies: dict[int, nn.Module]) -> nn.Module:
         copy.__dict__["_modules"] = {
             name: None if child is None else _stand_in(child, copies) for name, child in module._modules.items()
         }
+
     return copies[id(module)]

@@ -39,7 +39,8 @@ class Family(Plugin, ABC):
         super().__init_subclass__(**options)
         if cls.__module__.startswith("nibt.") and cls.name in shipped():
             row = shipped()[cls.name]
-            cls.model_types, cls.class_names = row.types, row.classes
+            cls.model_types = row.types
+            cls.class_names = row.classes
 
     @staticmethod
     @abstractmethod
@@ -97,6 +98,7 @@ def family_of_type(name: str, model_type: Any, classes: Sequence[str] = ()) -> s
     supported = {key: family for family, row in declared().items() for key in row.types}
     if model_type in supported:
         return supported[model_type]
+
     problem = f"{name!r} has the model_type {model_type!r}, which is not supported"
     if model_type in _REFUSED:
         raise CannotLoad(f"{problem}: {_REFUSED[model_type][1]}")

@@ -68,12 +68,14 @@ class EmbeddingFunctions(ImageFunction):
                 f"the functions must return vectors of one length (got {of_images.shape[1]} of images and "
                 f"{of_texts.shape[1]} of texts): give functions of one model"
             )
+
         for name, embeddings in (("images", of_images), ("texts", of_texts)):
             if torch.equal(embeddings[0], embeddings[1]):
                 raise CannotLoad(
                     f"the function {name} must tell its inputs apart (got the same vector for two different {name}): "
                     "check that they reach the model"
                 )
+
         self.register_buffer("probe", torch.cat([of_images, of_texts]))
 
         again = torch.cat([self.embed_images(probes), self.embed_texts(list(_PROBES))])
@@ -117,6 +119,7 @@ def _embeddings(name: str, function: Callable[[list[Any]], Any], items: list[Any
             f"the function {name} must return an array of the shape ({len(items)}, dim) for {len(items)} items (got "
             f"{tuple(embeddings.shape)})"
         )
+
     lengths = embeddings.norm(dim=-1, keepdim=True)
     if not lengths.isfinite().all() or not lengths.all():
         raise CannotLoad(f"the function {name} must return finite vectors that are not zero (got others)")
@@ -224,6 +227,7 @@ class FunctionTextTower(_FunctionTower, TextTower):
             number = 1 + int.from_bytes(sha256(piece.encode()).digest()[:7], "big")
             self.pieces[number] = piece
             ids.append(number)
+
         return Tokens(tuple(ids), tuple(word.text for word in words), (True,) * len(ids), words)
 
     @contextmanager
@@ -258,6 +262,7 @@ def model_of_functions(
                 f"{argument} must be a function that takes a list and returns an array of vectors (got "
                 f"{function!r:.60}): give both images and texts"
             )
+
     assert images is not None
     assert texts is not None
 

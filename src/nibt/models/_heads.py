@@ -56,7 +56,8 @@ class EndTokenTower(HuggingFaceTextTower):
     """
 
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
-        end, ids = self.end, inputs.values
+        end = self.end
+        ids = inputs.values
         is_end = ids == (ids.amax(1, keepdim=True) if end is None else end)
         return {"row": is_end.int().argmax(1)}
 

@@ -177,6 +177,7 @@ def _download(name: HubName, parts: Parts) -> tuple[Path, str]:
     listing = Listing(name, frozenset(sizes), lambda file: read_text(get(file)))
     if name.folder and not listing.below():
         raise CannotLoad(f"{name.repository!r} has no folder {name.folder!r}")
+
     needed += parts(listing)
     get_hf_file_metadata(hf_hub_url(name.repository, needed[-1], revision=commit, endpoint=where), timeout=_TIMEOUT)
     # the first names the branch, so that the cache knows its commit
@@ -216,14 +217,17 @@ def _model_parts(listing: Listing, request: LoadRequest, wants: Wants) -> list[s
         return small + _weights(listing, _ADAPTERS)
     if modules and not listing.has("config.json"):  # of sentence-transformers
         return small + _weights(listing.inside(modules[0]), _TRANSFORMERS)
+
     config = listing.json("config.json")
     if wants.prefers_open_clip(config, listing.has("open_clip_config.json")):
         return small + _weights(listing, _OPEN_CLIP)
+
     problem = problem_of_files(listing.below(), config)
     if problem is not None:
         raise CannotLoad(f"cannot load the model {str(listing.name)!r}: {problem}")
     if not listing.has("config.json"):
         raise CannotLoad(f"{str(listing.name)!r} on the hub is not a model: it has none of {', '.join(_CONFIGS)}")
+
     if config:  # a broken file in the cache is reported when the folder is loaded
         wants.check(config)
     _check_processor(listing, request)

@@ -79,18 +79,21 @@ def check_weights(source: str, module: nn.Module, info: Mapping[str, Any], unrea
     Weights that the file lacks are set to zero if nothing reads them, which the pattern ``unread`` says.
     """
     ignored = "|".join(filter(None, (unread, _COMPUTED)))
-    missing, unexpected = set(info["missing_keys"]), set(info["unexpected_keys"])
+    missing = set(info["missing_keys"])
+    unexpected = set(info["unexpected_keys"])
     unused = {name for name in missing if re.search(ignored, name)}
     for name, saved, expected in sorted(info["mismatched_keys"]):
         raise CannotLoad(
             f"the weights {name!r} of {source!r} have the shape {tuple(saved)}, and by its config.json they must have "
             f"{tuple(expected)}: correct the sizes in config.json, or save the model again"
         )
+
     if missing - unused:
         raise CannotLoad(
             f"{source!r} lacks {len(missing - unused)} weights, such as {min(missing - unused)!r}, which would be "
             "random: save the whole model"
         )
+
     for name in unused & dict(module.named_parameters()).keys():
         module.get_parameter(name).data.zero_()  # which Transformers draws at random
     needless = {name for name in unexpected if re.search(f"{ignored}|{_POOLER}", name)}
@@ -123,6 +126,7 @@ def _no_progress_bars() -> Iterator[None]:
     if not logging.is_progress_bar_enabled():
         yield
         return
+
     downloads = not are_progress_bars_disabled()
     logging.disable_progress_bar()  # also those of downloads, which are over
     try:
@@ -157,6 +161,7 @@ def named_processor(name: str) -> tuple[Any, Any]:
     place = hub_name(name)
     if not name.strip():
         raise BadOption(f"processor must be a processor, or the folder or the name of a model (got {name!r})")
+
     folder = EMBEDDED / name if name in (*embedded(), *embedded_generators()) else Path(name)
     if not folder.is_dir():
         if place is None:
@@ -167,6 +172,7 @@ def named_processor(name: str) -> tuple[Any, Any]:
         from nibt.models._hub import processor_folder
 
         folder = processor_folder(place)
+
     source = str(folder)
     with _needed("processor", name, "load_model"):
         processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
@@ -174,8 +180,10 @@ def named_processor(name: str) -> tuple[Any, Any]:
         if not hasattr(processor, "image_processor") or tokenizer is None:  # a folder of two parts
             processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+
         if len(tokenizer) <= len(tokenizer.all_special_ids):  # what Transformers creates without a file
             raise ValueError("the tokenizer has no vocabulary")
+
     return processor, tokenizer
 
 
@@ -188,6 +196,7 @@ def with_processor(source: str, request: LoadRequest) -> LoadRequest:
         tokenizer = request.text_tokenizer or AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         if len(tokenizer) <= len(tokenizer.all_special_ids):  # what Transformers creates without a file
             raise ValueError("the tokenizer has no vocabulary")
+
     return replace(request, processor=processor, tokenizer=tokenizer)
 
 
@@ -202,6 +211,7 @@ def with_joint_processor(source: str, request: LoadRequest, call: str = "load_mo
             processor = getattr(transformers, name.replace("Video", "")).from_pretrained(source)
         if not hasattr(processor, "tokenizer"):
             raise ValueError("the processor has no tokenizer")
+
     return replace(request, processor=processor, tokenizer=processor.tokenizer)
 
 
@@ -223,11 +233,15 @@ def one_row(
     is_known = type(block).__name__ in _KNOWN and type(block).__module__.startswith("transformers.")
     if not is_known or any(value is not None for value in others.values()):
         return None
+
     attention = block.self_attn
     if attention.config._attn_implementation not in ("sdpa", "eager"):
         return None
-    items, normed = torch.arange(len(stream), device=stream.device), block.layer_norm1(stream)
-    residual, mask = stream[items, row][:, None], None
+
+    items = torch.arange(len(stream), device=stream.device)
+    normed = block.layer_norm1(stream)
+    residual = stream[items, row][:, None]
+    mask = None
     shape = (len(stream), -1, attention.num_heads, attention.head_dim)
     query = attention.q_proj(normed[items, row][:, None]).view(shape).transpose(1, 2)
     key = attention.k_proj(normed).view(shape).transpose(1, 2)
@@ -236,6 +250,7 @@ def one_row(
         mask = attention_mask.expand(len(stream), -1, -1, -1)[items, :, row][:, :, None]
     elif attention.is_causal if is_causal is None else is_causal:
         mask = (torch.arange(stream.shape[1], device=stream.device) <= row[:, None])[:, None, None]
+
     mixed = F.scaled_dot_product_attention(query, key, value, mask, scale=attention.scale)
     residual = residual + attention.out_proj(mixed.transpose(1, 2).flatten(2))
     return residual + block.mlp(block.layer_norm2(residual))
@@ -248,6 +263,7 @@ def encoder_blocks(encoder: nn.Module) -> list[nn.Module]:
         for name in ("layers", "layer", "block"):
             if hasattr(holder, name):
                 return list(getattr(holder, name))
+
     raise Unsupported(
         f"the blocks of the encoder {type(encoder).__name__} are not supported; use an encoder with the attribute "
         "layers, layer or block"
@@ -274,6 +290,7 @@ class HuggingFaceImageTower(ImageTower):
         (self.patch, across), self.sides = height_and_width(config.patch_size), height_and_width(config.image_size)
         if self.patch != across:
             raise Unsupported(f"this image tower takes patches of {self.patch} x {across}, and nibt only square ones")
+
         height, width = self.sides
         if height != width:
             self.any_size = False
@@ -281,6 +298,7 @@ class HuggingFaceImageTower(ImageTower):
                 raise Unsupported(
                     f"image_size must not be set for this image tower, which takes images of {height} x {width} pixels"
                 )
+
         self.preparation = hugging_face.image_preparation(
             request.image_processor,
             request.resize,

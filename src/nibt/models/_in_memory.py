@@ -75,9 +75,11 @@ def _unwrapped(module: nn.Module, request: LoadRequest) -> tuple[nn.Module, Load
         return _unwrapped(within_layers(module), request)
     if family_of_module(module) is not None:
         return module, request
+
     is_of_library = is_library(module)
     if is_of_library and hasattr(module, "predict"):
         raise CannotLoad(f"a {type(module).__name__} is a reranker, {RERANKER}")
+
     check_no_generator(type(module).__name__, names)
     inside = list(_supported_parts(module))
     if is_of_library and not inside:
@@ -93,6 +95,7 @@ def _unwrapped(module: nn.Module, request: LoadRequest) -> tuple[nn.Module, Load
     path, encoder = inside[0]
     if is_of_library:
         return _unwrapped(encoder, request_of(module, request))
+
     wrapper = module.get_submodule(path.rpartition(".")[0])
     processor = request.processor or getattr(wrapper, "processor", None)
     return _unwrapped(encoder, replace(request, processor=processor))
@@ -122,6 +125,7 @@ def _why_not(module: nn.Module, inside: Sequence[tuple[str, nn.Module]], added: 
     names = class_names(module)
     if any(name.endswith(_PAIR) for name in names):
         return " alone: pass the pair (image model, text model)"
+
     kind = kind_of([*names], getattr(getattr(module, "config", None), "model_type", None))
     does = "" if kind is None else f": it {kind.does}"
     return f"{does}; use one of {known_classes()}"
@@ -143,6 +147,7 @@ def check_part(module: nn.Module) -> None:
             "a scripted or traced model cannot be observed: pass the model itself (of OpenAI's package, "
             "clip.load(..., jit=False))"
         )
+
     kernel = getattr(getattr(module, "config", None), "_attn_implementation", None)
     if kernel not in (None, "sdpa", "eager"):
         raise CannotLoad(
@@ -196,6 +201,7 @@ def misfits(name: str, image: ImageTower, text: TextTower, request: LoadRequest)
     sides = getattr(image, "sides", None)
     if preparation is None or sides is None or request.resize or request.image_size:
         return
+
     height = preparation.resize.height
     width = preparation.resize.width
     if (height, width) != sides:
@@ -243,9 +249,11 @@ def check_scores(library: Any, model: Model) -> None:
         texts = library.encode([_TEXT], **options)
         images = library.encode([image.pil_image], **options)
         theirs = float(F.cosine_similarity(images.float(), texts.float()))
+
     with torch.no_grad():
         sides = model.image.encode(model.image.prepare([image])), model.text.encode(model.text.prepare([_TEXT]))
         ours = float(model.similarity(*sides))
+
     tolerance = _EXACT if model.precision == "float32" else _ROUNDED
     if not abs(ours - theirs) < tolerance * max(1.0, abs(theirs)):  # also fails for NaN
         raise CannotLoad(

@@ -55,13 +55,16 @@ def kind_of(classes: Sequence[str], model_type: Any) -> Kind | None:
     for task, kind in _TASKS.items():
         if {*classes} & _classes_of(_mapping(f"FOR_{task}")):
             return kind
+
     model_type = model_type if isinstance(model_type, str) else ""
     if model_type in _mapping("FOR_IMAGE_TEXT_TO_TEXT"):
         return WRITES
+
     from_type = _mapping("").get(model_type)
     for name in (*classes, *_as_names(from_type)):
         if (kind := _kind_of_class(name)) is not None:
             return kind
+
     return None
 
 
@@ -94,6 +97,7 @@ def _kind_of_class(name: str) -> Kind | None:
     model_class: Any = getattr(transformers, name, None)
     if model_class is None or not hasattr(model_class, "main_input_name"):
         return None
+
     takes = {*signature(model_class.forward).parameters, model_class.main_input_name}
     if takes & _AUDIO_INPUTS:
         return _AUDIO

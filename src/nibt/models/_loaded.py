@@ -40,6 +40,7 @@ def configuration_hash(module: nn.Module, processor: Any, tokenizer: Any) -> str
     for name, submodule in module.named_modules():
         hooks = foreign_hooks(submodule).values()
         parts += [f"{name} {getattr(hook, '__qualname__', type(hook).__name__)}" for hook in hooks]
+
     parts += [_plain(getattr(module, "config", None)), _plain(processor), _tokenizer_text(tokenizer)]
     parts.append(_plain(getattr(getattr(module, "visual", None), "preprocess_cfg", None)))  # of OpenCLIP
     return sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -49,6 +50,7 @@ def _plain(component: Any) -> str:
     """Return the configuration of a part as text, without keys that do not change results."""
     if isinstance(component, nn.Module) or component is None:
         return repr(component)
+
     data = component.to_dict() if hasattr(component, "to_dict") else component if isinstance(component, dict) else None
     if data is None:
         text = repr(component)
@@ -69,6 +71,7 @@ def _tokenizer_text(tokenizer: Any) -> str:
     if backend is not None:
         data = load_json(backend.to_str())
         return length + json.dumps({key: value for key, value in data.items() if key not in _STATES}, sort_keys=True)
+
     vocabulary = inner.get_vocab() if hasattr(inner, "get_vocab") else getattr(inner, "encoder", None)
     return length + json.dumps(vocabulary, sort_keys=True, default=str)
 
@@ -85,6 +88,7 @@ def fingerprint(module: nn.Module) -> tuple[Hashable, ...]:
         for item in vars(part).items():
             if issubclass(type(item[1]), _PLAIN):  # isinstance asks objects for their class, which takes longer
                 facts.append(item)
+
         facts.append(None)  # the end of a part
         if part._forward_hooks or part._forward_pre_hooks:
             facts += foreign_hooks(part)
@@ -96,6 +100,7 @@ def fingerprint(module: nn.Module) -> tuple[Hashable, ...]:
                 continue
             facts.append((tensor.device, tensor.dtype))
             weights.append(tensor)
+
     threads = torch.get_num_threads()  # they determine how sums are rounded
     return parts, tuple(facts), tuple(_sums(weights)), threads
 
@@ -123,6 +128,7 @@ def _sums(tensors: Sequence[Tensor]) -> list[bytes]:
             data = data.clone()
         of_words = data[:whole].view(torch.int64).view(-1, 64).sum(0)
         sums.append(torch.cat([of_words.view(torch.uint8), data[whole:]]).cpu().numpy().tobytes())
+
     return sums
 
 
@@ -130,6 +136,7 @@ def check_usable(name: str, module: nn.Module) -> None:
     """Check that a model is not in training mode, and that its weights are in memory, on one device."""
     if any(submodule.training for submodule in module.modules()):
         raise CannotLoad("the model is in training mode, in which its output is random: call model.eval() first")
+
     for tensor in chain(module.parameters(), module.buffers()):
         kinds = {(ancestor.__module__.split(".")[0], ancestor.__name__) for ancestor in type(tensor).__mro__}
         if any(class_name == "DTensor" for _, class_name in kinds):
@@ -149,6 +156,7 @@ def check_usable(name: str, module: nn.Module) -> None:
                 f"the {name} has no weights, since they are on the device 'meta': create it inside "
                 "torch.device('cpu') and load its weights"
             )
+
     devices = sorted({str(parameter.device) for parameter in module.parameters()})
     if len(devices) > 1:
         raise CannotLoad(f"the weights of the {name} are on several devices ({', '.join(devices)}): {_ONE_DEVICE}")
@@ -228,6 +236,7 @@ class LoadedModel(ABC):
             if before[:2] != weights[:2]:
                 check_usable(f"model {self.id!r}", self.module)
                 lasting = {}
+
             for tower in self.towers:
                 tower.kept.clear()
             if before[:3] != weights[:3] and self.family in available("models"):
@@ -239,8 +248,10 @@ class LoadedModel(ABC):
                         f"the model {self.id!r} was changed after it was loaded, and lacks what it computes with "
                         f"({reason(error)}): undo the change, or load it again"
                     ) from error
+
             self.kept.clear()
             self.kept.update(lasting, weights=weights)
+
         return self
 
     @abstractmethod

@@ -118,6 +118,7 @@ def load_model(
     if isinstance(id, Model):
         check_unset("a loaded model", device=device, dtype=dtype, **others)
         return id if "checked" in id.renewed().kept else checked(id)
+
     if isinstance(id, LoadedModel):  # of another kind, which writes
         check_no_generator(id.id, [type(id.module).__name__])
 
@@ -142,6 +143,7 @@ def _load_request(device: Any, dtype: Any, processor: Any, tokenizer: Any, **val
         with loading(str(processor)):
             processor, its_tokenizer = named_processor(str(processor))
         tokenizer = its_tokenizer if tokenizer is None else tokenizer
+
     check_processor_arguments(processor, tokenizer)
 
     options = LoadOptions(name_of_device(device), name_of_dtype(dtype), **values)
@@ -164,6 +166,7 @@ def _of_functions(id: Any, images: Any, texts: Any, name: Any, image_size: Any =
         raise CannotLoad(f"a model is missing: give {alternatives()}, or two functions, images and texts")
     if id is not None:
         raise BadOption(f"functions images and texts take the place of a model (got {str(id)!r:.60}, too): give either")
+
     check_unset("a model of two functions", **others)
     if not isinstance(name, str | None):
         raise BadOption(f"name must be a text (got {name!r:.60})")
@@ -178,6 +181,7 @@ def check_name(name: str) -> None:
     """Check that a text names an embedded model or a folder, or may name a model on the hub, which is not asked."""
     if name in embedded():
         return
+
     if name in embedded_generators():
         check_no_generator(name, json_object(EMBEDDED / name / "config.json")["architectures"])
     if Path(name).is_file():
@@ -199,6 +203,7 @@ def _from_memory(source: Any, request: LoadRequest) -> Model:
     with loading(name):
         check_processor(find("models", family), request)
         model = _model(name, family, module, request)
+
     model = checked(model)
     if is_library(source):
         check_scores(source, model)
@@ -232,6 +237,7 @@ def _from_folder(
         from nibt.models._sentence_modules import after_encoder  # which other folders do not need
 
         after = after_encoder(name, folder, request.dtype, bool(embedding)) or after
+
     request = replace(request, after=after, folder=folder, defaults=settings)
 
     config = json_object(folder / "config.json")
@@ -259,6 +265,7 @@ def _settings(folder: Path) -> JsonObject:
     read_record(_Settings, settings, str(path), CannotLoad)
     if "domain" in settings and "domain_size" not in settings:
         raise CannotLoad(f"{path} has a domain and no domain_size: add the width and height in pixels")
+
     if "usual_change" in settings:
         settings["usual_change"] = parsed("usual_change", settings["usual_change"], Positive)
     return settings
@@ -282,10 +289,12 @@ def _with_adapters(name: str, folder: Path, request: LoadRequest, device: Any) -
             tokenizer=request.tokenizer,
             **{key: value for key, value in request.embedding.items() if key != "positions"},
         )
+
     with loading(name):
         module = adapted(name, folder, plain.module).to(device)
     embedding = {**plain.request.embedding, **request.embedding}  # adapters embed as their base model does
-    processor, tokenizer = plain.request.processor, plain.request.tokenizer
+    processor = plain.request.processor
+    tokenizer = plain.request.tokenizer
     request = replace(request, processor=processor, tokenizer=tokenizer, embedding=embedding, defaults={})
     return _model(name, plain.family, module, request)
 
@@ -297,6 +306,7 @@ def _from_hub(text: str, request: LoadRequest, device: Any) -> Model:
     forced = weights is not None and weights.startswith("hf-hub:")
     if weights is not None and not forced:
         return _load(OPEN_CLIP + weights, "open_clip", weights, request, device)
+
     place = hub_name(weights if weights is not None else text)
     assert place is not None
     name = f"{OPEN_CLIP}hf-hub:{place}" if forced else str(place)
@@ -320,7 +330,8 @@ def _load(name: str, family: str, source: str, request: LoadRequest, device: Any
 
 def _family(name: str, config: JsonObject) -> str:
     check_class(name, config, bool(known_checkpoint(name)))
-    model_type, named = config.get("model_type"), config.get("architectures") or []
+    model_type = config.get("model_type")
+    named = config.get("architectures") or []
     classes = [*map(str, named)] if isinstance(named, list) else []
     if {*classes}.isdisjoint(class_name for row in declared().values() for class_name in row.classes):
         check_no_generator(name, classes)
@@ -340,10 +351,12 @@ def _model(name: str, family: str, module: nn.Module, request: LoadRequest) -> M
         from nibt.models._in_memory import misfits
 
         request = replace(request, notes=(*request.notes, *misfits(name, image, text, request)))
+
     image.after = text.after = getattr(module, "after_encoder", nn.Identity())
     if "domain" in request.defaults:  # of an embedded model
         size = tuple(request.defaults["domain_size"])
         image.preparation = replace(image.preparation, domain=request.defaults["domain"], domain_size=size)
+
     scale, bias = family_class.scale_and_bias(module)
     compared = family_class.similarity, family_class.has_logits, request.defaults
     return Model(name, family, module, image, text, scale, bias, *compared, folder=request.folder, request=request)

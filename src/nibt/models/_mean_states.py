@@ -42,12 +42,14 @@ class MeanStates:
         """Load a file, and check that it belongs to the model."""
         if not Path(path).is_file():
             raise WrongBaseline(f"there is no file {str(path)!r} of mean states: create it with nibt calibrate")
+
         try:
             with safe_open(str(path), "pt") as opened:
                 facts = opened.metadata() or {}
                 tensors = {key: opened.get_tensor(key) for key in opened.keys()}
         except SafetensorError as error:
             raise WrongBaseline(f"{str(path)!r} is not a file of mean states ({error})") from error
+
         if Path(path).parent != model.folder:  # the mean states of an embedded model ship with it
             _check(str(path), facts, model)
         return cls(tensors, facts)
@@ -65,18 +67,22 @@ class MeanStates:
                 f"the mean states have no layer {layer} of the {tower.modality} tower "
                 f"(they have {', '.join(self.layers(tower.modality)) or 'none'}): calibrate it, or use another layer"
             )
+
         mean = self.tensors[key].to(hidden)
         if tower.modality == "text":
             return self._for_captions(mean, self.tensors[f"text.first.{layer}"].to(hidden), inputs, hidden)
+
         if mean.ndim == 2:
             self._check_grid(mean, hidden, grid_fact(tower, inputs))
         return mean.expand_as(hidden)
 
     def _check_grid(self, mean: Tensor, hidden: Hidden, grid: Mapping[str, str]) -> None:
         if mean.shape != hidden.shape[1:]:
-            expected, actual = f"of {len(mean)} tokens", f"{hidden.shape[1]} tokens"
+            expected = f"of {len(mean)} tokens"
+            actual = f"{hidden.shape[1]} tokens"
         elif self.facts.get("grid", grid["grid"]) != grid["grid"]:  # as many tokens in other rows and columns
-            expected, actual = f"of {self.facts['grid']}", grid["grid"]
+            expected = f"of {self.facts['grid']}"
+            actual = grid["grid"]
         else:
             return
         raise WrongBaseline(
@@ -96,6 +102,7 @@ class MeanStates:
             row = mean[(offsets + zero).clamp(0, len(mean) - 1)]
             count = min(start, len(first))
             rows.append(torch.cat([first[:count], row[count:]]))
+
         return torch.stack(rows)
 
 
@@ -130,6 +137,7 @@ def mean_states(model: Model, path: str = "") -> MeanStates:
         raise WrongBaseline(
             f"the model {model.id} ships no mean states: run nibt calibrate, and use baseline='mean:FILE'"
         )
+
     file = path or str(model.folder and model.folder / FILE_NAME)
     key = "mean states", file, os.path.getmtime(file) if os.path.exists(file) else 0.0
     if key not in model.kept:  # loaded again after the file or the weights of the model have changed

@@ -78,6 +78,7 @@ def _enlarged(tower: ImageTower, picture: Image.Image, prepare: Prepare) -> tupl
     least = min(seen.region.width / seen.grid.columns, seen.region.height / seen.grid.rows)
     if least >= _CELL:
         return picture, seen
+
     times = ceil(_CELL / least)
     width, height = picture.size
     picture = picture.resize((width * times, height * times), Image.Resampling.NEAREST)
@@ -101,9 +102,12 @@ def _see(tower: ImageTower, picture: Image.Image, prepare: Prepare) -> _Seeing:
 
 def _box(seen: _Seeing, row: int, column: int) -> tuple[int, int, int, int]:
     """Return the pixels of a cell: left, top, right, bottom."""
-    region, grid = seen.region, seen.grid
-    width, height = region.width / grid.columns, region.height / grid.rows
-    left, top = region.left + column * width, region.top + row * height
+    region = seen.region
+    grid = seen.grid
+    width = region.width / grid.columns
+    height = region.height / grid.rows
+    left = region.left + column * width
+    top = region.top + row * height
     return round(left), round(top), round(left + width), round(top + height)
 
 
@@ -135,6 +139,7 @@ def _is_at(change: Tensor, grid: Grid, row: int, column: int, near: float) -> bo
     others[tokens] = 0
     if others.any():
         return False
+
     across = (weights.sum(0) * torch.arange(grid.columns, device=weights.device)).sum() / weights.sum()
     down = (weights.sum(1) * torch.arange(grid.rows, device=weights.device)).sum() / weights.sum()
     return bool((across - column).abs() <= near and (down - row).abs() <= near)

@@ -54,6 +54,7 @@ def float32_arithmetic(dtype: torch.dtype) -> Iterator[None]:
     if dtype not in HALF:
         yield
         return
+
     with _Float32Arguments(), _Float32Arithmetic(), saved_tensors_hooks(_unchanged, _widened):
         yield
 
@@ -65,6 +66,7 @@ class _Float32Arithmetic(TorchDispatchMode):
         kwargs = kwargs or {}
         if func.is_view or func._schema.is_mutable:
             return func(*args, **kwargs)
+
         if kwargs.get("dtype") in HALF:  # models convert states to the dtype of their weights
             kwargs = {**kwargs, "dtype": torch.float32}
         if func is _CONVERSION:
@@ -81,7 +83,8 @@ class _Float32Arguments(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _FIRST_CHECKED:
             first = _FIRST_CHECKED[func]
-            args, kwargs = (*args[:first], *_widened(args[first:])), _widened(kwargs)
+            args = (*args[:first], *_widened(args[first:]))
+            kwargs = _widened(kwargs)
         return func(*args, **kwargs)
 
 
@@ -175,16 +178,21 @@ def dense_weight(layer: Any) -> Tensor:
     weight = layer.weight
     if _has_8_bits(weight):
         return weight.data.float() * (_scales(layer)[".SCB"][:, None] / 127)
+
     if not _has_4_bits(weight):
         with float32_arithmetic(torch.bfloat16):  # also of scales, wherever it is called
             return weight.dequantize().float()
+
     from bitsandbytes import functional
 
-    data, state = weight.data.view(torch.uint8), copy(weight.quant_state)
+    data = weight.data.view(torch.uint8)
+    state = copy(weight.quant_state)
     if getattr(state, "packing_format_for_cpu", False):  # in another order, with scales in bfloat16
-        state.original_nested, state.original_storage_type = False, None
+        state.original_nested = False
+        state.original_storage_type = None
         data, state = functional._convert_weight_packed_for_cpu_inverse(data, state)
         state.absmax = state.absmax.T.reshape(-1).float()
+
     state.dtype = layer.compute_dtype or torch.float32
     return functional.dequantize_4bit(data, state).float()
 
@@ -202,6 +210,7 @@ def of_one_dtype(module: nn.Module, dtype: torch.dtype) -> None:
     """Convert the other weights of a quantized model, which Transformers loads in the dtypes of its parts, to one."""
     if quantization(module) is None:
         return
+
     for layer in module.modules():
         if not is_quantized(layer):
             for tensor in (*layer.parameters(recurse=False), *layer.buffers(recurse=False)):
@@ -227,6 +236,7 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
     """Return the state dict of a model, with plain tensors; a layer of bitsandbytes repacks its weight for its own."""
     if quantization(module) is None:
         return module.state_dict()
+
     state: dict[str, Any] = {}
     for name, layer in module.named_modules(remove_duplicate=False):
         prefix = f"{name}." if name else ""
@@ -235,6 +245,7 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
             state |= {f"{prefix}bias": layer.bias} if layer.bias is not None else {}
         else:
             nn.Module._save_to_state_dict(layer, state, prefix, False)
+
     return state
 
 
@@ -246,6 +257,7 @@ def dense_layers(layers: Mapping[str, nn.Module]) -> Iterator[None]:
         name = "_old_forward" if hasattr(layer, "_old_forward") else "forward"  # of accelerate, which calls it
         replaced.append((vars(layer), name, vars(layer).get(name)))
         vars(layer)[name] = _Dense(path, layer, getattr(layer, name))
+
     try:
         yield
     finally:
@@ -265,12 +277,14 @@ class _Dense:
     def __call__(self, states: Tensor) -> Tensor:
         if threading.get_ident() != self.thread:
             return self.forward(states)
+
         layer: Any = self.layer
         if not states.is_floating_point():
             raise CannotLoad(
                 f"the model converts the inputs of its layer {self.path} to {states.dtype}, the dtype of quantized "
                 f"weights: leave this layer out with BitsAndBytesConfig(llm_int8_skip_modules=[{self.path!r}])"
             )
+
         dtype = computing_dtype(states.dtype)
         weight = [dense_weight(layer).to(dtype)]
         bias = None if layer.bias is None else layer.bias.to(dtype)

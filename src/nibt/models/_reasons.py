@@ -39,6 +39,7 @@ def refusal(error: BaseException) -> str | None:
             return _answer(cause)
         if str(cause).startswith("Consistency check failed"):
             return f"the download broke off ({first_line(cause).removeprefix('Consistency check failed: ')}): try again"
+
     return None
 
 
@@ -57,6 +58,7 @@ def no_connection(error: BaseException) -> str | None:
                 f"the cache does not have all of it, and the hub {constants.ENDPOINT} cannot be reached "
                 f"({first_line(cause)}): check the connection"
             )
+
     return None
 
 
@@ -124,6 +126,7 @@ def broken_file(folder: Path | None) -> str | None:
             in_cache = f"{file.name} in the cache, which is {file.resolve()},"
             return f"the file {in_cache} is broken ({defect}): delete it, and load the model again"
         return f"the file {file} is broken ({defect}): save the model again"
+
     return None
 
 
@@ -154,8 +157,10 @@ def _changed(file: Path) -> str | None:
     name = file.resolve().name
     if not file.is_symlink() or not fullmatch(r"[0-9a-f]{64}", name):
         return None
+
     digest = sha256()
     with file.open("rb") as stream:
         while block := stream.read(1 << 24):
             digest.update(block)
+
     return None if digest.hexdigest() == name else "its digest is another than that of the hub"

@@ -60,6 +60,7 @@ def hub_name(text: str) -> HubName | None:
     name = name.removeprefix(scheme).rstrip("/")
     if not scheme and (page := _page(name)) is not None:
         return page
+
     match = _NAME.fullmatch(name)
     if match is None or ".." in re.split("[/:@]", name):
         if scheme:
@@ -74,6 +75,7 @@ def open_clip_name(text: str) -> str | None:
     """Return ``ARCHITECTURE/TAG`` if a text names weights of OpenCLIP, with or without the prefix; None otherwise."""
     if text.startswith(OPEN_CLIP):
         return text.removeprefix(OPEN_CLIP)
+
     first, slash, tag = text.strip().partition("/")
     architecture = text.strip().replace("@336px", "-336").replace("/", "-")
     spec = find_spec("open_clip")  # its files, since to import it takes seconds
@@ -128,19 +130,26 @@ def _page(text: str) -> HubName | None:
     bare = text.partition("/")[0].lower() in hosts
     if "://" not in text and not bare:
         return None
+
     address = urlsplit(text if "://" in text else f"//{text}")
     if (address.netloc.lower() not in hosts) or address.scheme not in ("", "http", "https"):
         raise CannotLoad(f"{text!r} is not a page of the hub: write org/name for a model on it")
+
     parts = [unquote(segment) for segment in address.path.split("/") if segment]
     if parts[:1] == ["models"] and len(parts) > 2:
         del parts[0]
     if len(parts) < 2 or parts[0] in _OTHERS:
         raise CannotLoad(f"{text!r} is not the page of a model: write org/name")
-    repository, place, rest = "/".join(parts[:2]), parts[2:3], parts[3:]
+
+    repository = "/".join(parts[:2])
+    place = parts[2:3]
+    rest = parts[3:]
     if not place or place[0] not in _PLACES or not rest:
         return hub_name(repository)
+
     count = 3 if rest[0] == "refs" else 1  # the revision refs/pr/1
-    revision, path = "/".join(rest[:count]), rest[count:]
+    revision = "/".join(rest[:count])
+    path = rest[count:]
     folder = path if place == ["tree"] else path[:-1]
     return hub_name(str(HubName(repository, None if revision == "main" else revision, "/".join(folder))))
 
@@ -260,12 +269,15 @@ def check_source(source: Any) -> None:
                 f"beginning with {str(source)[:40]!r})"
             )
         return
+
     models = source if isinstance(source, tuple) and len(source) == 2 else (source,)
     if all(isinstance(model, nn.Module) for model in models):
         return
+
     expected = "a model must be a name, a folder, a module of PyTorch, or a pair of an image model and a text model"
     if isinstance(source, type):
         raise BadOption(f"{expected} (got the class {source.__name__}: create an instance)")
+
     name = type(source).__name__
     if hasattr(source, "image_processor") or hasattr(source, "tokenizer") or re.search("Tokenizer|Processor", name):
         raise BadOption(f"{expected} (got a {name}: pass the model first, and this as processor=...)")
@@ -286,6 +298,7 @@ def check_device(device: str) -> None:
     except Exception as error:  # of many types
         first = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
         reason = "" if first.startswith(_PYTORCH_ONLY) or len(first) > _LONGEST else f" ({first})"
+
     raise BadOption(f"device {device!r} is not available{reason}: use {', '.join(_available())}")
 
 

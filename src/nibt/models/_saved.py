@@ -47,6 +47,7 @@ def json_object(path: Path) -> JsonObject:
         data = load_json(path) if path.exists() else {}
     except (OSError, ValueError) as error:
         raise CannotLoad(f"{path} is not a file of valid JSON ({reason(error)})") from error
+
     if not isinstance(data, dict):
         raise CannotLoad(f"{path} must be a JSON object (got a {type(data).__name__})")
     return data
@@ -89,6 +90,7 @@ def check_built(name: str, folder: Path, file: str, build: Callable[[], nn.Modul
     """
     if folder.parent == EMBEDDED:  # it ships with nibt, whose tests load it
         return
+
     remedy = f"{_largest(folder / file)}correct {file}, or save the model again"
     try:
         with without_warnings(), torch.device("meta"):

@@ -32,6 +32,7 @@ def dense_folders(name: str, modules: Any, read: Callable[[str], Any]) -> list[s
         listed = [(str(module["type"]).rpartition(".")[2], str(module.get("path", ""))) for module in modules]
     except (AttributeError, KeyError, TypeError) as error:
         raise CannotLoad(f"modules.json of {name!r} does not list the modules of sentence-transformers") from error
+
     folders: list[str | None] = []
     for class_name, path in listed:
         if class_name == "Dense":
@@ -50,6 +51,7 @@ def dense_folders(name: str, modules: Any, read: Callable[[str], Any]) -> list[s
                 f"{name!r} has the module {class_name} of sentence-transformers after its encoder, which nibt does not "
                 f"apply: {_REMEDY}"
             )
+
     return folders
 
 
@@ -58,9 +60,11 @@ def _check_dense(name: str, path: str, config: Any) -> None:
     module = f"{name!r} has the module Dense ({path}) of sentence-transformers"
     if not isinstance(config, Mapping) or not all(isinstance(config.get(key), int) for key in _SIZES):
         raise CannotLoad(f"{module} without {' and '.join(_SIZES)} in its config.json: save the model again")
+
     activation = str(config.get("activation_function", "Tanh")).rpartition(".")[2]
     if activation != "Identity":
         raise CannotLoad(f"{module} with the activation {activation}, and nibt applies linear modules only: {_REMEDY}")
+
     places = {config.get(key) or "sentence_embedding" for key in ("module_input_name", "module_output_name")}
     if places != {"sentence_embedding"}:
         raise CannotLoad(
@@ -84,6 +88,7 @@ def check_texts(name: str, transformer: Mapping[str, Any], prompts: Mapping[str,
             f"{name} compares embeddings by {compared!r} in sentence-transformers, and nibt by the cosine: set "
             "similarity_fn_name to 'cosine'"
         )
+
     names = ("query", "document") if prompts.get("model_type") == "MultiVectorEncoder" else ()
     texts = prompts.get("prompts") or {}
     prompt = next(filter(None, map(texts.get, (prompts.get("default_prompt_name"), *names))), None)
@@ -150,9 +155,11 @@ class _Dense(nn.Linear):
                 if inside == outside
                 else weights.pop("residual.weight", None)
             )
+
         shapes = {key: tuple(value.shape) for key, value in weights.items()}
         if shapes != {f"linear.{key}": tuple(value.shape) for key, value in self.named_parameters()}:
             raise CannotLoad(f"the weights in {folder} are not those of its config.json: save the model again")
+
         if residual is not None:
             weights["linear.weight"] = weights["linear.weight"] + residual
         for key, value in weights.items():
@@ -174,6 +181,7 @@ def _weights(folder: Path) -> dict[str, Tensor]:
     file = next((folder / name for name in DENSE_WEIGHTS if (folder / name).is_file()), None)
     if file is None:
         raise CannotLoad(f"{folder} has none of {', '.join(DENSE_WEIGHTS)}: save the model again")
+
     try:
         if file.suffix == ".safetensors":
             return load_file(file)

@@ -70,14 +70,18 @@ class TextTower(Tower):
     def prepare(self, items: Sequence[str]) -> Inputs:
         tokens = [self.tokens(item) for item in items]
         longest = max(len(row.ids) for row in tokens)
-        ids, explained = [], []
+        ids = []
+        explained = []
         for item, row in zip(items, tokens, strict=True):
             if not any(row.explained):
                 raise BadInput(f"the model's tokenizer finds no word in the caption {item!r}: use other words")
+
             lacking = longest - len(row.ids)
             ids.append([*row.ids, *[self.pad[0]] * lacking])
             explained.append([*row.explained, *[False] * lacking])
-        ids, explained = torch.tensor(ids, device="cpu"), torch.tensor(explained, device="cpu")
+
+        ids = torch.tensor(ids, device="cpu")
+        explained = torch.tensor(explained, device="cpu")
         words = Words(tuple(row.texts for row in tokens), tuple(row.words for row in tokens), explained)
         notes = tuple(
             row.notes if item.isprintable() else (*caption_notes(item), *row.notes)
@@ -92,7 +96,8 @@ class TextTower(Tower):
         if not tokens.ids:  # a tokenizer without special tokens
             tokens = replace(tokens, ids=self.pad[:1], texts=self.pad[1:], explained=(False,))
         words = Words((tokens.texts,), ((),), torch.zeros(1, len(tokens.ids), dtype=torch.bool, device="cpu"))
-        ids, device = torch.tensor([tokens.ids], device="cpu"), self.first_weight.device
+        ids = torch.tensor([tokens.ids], device="cpu")
+        device = self.first_weight.device
         tokens = [tokens]
         extra = {key: value.to(device) for key, value in self.extra(tokens, ids).items()}
         return Inputs(ids.to(device), extra, words=words)
@@ -138,4 +143,5 @@ class TextTower(Tower):
             if key not in states:
                 blanked = partial(self.blend_to_padding, (~word[index : index + 1]).float())
                 states[key] = self._blank_state(key, partial(inputs.take, [index]), layer, blanked)
+
         return torch.cat([states[key] for key in keys])

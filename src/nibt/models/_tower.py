@@ -196,6 +196,7 @@ class Tower(ABC):
             embedding = cut.rest(states).float()
             weights = torch.linspace(1, 2, embedding.shape[-1], dtype=torch.float32, device=embedding.device)
             (gradient,) = torch.autograd.grad((embedding * weights).sum(), states)
+
         special = special_tokens(cut.units, cut.hidden.shape[1])[0]
         # of rows that the head does not read, the gradient is exactly 0
         return bool(cut.units.keep((gradient[0] != 0).any(-1).float()).any()), bool(special.any())
@@ -242,6 +243,7 @@ class Tower(ABC):
                     "layer must not be 1.0, a layer or the whole depth: give 1, or the number of the last one"
                 )
             return (min(self.relative(value) + leaves_block, last),)
+
         try:
             layers = parsed("layer", value.split(",") if isinstance(value, str) else value, Layers)
         except BadOption as error:
@@ -250,6 +252,7 @@ class Tower(ABC):
             raise BadOption(
                 f"layer must be a whole number, or a share of the depth above 0 and below 1 (got {value!r:.60})"
             ) from error
+
         for layer in layers:
             self.check_layer(layer)
         if max(layers) > last:
@@ -321,6 +324,7 @@ class Tower(ABC):
             hooks.enter_context(set_hook(self.blocks[-1].register_forward_hook, after))
             added = hooks.enter_context(self.additions()) if self.additions else []
             embedding = self.after(self.run(inputs))
+
         for layer in range(lowest, len(added)):
             streams[layer] = torch.cat([streams[layer], *added[layer:]], -1)  # pyright: ignore
         return Trace(self, inputs, embedding, tuple(calls), tuple(streams), len(added))
@@ -366,6 +370,7 @@ class Tower(ABC):
                     else:
                         trace = self.trace(nothing(), layer)
                         states.update({kept: trace.cut(kept).hidden for kept in range(layer, self.depth + 1)})
+
             while len(blanks) > self.kept_blanks:
                 blanks.popitem(last=False)
             return states[layer]
@@ -392,11 +397,13 @@ class Trace:
         """Cut the tower where a state enters block ``layer``; layer ``depth`` is the output of the last block."""
         tower = self.tower
         tower.check_layer(layer)
-        stream, head_inputs = self.streams[layer], tower.head_inputs(self.inputs)
+        stream = self.streams[layer]
+        head_inputs = tower.head_inputs(self.inputs)
         assert stream is not None, f"traced above layer {layer}"
 
         def rest(states: States) -> AtNodes:
-            count, blocks = len(states), tower.blocks
+            count = len(states)
+            blocks = tower.blocks
             # features that are added after each of the next blocks are columns beside the hidden state
             running, *pending = tower.to_stream(states.flatten(0, 1), stream).chunk(
                 1 + max(0, self.additions - layer), -1
@@ -415,6 +422,7 @@ class Trace:
                         running = running[0] if isinstance(running, tuple | list) else running
                         running = running + pending.pop(0) if pending else running
                 embedding = tower.after(tower.head(running, extra) if embedding is None else embedding)
+
             return embedding.unflatten(0, (count, -1))
 
         return Cut(tower.to_tokens(stream), tower.units(self.inputs, stream), rest, tower.mapped)
@@ -424,7 +432,9 @@ class Trace:
 
         Features that are added after the block are left out.
         """
-        tower, stream, call = self.tower, self.streams[number], self.calls[number]
+        tower = self.tower
+        stream = self.streams[number]
+        call = self.calls[number]
         assert stream is not None, f"traced above layer {number}"
         hidden = tower.to_tokens(stream)
 
@@ -437,6 +447,7 @@ class Trace:
                 out = None if has_hooks(block) else tower.first_rows(number, running, rows, args, kwargs)
                 if out is None:
                     out = tower.to_tokens(first(block(running, *args, **kwargs)))[:, :rows]
+
             return out.flatten(1).unflatten(0, (len(states), -1))
 
         return Cut(hidden, tower.units(self.inputs, stream), rest, tower.mapped)
@@ -448,8 +459,10 @@ class Trace:
             raise BadOption(
                 f"layer must be between 0 and {tower.depth - 1}, since a block must follow it (got {layer})"
             )
+
         running, pending = self._split(self.recordable(layer).detach().requires_grad_(), layer)
-        blocks, streams = [], []
+        blocks = []
+        streams = []
         with tower.computing(), torch.enable_grad(), AttentionRecorder() as recorder:
             for number, (args, kwargs) in enumerate(self.calls[layer:], layer):
                 running = _added(first(tower.blocks[number](running, *args, **kwargs)), pending)
@@ -493,7 +506,8 @@ class Trace:
 
     def recordable(self, layer: int) -> Tensor:
         """Return the hidden state of a layer of a tower whose attentions can be recorded."""
-        tower, stream = self.tower, self.streams[layer]
+        tower = self.tower
+        stream = self.streams[layer]
         assert stream is not None, f"traced above layer {layer}"
         if is_compiled(tower.root):
             raise Unsupported(
@@ -509,7 +523,8 @@ class Trace:
 
     def take(self, rows: Sequence[int]) -> "Trace":
         """Return the trace of the items at ``rows``, which may repeat: one forward pass serves many captions."""
-        tower, index = self.tower, torch.tensor(rows, device=self.embedding.device)
+        tower = self.tower
+        index = torch.tensor(rows, device=self.embedding.device)
         return replace(
             self,
             inputs=self.inputs.take(rows),
@@ -532,9 +547,11 @@ class Trace:
         than three dimensions (a causal mask, positions) is shared by the batch, and so is a tensor of length 1.
         """
         leaves, structure = tree_flatten(call, lambda value: not isinstance(value, tuple | list | dict))
-        count, shared = len(self.inputs.values), self.tower.shared
+        count = len(self.inputs.values)
+        shared = self.tower.shared
         for place, leaf in enumerate(leaves):
             if isinstance(leaf, Tensor) and leaf.ndim >= 3 and len(leaf) % count == 0:
                 leaves[place] = leaf.unflatten(0, (count, -1)).index_select(0, index.to(leaf.device)).flatten(0, 1)
+
         args, kwargs = tree_unflatten(leaves, structure)
         return args, {key: call[1][key] if key in shared else value for key, value in kwargs.items()}

@@ -101,6 +101,7 @@ class ImageTower(Tower):
         for row, around in enumerate(inputs.around):
             if around.uncropped_pixels is not None:
                 wide[row] = around.pixels(margin).to(wide)
+
         wide[..., margin : margin + height, margin : margin + width] = inputs.values
         windows = [
             wide[..., margin + down : margin + down + height, margin + right : margin + right + width]
@@ -238,6 +239,7 @@ class Model(LoadedModel):
                 f"this {tower.modality} tower ({type(tower).__name__}) has no attention over all of its tokens: use a "
                 "model with a plain ViT"
             )
+
         records = tower.trace(tower.prepare([content])).attentions().all
         return [record.weights[0].detach() for record in records]
 

@@ -39,7 +39,8 @@ class ProjectionPair(nn.Module):
 
     def __init__(self, vision: Any, text: Any) -> None:
         super().__init__()
-        self.vision, self.text = vision, text
+        self.vision = vision
+        self.text = text
         self.config = Configurations(vision.config, text.config)
         self.training = vision.training or text.training
 
@@ -104,13 +105,16 @@ class PooledImageTower(ClassTokenTower):
             return self.projection(vision.head(vision.post_layernorm(stream)))
         if hasattr(vision, "post_layernorm"):  # CLIP
             return super().head(stream, extra)
-        norm, pooler = vision.norm if hasattr(vision, "norm") else vision.layernorm, getattr(vision, "pooler", None)
+
+        norm = vision.norm if hasattr(vision, "norm") else vision.layernorm
+        pooler = getattr(vision, "pooler", None)
         normed = norm(stream)
         return self.projection(normed[:, 0] if pooler is None else pooler(normed))
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         height, width = inputs.values.shape[-2:]
-        rows, columns = height // self.patch, width // self.patch
+        rows = height // self.patch
+        columns = width // self.patch
         return Grid(rows, columns, stream.shape[1] - rows * columns)
 
 
@@ -146,5 +150,6 @@ class VisionTextDualEncoder(DualEncoder, name="vision_text_dual_encoder"):
                 "needs layers of one sequence of patches, with a class token or the norm of CLIP and SigLIP: use a "
                 "ViT, DeiT, BEiT, DINOv2, DINOv3, CLIP or SigLIP"
             )
+
         text = PooledTextTower if hasattr(module.text_model, "pooler") else CLIPText
         return PooledImageTower(module, request), text(module, request)

@@ -65,7 +65,9 @@ class VisionLanguage(Family, name="vision_language"):
         values = request.embedding
         base = getattr(module, "model", module)  # without the head that predicts tokens
         network = PooledNetwork(module, base, decoder_of(base), values["pooling"], values.get("positions"))
-        processor, prompt, layout = request.processor, values["image_prompt"], layout_of(request.processor)
+        processor = request.processor
+        prompt = values["image_prompt"]
+        layout = layout_of(request.processor)
 
         def encode(image: ImageInput) -> Mapping[str, Tensor]:
             images = layout.images(image)
@@ -104,9 +106,11 @@ class LateInteraction(Family, name="late_interaction"):
         root: Any = module
         if getattr(root, "mask_non_image_embeddings", False):
             raise CannotLoad("only the tokens of the image are kept of it: set model.mask_non_image_embeddings = False")
+
         inner = getattr(root, "vlm", getattr(root, "model", root))
         base = inner if hasattr(root, "vlm") else getattr(inner, "model", inner)  # without a head that predicts tokens
-        network, processor = LateNetwork(root, base, decoder_of(base)), request.processor
+        network = LateNetwork(root, base, decoder_of(base))
+        processor = request.processor
 
         def encode(image: ImageInput) -> Mapping[str, Tensor]:
             return encoded(processor, processor.process_images([image.pil_image]))
@@ -123,6 +127,7 @@ def _query_prompt(processor: Any) -> str:
     for end in ("", "\n"):
         if list(tokens(processor.tokenizer, prompt + end, "two words", len(expected) + 1).ids) == expected:
             return prompt + end
+
     raise CannotLoad(
         f"{type(processor).__name__} builds another prompt of a query than nibt knows ({prompt!r}): please report it "
         "with your version of transformers"

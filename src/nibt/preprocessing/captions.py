@@ -113,16 +113,21 @@ def words_by_offsets(
         if not (piece or texts[row]).strip(_BLANKS).strip():
             blanks.append(row)
             continue
+
         start += len(piece) - len(piece.lstrip())
         touched = [span for span in spans if span[0] < max(end, start + 1) and start < span[1]] if piece else []
         first, last = (touched[0][0], touched[-1][1]) if touched else (start, end)
         if touched and words and first < words[-1][1]:
-            first, last, rows = words[-1][0], max(last, words[-1][1]), words.pop()[3]
+            first = words[-1][0]
+            last = max(last, words[-1][1])
+            rows = words.pop()[3]
         else:
             rows = []
+
         # an unknown character, or a token without offsets, is a word of its own
         words.append((first, last, caption[first:last] or texts[row], [*rows, *blanks, row]))
         blanks = []
+
     return tuple(Word(text, tuple(rows)) for _, _, text, rows in words)
 
 
@@ -185,12 +190,14 @@ def words_by_marks(texts: Sequence[str], explained: Sequence[bool]) -> tuple[Wor
     for row, text in enumerate(texts):
         if not explained[row]:
             continue
+
         before = texts[groups[-1][-1]] if groups else ""
         continues = not before.endswith("</w>") if ends else not text.startswith("▁") if starts else text[:2] == "##"
         if groups and continues and groups[-1][-1] == row - 1:
             groups[-1].append(row)
         else:
             groups.append([row])
+
     bare = [text.removesuffix("</w>").removeprefix("▁").removeprefix("##") for text in texts]
     words = (Word("".join(bare[row] for row in rows), tuple(rows)) for rows in groups)
     return tuple(word for word in words if word.text.strip(_BLANKS))

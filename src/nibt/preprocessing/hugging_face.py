@@ -43,6 +43,7 @@ def image_preparation(
             run = partial(_pixels, processor, **_resized(processor, size))
         if square and getattr(processor, "do_pad", False):
             fit = replace(fit, way="corner")
+
     uncropped = partial(run, do_center_crop=False) if fit.edge else None
     normalize = partial(_pixels, processor, do_resize=False, do_center_crop=False)
     return Preparation(fit, run, normalize, uncropped=uncropped, blank=blank_value(processor))
@@ -79,6 +80,7 @@ def check_numbers(processor: Any) -> None:
         value = getattr(processor, name, None)
         if value is None or not getattr(processor, used, True):
             continue
+
         numbers = value if isinstance(value, list | tuple) else [value]
         is_divisor = name != "image_mean"
         if not all(_is_finite(number) and not (is_divisor and abs(number) < _SMALLEST) for number in numbers):
@@ -178,6 +180,7 @@ def tokens(
     with TOKENIZER_LOCK:
         encoded = tokenizer(text, return_special_tokens_mask=True, **options)
         length = len(tokenizer(text, verbose=False)["input_ids"])
+
     ids = encoded["input_ids"]
     texts = tokenizer.convert_ids_to_tokens(ids)
     explained = [not flag for flag in encoded["special_tokens_mask"]]
@@ -187,6 +190,7 @@ def tokens(
         special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
         explained = [flag and number not in special for flag, number in zip(explained, ids, strict=True)]
         words = words_by_marks(texts, explained)
+
     notes = [truncation_note(length, context)] if length > context else []
     typed = special_tokens(tokenizer, len(tokenizer))
     if any(piece and piece in text for piece in typed):

@@ -42,6 +42,7 @@ class Resize:
         """Return the width and the height of the tower's input for an image of that width and height."""
         if self.way != "whole":
             return self.width, self.height
+
         # the aspect ratio is limited to 8, since the short side of a longer strip would vanish
         aspect = min(8.0, max(1 / 8, image[0] / image[1]))
         area = self.height * self.width
@@ -53,12 +54,15 @@ class Resize:
         """Return the part of the original that the tower sees."""
         width, height = image
         if self.way == "squash" and self.edge:
-            across, down = width * self.width / self.edge, height * self.height / self.edge
+            across = width * self.width / self.edge
+            down = height * self.height / self.edge
             return Region((width - across) / 2, (height - down) / 2, across, down)
         if self.way in ("squash", "whole"):
             return Region(0.0, 0.0, float(width), float(height))
+
         scale = self._scale(image)
-        visible_width, visible_height = self.width / scale, self.height / scale
+        visible_width = self.width / scale
+        visible_height = self.height / scale
         if self.way == "corner":
             return Region(0.0, 0.0, visible_width, visible_height)
         return Region((width - visible_width) / 2, (height - visible_height) / 2, visible_width, visible_height)
@@ -67,7 +71,8 @@ class Resize:
         """Return the number of input pixels per image pixel, for ways that keep the aspect ratio."""
         if self.way == "shortest" and self.edge:
             return self.edge / min(image)
-        across, down = self.width / image[0], self.height / image[1]
+        across = self.width / image[0]
+        down = self.height / image[1]
         return max(across, down) if self.way == "shortest" else min(across, down)
 
     def strip_box(self, image: tuple[int, int], beyond: int = 0) -> tuple[int, int, int, int] | None:
@@ -79,12 +84,14 @@ class Resize:
         width, height = image
         if self.way != "shortest" or max(width, height) <= 8 * min(width, height):
             return None
+
         visible = self.region(image)
         margin = (4 + beyond) / self._scale(image) + 4
         least = min(image)  # the shorter side stays the shorter one and keeps its length
         keep_width = min(width, max(least, 2 * round((visible.width / 2) + margin) + width % 2))
         keep_height = min(height, max(least, 2 * round((visible.height / 2) + margin) + height % 2))
-        left, top = (width - keep_width) // 2, (height - keep_height) // 2
+        left = (width - keep_width) // 2
+        top = (height - keep_height) // 2
         return left, top, left + keep_width, top + keep_height
 
     def reduced_size(self, image: tuple[int, int]) -> tuple[int, int] | None:
@@ -141,13 +148,15 @@ class Preparation:
                 f"an image must have sides of at most {_MOST_PADDED:,} pixels for this model, whose processor pads it "
                 f"to a square ({image.source!r:.300} has {width} x {height}): scale it down"
             )
+
         if max(width, height) > 8 * min(width, height):
             picture = self.resized_strip(picture)
         return self.process(picture), region, notes
 
     def resized_strip(self, image: Image.Image) -> Image.Image:
         """Return what the processor is given: of a long strip, a part or a smaller image of which it makes the same."""
-        strip, reduced = self.resize.strip_box(image.size), self.resize.reduced_size(image.size)
+        strip = self.resize.strip_box(image.size)
+        reduced = self.resize.reduced_size(image.size)
         return image.resize(reduced, self.resample) if reduced else image.crop(strip) if strip else image
 
 
@@ -161,10 +170,13 @@ class Surroundings:
     @cached_property
     def uncropped_pixels(self) -> Float[Tensor, "channel height width"] | None:
         """The pixels of the image without the crop; None if nothing is cropped."""
-        preparation, resize, image = self.preparation, self.preparation.resize, self.image.pil_image
+        preparation = self.preparation
+        resize = self.preparation.resize
+        image = self.image.pil_image
         seen = resize.region(image.size)
         if preparation.uncropped is None or (seen.width >= image.width and seen.height >= image.height):
             return None
+
         strip = resize.strip_box(image.size, max(resize.size(image.size)))
         with float32_numbers():
             return preparation.uncropped(image.crop(strip) if strip else image)
@@ -178,4 +190,5 @@ class Surroundings:
         for side, seen in zip((self.uncropped_pixels.shape[-1], self.uncropped_pixels.shape[-2]), crop, strict=True):
             start = (side - seen) // 2 - margin
             beyond += [-start, start + seen + 2 * margin - side]
+
         return F.pad(self.uncropped_pixels, beyond, value=preparation.blank)  # a negative number crops

@@ -37,6 +37,7 @@ def image_preparation(
     if resize == "whole":
         fit = Resize("whole", size or height, size or width, multiple=multiple or 1)
         return Preparation(fit, normalize, normalize, resample)
+
     resizing = Resize(config.resize_mode, height, width)
     hugging_face.check_sides(resizing)
     steps = [_pixels if type(step).__name__ in _TO_TENSOR else step for step in getattr(transform, "transforms", [])]
@@ -56,6 +57,7 @@ def tokens(tokenizer: Any, caption: str, context: int) -> Tokens:
     """Tokenize one caption, padded to the context, with OpenCLIP's tokenizer or a wrapped one of Hugging Face."""
     if hasattr(tokenizer, "byte_decoder"):
         return _byte_pairs(tokenizer, caption, context)
+
     with TOKENIZER_LOCK:
         ids = tuple(tokenizer([caption], context_length=context)[0].tolist())
     inner = tokenizer.tokenizer
@@ -66,6 +68,7 @@ def tokens(tokenizer: Any, caption: str, context: int) -> Tokens:
         for number, expected in zip(ids, row.ids, strict=True)
     ):
         return Tokens(ids, row.texts, row.explained, row.words, row.notes)  # separators may be replaced by 0
+
     texts = inner.convert_ids_to_tokens(list(ids))
     special = set(inner.all_special_ids) - {inner.unk_token_id}
     explained = tuple(number not in special for number in ids)
@@ -88,6 +91,7 @@ def _byte_pairs(tokenizer: Any, caption: str, context: int) -> Tokens:
     else:
         positions = [(0, 0), *offsets[: end - 1], *[(0, 0)] * (context - end)]
         words = words_by_offsets(text, texts, explained, positions)
+
     length = len(encoded) + 2
     notes = [truncation_note(length, context)] if length > context else []
     special = [tokenizer.decoder[number] for number in tokenizer.all_special_ids]

@@ -34,7 +34,8 @@ class Certificate:
 
 def certificate(audit: Audit) -> Certificate:
     """Return the certificate of an audit: what did not run comes first, and each sentence names its check."""
-    data, model = audit.data.get("dataset", "your own pairs"), Path(audit.model["id"]).name
+    data = audit.data.get("dataset", "your own pairs")
+    model = Path(audit.model["id"]).name
     pairs = int(audit.data.get("pairs") or 0)
     checked = (
         f"{len(audit.checks)} checks of {', '.join(audit.methods)} with the model {model}, weights "
@@ -75,6 +76,7 @@ def _missing(audit: Audit) -> Iterator[str]:
             "and maps were compared with the control random only, without center and ones. A map that fails only at a "
             "stage or with a wording that was left out may pass: audit without --quick before you rely on it."
         )
+
     names = {check.name for check in audit.checks}
     for name, texts in CHECKS.items():
         if name not in names:
@@ -126,6 +128,7 @@ def _compared(audit: Audit, against: str) -> dict[str, list[str]]:
             "A better verdict does not mean that a model is better: a mark on the object counts as the object."
         )
         sections[f"Other verdicts than those of {against}"] = verdicts
+
     return sections
 
 
@@ -156,9 +159,11 @@ def threshold(check: Check) -> str:
 
 def _command(audit: Audit) -> str:
     """Return the command that repeats an audit; empty without a data set that the command can open."""
-    name, place = audit.data.get("dataset"), audit.data.get("folder") or audit.data.get("path")
+    name = audit.data.get("dataset")
+    place = audit.data.get("folder") or audit.data.get("path")
     if name not in available("datasets"):
         return ""
+
     defaults = {field.name: field.default for field in fields(find("datasets", name)) if field.default is not MISSING}
     changed = {
         option: value

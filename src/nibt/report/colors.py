@@ -16,9 +16,11 @@ RGB = tuple[int, int, int]
 PAPER: RGB = (255, 255, 255)
 INK: RGB = (34, 34, 34)
 FAINT: RGB = (108, 108, 108)  # has a contrast of 5 on the background
-ALERT, ALERT_EDGE = (255, 247, 232), (179, 107, 0)  # background and edge of banners
+ALERT = (255, 247, 232)
+ALERT_EDGE = (179, 107, 0)  # background and edge of banners
 COVER = 1.0  # how much of its color the largest score has
-DARKEST, LIGHTEST = 0.2, 0.92  # OKLab lightness of black and of white under a map, which leaves room for color
+DARKEST = 0.2
+LIGHTEST = 0.92  # OKLab lightness of black and of white under a map, which leaves room for color
 KEPT = 0.4  # how much of the photograph's lightness remains where the color is full
 PALE = 0.25  # how much of its color a score has that is noise, or cannot be told from 0
 LEVELS = 256  # of a color's strength, in each direction
@@ -70,10 +72,12 @@ def find_palette(name: str) -> Palette:
     """Return a palette of ``PALETTES``, or the two ends of a color map of matplotlib."""
     if name in PALETTES:
         return PALETTES[name]
+
     from matplotlib import colormaps
 
     if name not in colormaps:
         raise BadOption(f"cmap must be {', '.join(PALETTES)} or a color map of matplotlib, such as PuOr (got {name!r})")
+
     ends = (colormaps[name](end) for end in (0.0, 1.0))
     low, high = ((round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue, _ in ends)
     return Palette(high, low, ("the color at the right end of the scale", "the color at its left end"))

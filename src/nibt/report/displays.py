@@ -6,7 +6,8 @@ IPython looks the names up when it displays a value. The drawing code is importe
 from functools import partial
 from typing import Any
 
-PAGE, PICTURE = "text/html", "image/png"
+PAGE = "text/html"
+PICTURE = "image/png"
 TYPES: dict[tuple[str, str], tuple[str, ...]] = {
     ("nibt.results.explanation", "Explanation"): (PAGE, PICTURE),
     ("nibt.results.regions", "Regions"): (PAGE, PICTURE),

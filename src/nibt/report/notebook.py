@@ -67,9 +67,11 @@ def display_data(value: Any, media_type: str) -> str | bytes | None:
         return _measurement_table(value)
     if getattr(value, "kind", None) in kinds("pages"):
         return framed(find("pages", value.kind)().page(value), 900)
+
     try:
         if media_type == "text/html":
             return to_html(value)
+
         buffer = BytesIO()
         draw(value).save(buffer, "PNG")
         return buffer.getvalue()
@@ -89,11 +91,13 @@ def _measurement_table(results: list[Any]) -> str | None:
     """Return measurements as a table of means by metric and side; None for other lists."""
     if not results or not all(isinstance(result, Measurement) for result in results):
         return None
+
     groups: dict[tuple[str, str], list[float]] = {}
     for row in results:
         values = groups.setdefault((row.metric, row.side), [])
         if row.value == row.value:
             values.append(row.value)
+
     lines = [
         [metric, side, f"{sum(values) / len(values):.4g}" if values else "-", str(len(values))]
         for (metric, side), values in groups.items()
@@ -113,5 +117,6 @@ def _height(panels: Sequence[Panel]) -> int:
         of_text = 260 + 70 * len(panel.answer.warnings) + 36 * ranked + 8 * sum(len(side.source) for side in sides) // 5
         of_image = min(max(images, default=0), 700)
         heights.append(150 + (max(of_image, of_text) if beside == 1 else of_image + of_text))
+
     rows = (heights[first : first + beside] for first in range(0, len(heights), beside))
     return 330 + sum(max(row) + 30 for row in rows)

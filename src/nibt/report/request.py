@@ -25,6 +25,7 @@ def legend(result: ResultWithMaps, look: Appearance = DEFAULT) -> str:
     if not is_signed(result):
         text = "The stronger the color, the more it matters; this method does not say in which direction."
         return text + (f" In the image, {look.palette.names[1]} lowers the score." if _by_removal(result) else "")
+
     name = view_of(result).raised(result)
     if not result.method.get("signed", True):  # a table of words, whose entries have signs with any method
         name = "method's score of a part"

@@ -124,6 +124,7 @@ def names_of(sources: Sequence[str]) -> list[str]:
         names = ["/".join(part[-count:]) or source for part, source in zip(parts, sources, strict=True)]
         if len(set(names)) == len(set(sources)):
             return names
+
     return list(sources)
 
 

@@ -65,6 +65,7 @@ class PathSummary(Serializable):
         first = summaries[0]
         if len(summaries) == 1:
             return first
+
         means = {name: torch.stack([getattr(summary, name) for summary in summaries]).mean(0) for name in _VALUES[1:]}
         layers = tuple(dict.fromkeys(layer for summary in summaries for layer in summary.layers))
         steps = torch.stack([summary.steps for summary in summaries]).amax(0)
@@ -79,7 +80,8 @@ class PathSummary(Serializable):
     @property
     def gap_share(self) -> str:
         """The size of the gap of one example as text, relative to the change of the target."""
-        gap, change = abs(float(self.gap)), abs(float(self.at_input - self.at_baseline))
+        gap = abs(float(self.gap))
+        change = abs(float(self.at_input - self.at_baseline))
         if not change:
             return f"{gap:.2g} (there is no change)"
         return percent(gap / change) if gap >= _TINY * change else f"<{percent(_TINY)}"
@@ -143,15 +145,18 @@ class Attribution(ByValue):
         if path is not None:
             total = kept.sum(-1)
             path = replace(path, sum=total, special_tokens=scores.sum(-1) - total)
+
         return cls(kept, units, special_token_share(scores, units), path)
 
     def __getitem__(self, item: int) -> "Attribution":
         units = self.units if isinstance(self.units, Grid) else self.units[item]
-        scores, path = self.scores[item], self.path if self.path is None else self.path[item]
+        scores = self.scores[item]
+        path = self.path if self.path is None else self.path[item]
         error = None if self.error is None else self.error[item]
         if isinstance(units, Words):  # what pads a caption to the longest of its batch is no part of it
             scores = scores[: len(units.explained)]
             error = None if error is None else error[: len(units.explained)]
+
         return Attribution(
             scores,
             units,
@@ -187,6 +192,7 @@ class Attribution(ByValue):
             rows = [*word.tokens]
             error = None if self.known_error is None else float(self.known_error[rows].sum())
             scored.append(WordScore(word.text, float(self.scores[rows].sum()), word.tokens, error))
+
         return tuple(scored)
 
     @property
@@ -387,16 +393,20 @@ def estimate_note(subject: str, side: "SideAttribution") -> Note | None:
     """Return the note on scores that are estimated from random draws; None for others, and for exact ones."""
     if side.evaluations is None:
         return None
+
     estimated = f"the {subject} are estimated from {side.evaluations:,} changed inputs"
     if side.error is None:
         return Note(ESTIMATE, f"{estimated}, too few to state their error: allow more of them")
 
-    scores, errors = side.scores, side.error.flatten()
+    scores = side.scores
+    errors = side.error.flatten()
     if isinstance(side, TextAttribution):
         scores = torch.tensor([word.score for word in side.words], dtype=torch.float32, device="cpu")
         errors = torch.tensor([word.error for word in side.words], dtype=torch.float32, device="cpu")
+
     if not errors.any():
         return None
+
     share = float(errors.max() / scores.abs().max())
     unsure = int((scores.abs() <= errors).sum())
     return Note(ESTIMATE, f"{estimated}{error_text(share, unsure, len(scores))}")

@@ -212,6 +212,7 @@ class Audit(Result):
                 raise ValueError(
                     f"curves[{index}] must have as many stages, values, lows and highs, at least 1 (got {lengths})"
                 )
+
         return self
 
     def _lines(self) -> Iterator[str]:
@@ -221,6 +222,7 @@ class Audit(Result):
         for check in self.checks:
             if check.verdict == "fail":
                 yield f"  {check.verdict}: {check.about} ({check.method} {check.side})".rstrip()
+
         for row in self.differences:
             if row.verdict == "moved":
                 yield f"  moved: {row.about} ({row.method} {row.side}) {row.difference:+.3f}"

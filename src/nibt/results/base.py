@@ -62,6 +62,7 @@ class Array:
             rows = [*chain.from_iterable(rows)]
             if (least := min(map(len, rows))) < (most := max(map(len, rows))):
                 raise ValueError(f"must have lists of one length (got {least} and {most} entries)")
+
         tensor = torch.tensor(numbers, dtype=torch.bool if self.entries == "boolean" else torch.float32, device="cpu")
         if not tensor.isfinite().all():  # JSON has larger numbers than float32
             raise ValueError("must have numbers within float32")
@@ -147,12 +148,14 @@ class Result(Serializable):
         """
         if not isinstance(data, Mapping):
             raise BadInput(f"expected the plain data of {cls.kind}, got {type(data).__name__}: load reads a file")
+
         stated = data.get("kind"), data.get("schema")
         if stated != (cls.kind, cls.schema):
             raise BadInput(
                 f"expected schema {cls.schema} of {cls.kind}, got schema {stated[1]!r} of {stated[0]}: read it with "
                 "the class of its kind, and with the version of nibt that wrote it"
             )
+
         fields = {name: value for name, value in data.items() if name not in ("kind", "schema", "signature")}
         return read_record(cls, fields, cls.kind)
 

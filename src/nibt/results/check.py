@@ -57,6 +57,7 @@ class Check(Serializable):
         """Check that plain data has a value within its interval."""
         if self.count < 0:
             raise ValueError(f"count must be at least 0 (got {self.count})")
+
         rounding = 1e-6 * max(1.0, abs(self.value))
         if not self.low - rounding <= self.value <= self.high + rounding:
             raise ValueError(

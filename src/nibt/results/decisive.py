@@ -60,5 +60,6 @@ class DecisiveRegion(Serializable):
         if self.region == "keep":
             kept = "the match first" if self.decision == "first" else half
             return f"{part} keeps {kept} if all else is removed ({chance})"
+
         lost = f"\u201c{self.instead}\u201d comes first" if self.decision == "first" else f"{half} is lost"
         return f"without {part}, {lost} ({chance})"

@@ -103,12 +103,15 @@ class Explanation(ResultWithMaps):
             names = ", ".join(self.sides) or "none"
             expected = "image and text (and perhaps against), or first and second of one modality"
             raise BadInput(f"sides must be {expected} (got {names})")
+
         lacking = [name for name in self.sides if name not in self.target]
         if lacking:
             raise BadInput(f"target must have the value of each side (got none of {', '.join(lacking)})")
+
         for name, found in (("decisive", self.decisive), ("parts", self.parts)):
             if found is not None and (self.is_comparison or found.cells.shape != self.grid.shape):
                 raise BadInput(f"{name} must have the cells of the map of the image (got {tuple(found.cells.shape)})")
+
         return self
 
     @property
@@ -242,6 +245,7 @@ class Explanation(ResultWithMaps):
                 rows, columns = side.grid.shape
                 text = f"{rows} x {columns}, from {float(side.grid.min()):+.4f} to {float(side.grid.max()):+.4f}"
             yield f"  {_NAMES.get(name, name):6} {text}"
+
         yield from (f"  check: {check.verdict}: {check.about}" for check in self.checks)
         if self.decisive:
             yield f"  {self.decisive.about}"

@@ -60,6 +60,7 @@ def to_frame(explanations: Result | Sequence[Result], rows: str = "pairs") -> Da
     """
     if rows not in _ROWS:
         raise BadOption(f"rows must be one of {', '.join(_ROWS)} (got {rows!r})")
+
     listed: list[Any] = list(explanations) if isinstance(explanations, Iterable) else [explanations]
     frames = {kind: find("frames", kind) for kind in kinds("frames")}
     for explanation in listed:
@@ -67,10 +68,12 @@ def to_frame(explanations: Result | Sequence[Result], rows: str = "pairs") -> Da
     of_answers = [explanation.kind in frames for explanation in listed]
     if any(of_answers) and not all(of_answers):
         raise BadInput("to_frame takes explanations of pairs, or of answers (got both): make a table of each")
+
     data: list[JsonObject] = []
     for number, explanation in enumerate(listed):
         for row in _rows(explanation, frames.get(explanation.kind), of_words=rows == "words"):
             data.append({"pair": number, **row})
+
     return pandas().DataFrame(data)
 
 
@@ -86,6 +89,7 @@ def _rows(explanation: Any, frame: Any, of_words: bool) -> Iterator[JsonObject]:
     if not frame and not of_words:
         yield {**common, **_values(explanation)}
         return
+
     for position, word in enumerate(explanation.words):
         values = frame.values(word) if frame else _of_word(word)
         yield {**common, "position": position, **values}

@@ -77,6 +77,7 @@ def map_regions(scores: PixelScores, mask: PixelMask) -> list[MapRegion]:
                 mask=connected,
             )
         )
+
     return sorted(regions, key=lambda region: -region.score)
 
 
@@ -108,7 +109,9 @@ def outlines(mask: PixelMask) -> tuple[Ring, ...]:
                 ring.append(point)
             point = (point[0] + new[0], point[1] + new[1])
             direction = new
+
         rings.append(tuple(ring))
+
     return tuple(rings)
 
 
@@ -125,6 +128,7 @@ def _edges(padded: PixelMask) -> dict[tuple[int, int], list[tuple[int, int]]]:
     for direction, (right, down), across in sides:
         for y, x in np.argwhere(inside & ~across).tolist():
             directions.setdefault((x + right, y + down), []).append(direction)
+
     return directions
 
 
@@ -144,6 +148,7 @@ def segment_sums(
             f"labels must be below the number of pixels, {labels.size} (got {labels.max()}): number the segments "
             "from 0, as numpy.unique with return_inverse does"
         )
+
     down, outside_down = _cells(region.top, region.height, height, grid.shape[0])
     across, outside_across = _cells(region.left, region.width, width, grid.shape[1])
     cells = down[:, None] * grid.shape[1] + across[None]

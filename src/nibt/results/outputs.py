@@ -58,6 +58,7 @@ def tensor_file(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> byte
             raise BadInput(
                 f"{name} was changed after it was computed, and has NaN or infinite numbers: compute it again"
             )
+
     data = serialized({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
     length = int.from_bytes(data[:8], "little")
     header = load_json(data[8 : 8 + length])
@@ -93,6 +94,7 @@ def _of_bytes(path: Path) -> bytes | None:
         if match is None:  # a PDF file has its signature at the end
             stream.seek(max(0, stream.seek(0, SEEK_END) - _HEAD))
             match = _SIGNATURE.search(stream.read())
+
         if match is None:  # other files are not read as a whole: they may be large
             return None
 
@@ -182,6 +184,7 @@ def distinct(paths: Sequence[Path], request: Mapping[str, Any], taken: Iterable[
     while not taken.isdisjoint(numbered) or not _are_free(numbered, wanted) or not _take(numbered):
         number += 1
         numbered = [path.with_stem(f"{path.stem}-{number}") for path in paths]
+
     return numbered
 
 
@@ -209,6 +212,7 @@ def _take(paths: Sequence[Path]) -> bool:
                 placeholder.unlink(missing_ok=True)
             return False
         created.append(path)
+
     return True
 
 
@@ -216,6 +220,7 @@ def _check_inputs(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Check that no text of the records names a file, and that it is in no folder of their models and data."""
     if not path.is_file():
         return
+
     digest = short_digest(path)
     for record in records:
         for text in set(_texts(record)):
@@ -249,6 +254,7 @@ def _check_input(target: Path, source: Path) -> None:
     """
     if not target.exists():
         return
+
     if source.is_dir():
         if target.is_file() and _is_in(target, source) and not is_own(target):
             raise WouldOverwrite(f"{target} is in the folder {source}, which this call reads: choose another name")
@@ -268,6 +274,7 @@ def _is_in(file: Path, folder: Path) -> bool:
             path = os.path.join(place, name)
             if os.path.exists(path) and file.samefile(path):
                 return True
+
     return False
 
 

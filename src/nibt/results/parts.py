@@ -238,6 +238,7 @@ class Parts(Result):
                 raise ValueError(f"parts[{part.number - 1}].center must have {width} entries, as means and deviations")
             if tuple(part.place.shape) != tuple(self.grid):
                 raise ValueError(f"parts[{part.number - 1}].place must have the shape of grid, {self.grid}")
+
         return self
 
     @computed_field
@@ -273,6 +274,7 @@ class Parts(Result):
             if mark not in get_args(Mark):
                 raise BadOption(f"a mark must be 'may', 'must not' or '' (got {mark!r:.60})")
             parts[self.part(number).number - 1] = replace(self.part(number), mark=mark)
+
         return replace(self, parts=tuple(parts))
 
     def part(self, number: int) -> Part:

@@ -188,6 +188,7 @@ def session_info() -> SessionRecord:
         processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     except OSError:
         processor = platform.processor()
+
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     name = None if device is None else getattr(getattr(torch, device.type), "get_device_name", None)
     accelerator = device and (device.type if name is None else name())  # its name, or its type if torch knows no name

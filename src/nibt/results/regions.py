@@ -184,6 +184,7 @@ class Regions(ResultOfImage):
         if share.sum() == 0:
             region = tuple(self.region)
             raise BadInput(f"the box must overlap the region that the model saw, {region} (got {box})")
+
         sums = (self.table * share).sum((1, 2)).tolist()
         return list(zip(self.words, sums, strict=True))
 
@@ -197,6 +198,7 @@ def word_indices(words: Sequence[Word], wanted: Sequence[str | SupportsIndex]) -
             indices.update(_indices_of_text(word, texts))
         else:
             indices.add(_checked_index(word, len(texts)))
+
     if not indices:
         raise BadInput(f"name at least one word of {', '.join(word.text for word in words)}")
     return sorted(indices)

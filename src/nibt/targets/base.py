@@ -30,6 +30,7 @@ def check_template(name: str, template: Any, place: str = "caption") -> None:
             f"{name} must be a text that contains {{}} once, for the {place}, and no other brace "
             f"(got {template!r:.100})"
         )
+
     unicode_text(name, template)
 
 

@@ -35,6 +35,7 @@ class ServerLoader(Plugin, name="server"):
                 "the name of the model on the server is missing: give it, as in "
                 f"load_generator({url!r:.80}, name='my-llava'), or with -m"
             )
+
         from nibt.bridges.answer_servers import AnswerServer
         from nibt.bridges.served_answers import ServedGenerator, ServedOptions
 

@@ -133,7 +133,9 @@ def answer(
     """
     if is_image(inputs.prompt):
         raise BadOption(f"the prompt is missing: nibt answer IMAGE... PROMPT (got the image {inputs.prompt!r} last)")
-    drawing, other_image = output.drawing, inputs.against if inputs.against and is_image(inputs.against) else None
+
+    drawing = output.drawing
+    other_image = inputs.against if inputs.against and is_image(inputs.against) else None
     spec = method.spec_or("nib" if server.server is None else "occlusion")
     name_suffix = suffix(
         "answer",
@@ -167,6 +169,7 @@ def answer(
             max_words=inputs.max_words,
             on_progress=on_progress,
         )
+
     files.write([result], targets, show_answers)
 
 

@@ -176,6 +176,7 @@ def audit(
             folder=work,
             on_progress=on_progress,
         )
+
     files.write([result], targets, lambda results: show_audit(results[0]))
     if work is not None:
         WorkFolder(work).discard()
@@ -235,6 +236,7 @@ def bench(plan: PlanOptions, output: BenchOptions) -> None:
     """
     if output.out is None and not output.dry_run:
         raise BadOption("a run needs a folder: give --out RUN")
+
     from nibt.evaluation.bench.plan import Plan
     from nibt.evaluation.bench.run import Benchmark
     from nibt.evaluation.bench.validation import dry_run, override_plan
@@ -250,6 +252,7 @@ def bench(plan: PlanOptions, output: BenchOptions) -> None:
             say("\n".join(lines))
         if any(line.startswith("data ") and ": missing (" in line for line in lines):
             return
+
     if out is None:
         return
 
@@ -301,14 +304,17 @@ def open_data(options: DataOptions, count: int) -> "Dataset":
     is_path = name not in available("datasets") and (os.path.exists(options.data) or Path(options.data).suffix != "")
     if not is_path and name not in available("datasets") and (name in embedded() or "/" in name):
         raise BadOption(f"there is no data set or file {options.data!r}: the model is given with -m")
+
     types = {} if is_path else option_types(find("datasets", name))
     for option in ("folder", "count", "options"):
         if option in values:
             raise BadOption(
                 f"-D cannot set {option}: give the folder as {name}:FOLDER, and the number of pairs as --count"
             )
+
     if "seed" in values and options.seed:
         raise BadOption("the seed is set twice, by --seed and by -D: set it once")
+
     generated = {"count": count} if not is_path and "folder" not in types else {}
     seed = {"seed": options.seed} if not generated or "seed" in types else {}
     return open_dataset(options.data, {**generated, **seed, **values})
@@ -324,6 +330,7 @@ def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], K
         for item in range(count):
             pairs.append(data[item])
             on_progress(Progress(len(pairs)))
+
     return pairs, {**data.record(), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
 
 

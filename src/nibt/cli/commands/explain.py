@@ -124,6 +124,7 @@ def explain(
         options |= {"target": target.target, "against": tuple(target.against or ())}
     elif not typed.ranked:
         options |= target.contrast
+
     answers: Any = items.explain(loaded, files.silent, options)
 
     for label, add in _additions(loaded, method, known):
@@ -156,6 +157,7 @@ def _check_choices(
         )
     if method.decisive not in (None, "keep", "change"):
         raise BadOption(f"--decisive must be keep or change (got {method.decisive!r:.60})")
+
     for name, value in (("decisive", method.decisive), ("parts", method.parts)):
         if value and typed.same_modality:
             raise BadOption(f"--{name} is for an image with a caption: leave it out with --compare")
@@ -232,8 +234,10 @@ def _panels(
                 table = regions(model, answer.image.input, answer.caption, variant=method.variant, **layers, **options)
                 done += 1
                 on_progress(Progress(done))
+
             title = f"{answer.caption} ({names[answer.source]})" if several else ""
             result.append(Panel(answer, table, title))
+
     return result
 
 

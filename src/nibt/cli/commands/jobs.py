@@ -107,6 +107,7 @@ def batch(
         raise BadOption("the pairs are missing: nibt batch PAIRS --out DIR")
     if job.out is None:
         raise BadOption("a job needs a folder: give --out DIR")
+
     columns = typed_assignments(pairs.data_option, "-D", dict.fromkeys(_COLUMNS, str))
     if model.model is None and server.server is None and not job.quiet:
         say("The model is lite, which ships with nibt; choose another one with -m", err=True)
@@ -141,6 +142,7 @@ def batch(
             **execution.arguments,
             **target.contrast,
         )
+
     _say_result(result, out, is_new=not files_before or result.chunks() != files_before, quiet=job.quiet)
     rows = result.manifest.rows
     failed = result.manifest.errors or 0
@@ -156,6 +158,7 @@ def _say_result(job: "Job", out: Path, is_new: bool, quiet: bool) -> None:
         done = "written" if is_new else "are there already"
         draw = f"; to draw a row: nibt show {out} ROW" if failed != rows else ""
         say(f"{rows:,} rows {done}, {failed:,} failed{draw}")
+
     for warning in job.manifest.warnings:
         complain(warning)
     if failed:
@@ -194,6 +197,7 @@ def show(
         )
     if not folder.is_dir():
         raise BadInput(f"there is no folder {str(folder)!r}: give the folder of a job or of a benchmark")
+
     kind = kind_of(folder)
     if kind == "benchmark":
         _check_benchmark_options(folder, row, verify, output)
@@ -257,6 +261,7 @@ def _report(folder: Path, kind: str, overwrite: bool, base: str | None) -> tuple
 
     if not (folder / MANIFEST).exists():
         raise BadInput(f"{str(folder)!r} has no job and no benchmark (no {MANIFEST}): give the folder of one")
+
     text = write_report(folder, overwrite, base=base)
     return text, ", ".join(str(folder / f"report.{ending}") for ending in ("md", "csv", "tex", "html"))
 
@@ -275,6 +280,7 @@ def _show_row(job: "Job", row: int, output: OutputOptions) -> None:
         text = explanation.caption
         single = ".png"
         show_results = partial(show_pairs, look=output.look)
+
     read_paths = input_paths(job.folder, explanation.source, job.manifest.names)
     files = Output(
         output.out,
@@ -298,6 +304,7 @@ def kind_of(folder: Path) -> str:
         data = load_json(folder / MANIFEST)
     except (OSError, ValueError):
         return ""
+
     return str(data.get("kind", "")) if isinstance(data, dict) else ""
 
 

@@ -64,12 +64,14 @@ def _page(kind: Kind, name: str) -> str:
         return plan_text(name)
     if kind not in KINDS:
         raise BadOption(f"{kind} have one line each (got {name!r}): see nibt list {kind}")
+
     name, colon, variant = name.partition(":")  # as in nib:paper
     about: str = documentation(kind, name)
     plugin: Any = find(kind, name)
     variants = getattr(plugin, "variants", {})
     if colon and not variants:
         raise BadOption(f"{kind} have no variants (got {name}:{variant}): write nibt list {kind} {name}")
+
     if colon:
         check_names("variants", [variant], variants)
 
@@ -103,7 +105,9 @@ def _option_lines(plugin: Any, of_variant: Mapping[str, Mapping[str, Any]]) -> l
             value = "required"
         elif of_image != of_text:
             value = f"default {of_image} (image), {of_text} (text)"
+
         lines.append(f"    {field.name}, {value}: {texts.get(field.name, '')}".removesuffix(": "))
+
     return lines
 
 

@@ -85,11 +85,13 @@ def check(inputs: CheckInputOptions, loading: CheckedModelOptions, server: Check
             "-m, --against, --image, --key-env, --requests and --tokens are for a model behind a server, whose address "
             f"begins with http:// or https:// (got {inputs.model!r})"
         )
+
     options = loading.placed(loading.load, LoadOptions, GenerationOptions)
     with show_progress(f"loading {inputs.model}", False):
         from nibt.engine.reading import describe, load_any
 
         lines = describe(load_any(inputs.model, options), inputs.text)
+
     _say_lines(lines)
 
 
@@ -105,6 +107,7 @@ def _check_server(inputs: CheckInputOptions, loading: CheckedModelOptions, serve
         if server.against is not None:
             local = load_generator(server.against)
         reading = read_server(generator, inputs.text, server.image or (), local)
+
     _say_lines(reading.lines)
     if not reading.passes:
         raise typer.Exit(1)
@@ -139,19 +142,22 @@ def calibrate(model: EvaluatedModelOptions, data: CalibrationOptions, output: Ca
     """Compute the mean states of a model, for nibt explain ... --method "nib baseline=mean:FILE"."""
     if output.out is None:
         raise BadOption("the mean states need a file: give --out FILE")
+
     from nibt.engine.calibrate import calibrate as run
     from nibt.results.outputs import check_targets
 
     check_targets(
         [file_path("--out", output.out)], input_paths(model.model, data.images, data.captions), output.overwrite
     )
-    images, captions = data.images or [], read_lines(data.captions) if data.captions else []
+    images = data.images or []
+    captions = read_lines(data.captions) if data.captions else []
     layers = None if data.layers is None else [_layer_number(text) for text in data.layers.split(",")]
     loaded = model.loaded(output.quiet)
     with show_progress("calibrating", output.quiet) as on_progress:
         run(loaded, images, captions, output.out, layers=layers, overwrite=output.overwrite, on_progress=on_progress)
     if output.quiet:
         return
+
     say(f"wrote {output.out}: the mean over {len(images)} images and {len(captions)} captions")
     if not (images and captions):
         side, remedy = ("text", "captions: --captions FILE") if images else ("image", "images")

@@ -137,6 +137,7 @@ def parts(
         pairs, record = read_pairs(opened, count, files.silent)
         loaded = model.loaded(files.silent)
         check_images(opened, count, [target.path for target in targets], output.overwrite)
+
     with interruptible(partial(kept_work, work)), show_progress("finding parts", files.silent) as on_progress:
         result = run(
             loaded,
@@ -152,6 +153,7 @@ def parts(
             data=record,
             on_progress=on_progress,
         )
+
     files.write([result], targets, lambda results: show_parts(results[0]))
     if work is not None:
         WorkFolder(work).discard()
@@ -195,6 +197,7 @@ def show_parts(result: "Parts") -> None:
             part.name or "-",
             f"{part.stability:.0%}",
         )
+
     console.print(table)
     console.print(
         "needed: what images lose without the part's cells, as a share of what they lose without all. sufficient: what "
@@ -211,6 +214,7 @@ def _texts(path: Path) -> list[str]:
         lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"cannot read the names in {str(path)!r} ({reason(error)}): give a text file") from error
+
     texts = [*dict.fromkeys(line.strip() for line in lines if line.strip())]
     if len(texts) < 2:
         raise BadInput(f"{str(path)!r} must have at least two different texts, one per line (got {len(texts)})")

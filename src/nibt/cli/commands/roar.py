@@ -97,11 +97,13 @@ def roar(
         raise BadOption("a run needs a folder: give --out RUN")
     if model.dtype != "float32":
         raise BadOption(f"--dtype must be float32 for training (got {model.dtype})")
+
     types = {**_TRAINING, **{f"learning_rate.{name}": Positive for name in _TRAINABLE}}
     values = typed_assignments(training.train, "--train", types)
     rates = {name: values.pop(f"learning_rate.{name}") for name in _TRAINABLE if f"learning_rate.{name}" in values}
     if rates and "learning_rate" in values:
         raise BadOption("--train must set learning_rate for all trainables or for each: leave one of them out")
+
     values |= {"learning_rate": rates} if rates else {}
     choices = set_options(**values, trainable=training.trainable, side=training.side)
     from nibt.evaluation.roar import roar as run
@@ -125,6 +127,7 @@ def roar(
             on_progress=on_progress,
             **choices,
         )
+
     files = write(result, output.out, output.overwrite)
     if not output.quiet:
         say(markdown(result))

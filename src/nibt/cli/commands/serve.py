@@ -100,11 +100,13 @@ def serve(
             raise BadOption("--space writes a folder and serves nothing: leave --host, --port and --public out")
         if server.server is not None:
             raise BadOption("--space writes a page that asks no other server: leave --server out")
+
         from nibt.app.server import write_space
 
         write_space(page.space, model or (), limits.limits)
         say(f"wrote {page.space}: its requirements need nibt on a package index, or a wheel beside them")
         return
+
     check_host(page.host, page.public)
     served = [] if server.server is None else _served(server, model or [], load)
     if not is_loopback(page.host):
@@ -125,6 +127,7 @@ def _served(server: ServerOptions, names: list[str], load: list[str] | None) -> 
     assert server.server is not None
     if not names:
         raise BadOption("the name of the generator on the server is missing: give it with -m")
+
     from nibt.generators.loading import load_generator
 
     options = [server.asking(server.server, name, PlacementOptions(), load) for name in names]

@@ -93,6 +93,7 @@ class Scenes(Dataset):
                 f"smallest and largest must include a size between 20 and 50 percent (got {self.smallest} and "
                 f"{self.largest})"
             )
+
         for option, allowed in (("styles", STYLES), ("backgrounds", tuple(BACKGROUNDS))):
             names = getattr(self, option)
             if not names or set(names) - set(allowed):
@@ -130,8 +131,10 @@ class Scenes(Dataset):
             if name == without:
                 masks.append(np.zeros(pixels.shape[:2], bool))
                 continue
+
             mask = _painted(pixels, drawing, left, top)
             masks = [under & ~mask for under in masks] + [mask]
+
         return Scene(pixels, tuple(names), tuple(boxes), tuple(masks))
 
     def _without(self, item: int, name: str) -> ImageInput:
@@ -162,10 +165,12 @@ class Scenes(Dataset):
             for x, y, across, down in taken:
                 common = min(left + width, x + across) - max(left, x), min(top + height, y + down) - max(top, y)
                 shared += max(0, common[0]) * max(0, common[1])
+
             if best is None or shared < best[0]:
                 best = shared, (sprites, left, top)
             if not shared:
                 break
+
         assert best is not None
         drawing, left, top = best[1]
         flipped = Sprite(drawing.colors[:, ::-1], drawing.opacity[:, ::-1])

@@ -129,6 +129,7 @@ def texture(draws: Draws, side: int) -> np.ndarray:
         color = (across // period + down // period) % 2
     else:
         color = ((across % period - period // 2) ** 2 + (down % period - period // 2) ** 2) < period * period // 9
+
     grain = draws.bytes(side, side, 1).astype(np.int64) // 11 - 11
     return (colors[np.broadcast_to(color, (side, side)).astype(np.int64)] + grain).clip(0, 255).astype(np.uint8)
 

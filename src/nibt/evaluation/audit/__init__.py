@@ -31,9 +31,12 @@ from nibt.registry import MethodSpec
 from nibt.results.audit import Audit, Check, audit_request
 from nibt.torch_modes import plain_torch
 
-STAGES, QUICK_STAGES = 12, 3
-LEVELS, QUICK_LEVELS = 10, 5
-_TEMPLATES, _QUICK_TEMPLATES = 4, 2
+STAGES = 12
+QUICK_STAGES = 3
+LEVELS = 10
+QUICK_LEVELS = 5
+_TEMPLATES = 4
+_QUICK_TEMPLATES = 2
 
 
 @plain_torch()
@@ -93,6 +96,7 @@ def audit(
     check_facts("data", data)
     if not specs:
         raise BadOption("methods is empty: name at least one method to audit")
+
     seed = parsed("seed", seed, Seed)
     batch_size = parsed("batch_size", batch_size, BatchSize)
     quick = parsed("quick", quick, bool)
@@ -232,6 +236,7 @@ def _metric_checks(
     for index, method in enumerate([*controls, *specs]):
         steps(f"the metrics of {method}")
         scores.add(method, control=index < len(controls))
+
     counts = {side: np.array([each.scores.size for each in runner.unchanged[str(specs[0]), side]]) for side in SIDES}
     measured = [
         values

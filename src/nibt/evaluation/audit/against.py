@@ -169,6 +169,7 @@ def _correlations(runners: Sequence[AuditRunner], method: str, side: Modality) -
             cells = same_cells(first, second, pair.image.size)
             seen = np.isfinite(cells[0] + cells[1])
             values[index] = spearman(cells[0][seen], cells[1][seen])
+
     return values
 
 
@@ -196,5 +197,6 @@ def _example(runners: Sequence[AuditRunner], method: str, index: int, value: flo
         images = [
             Map(np.nan_to_num(cells), region=whole) for cells in same_cells(images[0], images[1], pair.image.size)
         ]
+
     named = [{"model": first, "against": second} for first, second in (images, texts)]
     return replace(example(method, pair, named[0], named[1]), check="maps", value=value)

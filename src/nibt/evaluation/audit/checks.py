@@ -261,11 +261,13 @@ class MetricScores:
 
         Maps of one unit are left out: they have one order, as random maps have.
         """
-        measured, random = self.by_method[str(method)], self.by_method["random (control)"]
+        measured = self.by_method[str(method)]
+        random = self.by_method["random (control)"]
         for side in SIDES:
             for metric in _CHECKED_METRICS:
                 if (side, metric) not in measured:
                     continue
+
                 sign = 1 if find("metrics", metric).better == "higher" else -1
                 differences = sign * (measured[side, metric] - random[side, metric])
                 differences = np.where(unit_counts[side] > 1, differences, np.nan)
@@ -289,14 +291,17 @@ _DIGITS = 5  # smaller differences of similarities are rounding errors
 def discrimination(model: Model, pairs: Sequence[Pair]) -> list[CheckValues]:
     """Return the rank of each image's caption among all different captions of the data."""
     captions = list(dict.fromkeys(pair.caption for pair in pairs))
-    images, texts = encode(model.image, [pair.image for pair in pairs]), encode(model.text, captions)
+    images = encode(model.image, [pair.image for pair in pairs])
+    texts = encode(model.text, captions)
     similarities = np.round(model.similarity.to_each(images.float(), texts.float()).cpu().numpy(), _DIGITS)
-    areas, recalls = [], []
+    areas = []
+    recalls = []
     for row, pair in zip(similarities, pairs, strict=True):
         right = captions.index(pair.caption)
         wrong = np.delete(row, right)
         areas.append(float(np.mean((wrong < row[right]) + 0.5 * (wrong == row[right]))))
         recalls.append(float(row[right] == row.max()) / np.sum(row == row.max()))
+
     return [
         CheckValues("auc", "", "", np.array(areas)),
         CheckValues("recall", "", "", np.array(recalls), fails=1 / len(captions)),
@@ -313,6 +318,7 @@ def vocabulary_check(model: Model, nouns: Sequence[str] = NOUNS) -> tuple[Check,
         tokens = model.text.tokens(noun)
         if any(tokens.explained) and not any(note.startswith(UNKNOWN) for note in tokens.notes):
             read.append(noun)
+
     spelled = sorted(read, key=model.text.length)  # less padding
     reacted, embeddings = _reacted(model, spelled)
     candidates = [noun for noun, reacts in zip(spelled, reacted, strict=True) if reacts]
@@ -324,6 +330,7 @@ def vocabulary_check(model: Model, nouns: Sequence[str] = NOUNS) -> tuple[Check,
         similarity = torch.cat([compare(row, worded) for row in rows])
         best = similarity.diagonal() >= similarity.amax(1) - _TIE
         recognized = {noun for noun, is_best in zip(candidates, best.tolist(), strict=True) if is_best}
+
     known = np.array([float(noun in recognized) for noun in nouns])
     check = CheckValues("vocabulary", "", "text", known).check()
     assert check is not None, "there are nouns"
@@ -338,9 +345,11 @@ def _reacted(model: Model, nouns: Sequence[str]) -> tuple[list[bool], Embedding]
         inputs = model.text.prepare([nouns[index] for index in indices])
         return Side(model, model.text.trace(inputs, model.text.depth), partial(torch.norm, dim=-1))
 
-    reacted, embeddings = [], []
+    reacted = []
+    embeddings = []
     batches = [list(range(len(nouns)))[first : first + _BATCH] for first in range(0, len(nouns), _BATCH)]
     for _, text in within_memory(batches, side):
         reacted += (reactions(text) >= NEAR_BLANK).tolist()
         embeddings += text.trace.embedding.float()
+
     return reacted, pad_sequence(embeddings, batch_first=True) if embeddings else torch.empty(0)

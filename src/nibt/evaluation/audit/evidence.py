@@ -118,6 +118,7 @@ class Evidence:
             check = values.check()
             if check is None:
                 continue
+
             exchange = None if exchanges is None else exchanges[side].check_values(side).check()
             yield replace(check, unclear=self._other_cause(side, exchange)) if check.reaches_failing else check
 
@@ -132,6 +133,7 @@ class Evidence:
             return f"only {exchange.count} pairs have an exchange, which would tell with at least {FEWEST_PAIRS}"
         if exchange.reaches_failing:
             return ""
+
         what = "what is beside the objects" if side == "image" else "the words that name no object"
         limit = exchange.fails
         return (
@@ -158,6 +160,7 @@ def truths_of(model: Model, pairs: Sequence[Pair], images: Sequence[Map]) -> lis
         assert image.region is not None
         assert inputs.words is not None
         truths.append(ground_truth(pair, image.region, inputs.words[0]))
+
     return truths
 
 
@@ -275,6 +278,7 @@ def fixed_place(grids: Sequence[np.ndarray], labels: Sequence[str]) -> tuple[np.
     for item, (grid, label) in enumerate(zip(grids, labels, strict=True)):
         if np.isfinite(grid).all():
             groups.setdefault((label, grid.shape), []).append(item)
+
     compared = [items for items in groups.values() if len(items) > 1]
     values = np.full(len(grids), math.nan)
     count = sum(map(len, compared))

@@ -91,9 +91,11 @@ def exchange_beside_objects(
     for item, (pair, image_map, truth) in enumerate(zip(pairs, images, truths, strict=True)):
         if truth.mask is None:
             continue
+
         is_object = cells_with(truth.mask, image_map.scores.shape)
         if is_object.all() or not is_object.any():
             continue
+
         assert image_map.region is not None, "maps of images have a region"
         items.append(item)
         donor = pairs[donors[item]].image
@@ -120,6 +122,7 @@ def exchange_of_words(model: Model, pairs: Sequence[Pair]) -> Exchange:
         for donor in [*pairs[item + 1 :], *pairs[:item]]:
             if not _names(pair) or not _names(donor):
                 continue
+
             other_words = _with_names(donor, _names(pair))
             other_names = _with_names(pair, _names(donor))
             if pair.caption not in (other_words, other_names):

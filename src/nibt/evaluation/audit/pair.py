@@ -183,6 +183,7 @@ def _noun_places(
     others = {word.lower() for word in re.findall(r"\w+", pair.caption)} - {*FUNCTION_WORDS, *nouns, *_OF_PHOTOS}
     if len(nouns) == 1 and not others:  # the caption is that of the noun alone
         return
+
     positive = float(computed.clip(0).sum())
     if not nouns or not positive:
         return

@@ -49,6 +49,7 @@ def stages(tower: Tower, inputs: Inputs, most_groups: int) -> list[Stage]:
         output = cut.rest(cut.hidden[None])
         head = [parameter for parameter in _used(output, parameters) if id(parameter) not in in_blocks]
         used = _used(tower.run(inputs), parameters)
+
     assigned = in_blocks | {id(parameter) for parameter in head}
     stem = [parameter for parameter in used if id(parameter) not in assigned]
     groups = min(most_groups, tower.depth)
@@ -57,6 +58,7 @@ def stages(tower: Tower, inputs: Inputs, most_groups: int) -> list[Stage]:
     for top, bottom in pairwise(edges):
         name = f"block {bottom}" if top - bottom == 1 else f"blocks {bottom}-{top - 1}"
         result.append(Stage(name, tuple(parameter for block in blocks[bottom:top] for parameter in block)))
+
     return [*result, Stage("stem", tuple(stem))]
 
 
@@ -73,7 +75,8 @@ def cascade(
 ) -> Iterator[tuple[str, dict[str, list[Map]]]]:
     """Yield each stage, "nothing" first, with the maps after all stages so far; mean states become ``blank``."""
     model = copied(model)
-    tower, generator = model.tower(side), torch.Generator().manual_seed(seed)
+    tower = model.tower(side)
+    generator = torch.Generator().manual_seed(seed)
     item = pairs[0].image if side == "image" else pairs[0].caption
     shuffled: set[int] = set()
     adapted = {str(method): without_mean_states(model, method, side) for method in methods}
@@ -93,7 +96,8 @@ def cascade(
 def randomized(model: Model, pair: Pair, seed: int) -> Model:
     """Return a copy of a model in which the whole image tower is randomized."""
     model = copied(model)
-    generator, shuffled = torch.Generator().manual_seed(seed), set[int]()
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = set[int]()
     for stage in stages(model.image, model.image.prepare([pair.image]), 1):
         _randomize(model, stage, shuffled, generator)
     return model

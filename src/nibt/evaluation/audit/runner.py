@@ -97,7 +97,9 @@ def _named(pair: Pair) -> set[str]:
 
 
 SEEDS = 3
-_EXAMPLES, FINDS, _THUMBNAIL = 3, 10, 192  # pairs, pairs of a check, pixels
+_EXAMPLES = 3
+FINDS = 10
+_THUMBNAIL = 192  # pairs, pairs of a check, pixels
 Kept = dict[tuple[str, Modality], dict[str, list[Map]]]
 
 
@@ -199,6 +201,7 @@ class AuditRunner:
                     plain = self.unchanged[str(method), side]
                     changed = [caption_words(template, *two) for two in zip(changed, plain, strict=True) if two[0]]
                 similarities.append(self._similarities(method, side, changed))
+
             self.reworded[str(method), side] = np.mean(similarities, axis=0)
             yield _values("wording", method, side, self.reworded[str(method), side])
 
@@ -232,7 +235,8 @@ class AuditRunner:
         self, most_groups: int, on_stage: Callable[[str], None]
     ) -> tuple[list[CheckValues], list[RandomizationCurve]]:
         """Return the similarity to the maps of the fully random tower, and the curves over the stages."""
-        measured, curves = [], []
+        measured = []
+        curves = []
         for side in SIDES:
             measures = [(spearman, "spearman", "weights")] + (
                 [(ssim, "ssim", "weights_ssim")] if side == "image" else []
@@ -266,6 +270,7 @@ class AuditRunner:
                                 for changed, original in zip(stage_maps, first[method], strict=True)
                             ]
                         )
+
             for method_spec in self.methods:
                 for _, measure, name in measures:
                     values = points[str(method_spec), measure]
@@ -275,6 +280,7 @@ class AuditRunner:
                         of_method = str(method_spec), side, measure, tuple(stages)
                         curves.append(RandomizationCurve(*of_method, centers, lows, highs))
                     measured.append(_values(name, method_spec, side, values[-1]))
+
         return measured, curves
 
     def examples(self) -> Iterator[Example]:
@@ -291,11 +297,13 @@ class AuditRunner:
         for check in checks:
             if check.question != 9 or check.verdict in ("pass", "no verdict"):
                 continue
+
             method = check.method or str(self.methods[0])
             values = self.values_of(check)
             for index in worst_first(values, check.better)[:FINDS]:
                 if not np.isfinite(values[index]):
                     continue
+
                 images, texts = ({"evidence": self.unchanged[method, side][index]} for side in SIDES)
                 find = example(method, self.pairs[index], images, texts)
                 yield replace(find, check=check.name, value=float(values[index]))

@@ -226,6 +226,7 @@ class CellRunner:
             for measurement in measurements:
                 item = items[measurement.item]
                 by_item[item][measurement.side, measurement.label] = replace(measurement, item=item)
+
         return by_item
 
     def _against(self, measured: str) -> tuple[str, ...]:

@@ -104,6 +104,7 @@ class MethodChoice(PluginChoice):
             raise BadOption(f"{self.key}.grid sets {both[0]}, which the entry's options set, too: set it once")
         if math.prod(map(len, self.grid.values())) > _MOST_ENTRIES:
             raise BadOption(f"{self.key}.grid must have at most {_MOST_ENTRIES:,} combinations: leave out values")
+
         for values in itertools.product(*self.grid.values()):
             yield self.with_options(**dict(zip(self.grid, values, strict=True)))
 

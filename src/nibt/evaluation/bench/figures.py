@@ -30,6 +30,7 @@ def plot_cost(lines: DataFrame) -> bytes:
                 linewidth=0.8,
             )
             axes.annotate(_label(line.method), (cost, line.mean), textcoords="offset points", xytext=(4, 3), fontsize=6)
+
         axes.set_xscale("log")
         axes.set_xlabel("ms per explanation", fontsize=7)
 
@@ -71,6 +72,7 @@ def plot_curves(lines: DataFrame, summary: Summary) -> bytes:
                 label=_label(method),
                 linewidth=2.4 if method == summary.base else 0.9,
             )
+
         axes.set_xlabel("share of units", fontsize=7)
         axes.legend(fontsize=5, loc="center left", bbox_to_anchor=(1, 0.5))
 
@@ -99,6 +101,7 @@ def _panels(lines: DataFrame, panel: Callable[[Any, DataFrame], None], row_heigh
         better = {"higher": ", higher is better", "lower": ", lower is better"}.get(of_metric["better"].iloc[0], "")
         axes.set_title(_label(metric) + better, fontsize=8)
         axes.tick_params(labelsize=6)
+
     for axes in figure.axes[len(metrics) :]:
         axes.set_axis_off()
     file = io.BytesIO()

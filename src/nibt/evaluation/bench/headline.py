@@ -91,6 +91,7 @@ def headlines(summary: Summary) -> list[Headline]:
     m2ib = next((method.label for method in summary.plan.methods if method.name == M2IB), None)
     if m2ib is None:
         return []
+
     gains: list[Headline] = []
     for model, target in dict.fromkeys((group.model, group.target) for group in summary.groups):
         groups = [group for group in summary.groups if (group.model, group.target) == (model, target)]
@@ -112,6 +113,7 @@ def headlines(summary: Summary) -> list[Headline]:
                         views=views,
                     )
                 )
+
     return gains
 
 

@@ -65,9 +65,11 @@ class _Entry:
             except UnknownName:
                 return {"name": entry}  # an error with the key of the entry, later
             return {"name": spec.name, "variant": spec.variant, "options": spec.options}
+
         bases = {base.__name__ for base in type(entry).__mro__ if base.__module__ == self.module}
         if self.class_name not in bases:  # no import, since those of plans need no torch
             raise ValueError(f"must be a name, a table with a name, or a {self.class_name} (got {entry!r:.100})")
+
         options = changed_options(entry) if self.choice is not Choice else {}
         choice = self.choice(name=getattr(entry, "id", "") or entry.name, options=options, label="")
         choice._instance = entry
@@ -137,6 +139,7 @@ class Plan(BaseModel):
             return source
         if not isinstance(source, str | Path | Mapping):
             raise BadInput(f"a plan must be its name, a TOML file, a mapping or a Plan (got {type(source).__name__})")
+
         entries = dict(source) if isinstance(source, Mapping) else _load(source)
         plan = read_record(cls, entries, "", BadOption)
 
@@ -200,8 +203,10 @@ def _load(source: str | Path) -> JsonObject:
             raise BadInput(f"a plan must be a file in TOML ({str(source)!r} is no regular file): give its path")
         if path.suffix or path.name != str(source):
             raise BadInput(f"there is no file {str(source)!r}: nibt list plans shows the plans that ship with nibt")
+
         check_names("plans", [path.name], plans())
         path = _FOLDER / f"{path.name}.toml"
+
     try:
         return load_toml(path)
     except (OSError, ValueError) as error:
@@ -238,6 +243,7 @@ def _labeled(choices: Sequence[Choice], section: str) -> tuple[Choice, ...]:
         if label in labeled:
             raise BadOption(f"{choice.key} has the label {label!r} of another entry of {section}: set its label")
         labeled[label] = choice.model_copy(update={"label": label})
+
     return tuple(labeled.values())
 
 

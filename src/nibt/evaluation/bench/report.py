@@ -64,11 +64,13 @@ def _about(run: Benchmark) -> Iterator[str]:
     for label, recorded in run.manifest.models.items():
         model = recorded["model"]
         yield f"Model {label}: {model['id']}, weights {model['weights_hash']}, {model['dtype']} on {model['device']}."
+
     if sessions := run.manifest.sessions:
         yield (
             f"Begun at {sessions[0]['began']}; sessions: {len(sessions)}. Machine of the last session: "
             f"{describe_session(sessions[-1])}."
         )
+
     if missing:
         yield f"The run is incomplete: {missing} of {len(list(run.chunks()))} chunks are still to be measured."
     labels = [
@@ -79,6 +81,7 @@ def _about(run: Benchmark) -> Iterator[str]:
             f"The number of {', '.join(labels)} is not a mean over pairs, but computed from all pairs together; its "
             "interval is that of the jackknife."
         )
+
     yield "ones, random and center do not depend on the model: they are included as negative controls."
 
 
@@ -89,6 +92,7 @@ def _tables(summary: Summary) -> Iterator[ReportTable]:
     if summary.plan.published:
         data_sets = {data for data, *_ in published()}
         yield from (_published(group, summary) for group in summary.groups if group.data in data_sets)
+
     if summary.plan.published_values:
         yield _published_values(summary)
     if summary.plan.protocol:
@@ -106,6 +110,7 @@ def _tables_of(group: Group, summary: Summary) -> Iterator[ReportTable]:
         lines = summary.lines_of(group, side)
         if not len(lines):
             continue
+
         yield _means(group, side, lines, summary)
         compared = lines[(lines["better"] != "neither") & (lines["base"] != "")]
         if len(compared):
@@ -135,6 +140,7 @@ def _means(group: Group, side: str, lines: DataFrame, summary: Summary) -> Repor
     if side != "text":
         table.insert(0, "views", [summary.views.get((group.model, side, method), "-") for method in table.index])
         note += _about_views(lines, summary)
+
     return ReportTable.of(_title_of(group, side), table, " ".join([*note, *_ahead(lines, summary.controls)]))
 
 
@@ -212,6 +218,7 @@ def _ahead(lines: DataFrame, controls: Collection[str]) -> Iterator[str]:
         best = max((name for name in means if name in controls), key=means.__getitem__, default="")
         beaten = [name for name, mean in means.items() if best and name not in controls and mean < means[best]]
         ahead += [f"{metric} ({best} is better than {', '.join(beaten)})"] if beaten else []
+
     if ahead:
         yield f"A control is ahead, so do not rank methods by these metrics alone: {'; '.join(ahead)}."
 
@@ -230,6 +237,7 @@ def _speed(group: Group, summary: Summary) -> ReportTable:
         by_side = [interval(summary.seconds_of(group, method, [side])).mean for side in sides]
         total = per_second(summary.seconds_of(group, method, sides))
         rows.append([method, *(number(1000 * seconds, 1) for seconds in by_side), with_interval(total)])
+
     return ReportTable(
         _title_of(group, "cost"),
         ["method", *(f"ms, {side}" for side in sides), "pairs per second (FPS)"],
@@ -323,6 +331,7 @@ def _headline(summary: Summary) -> Iterator[ReportTable]:
     gains = headlines(summary)
     if not gains:
         return
+
     of_paper = (published_gains(), published_gains(relative_to_m2ib=True))
     rows = [
         [

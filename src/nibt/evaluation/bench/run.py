@@ -92,6 +92,7 @@ class Benchmark(RunFolder[BenchmarkManifest]):
                     raise BadInput(f"lengths.{choice.label} is missing")
         except NibtError as error:
             raise BadInput(f"{folder / MANIFEST}: request.{error}: {REMEDY}") from error
+
         return cls(folder, plan, manifest.request)
 
     @classmethod
@@ -140,6 +141,7 @@ class Benchmark(RunFolder[BenchmarkManifest]):
                         count = plan.length(cell.method, length)
                         if start >= count:
                             continue
+
                         stop = min(start + plan.batch_size, count)
                         identity = {**cell.record(), **shared, "start": start, "stop": stop}
                         text = json.dumps(identity, sort_keys=True, default=str)
@@ -254,6 +256,7 @@ class Benchmark(RunFolder[BenchmarkManifest]):
                         skipped[cell.method.label] = str(error)
                     elif len(self.plan.models) == 1:
                         raise
+
         if skipped:
             self.update(skipped={**self.manifest.skipped, label: skipped})
         return skipped
@@ -296,6 +299,7 @@ def _read_items(data: Dataset, places: range) -> dict[int, Pair | NibtError]:
             items[item] = data[item]
         except NibtError as error:
             items[item] = error
+
     return items
 
 

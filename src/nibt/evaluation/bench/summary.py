@@ -142,6 +142,7 @@ class Summary:
         for of_table in of_tables.values():
             for line, p_value in zip(of_table, holm([line["p_holm"] for line in of_table]), strict=True):
                 line["p_holm"] = p_value
+
         return pandas().DataFrame(lines, columns=LINE)
 
     def base_for(self, model: str, side: str, method: str) -> str | None:
@@ -166,6 +167,7 @@ class Summary:
             if not alike:
                 return None
             base = min(alike, key=lambda choice: (choice.variant != of_base.variant, len(choice.options))).label
+
         return None if method == base else base
 
     def lines_of(self, group: Group, side: str) -> DataFrame:
@@ -212,6 +214,7 @@ def _views(rows: DataFrame) -> dict[tuple[str, str, str], str]:
         options = load_json(text)
         of_image = options.get("image", {}) if side == "regions" else options
         views[model, side, method] = str(of_image.get("views", "-"))
+
     return views
 
 

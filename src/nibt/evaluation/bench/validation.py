@@ -35,12 +35,15 @@ def check_plugins(plan: Plan) -> None:
     for position, target in enumerate(plan.targets):
         with error_key(f"targets[{position}]"):
             _check_target(target, plan)
+
     for model in plan.models:
         with error_key(model.key):
             _check_model(model)
+
     for method in plan.methods:
         with error_key(method.key):
             _check_method(method)
+
     for metric in plan.metrics:
         with error_key(metric.key):
             _check_metric(metric, plan)
@@ -107,6 +110,7 @@ def dry_run(plan: Plan) -> Iterator[str]:
         for model in plan.models:
             explanations += sum(plan.length(cell.method, length) for cell in plan.cells(model, choice))
         yield f"data {choice.label}: {min(length, plan.count or length):,} pairs"
+
     yield f"explanations of each side: {explanations:,}"
 
 
@@ -114,6 +118,7 @@ def build_metric(choice: MetricChoice) -> Metric:
     """Build a metric with its options."""
     if choice.instance is not None:
         return choice.instance
+
     metric = choice.plugin
     check_names("options", choice.options, [field.name for field in fields(metric)])
     if choice.measured != "explained":
@@ -139,6 +144,7 @@ def override_plan(
     measured = [choice for choice in plan.data if choice.name not in without and choice.label not in without]
     if not measured:
         raise BadOption("no data set of the plan remains: leave out fewer data sets")
+
     left_out = [choice.label for choice in plan.data if choice not in measured]
     data = tuple(_in_folder(choice, folders) for choice in measured)
 
@@ -250,6 +256,7 @@ def open_data(choice: Choice, count: int | None = None) -> Dataset:
             data = open_dataset(":".join(text for text in (name, source, str(folder)) if text), options)
         except FolderMissing as error:
             raise BadInput(f"{error}, or --data {choice.label}=FOLDER") from error
+
         if not len(data):
             raise BadInput("the data set is empty")
         return data

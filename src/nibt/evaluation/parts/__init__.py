@@ -102,10 +102,13 @@ def parts(
         Traceback (most recent call last):
         nibt.errors.BadInput: parts needs at least two different images (got 1 pair): cells are exchanged between them
     """
-    started, report = time.perf_counter(), reporter(on_progress)
+    started = time.perf_counter()
+    report = reporter(on_progress)
     check_facts("data", data)
-    seed, batch_size = parsed("seed", seed, Seed), parsed("batch_size", batch_size, BatchSize)
-    count, layer = parsed("count", count, PartCount), parsed("layer", layer, Layer | None)
+    seed = parsed("seed", seed, Seed)
+    batch_size = parsed("batch_size", batch_size, BatchSize)
+    count = parsed("count", count, PartCount)
+    layer = parsed("layer", layer, Layer | None)
     pairs = image_text_pairs(pairs, "parts")
     donors_of(pairs)  # an error before anything is computed
     named_by = None if texts is None else _different(texts)
@@ -139,6 +142,7 @@ def parts(
             report(Progress(len(_STEPS) + number, steps, f"effect of part {number + 1}"))
 
         rows = measured(model, pairs, cells, layer, objects, groups, named_by, seed, batch_size, finished, measuring)
+
     parts_by_rank = [part for part, _ in rows]
     return Parts(
         model=provenance["model"],
@@ -168,6 +172,7 @@ def _maps(
         image_maps += finished.maps(
             f"maps from pair {first}", partial(maps, model, some, method, "image", seed, batch_size)
         )
+
     return image_maps
 
 
@@ -197,6 +202,7 @@ def _notes(pairs: Sequence[Pair], cells: Cells, parts_by_rank: Sequence[Part], c
             f"{unstable} of {len(parts_by_rank)} parts are not stable: fewer than half of the draws of half of the "
             "images have a matching part"
         )
+
     unknown = sum(part.needed is None for part in parts_by_rank)
     if unknown:
         yield f"the effect of {unknown} of {len(parts_by_rank)} parts is unknown, since too few images have them"

@@ -12,7 +12,8 @@ RESAMPLES = 20
 """The number of draws of half of the images."""
 SAME = 0.5
 """Two clusters are the same if their common weight is at least this share of the weight of both (Jaccard's index)."""
-_STARTS, _STEPS = 4, 50
+_STARTS = 4
+_STEPS = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,7 @@ def clustered(
         is_drawn = np.isin(images, half)
         others = nearest(points, kmeans(points[is_drawn], weights[is_drawn], count, draws))
         matches += _overlaps(members, others, weights, len(centers)).max(1) >= SAME
+
     return Clusters(centers, members, matches / RESAMPLES)
 
 
@@ -80,9 +82,12 @@ def kmeans(points: Points, weights: Float[np.ndarray, " point"], count: int, dra
             if np.array_equal(moved, members):
                 break
             members = moved
+
         cost = float((weights * squared_distances(points, centers).min(1)).sum())
         if cost < least:
-            best, least = centers, cost
+            best = centers
+            least = cost
+
     return best
 
 
@@ -105,8 +110,10 @@ def _start(points: Points, weights: Float[np.ndarray, " point"], count: int, dra
         likely = weights * distances
         if likely.sum() <= 0:  # fewer different points than clusters
             break
+
         chosen.append(int(draws.choice(len(points), p=likely / likely.sum())))
         distances = np.minimum(distances, squared_distances(points, points[chosen[-1:]])[:, 0])
+
     return points[chosen]
 
 

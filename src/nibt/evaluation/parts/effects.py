@@ -115,7 +115,8 @@ def losses_of_choices(
         batch = items[first : first + together]
         images: list[ImageInput] = []
         for item in batch:
-            image, donor = pairs[item].image, pairs[donors[item]].image
+            image = pairs[item].image
+            donor = pairs[donors[item]].image
             masks = [mask for grids in choices for mask in (grids[item], ~grids[item])]
             for is_exchanged in (*masks, np.ones_like(masks[0])):
                 images.append(with_cells(image, donor, regions[item], is_exchanged))

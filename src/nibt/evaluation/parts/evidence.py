@@ -91,10 +91,12 @@ def evidence_cells(
 
     states: dict[int, np.ndarray] = {}
     regions: dict[int, Region] = {}
-    owner, remedy = f"the maps of {method!r}", "resize the images to one size"
+    owner = f"the maps of {method!r}"
+    remedy = "resize the images to one size"
     for item, of_cells, region in cell_states(model, images, layer, shape, batch, owner, remedy):
         states[item] = of_cells[kept[item]]
         regions[item] = region
+
     return Cells(
         images=np.repeat(np.arange(len(maps)), [len(places) for places in kept]),
         places=np.concatenate(kept),
@@ -119,7 +121,8 @@ def _grid_of(model: Model, image: ImageInput, layer: int) -> tuple[int, int]:
 def _on_cells(scores: np.ndarray, shape: tuple[int, int], method: str, layer: int) -> Float[np.ndarray, "row column"]:
     """Return the scores of a map on the cells of a layer, of which each has a block of cells of the map."""
     rows, columns = shape
-    down, across = scores.shape[0] // rows, scores.shape[1] // columns
+    down = scores.shape[0] // rows
+    across = scores.shape[1] // columns
     if scores.shape != (down * rows, across * columns):
         raise BadOption(
             f"the maps of {method!r} have {scores.shape[0]} x {scores.shape[1]} cells, and layer {layer} of this model "
@@ -154,6 +157,7 @@ def cell_states(
             raise BadOption(
                 f"{owner} have {shape[0]} x {shape[1]} cells, and layer {layer} of this model has {got}: {remedy}"
             )
+
         count, _, width = cut.hidden.shape
         of_units = cut.units.keep(cut.hidden.float().movedim(-1, 0).flatten(0, 1))  # each channel as if it were a score
         return of_units.unflatten(0, (width, count)).movedim(0, -1).cpu().numpy(), inputs.regions

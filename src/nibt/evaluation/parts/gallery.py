@@ -13,7 +13,8 @@ from nibt.evaluation.cells import cell_pixels
 from nibt.report.image.layout import uri
 from nibt.results.parts import Crop
 
-_LARGEST, _RANDOM = 8, 4
+_LARGEST = 8
+_RANDOM = 4
 _SIDE = 128  # of a picture, in pixels
 _PALE = 0.75  # the share of white beside the part
 _MARGIN = 0.5  # around the box of a crop, in cells
@@ -36,7 +37,8 @@ def gallery(
         draws: Draws the images at random.
     """
     by_share = sorted(shares, key=lambda item: (-shares[item], item))
-    largest, others = by_share[:_LARGEST], by_share[_LARGEST:]
+    largest = by_share[:_LARGEST]
+    others = by_share[_LARGEST:]
     drawn = sorted(draws.permutation(others)[:_RANDOM].tolist())
     return tuple(
         _crop(item, pairs[item], grids[item], shares[item], regions[item], item in drawn) for item in [*largest, *drawn]
@@ -71,8 +73,10 @@ def _box(group: np.ndarray, region: Region, size: tuple[int, int]) -> tuple[int,
     rows, columns = np.nonzero(group)
     first = cell_pixels(region, group.shape, int(rows.min()), int(columns.min()))
     last = cell_pixels(region, group.shape, int(rows.max()), int(columns.max()))
-    left, top = min(first[1].start, size[0] - 1), min(first[0].start, size[1] - 1)
-    right, bottom = min(last[1].stop, size[0]), min(last[0].stop, size[1])
+    left = min(first[1].start, size[0] - 1)
+    top = min(first[0].start, size[1] - 1)
+    right = min(last[1].stop, size[0])
+    bottom = min(last[0].stop, size[1])
     return left, top, max(1, right - left), max(1, bottom - top)
 
 
@@ -81,7 +85,8 @@ def _enlarged(
 ) -> Image.Image:
     """Return a box of an image with a margin, enlarged."""
     left, top, width, height = box
-    across, down = _MARGIN * region.width / shape[1], _MARGIN * region.height / shape[0]
+    across = _MARGIN * region.width / shape[1]
+    down = _MARGIN * region.height / shape[0]
     place = (
         max(0, round(left - across)),
         max(0, round(top - down)),

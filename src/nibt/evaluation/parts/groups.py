@@ -64,6 +64,7 @@ def grouped(cells: Cells, objects: Sequence[np.ndarray] | None, count: int, seed
                 reach = float(np.quantile(distances, _INSIDE))
                 on_objects = None if is_object is None else bool(is_object[chosen[0]])
                 groups.append(Group(chosen, center, reach, float(stability), on_objects))
+
     return groups
 
 

@@ -74,6 +74,7 @@ def measured(
             captions = [pairs[item].caption for item in changes] if group.on_objects is False else []
             name, nearest = name_of(np.stack([*changes.values()]), texts, vectors, captions)
             part = replace(part, name=name, nearest=nearest)
+
         rows.append((part, group))
 
     rows.sort(key=lambda row: (row[0].verdict != "shortcut", -row[0].share))
@@ -97,6 +98,7 @@ def _completed(
         if objects is not None and not group.on_objects:
             grid &= ~objects[item]
         completed[item] = grid
+
     return completed
 
 
@@ -152,6 +154,7 @@ def _labels(pairs: Sequence[Pair], shares: Mapping[int, float]) -> tuple[LabelOf
         pair = pairs[item]
         if pair.label is not None:
             by_label.setdefault(pair.labels[pair.label], []).append(of_image)
+
     total = sum(shares.values())
     rows = [LabelOfPart(label, sum(values) / total, len(values)) for label, values in by_label.items()]
     return tuple(sorted(rows, key=lambda row: (-row.share, row.label))[:_MOST_LABELS])

@@ -48,6 +48,7 @@ def name_of(
     """
     if len(texts) < 2 or not len(changes):
         return "", ()
+
     mean = changes[::2].mean(0)
     cosines = vectors @ mean / max(float(np.linalg.norm(mean)), 1e-12)
     order = np.argsort(-cosines, kind="stable")

@@ -38,6 +38,7 @@ def stored_maps(model: Model, pairs: Sequence[Pair], explanations: Sequence[Expl
                 f"explanations must be of one method with the same options (explanations[{place}] is of another one "
                 "than the first)"
             )
+
         maps.append(Map(explanation.grid.double().numpy(), region=explanation.region))
 
     return maps, method_text(explanations[0].method)

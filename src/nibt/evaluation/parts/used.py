@@ -58,7 +58,8 @@ def used_share(
         BadOption: There is no part with that number, or no part is a shortcut or marked.
     """
     parts = read_parts(parts, "used_share")
-    pairs, batch_size = image_text_pairs(pairs, "used_share"), parsed("batch_size", batch_size, BatchSize)
+    pairs = image_text_pairs(pairs, "used_share")
+    batch_size = parsed("batch_size", batch_size, BatchSize)
     chosen = chosen_parts(parts, numbers)
     donors = donors_of(pairs, "used_share")
     model = load_model(model).renewed()
@@ -73,10 +74,12 @@ def used_share(
         regions[item] = region
         if is_part.any():
             grids[item] = is_part
+
     if not grids:
         raise BadInput(
             f"none of the {len(pairs)} images has {named_parts(chosen)}: give images like those that the parts are from"
         )
+
     lost = losses(model, pairs, donors, [regions[item] for item in range(len(pairs))], dict(sorted(grids.items())))
     value = share(lost.by_cells, lost.by_cells + lost.by_rest)
     if not value.has_ends:
@@ -84,6 +87,7 @@ def used_share(
             f"the share of {named_parts(chosen)} is unknown from {len(grids)} of {len(pairs)} images: it needs at "
             "least two images that have them, of which the model prefers the captions to those of other images"
         )
+
     cells = float(np.mean([grid.mean() for grid in grids.values()]))
     return UsedShare(*value, count=len(grids), pairs=len(pairs), cells=cells)
 
@@ -102,6 +106,7 @@ def chosen_parts(parts: Parts, numbers: int | Sequence[int] | None) -> list[Part
     chosen = list(of_numbers.values())
     if not chosen:
         raise BadOption("numbers must have at least one part (got none)")
+
     for part in chosen:
         if part.on_objects is not None and part.on_objects >= ON_OBJECTS:  # also in too few images for a verdict
             raise BadInput(
@@ -109,6 +114,7 @@ def chosen_parts(parts: Parts, numbers: int | Sequence[int] | None) -> list[Part
                 "which the model should use, and would learn to ignore if it were trained without: give parts beside "
                 "the objects"
             )
+
     return chosen
 
 

@@ -92,6 +92,7 @@ def roar(
             raise BadOption(
                 f"methods must explain both sides ({spec} does not explain the {missing} side): leave it out"
             )
+
     pairs = image_text_pairs(pairs, "roar")
     if len(pairs) < LEAST_PAIRS:
         raise BadInput(
@@ -99,9 +100,11 @@ def roar(
         )
     if min(len({pair.image.digest for pair in pairs}), len({pair.caption for pair in pairs})) < 2:
         raise BadInput("ROAR trains a model to tell pairs apart: give pairs with several images and several captions")
+
     model = load_model(model)
     if (weights := model.quantization or model.dtype) != "float32":
         raise Unsupported(f"model must be in float32 to be trained (got {weights}): load it with dtype='float32'")
+
     specs = with_controls(named)
     for spec in specs:
         resolve(model, Request(spec, seed=checked.seed))  # fail before a computation starts

@@ -52,6 +52,7 @@ class Bootstrap:
                 method in CONTROLS,
             )
             increases.append(increase)
+
         return increases
 
     def agreements(self) -> list[Agreement]:
@@ -68,6 +69,7 @@ class Bootstrap:
                     result += self._of_repeats(trainable, side, controls)
                 for first, second in combinations(trainables, 2):
                     result += self._of_trainables(first, second, side, controls)
+
         return result
 
     def _methods(self, trainables: Sequence[str], side: str, controls: bool) -> list[str]:
@@ -78,6 +80,7 @@ class Bootstrap:
         methods = self._methods((first, second), side, controls)
         if len(methods) < 3:
             return []
+
         pair = (first, second)
         means = [[self.each[trainable, name, side].mean() for name in methods] for trainable in pair]
         draws = [np.stack([self.drawn[trainable, name, side] for name in methods], 1) for trainable in pair]
@@ -91,6 +94,7 @@ class Bootstrap:
         table = np.stack([self.each[trainable, name, side] for name in methods], 1) if methods else np.empty((0, 0))
         if len(methods) < 3 or len(table) < 2:
             return []
+
         taus = np.array([_tau(*two) for two in combinations(table, 2)])
         return _agreement(
             trainable, trainable, side=side, controls=controls, count=len(methods), tau=float(taus.mean()), taus=taus

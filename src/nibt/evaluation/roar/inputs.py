@@ -65,6 +65,7 @@ def removed_units(
         extent = tower.extent(inputs)
         masks = [removed_pixels(grid, tied, extent, percentile) for grid, tied in zip(scores, ties, strict=True)]
         return torch.from_numpy(np.stack(masks))
+
     assert inputs.words is not None
     rows = inputs.words.explained.cpu().clone()
     for row, of_item, tied in zip(rows, scores, ties, strict=True):
@@ -78,6 +79,7 @@ def filled(tower: ImageTower, inputs: Inputs, removed: Bool[Tensor, "batch heigh
     keep = (~removed).to(inputs.values)
     if values.ndim == 4:
         return tower.mask_pixels(inputs, keep, values.mean((2, 3), keepdim=True).expand_as(values))
+
     # the values are rows of patches, each with its pixels and channels, followed by rows of padding
     valid = tower.valid_tokens(inputs, values).to(values)[..., None, None]
     height, width = tower.extent(inputs)
@@ -111,9 +113,11 @@ class InputGroup:
         """Call a function with the inputs, from which the removed pixels or tokens are removed."""
         if self.removed is None:
             return function(self.inputs)
+
         removed = self.removed.to(self.inputs.values.device)
         if isinstance(tower, ImageTower):
             return function(filled(tower, self.inputs, removed))
+
         assert isinstance(tower, TextTower)
         with tower.blend_to_padding((~removed).to(tower.example.dtype)):
             return function(self.inputs)
@@ -159,6 +163,7 @@ def collect(
         wanted = [row for row, location in enumerate(locations) if location[0] == number]
         embeddings.append(embed(number, [locations[row][1] for row in wanted]))
         order += wanted
+
     return torch.cat(embeddings)[torch.tensor(order).argsort().to(embeddings[0].device)]
 
 
@@ -169,6 +174,7 @@ def traced(tower: Tower, group: InputGroup, layer: int, size: int) -> Trace:
     for batch in group.batches(size):
         counts.append(len(batch.items))
         traces.append(batch.apply(tower, lambda inputs: tower.trace(inputs, layer)))
+
     calls = [
         _joined([trace.calls[number] for trace in traces], counts, tower.shared) if number >= layer else ((), {})
         for number in range(tower.depth)

@@ -87,6 +87,7 @@ def tables(result: Roar) -> Iterator[ReportTable]:
             ]
             headings = [text for removed in removals for text in (f"{removed} removed, %", "vs random")]
             yield ReportTable(f"Trainable {trainable}, best first", ["method", *headings], rows)
+
     if result.agreements:
         rows = [
             [

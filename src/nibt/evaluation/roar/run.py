@@ -148,6 +148,7 @@ class RoarRun:
             missing = [training for training in self._trainings() if training.name not in files]
             if missing:
                 self.folder.fill(self._trained(missing, on_progress))
+
         total = len(self._trainings())
         on_progress(Progress(total, total, "done"))
 
@@ -179,6 +180,7 @@ class RoarRun:
                     record = self._train(trainer, training, reduced, untouched)
                     yield ChunkFile(training.name, json.dumps(record).encode(), suffix=".json")
                     done += 1
+
         if self.model.renewed(anew=True).weights_hash != before:
             raise Unsupported(
                 f"the weights of {self.model.id} changed during the run: do not train it at the same time"
@@ -191,6 +193,7 @@ class RoarRun:
             with np.load(require_unchanged(path)) as arrays:
                 count = len(arrays.files) // 2
                 return {side: [arrays[f"{side}.{item}"] for item in range(count)] for side in SIDES}
+
         spec = next(spec for spec in self.plan.methods if str(spec) == method)
 
         def on_progress(progress: Progress) -> None:
@@ -237,6 +240,7 @@ class RoarRun:
             record["before"] = trained(
                 trainer, untouched, untouched=untouched, fits=self.fits, settings=begun, repeat=training.repeat
             )
+
         return record
 
     def result(self) -> Roar:
@@ -251,6 +255,7 @@ class RoarRun:
         for training, record in records.items():
             key = (training.trainable, "" if training.method == ORIGINAL else training.method, training.side)
             losses[key] = np.array([*losses.get(key, []), record["losses"]])
+
         bootstrap = Bootstrap(losses, self.settings.seed)
         train, validate = split(len(self.pairs), self.settings, 0)
         settings = self.settings.record() | {
@@ -263,6 +268,7 @@ class RoarRun:
         sessions = self.folder.manifest.sessions
         if not sessions:
             raise BadInput(f"{self.folder.folder / MANIFEST}: sessions must have at least 1 entry: {REMEDY}")
+
         session = sessions[-1]
         return Roar(
             model=self.model.facts(),
@@ -311,5 +317,6 @@ class RoarRun:
                 f"with {validating} pairs for validation the order of the methods is mostly chance: give more pairs "
                 f"(--count), so that at least {_FEW} are for validation"
             )
+
         if self.plan.repeats == 1:
             yield "there is a single repeat: the intervals do not include the variation of splits and orders"

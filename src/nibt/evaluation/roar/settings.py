@@ -70,11 +70,13 @@ def learning_rates(value: float | Mapping[str, float] | None, trainables: Sequen
         return dict(LEARNING_RATES)
     if not isinstance(value, Mapping):
         return dict.fromkeys(LEARNING_RATES, float(value))
+
     for name in value:
         if name not in LEARNING_RATES:
             raise BadOption(str(UnknownName("trainables", name, LEARNING_RATES)))
         if name not in trainables:
             raise BadOption(f"learning_rate has no effect for {name}, which is not trained: leave it out, or train it")
+
     return {**LEARNING_RATES, **value}
 
 
@@ -103,6 +105,7 @@ def checked_names(name: str, values: str | Iterable[str], allowed: tuple[str, ..
     for value in names:
         if value not in allowed:
             raise BadOption(f"{name} must be among {', '.join(allowed)} (got {value!r})")
+
     if not names:
         raise BadOption(f"{name} is empty: name at least one of {', '.join(allowed)}")
     return tuple(value for value in allowed if value in names)

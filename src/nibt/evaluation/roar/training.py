@@ -99,11 +99,13 @@ class _Towers(Trainer):
             self.copy = copied(self.model)
             self.heads: list[nn.Parameter] = []
             self.parameters = self._trained_parameters(self.copy)
+
         with torch.no_grad():
             parameters = zip(self.copy.module.parameters(), self.model.module.parameters(), strict=True)
             for parameter, original in parameters:
                 parameter.copy_(original)
                 parameter.grad = None
+
         if draws is not None:
             if not self.heads:
                 raise BadOption("init must be trained for this model, whose heads have no parameters (got fresh)")
@@ -120,6 +122,7 @@ class _Towers(Trainer):
             trained = tower_stages if self.name == "whole" else tower_stages[: 1 + self.blocks[side]]
             parameters |= {id(parameter): parameter for stage in trained for parameter in stage.parameters}
             self.heads += tower_stages[0].parameters
+
         for parameter in parameters.values():
             parameter.requires_grad_(True)
         return list(parameters.values())
@@ -226,6 +229,7 @@ def trained(
                 optimizer.zero_grad()
                 _losses(trainer, reduced, rows=rows, fits=fits, size=len(rows)).mean().backward()
                 optimizer.step()
+
     with torch.no_grad():
         result = _losses(trainer, untouched, rows=check, fits=fits, size=settings.batch_size).tolist()
     if not np.isfinite(result).all():

@@ -52,6 +52,7 @@ class LogitLens(LayerMethod, name="logit_lens"):
             for layer in self.layer:
                 shares = tower.logits(tower.last_states(side.cut(layer).hidden)).softmax(-1)
                 maps.append(shares.gather(-1, targets[:, :, None].expand(-1, shares.shape[1], 1))[..., 0])
+
         return Attribution.of_rows(torch.stack(maps).mean(0), side.units)
 
 
@@ -125,6 +126,7 @@ class TokenActivationMap(Method, name="tam"):
             everything = (everything - low) / (high - low).clamp_min(1e-30)
             scores[item, : grid.count] = _filtered(grid.unfold(everything[: grid.count])).flatten()
             scores[item, [grid.count + row for row in before]] = everything[grid.count :]
+
         return Attribution(scores.to(hidden.device), units, scores.new_zeros(len(scores)))
 
 
@@ -152,6 +154,7 @@ def _activations(
         interference = (maps * shares[:, None]).sum(0)
         scale = (cells * interference).sum() / interference.square().sum().clamp_min(1e-30)
         cells = (cells - scale * interference).clamp_min(0)
+
     return cells, weights
 
 
@@ -164,4 +167,5 @@ def _filtered(cells: Float[Tensor, "row column"]) -> Float[Tensor, "row column"]
         ranks = np.arange(_SIDE**2) - _SIDE**2 // 2
         weights = np.exp(-(ranks**2) / (2 * (windows.std(-1, keepdims=True) / mean) ** 2))
         values = (windows * weights).sum(-1) / weights.sum(-1)
+
     return torch.from_numpy(np.where(mean[..., 0] > 0, np.nan_to_num(values, nan=0.0), 0.0)).float()

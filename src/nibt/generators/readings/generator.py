@@ -69,6 +69,7 @@ def _generation_line(model: Generator) -> str:
     settings = ", ".join(f"{name}={value}" for name, value in changed_settings(model.module).items())
     if not settings:
         return line
+
     used = "used" if model.request.generation == "model" else "not used: generation=model uses them"
     return f"{line}; settings of the folder: {settings} ({used})"
 

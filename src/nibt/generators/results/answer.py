@@ -130,6 +130,7 @@ class AnswerExplanation(ResultOfImage):
     def __post_init__(self) -> None:
         if not self.words:
             raise BadInput("words must have at least one word of the answer (got none)")
+
         shape = self.words[0].grid.shape
         shapes = [image.shape for image in self.images] or [tuple(shape)]
         expected = max(rows for rows, _ in shapes), sum(columns for _, columns in shapes)
@@ -137,6 +138,7 @@ class AnswerExplanation(ResultOfImage):
             raise BadInput(
                 f"the maps of {len(shapes)} images must have {expected} cells side by side (got {tuple(shape)})"
             )
+
         for number, word in enumerate(self.words):
             lengths = word.grid.shape, len(word.prompt), len(word.earlier)
             if lengths != (shape, len(self.prompt_words), number):
@@ -153,6 +155,7 @@ class AnswerExplanation(ResultOfImage):
             raise BadInput(f"the tokens of word {number} must come after those of the words before (got {word.tokens})")
         if not word.text or word.text not in self.answer:
             raise BadInput(f"word {number} must be in the answer {shortened([self.answer])} (got {word.text!r})")
+
         others = word.with_other_images or 0.0
         if max(word.log_probability, word.with_blank_image, others, *word.each_other_image) > _ROUNDING:
             raise BadInput(f"the log-probabilities of word {number} must be at most 0 (got {word.log_probability:g})")
@@ -204,6 +207,7 @@ class AnswerExplanation(ResultOfImage):
         if self.adds_up:
             columns |= self._source_columns
             columns["gap"] = [word.gap for word in self.words]
+
         return columns
 
     @property
@@ -235,6 +239,7 @@ class AnswerExplanation(ResultOfImage):
                 columns |= dict(zip(self.image_names, self.image_sums.T.tolist(), strict=True))
             else:
                 columns[name] = [word.shares[name] for word in words]
+
         if len(sources) > 1:
             columns["joint"] = [word.shares["joint"] for word in words]
         return columns
@@ -289,6 +294,7 @@ class AnswerExplanation(ResultOfImage):
             if not 0 <= name < len(texts):
                 raise BadInput(f"word must be between 0 and {len(texts) - 1} (got {name})")
             return self.words[name]
+
         check_names("words", [name], texts)
         if texts.count(name) > 1:
             places = ", ".join(str(place) for place, text in enumerate(texts) if text == name)

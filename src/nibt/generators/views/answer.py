@@ -112,6 +112,7 @@ def _mostly(result: AnswerExplanation, word: AnswerWord) -> str:
         error = f" \u00b1 {errors[place]:.2g}" if errors and errors[place] else ""
         if scores[place]:
             mostly.append(f"{before[place]} {signed(scores[place])}{error}")
+
     against = "less likely with this image" if word.image_contradicts else ""
     hardly = "the image hardly matters" if word.image_hardly_matters else against
     return "; ".join(filter(None, [hardly, ", ".join(mostly)]))

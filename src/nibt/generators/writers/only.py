@@ -97,7 +97,8 @@ class Florence2Tower(DecoderAnswerTower):
     @property
     def start(self) -> list[int]:
         """The ids that the decoder reads before the answer."""
-        settings, text = self.root.generation_config, self.root.config.text_config
+        settings = self.root.generation_config
+        text = self.root.config.text_config
         forced = settings.forced_bos_token_id
         return [text.decoder_start_token_id, *([] if forced is None else [forced])]
 
@@ -116,15 +117,18 @@ class Florence2Tower(DecoderAnswerTower):
     def write(self, prompted: Prompted, most: int) -> AnswerTokens:
         values = self._prepared(prompted)
         inputs = self._inputs_of(values, prompted, len(values["input_ids"][0]))
-        text, start = self.root.config.text_config, torch.tensor([self.start], device=inputs.values.device)
+        text = self.root.config.text_config
+        start = torch.tensor([self.start], device=inputs.values.device)
         names = ("eos_token_id", "pad_token_id", "decoder_start_token_id")
         tokens = {name: getattr(text, name) for name in names}
         ids = self.generate(most, **self.arguments(inputs), decoder_input_ids=start, **tokens)
         return self.written(ids[start.shape[1] :], most)
 
     def prepare(self, items: Sequence[ForcedWord]) -> Inputs:
-        prompted, answer = items[0].prompted, items[0].answer
-        values, start = self._prepared(prompted), self.start
+        prompted = items[0].prompted
+        answer = items[0].answer
+        values = self._prepared(prompted)
+        start = self.start
         ids = values["input_ids"][0].tolist()
         self.check_length(max(len(ids), len(start) + len(answer.ids)))
         inputs = self._inputs_of(values, prompted, len(ids))

@@ -14,7 +14,10 @@ from nibt.report.request import sentence
 from nibt.report.view import View
 from nibt.results.attribution import ImageAttribution
 
-_CELL, _LABELS, _STRONGEST, _HEADS_ACROSS = 22, 24, 6, 3
+_CELL = 22
+_LABELS = 24
+_STRONGEST = 6
+_HEADS_ACROSS = 3
 
 
 class DecompositionView(View, name="decomposition"):
@@ -39,6 +42,7 @@ def draw_decomposition(result: Decomposition, look: Appearance) -> Image.Image:
         else:
             picture = caption(attribution, TILE, mapped, small=True)
         tiles.append(tile(picture, f"{layer}.{head}", f"{float(result.sums[layer, head]):+z.3f}"))
+
     across = max(tile.width for tile in tiles)
     rows = [
         centered(tiles[first : first + _HEADS_ACROSS], _HEADS_ACROSS * (across + MARGIN))

@@ -131,8 +131,10 @@ class PatchLayout(Layout):
 
     def __init__(self, processor: Any, nested: bool = False, still: bool = True) -> None:
         super().__init__(processor)
-        self.nested, self.still = nested, still
-        self.patch, self.merge = processor.patch_size, processor.merge_size
+        self.nested = nested
+        self.still = still
+        self.patch = processor.patch_size
+        self.merge = processor.merge_size
         self.merged = processor.temporal_patch_size  # a still image is repeated
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -154,7 +156,8 @@ class PatchLayout(Layout):
     def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
         """Return the patches and the grid."""
         batch, channels, height, width = inputs.values.shape
-        rows, columns = height // self.unit, width // self.unit
+        rows = height // self.unit
+        columns = width // self.unit
         image = inputs.values.reshape(batch, channels, rows, self.merge, self.patch, columns, self.merge, self.patch)
         patches = image.permute(0, 2, 5, 3, 6, 1, 4, 7)[:, :, :, :, :, :, None]
         repeated = patches.expand(*patches.shape[:6], self.merged if self.still else 1, *patches.shape[7:])
@@ -209,7 +212,8 @@ class TileLayout(Layout):
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the tiles, their number in rows and columns, and which of their pixels are padding."""
-        tiles, mask = encoded["pixel_values"][0], encoded["pixel_attention_mask"][0]
+        tiles = encoded["pixel_values"][0]
+        mask = encoded["pixel_attention_mask"][0]
         if not mask.all():
             raise Unsupported("the processor pads tiles, which nibt cannot place on the image: use its own settings")
         return tiles, {"pixel_attention_mask": mask, "tiles": encoded["tiles"]}
@@ -231,6 +235,7 @@ class TileLayout(Layout):
         cells, overview = self._cells(inputs, places)
         if inputs.values.shape[1] == 1:  # a small image is not divided
             return ordered(Grid(*cells, places=places))
+
         count = rows * columns * cells[0] * cells[1]
         order = torch.tensor(places[:count]).view(rows, columns, *cells).transpose(1, 2).flatten().tolist()
         coarser = Grid(*overview, places=places[count:])

@@ -37,6 +37,7 @@ def settings(source: str, request: LoadRequest) -> JsonObject:
             "explain what it writes; if it was trained to embed, pass pooling (--load pooling=...), which is 'last' or "
             "'mean', and its instruction or prompts, as its card says"
         )
+
     LoadOptions(pooling=values["pooling"])  # that of a folder may be none of the known ones
     return values
 
@@ -46,6 +47,7 @@ def _pooling_file(source: str) -> JsonObject:
     path = Path(source) / "1_Pooling" / "config.json"
     if not path.is_file():
         return {}
+
     config = load_json(path)
     prefix = "pooling_mode_"
     flags = [key.removeprefix(prefix) for key, value in config.items() if key.startswith(prefix) and value is True]
@@ -86,6 +88,7 @@ def prompts_of(processor: Any, settings: Mapping[str, Any]) -> dict[str, str]:
             "the processor has no chat template: pass image_prompt=... with the image token of the model and "
             f"text_prompt=... with {TEXT}, as the model was trained"
         )
+
     instruction = settings.get("instruction")
     if image is None:
         image = _chat(processor, instruction, {"type": "image"}, template or {})
@@ -96,6 +99,7 @@ def prompts_of(processor: Any, settings: Mapping[str, Any]) -> dict[str, str]:
             )
     elif processor.image_token not in image:
         raise BadOption(f"image_prompt must contain the model's image token {processor.image_token!r}")
+
     if text is None:
         text = _chat(processor, instruction, {"type": "text", "text": TEXT}, template or {})
         if text.count(TEXT) != 1:
@@ -103,6 +107,7 @@ def prompts_of(processor: Any, settings: Mapping[str, Any]) -> dict[str, str]:
                 f"the processor's chat template writes the text of a message {text.count(TEXT)} times: pass "
                 f"text_prompt=... with {TEXT} once, as the model was trained"
             )
+
     if text.count(TEXT) != 1:
         raise BadOption(f"text_prompt must contain {TEXT} exactly once (got {text!r})")
     return {"image_prompt": image, "text_prompt": text}
@@ -146,9 +151,12 @@ def tokens(tokenizer: Any, prompt: str, caption: str, context: int) -> Tokens:
     with TOKENIZER_LOCK:
         options = own_special_tokens(tokenizer, prompt)
         encoded = tokenizer(before + caption + after, return_offsets_mapping=True, **options)
-    ids, start = encoded["input_ids"], len(before)
+
+    ids = encoded["input_ids"]
+    start = len(before)
     if len(ids) > context:
         raise BadInput(f"a caption with its prompt may have {context} tokens (got {len(ids)}): shorten the caption")
+
     texts = tokenizer.convert_ids_to_tokens(ids)
     offsets = [(max(0, first - start), min(len(caption), last - start)) for first, last in encoded["offset_mapping"]]
     explained = tuple(first < last and bool(caption[first:last].strip()) for first, last in offsets)

@@ -42,11 +42,15 @@ class CanvasLayout(TileLayout):
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the tiles, and their number in rows and columns."""
-        tiles, processor = encoded["pixel_values"], self.processor
-        columns, rows = 1, 1
+        tiles = encoded["pixel_values"]
+        processor = self.processor
+        columns = 1
+        rows = 1
         if len(tiles) > 1:  # the call of a processor may divide images though its file says crop_to_patches=false
-            size, tile = tuple(encoded["image_sizes"][0].tolist()), tuple(tiles.shape[-2:])
+            size = tuple(encoded["image_sizes"][0].tolist())
+            tile = tuple(tiles.shape[-2:])
             columns, rows = self.tiled(size, tile, processor.min_patches, processor.max_patches)
+
         count = rows * columns
         if len(tiles) != (1 if count == 1 else count + 1):
             raise Unsupported(
@@ -64,10 +68,14 @@ class ThumbnailLayout(TileLayout):
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the tiles with the overview last, and their number in rows and columns."""
-        tiles, images, columns, rows = encoded["pixel_values"][0], self.processor, 1, 1
+        tiles = encoded["pixel_values"][0]
+        images = self.processor
+        columns = 1
+        rows = 1
         if len(tiles) > 1:
             blank = torch.zeros(1, 1, *encoded["image_sizes"][0].tolist(), device="cpu")
             columns, rows = images.resize(blank, images.tile_size, images.max_num_tiles, images.resample)[1]
+
         return tiles.roll(-1, 0), {"tiles": torch.tensor([rows, columns], device="cpu")}
 
     def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
@@ -133,6 +141,7 @@ class AnyResolutionLayout(Layout):
         rows, columns = kept.shape
         if not kept.numel():
             raise BadInput(f"the model keeps no cell of an image of {width} x {height} pixels: crop it")
+
         before = divmod(int(kept[0, 0]), across * self.side)
         most = getattr(self.processor, "vision_aspect_ratio", None)  # of OneVision
         ratio = (rows * columns / (int(most.removeprefix("anyres_max_")) * self.side**2)) ** 0.5 if most else 1.0
@@ -148,6 +157,7 @@ class AnyResolutionLayout(Layout):
                 f"the model reads {len(places)} image tokens, and {base} of an overview with {rows} x {columns} and "
                 f"{rows} ends of rows were expected: nibt cannot place them on the image"
             )
+
         cells = torch.tensor(places[base:]).view(rows, columns + 1)[:, :-1].flatten().tolist()
         return Grid(rows, columns, places=tuple(cells), overview=Grid(self.side, self.side, places=places[:base]))
 
@@ -159,11 +169,13 @@ class AnyResolutionLayout(Layout):
         canvas = self._canvas(height, width)
         tiled = canvas.rows * self.tile, canvas.columns * self.tile
         size = get_patch_output_size(torch.empty(1, height, width, device="meta"), tiled, "channels_first")
-        starts, lengths = [], []
+        starts = []
+        lengths = []
         for axis, original in enumerate((height, width)):
             scale = original / size[axis]
             starts.append((canvas.before[axis] * canvas.patch - (tiled[axis] - size[axis]) // 2) * scale)
             lengths.append(canvas.shape[axis] * canvas.patch * scale)
+
         return Region(starts[1], starts[0], lengths[1], lengths[0])
 
     def extent(self, inputs: Inputs) -> tuple[int, int]:
@@ -205,7 +217,8 @@ class PaddedTileLayout(AnyResolutionLayout):
     def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
         return ordered(Grid(self.side, self.side, places=places[:-1]))
 
-    extent, weights = Layout.extent, Layout.weights
+    extent = Layout.extent
+    weights = Layout.weights
 
     def region(self, image: ImageInput) -> Region:
         side = max(image.size)
@@ -221,11 +234,13 @@ class FlatTileLayout(TileLayout):
 
     def __init__(self, processor: Any) -> None:
         super().__init__(processor)
-        self.patch, self.merge = processor.encoder_patch_size, processor.downsample_factor
+        self.patch = processor.encoder_patch_size
+        self.merge = processor.downsample_factor
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the tiles, their number in rows and columns, and the rows and columns of their patches."""
-        tiles, count = encoded["pixel_values"], int(encoded["tiles"].prod())
+        tiles = encoded["pixel_values"]
+        count = int(encoded["tiles"].prod())
         if len(tiles) != (count + 1 if count else 1):
             raise Unsupported(
                 f"the processor gives {len(tiles)} tiles, and the prompt has marks of {count} with an overview: leave "
@@ -259,6 +274,7 @@ class FlatTileLayout(TileLayout):
         if count > 1:
             size = overview[0] * self.patch, overview[1] * self.patch
             parts.append(F.interpolate(keep[:, None], size, mode="area")[:, None])
+
         channels = width // self.patch**2
         flat = [flat_patches(part.flatten(0, 1), self.patch, patches).unflatten(0, (len(keep), -1)) for part in parts]
         return torch.cat(flat, 1).repeat_interleave(channels, -1)

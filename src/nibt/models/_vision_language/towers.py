@@ -73,7 +73,8 @@ class Network(ABC):
         added: list[Tensor] = []
 
         def before(_: nn.Module, args: tuple, kwargs: Keywords) -> None:
-            features, places = kwargs.get("deepstack_visual_embeds"), kwargs.get("visual_pos_masks")
+            features = kwargs.get("deepstack_visual_embeds")
+            places = kwargs.get("visual_pos_masks")
             if features is not None and places is not None:
                 added.extend(_spread(feature.detach(), places) for feature in features)
 
@@ -91,6 +92,7 @@ def apart(module: Any, inner: Any = None) -> Any:
     if inner is not None and inner is not module:
         children = module._modules.items()
         copy._modules = {name: apart(child) if child is inner else child for name, child in children}
+
     return copy
 
 
@@ -179,11 +181,14 @@ def preparing(image: ImageInput, frames: int = 0) -> Iterator[None]:
             yield
     except ValueError as error:
         width, height = image.size
-        named, advice = f"image {image.source!r} of {width} x {height} pixels", "crop it"
+        named = f"image {image.source!r} of {width} x {height} pixels"
+        advice = "crop it"
         if frames:
-            named, advice = f"video of {frames} frames of {width} x {height} pixels", "give more or larger frames"
+            named = f"video of {frames} frames of {width} x {height} pixels"
+            advice = "give more or larger frames"
         elif image.parts:
-            named, advice = f"images {image.source!r:.300} together", "give images of one size, or explain each alone"
+            named = f"images {image.source!r:.300} together"
+            advice = "give images of one size, or explain each alone"
         raise BadInput(
             f"the model's processor cannot prepare the {named} ({first_line(error)}): {advice}, or use another model"
         ) from error
@@ -263,7 +268,10 @@ class DecoderImageTower(DecoderPixels):
 
     def __init__(self, network: Network, layout: Layout, encode_image: Encode) -> None:
         super().__init__()
-        self.root, self.network, self.layout, self.encode_image = network.root, network, layout, encode_image
+        self.root = network.root
+        self.network = network
+        self.layout = layout
+        self.encode_image = encode_image
 
     def _encoded(self, item: ImageInput) -> Mapping[str, Tensor]:
         with preparing(item):
@@ -275,12 +283,14 @@ class DecoderImageTower(DecoderPixels):
         return encoded["input_ids"].shape[1], *(tuple(size.flatten().tolist()) for size in sizes)
 
     def prepare(self, items: Sequence[ImageInput]) -> Inputs:
-        values, extras = [], []
+        values = []
+        extras = []
         for item in items:
             encoded = self._encoded(item)
             pixels, extra = self.layout.values(encoded)
             values.append(pixels)
             extras.append({**extra, **{name: encoded[name][0] for name in _PROMPT if name in encoded}})
+
         pixels = torch.stack(values).to(self.example.device, self.dtype)
         return Inputs(
             pixels,
@@ -300,7 +310,10 @@ class DecoderTextTower(_DecoderTower, TextTower):
 
     def __init__(self, network: Network, processor: Any, prompt: str) -> None:
         super().__init__()
-        self.root, self.network, self.tokenizer, self.prompt = network.root, network, processor.tokenizer, prompt
+        self.root = network.root
+        self.network = network
+        self.tokenizer = processor.tokenizer
+        self.prompt = prompt
         # types are 0 for prompts; without them, PaliGemma would mask a padded batch in another way than a single text
         self.typed = "token_type_ids" in processor.model_input_names
 

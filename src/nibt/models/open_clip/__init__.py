@@ -38,6 +38,7 @@ def weights_of(name: str, tag: str) -> tuple[str, JsonObject, dict[str, str]]:
     repository, _, file = (pretrained.get("hf_hub") or "").rpartition("/")
     if "file" in pretrained or repository.count("/") != 1:
         return tag, {}, {}
+
     names = [file.rpartition(".")[0] + ".safetensors", file] if file else _WEIGHTS
     path, commit = weights_file(repository, names)
     preprocess = {key: pretrained[key] for key in _PREPROCESS if pretrained.get(key) is not None}
@@ -67,6 +68,7 @@ def model_config(folder: Path) -> JsonObject:
                 f"{name} in {folder / FILE} must be an object, as OpenCLIP writes it (got {value!r:.60}): correct the "
                 "file, or save the model again with open_clip.push_to_hf_hub or save_for_hf"
             )
+
     return model
 
 
@@ -115,11 +117,13 @@ def tokenizer_of(name: str, text: JsonObject) -> Any:
     source = str(text.get("hf_tokenizer_name", ""))
     if not source:
         return open_clip.get_tokenizer(name)
+
     folder = Path(name.partition(":")[2]) if ":" in name else None
     if _on_hub(source) and not (folder and any((folder / file).exists() for file in _TOKENIZERS)):
         folder = _fetched(tokenizer_folder, source, "hf_tokenizer_name", "copy its tokenizer into the model's folder")
     if folder is None:
         return open_clip.get_tokenizer(name, trust_remote_code=False)
+
     options = {**text.get("tokenizer_kwargs", {}), "trust_remote_code": False}
     if text.get("context_length") is not None:
         options["context_length"] = text["context_length"]
@@ -147,12 +151,14 @@ class OpenCLIP(Family):
                 "processor cannot be set for a model of OpenCLIP, which prepares images as its preprocess_cfg says "
                 f"(got {type(request.processor).__name__}): leave it out, or correct preprocess_cfg in {FILE}"
             )
+
         default = torch.get_default_dtype()  # in which OpenCLIP creates a model
         if default not in (torch.float32, torch.float64):
             raise CannotLoad(
                 f"torch's default dtype is {default}, and OpenCLIP would round the weights to it: call "
                 "torch.set_default_dtype(torch.float32) before the model is loaded, and set its dtype with dtype=..."
             )
+
         text = text_config(name)
         tokenizer = request.tokenizer or tokenizer_of(name, text)  # before the weights, which may be large
         options = encoder_options(text)
@@ -164,6 +170,7 @@ class OpenCLIP(Family):
             options |= {"force_quick_gelu": quick, "quick_gelu": quick, **preprocess}  # only the second can be false
             facts = {**request.facts, **facts, "quick_gelu": quick}
             request = replace(request, notes=(*request.notes, *note), facts=facts)
+
         remedy = f"save the model again with weights that fit its {FILE}"
         with step(source, "OpenCLIP cannot create it from its configuration and its weights", remedy):
             module = open_clip.create_model(
@@ -174,6 +181,7 @@ class OpenCLIP(Family):
                 weights_only=True,
                 **options,
             )
+
         return module.to(request.dtype), replace(request, tokenizer=tokenizer)
 
     @staticmethod
@@ -183,6 +191,7 @@ class OpenCLIP(Family):
 
         if hasattr(getattr(module, "text", None), "blocks"):
             raise CannotLoad("OpenCLIP's ModernTextTransformer is not supported: use a model with another text tower")
+
         tokenizer = request.tokenizer or own_tokenizer(module)
         if not (hasattr(tokenizer, "byte_decoder") or hasattr(tokenizer, "tokenizer")):
             raise CannotLoad(
@@ -191,6 +200,7 @@ class OpenCLIP(Family):
         if is_openai(module):
             image = OpenAIViT if hasattr(module.visual, "transformer") else OpenAIResNet
             return image(module, request), OpenAIText(module, tokenizer)
+
         text = HuggingFaceText if hasattr(getattr(module, "text", None), "config") else OwnText
         return _image_tower(module, request), text(module, tokenizer)
 
@@ -211,6 +221,7 @@ def _check_names(name: str, tag: str) -> None:
     if name not in open_clip.list_models():
         near = ", ".join(get_close_matches(name, open_clip.list_models(), n=3)) or ", ".join(open_clip.list_models())
         raise CannotLoad(f"OpenCLIP has no architecture {name!r}; similar names: {near}")
+
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag not in tags and not Path(tag).is_file():
         problem = f"has no weights {tag!r}" if tag else "names no weights"
@@ -228,7 +239,8 @@ def quick_gelu(name: str, tag: str) -> tuple[bool, tuple[str, ...]]:
     configured = bool((open_clip.get_model_config(name) or {}).get("quick_gelu", False))
     pretrained = open_clip.get_pretrained_cfg(name, tag)
     listed = bool(pretrained.get("quick_gelu", configured))
-    activations, note = {True: "QuickGELU", False: "GELU"}, ()
+    activations = {True: "QuickGELU", False: "GELU"}
+    note = ()
     if listed != configured:
         note = (
             f"the weights {name}/{tag} need {activations[listed]}, and OpenCLIP's configuration of {name} has "
@@ -239,6 +251,7 @@ def quick_gelu(name: str, tag: str) -> tuple[bool, tuple[str, ...]]:
             f"OpenCLIP does not list whether the weights {name}/{tag} need QuickGELU: it is used, as the "
             f"configuration of {name} says",
         )
+
     return listed, note
 
 
@@ -250,6 +263,7 @@ def _image_tower(module: Any, request: LoadRequest) -> ImageTower:
         return OwnViT(module, request)
     if hasattr(getattr(visual, "trunk", None), "num_prefix_tokens"):
         return TimmViT(module, request)
+
     channels_last = getattr(getattr(visual, "trunk", None), "output_fmt", "NCHW") == "NHWC"  # as timm's trunks say
     tower = SwinTower if channels_last else ConvolutionalTower
     return tower(module, request)

@@ -54,10 +54,12 @@ def first_rows(
         return None
     if f"{type(block).__module__}.{type(block).__name__}" not in _BLOCKS or block.training:
         return None
+
     normed = block.norm1(stream)
     mixed = _attend(block.attn, normed, count, rope) if type(block.mlp).__name__ in _PERCEPTRONS else None
     if mixed is None:
         return None
+
     residual = stream[:, :count] + _scaled(block, 1, mixed)
     return residual + _scaled(block, 2, block.mlp(block.norm2(residual)))
 
@@ -68,16 +70,22 @@ def _attend(attention: Any, normed: Hidden, count: int, rope: Tensor | None) -> 
         return None
     if rope is not None and count > attention.num_prefix_tokens:
         return None
+
     projected = _projected(attention, normed, count)
     if projected is None:
         return None
+
     shape = (len(normed), -1, attention.num_heads, projected[0].shape[-1] // attention.num_heads)
     query, key, value = (rows.view(shape).transpose(1, 2) for rows in projected)
-    query, key = attention.q_norm(query), attention.k_norm(key)
+    query = attention.q_norm(query)
+    key = attention.k_norm(key)
     if rope is not None:
-        prefix, half = attention.num_prefix_tokens, {"half": True} if getattr(attention, "rotate_half", False) else {}
+        prefix = attention.num_prefix_tokens
+        half = {"half": True} if getattr(attention, "rotate_half", False) else {}
         turned = apply_rot_embed_cat(key[:, :, prefix:], rope, **half)
-        query, key = query.type_as(value), torch.cat([key[:, :, :prefix], turned], 2).type_as(value)
+        query = query.type_as(value)
+        key = torch.cat([key[:, :, :prefix], turned], 2).type_as(value)
+
     mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
     mixed = getattr(attention, "norm", nn.Identity())(mixed)
     gate = getattr(attention, "gate", None)
@@ -93,7 +101,9 @@ def _projected(attention: Any, normed: Hidden, count: int) -> tuple[Tensor, Hidd
         return attention.q_proj(normed[:, :count]), attention.k_proj(normed), attention.v_proj(normed)
     if type(joint) is not nn.Linear:  # adapted or quantized, so its weight does not say what it computes
         return None
-    width, bias = joint.out_features // 3, joint.bias
+
+    width = joint.out_features // 3
+    bias = joint.bias
     if getattr(attention, "q_bias", None) is not None:
         bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
     first, others = (None, None) if bias is None else (bias[:width], bias[width:])
@@ -231,6 +241,7 @@ def _stages(trunk: nn.Module) -> list[nn.Module]:
     for name in ("stages", "blocks", "layers"):
         if hasattr(trunk, name):
             return list(getattr(trunk, name))
+
     for name in ("layer{}", "s{}"):  # ResNets, RegNets
         stages = [getattr(trunk, name.format(i), None) for i in range(1, 5)]
         if all(stages):
@@ -257,8 +268,10 @@ def _find_tail(trunk: nn.Module, stages: list[nn.Module], visual: Any) -> tuple[
             hooks.enter_context(set_hook(child.register_forward_pre_hook, before))
         hooks.enter_context(set_hook(stages[-1].register_forward_hook, lambda module, _, out: maps.append(out)))
         trunk(torch.zeros(1, 3, height, width, device=example.device, dtype=example.dtype))
+
     if len(maps) != 1 or maps[0].ndim != 4:
         raise Unsupported(f"the stages of {type(trunk).__name__} do not give feature maps of (channel, row, column)")
+
     # Where height is no multiple of the stride, height / rows is not the stride; timm's trunks know it.
     feature_info = getattr(trunk, "feature_info", None)
     return tail, feature_info[-1]["reduction"] if feature_info else round(height / maps[0].shape[-2])

@@ -136,12 +136,17 @@ def one_row(
         return None
     if not isinstance(block.attn, nn.MultiheadAttention):  # OpenCLIP 4 has its own attention
         return None
-    items, normed = torch.arange(len(stream), device=stream.device), block.ln_1(stream)
-    residual, visible, heads = stream[items, row][:, None], None, block.attn.num_heads
+
+    items = torch.arange(len(stream), device=stream.device)
+    normed = block.ln_1(stream)
+    residual = stream[items, row][:, None]
+    visible = None
+    heads = block.attn.num_heads
     if attn_mask is not None:  # the mask of all rows is common to the batch, or has a part for each item and head
         by_head = attn_mask[None, None] if attn_mask.ndim == 2 else attn_mask.unflatten(0, (len(stream), heads))
         of_row = by_head.expand(len(stream), -1, -1, -1)[items, :, row][:, :, None]
         visible = of_row.expand(-1, heads, -1, -1).flatten(0, 1).to(stream.dtype)
+
     mixed = block.attn(normed[items, row][:, None], normed, normed, need_weights=False, attn_mask=visible)[0]
     residual = residual + block.ls_1(mixed)
     return residual + block.ls_2(block.mlp(block.ln_2(residual)))

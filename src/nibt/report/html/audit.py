@@ -20,7 +20,8 @@ from nibt.report.image.layout import uri
 from nibt.results.audit import VERDICTS, Audit, Check, Example, MetricMean, RandomizationCurve
 from nibt.results.audit_questions import CHECKS, QUESTIONS
 
-FOR, AGAINST = PALETTES["red_blue"].positive, PALETTES["red_blue"].negative
+FOR = PALETTES["red_blue"].positive
+AGAINST = PALETTES["red_blue"].negative
 VERDICT_COLORS: dict[str, RGB] = {
     "pass": AGAINST,
     "no verdict": FAINT,
@@ -29,15 +30,20 @@ VERDICT_COLORS: dict[str, RGB] = {
     "fail": FOR,
 }
 _GAUGE = 220  # the width of a gauge, and the places of the axes of curves: as in audit_plots.html
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 460, 12, 166
+_LEFT = 62
+_RIGHT = 460
+_TOP = 12
+_BOTTOM = 166
 
 
 def gauge(check: Check) -> Markup:
     """Draw a value as a dot and its interval as a line, over the zones of pass, warn and fail."""
     ends = (check.value, check.low, check.high, check.passes, check.fails, 0.0)
-    low, high = min(ends), max(ends)
+    low = min(ends)
+    high = max(ends)
     margin = 0.06 * ((high - low) or 1)
-    low, high = low - margin, high + margin
+    low = low - margin
+    high = high + margin
     edges = sorted((check.passes, check.fails))
     order = ("fail", "warn", "pass") if check.better == "higher" else ("pass", "warn", "fail")
     fills = [css(VERDICT_COLORS[verdict], 0.16) for verdict in order]
@@ -52,7 +58,8 @@ def gauge(check: Check) -> Markup:
 def curves(lines: Sequence[RandomizationCurve], passes: float, fails: float) -> Markup:
     """Draw curves over the same stages: rank correlation solid, SSIM dashed, each with its interval as a band."""
     stages = lines[0].stages
-    low, high = min(-0.1, 0.0, *(value for line in lines for value in line.lows)), 1.05
+    low = min(-0.1, 0.0, *(value for line in lines for value in line.lows))
+    high = 1.05
 
     def places(values: Sequence[float]) -> list[tuple[float, float]]:
         return [(x(number), y(value)) for number, value in enumerate(values)]
@@ -72,6 +79,7 @@ def curves(lines: Sequence[RandomizationCurve], passes: float, fails: float) -> 
         color, dash = (FOR, "") if line.measure == "spearman" else (INK, "5 4")
         band = [*places(line.highs), *reversed(places(line.lows))]
         drawn.append((css(color), css(color, 0.12), dash, band, places(line.values)))
+
     plot = {"rules": rules, "stages": [(x(number), stage) for number, stage in enumerate(stages)], "lines": drawn}
     return macros("audit_plots.html").curves(plot)
 
@@ -90,6 +98,7 @@ def page(audit: Audit, sign: bool = False) -> str:
         verdicts = [check.verdict for check in audit.checks if check.method == method]
         if verdicts:
             summary.append((method, [(name, verdicts.count(name)) for name in VERDICTS if name in verdicts]))
+
     groups: dict[tuple[str, str], list[RandomizationCurve]] = {}  # a plot per method and side
     for curve in audit.curves if by_question[1] else ():
         groups.setdefault((curve.method, curve.side), []).append(curve)
@@ -117,6 +126,7 @@ def page(audit: Audit, sign: bool = False) -> str:
         red, green, blue = on_paper(step / _SHADES, PALETTES["red_blue"]).tolist()
         background = red, green, blue
         shades.append((shade(step / _SHADES), background, ink_on(background)))
+
     style = rendered("audit.css", css=css, ink=INK, faint=FAINT, verdicts=VERDICT_COLORS, shades=shades)
     return document(f"Audit of {name}", body, str(style), request=audit.request() if sign else None)
 

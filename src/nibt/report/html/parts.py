@@ -66,4 +66,5 @@ def _place(part: Part) -> list[tuple[int, int, str]]:
         for column, value in enumerate(values):
             red, green, blue = on_paper(value, PALETTES["red_blue"]).tolist()
             cells.append((_CELL * column, _CELL * row, css((red, green, blue))))
+
     return cells

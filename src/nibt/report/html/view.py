@@ -68,18 +68,22 @@ def fragment(outcomes: Sequence[Panel | Failure], look: Appearance = DEFAULT, he
     panels = [outcome for outcome in outcomes if isinstance(outcome, Panel)]
     if not panels:
         raise BadInput("give at least one panel to show (got none)")
+
     images: EncodedImages = {}
     drawn = set[int]()
     panel_records = [panel_data(panel, images) for panel in panels]
     numbered = iter(enumerate(panel_records))
-    uris, visible = list(images), []
+    uris = list(images)
+    visible = []
     for outcome in outcomes:
         if isinstance(outcome, Failure):
             visible.append(vars(outcome))
             continue
+
         number, record = next(numbered)
         sides = [_side(*side, uris, drawn) for side in zip(outcome.sides.values(), record["sides"], strict=True)]
         visible.append({**panel_text(outcome), "number": number, "sides": sides})
+
     data = {
         "images": list(images.values()),
         # what view_heatmap.js needs to draw as nibt.report.image.heatmap does
@@ -119,6 +123,7 @@ def _side(attribution: Any, record: Mapping[str, Any], uris: Sequence[str], draw
         label = {"text": "words of the caption", "against": "other caption"}.get(name, f"{name} caption")
         title = "Other caption" if name == "against" else ""
         return {"label": label, "title": title, "words": scored_words(attribution)}
+
     number = record["image"]
     is_new = number not in drawn
     drawn.add(number)

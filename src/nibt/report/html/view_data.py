@@ -21,7 +21,9 @@ from nibt.results.base import Beside, ResultWithMaps, require_result
 from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 
-SIDE, QUALITY, DIGITS = 640, 85, 4  # pixels, of JPEG, significant
+SIDE = 640
+QUALITY = 85
+DIGITS = 4  # pixels, of JPEG, significant
 _NOTHING = torch.tensor(0.0, dtype=torch.float32, device="cpu")
 MOST_CELLS = 64  # of a map along one axis, since methods that score pixels have hundreds of thousands of cells
 
@@ -49,9 +51,11 @@ class Panel(Beside):
         require_view(self.answer, "a page", MapView)
         if self.table is None:
             return
+
         require_result(self.table, "the table of a panel", Regions)
         if not isinstance(self.answer, Explanation) or self.answer.is_comparison:
             raise BadInput("a table needs an explanation of an image with a caption: leave table out")
+
         answer_pair, table_pair = ((result.caption, result.size) for result in (self.answer, self.table))
         if answer_pair != table_pair:
             raise BadInput(f"the table must be of the same pair as the answer, {answer_pair} (got {table_pair})")
@@ -90,15 +94,18 @@ def panel_data(panel: Panel, images: EncodedImages) -> JsonObject:
     if isinstance(panel.answer, Explanation) and panel.answer.decisive:
         part = coarse(panel.answer.decisive.cells.float())
         stages[0]["part"] = (part >= part.amax() / 2).flatten().int().tolist()
+
     if len(stages) > 1:  # two images that are compared share a scale
         largest = max(max(map(abs, side["scores"])) for side in stages)
         names = names_of([side.source for side in panel.sides.values() if isinstance(side, ImageAttribution)])
         for name, side in zip(names, stages, strict=True):
             side |= {"largest": largest, "shared": True, "source": name}
+
     captions = [side for side in sides if side["kind"] == "text"]
     if isinstance(panel.answer, Explanation) and len(captions) > 1:
         for side in captions:
             side["largest"] = shared_word_scale(panel.answer)
+
     rows = [] if table is None else [rounded(coarse(grid)) for grid in table.table]
     errors = [None if error is None else rounded(coarse(error)) for error in _errors_of(table)]
     return {
@@ -140,11 +147,13 @@ def _side(attribution: SideAttribution, name: str, table: Any, images: EncodedIm
             "scores": rounded(coarse(attribution.grid)),
             "errors": None if attribution.error is None else rounded(coarse(attribution.error)),
         }
+
     scores = rounded(torch.tensor([word.score for word in attribution.words], dtype=torch.float32, device="cpu"))
     unsure = set[tuple[int, ...]]()
     if table is not None:
         matters = view_of(table).words_matter(table)
         unsure = {entry.tokens for entry, matters in zip(table.words, matters, strict=True) if not matters}
+
     rows = {} if table is None else {entry.tokens: row for row, entry in reversed([*enumerate(table.words)])}
     words = [
         {

@@ -102,6 +102,7 @@ def signed_row(scores: Sequence[float]) -> list[str]:
     largest = max(map(abs, scores), default=0.0)
     if 0 < largest < 1e-6:
         return [signed(score) for score in scores]
+
     decimals = max(0, 2 - floor(log10(largest))) if largest else 2
     return [f"{score:+z.{decimals}f}".replace("-", "\u2212") for score in scores]
 
@@ -111,6 +112,7 @@ def _unselectable(panel: Panel) -> str:
     result = panel.answer
     if panel.words_have_maps is not None or not isinstance(result, Explanation):
         return ""
+
     if result.is_comparison:
         if any(isinstance(side, ImageAttribution) for side in panel.sides.values()):
             return ""
@@ -127,6 +129,7 @@ def _unselectable(panel: Panel) -> str:
         reason = "the word-region table is computed without noise"
     else:
         reason = "the word-region table was not computed for this answer"
+
     return sentence(reason, capital=False)
 
 
@@ -158,11 +161,13 @@ def _flat(name: str, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _gaps(panel: Panel) -> Iterator[str]:
     """Yield the completeness gaps of a panel."""
-    result, table = panel.answer, panel.words_have_maps
+    result = panel.answer
+    table = panel.words_have_maps
     if isinstance(table, Regions):
         yield f"word-region table: total {signed(table.sum)}, gap {signed(table.gap)}"
     if not isinstance(result, Explanation):
         return
+
     for name, side in result.sides.items():
         if side.path is not None:
             yield f"{side_title(result, name)}: completeness gap {side.path.gap_share}"

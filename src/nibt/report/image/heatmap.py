@@ -17,10 +17,12 @@ from nibt.results.explanation import Explanation
 from nibt.results.map_regions import threshold_mask
 from nibt.results.pixels import over_image, placed
 
-STRIPES, STRIPED = (215, 235), 0.75  # outside the model's view: gray values and their opacity
+STRIPES = (215, 235)
+STRIPED = 0.75  # outside the model's view: gray values and their opacity
 SPECK = 0.35  # the blur that removes small parts of outlined masks, in units of the map
 SOFT = 1.2  # the blur of outlines, in pixels
-WHITE, DARK = 0.27, 0.45  # half the widths of an outline's line and of its edge, as shares of the blurred mask
+WHITE = 0.27
+DARK = 0.45  # half the widths of an outline's line and of its edge, as shares of the blurred mask
 _FINE = 8  # how many pixels a cell of a part has along each side
 FINER = 2  # how many pixels of a mask a pixel has along each side
 
@@ -54,6 +56,7 @@ def overlay(mapped: Mapped, image: Image.Image, look: Appearance = DEFAULT, most
         gray = np.asarray(image.convert("L"))
         colored = on_paper(share, look.palette) if look.style == "heatmap" else tint(gray, share, look.palette)
         drawn = Image.fromarray(colored)
+
     if look.outlined:
         across = mapped.region.width / mapped.grid.shape[1] * image.width / mapped.size[0]
         decisive = mapped.decisive if isinstance(mapped, Explanation) else None
@@ -62,6 +65,7 @@ def overlay(mapped: Mapped, image: Image.Image, look: Appearance = DEFAULT, most
         else:  # whose edges are those of cells, also of single ones
             fine = F.interpolate(decisive.cells[None, None].float(), scale_factor=_FINE)[0, 0]
             drawn = outlined(drawn, score_map(GridMap(fine, mapped.region, mapped.size), image.size), across / _FINE)
+
     return _unseen(mapped, drawn)
 
 
@@ -81,10 +85,12 @@ def outlined(image: Image.Image, share: np.ndarray, unit: float) -> Image.Image:
     large = _blurred(inside, SPECK * unit * FINER) >= 0.5
     if not large.any():
         return image
+
     distance = np.abs(_blurred(large, SOFT * FINER) - 0.5)
     for width, color in ((DARK, INK), (WHITE, PAPER)):
         line = Image.fromarray((distance < width).astype(np.uint8) * 255).resize(image.size, Image.Resampling.BOX)
         image = Image.composite(Image.new("RGB", image.size, color), image, line)
+
     return image
 
 
@@ -98,6 +104,7 @@ def _unseen(mapped: Mapped, image: Image.Image) -> Image.Image:
     left, top, right, bottom = placed(mapped.region, mapped.size, image.size)
     if left <= 0 and top <= 0 and right >= image.width and bottom >= image.height:
         return image
+
     row, column = np.indices((image.height, image.width))
     stripes = np.where((row + column) // 6 % 2, *reversed(STRIPES)).astype(np.uint8)
     hidden = Image.blend(image.convert("L").filter(ImageFilter.GaussianBlur(2)), Image.fromarray(stripes), STRIPED)

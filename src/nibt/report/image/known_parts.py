@@ -24,7 +24,8 @@ _COLORS: tuple[RGB, ...] = (
 """The colors of Okabe and Ito (2008), which readers with any color vision can tell apart."""
 _CLEAR = 0.55  # how much of its color a cell has
 _SIDE = 320  # of the photograph, in pixels
-_ACROSS, _HIGH = 560, 26  # of a table and of its rows, in pixels
+_ACROSS = 560
+_HIGH = 26  # of a table and of its rows, in pixels
 _COLUMNS = (0, 250, 420, 500, _ACROSS)  # the edges of the columns of a table
 
 
@@ -57,6 +58,7 @@ def cells_of_parts(explanation: Explanation, side: int = _SIDE) -> Image.Image:
         down = top + (bottom - top) * (int(row) + 0.5) / scores.shape[0]
         pen.ellipse((across - 11, down - 11, across + 11, down + 11), fill=color)
         write(pen, (across, down), str(part.number), ink_on(color), SMALL, anchor="mm")
+
     return drawn
 
 
@@ -74,6 +76,7 @@ def known_parts(explanation: Explanation, width: int) -> Image.Image:
             place = left + edge * column // _ACROSS, _HIGH * number + 4
             room = (following - edge) * column // _ACROSS - 8
             write(pen, place, shortened_inside(text, SMALL, room), INK if number else FAINT, SMALL)
+
     for number, color in enumerate(colors(found), 1):
         pen.rectangle((left - 20, _HIGH * number + 6, left - 8, _HIGH * number + 18), fill=color)
 

@@ -68,6 +68,7 @@ def write(
     if not _apart.get():
         pen.text(place, line, ink, font, anchor=anchor)
         return
+
     assert isinstance(font, ImageFont.FreeTypeFont)
     (left, top, *_), (start, base, *_) = font.getbbox(line, anchor=anchor), font.getbbox(line, anchor="ls")
     text_apart = Text(place[0] + left - start, place[1] + top - base, line, ink, size, str(font.path))
@@ -140,6 +141,7 @@ def _fonts(size: int) -> tuple[Font, ...]:
             fonts.append(ImageFont.truetype(name, size))
         except OSError:
             continue
+
     return tuple(fonts)
 
 
@@ -157,8 +159,12 @@ def _drawn(font: Font, character: str) -> bytes:
     return page.tobytes()
 
 
-SIDE, MARGIN, SMALL, TILE = 560, 24, 15, 190
-_LABEL, _LEAST_LABEL = 20, 11
+SIDE = 560
+MARGIN = 24
+SMALL = 15
+TILE = 190
+_LABEL = 20
+_LEAST_LABEL = 11
 _MOST_LINES = 4  # the lines of one word
 _PIXELS_SHOWN = 4  # the enlargement above which the pixels of an image are shown as squares
 
@@ -209,7 +215,8 @@ def tile(image: Image.Image, name: str, number: str = "") -> Image.Image:
     """Draw a small image with its name and a number above it."""
     framed = Image.new("RGB", (max(image.width, 100), image.height + _LABEL + 12), PAPER)
     put(framed, image, (framed.width - image.width) // 2, _LABEL + 12)
-    pen, room = ImageDraw.Draw(framed), framed.width - 6 - length(number, SMALL)
+    pen = ImageDraw.Draw(framed)
+    room = framed.width - 6 - length(number, SMALL)
     size = next((size for size in range(_LABEL, _LEAST_LABEL, -1) if length(name, size) <= room), _LEAST_LABEL)
     write(pen, (2, 4), shortened_inside(name, size, room), INK, size)
     write(pen, (framed.width - 2, 8), number, INK, SMALL, anchor="rt")
@@ -258,6 +265,7 @@ def _broken(text: str, width: int, size: int) -> Iterator[str]:
             if end >= len(word):
                 yield word
                 break
+
             yield word[:end]
             word = word[end:]
         else:

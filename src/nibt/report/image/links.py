@@ -41,18 +41,21 @@ _NO_DATES: dict[str, dict[str, str | None]] = {
 
 def saved(figure: Figure, file_type: str, signature: str, dpi: int = 200) -> bytes:
     """Return the bytes of a figure as a signed PDF, SVG or EPS file; equal figures have equal bytes."""
-    buffer, metadata = BytesIO(), _NO_DATES.get(file_type, {})
+    buffer = BytesIO()
+    metadata = _NO_DATES.get(file_type, {})
     if signature and file_type != "eps":
         metadata = {**metadata, {"pdf": "Subject", "svg": "Description"}[file_type]: signature}
     figure.savefig(buffer, format=file_type, dpi=dpi, metadata=metadata)
     data = buffer.getvalue()
     if file_type == "eps":
         return re.sub(rb"%%CreationDate: .*\n", b"", data) + f"% {signature}\n".encode()
+
     if file_type == "svg":  # whose names of parts are random
         names: dict[bytes, bytes] = {}
         data = re.sub(
             rb'(?<=[#"])[a-z]+[0-9a-f]{10}(?=[")])', lambda name: names.setdefault(name[0], b"p%d" % len(names)), data
         )
+
     return data
 
 
@@ -67,6 +70,7 @@ def with_texts(picture: Image.Image, file_type: str, signature: str) -> bytes:
         color = "#{:02x}{:02x}{:02x}".format(*text.ink)
         line = drawable(text.line, text.font)
         axes.text(text.left, text.baseline, line, fontproperties=font, color=color, va="baseline", parse_math=False)
+
     return saved(figure, file_type, signature)
 
 
@@ -78,7 +82,9 @@ def drawable(line: str, font: str) -> str:
 
 MOST_CELLS = 12
 """The largest number of parts of the image along each axis; finer tables are summed over blocks of cells."""
-_WIDTH, _WORDS, _MARGIN = 7.0, 0.75, 0.5  # inches: the figure, the row of words, the scale
+_WIDTH = 7.0
+_WORDS = 0.75
+_MARGIN = 0.5  # inches: the figure, the row of words, the scale
 _LONGEST = 0.75 * 72 * _WIDTH  # points: a word
 
 
@@ -213,14 +219,17 @@ def _draw_words(frame: _Frame, regions: Regions, linked: set[int]) -> list[tuple
         text = shortened(word.text, 13, _LONGEST)
         path = getattr(font_for(text, 13), "path", None)  # not a path for Pillow's own font, which has Latin letters
         name = path if isinstance(path, str) else font_manager.findfont("DejaVu Sans")
-        font, text = font_manager.FontProperties(fname=name, size=13), drawable(text, name)
+        font = font_manager.FontProperties(fname=name, size=13)
+        text = drawable(text, name)
         texts.append(frame.figure.text(0, 0, text, fontproperties=font, color=color, va="center", parse_math=False))
+
     widths = [text.get_window_extent(renderer).width / frame.figure.bbox.width for text in texts]
     rows: list[list[int]] = [[]]
     for place, width in enumerate(widths):
         if rows[-1] and sum(widths[earlier] + 0.02 for earlier in rows[-1]) + width > 0.96:
             rows.append([])
         rows[-1].append(place)
+
     tops = [(0.0, 0.0)] * len(texts)
     for number, row in enumerate(rows):
         left = 0.5 - (sum(widths[place] for place in row) + 0.02 * (len(row) - 1)) / 2
@@ -229,6 +238,7 @@ def _draw_words(frame: _Frame, regions: Regions, linked: set[int]) -> list[tuple
             texts[place].set_position((left, height))
             tops[place] = left + widths[place] / 2, height + 0.13 / frame.figure_height
             left += widths[place] + 0.02
+
     return tops
 
 
@@ -236,8 +246,11 @@ def _draw_link(
     frame: _Frame, regions: Regions, link: WordLink, shape: tuple[int, ...], start: tuple[float, float]
 ) -> None:
     """Draw a part of the image and a curve from a word into it."""
-    region, share, color = regions.region, frame.share(link.score), frame.color(link.score)
-    down, across = region.height / shape[0], region.width / shape[1]
+    region = regions.region
+    share = frame.share(link.score)
+    color = frame.color(link.score)
+    down = region.height / shape[0]
+    across = region.width / shape[1]
     corner = region.left + link.column * across, region.top + link.row * down
     frame.axes.add_patch(Rectangle(corner, across, down, facecolor=color, alpha=0.25 + 0.35 * share, edgecolor="none"))
     frame.axes.add_patch(Rectangle(corner, across, down, fill=False, edgecolor="white", linewidth=0.8))
@@ -264,9 +277,11 @@ def _draw_scale(frame: _Frame, method: str) -> None:
     ends = [1.0] if frame.look.positive_only else [-1.0, 1.0]
     names = {-1.0: "against", 1.0: "for"}
     for place, sign in enumerate(ends):
-        left, height = 0.04 + 0.26 * place, 0.18 / frame.figure_height
+        left = 0.04 + 0.26 * place
+        height = 0.18 / frame.figure_height
         color = frame.color(sign)
         frame.figure.add_artist(Line2D([left, left + 0.05], [height] * 2, color=color, linewidth=3.2))
         text = f"{names[sign]}, {sign * frame.most:+.2g}"
         frame.figure.text(left + 0.06, height, text, fontsize=9, color="#222222", va="center")
+
     frame.figure.text(0.98, 0.18 / frame.figure_height, method, fontsize=7, color="#6c6c6c", va="center", ha="right")

@@ -26,8 +26,10 @@ from nibt.results.attribution import ImageAttribution, SideAttribution
 from nibt.results.base import ResultWithMaps
 from nibt.results.explanation import Explanation, Ranked
 
-_LARGE, _TITLE = 24, 20
-_NAME, _WORDED = 70, 240  # space for the name on each side of a bar; the width from which a bar has words at its ends
+_LARGE = 24
+_TITLE = 20
+_NAME = 70
+_WORDED = 240  # space for the name on each side of a bar; the width from which a bar has words at its ends
 _MOST_LABELS = 10
 
 
@@ -40,6 +42,7 @@ def present(image: ImageInput | None, source: str) -> ImageInput:
     """Return the image of a result, or raise the error that says why a result that was loaded has none."""
     if image is not None:
         return image
+
     try:
         read_image(source)
     except NibtError as error:
@@ -49,6 +52,7 @@ def present(image: ImageInput | None, source: str) -> ImageInput:
                 "restore them, or explain them again"
             ) from error
         raise BadInput(f"the image {source!r} is no longer there: restore it, or explain it again") from error
+
     raise BadInput(f"the image {source!r} was changed since it was explained: explain it again, or restore it")
 
 
@@ -60,8 +64,10 @@ def caption(
     ``most`` is the largest absolute score of a scale that several captions share.
     """
     size = SMALL if small else _LARGE
-    inner, gap = size // 3, size // 4
-    high, usable = 3 * size // 2, width - (0 if small else 2 * MARGIN)
+    inner = size // 3
+    gap = size // 4
+    high = 3 * size // 2
+    usable = width - (0 if small else 2 * MARGIN)
     lines: list[list[tuple[ColoredWord, int]]] = [[]]
     used = 0
     for word in runs(worded, look, most):
@@ -70,17 +76,21 @@ def caption(
         if used + across > usable and lines[-1]:
             lines.append([])
             used = 0
+
         lines[-1].append((run, across))
         used += across + gap
+
     row = Image.new("RGB", (width, (high + gap) * len(lines) - gap), PAPER)
     pen = ImageDraw.Draw(row)
     for number, line in enumerate(lines):
-        left, top = (width - sum(across + gap for _, across in line)) // 2, (high + gap) * number
+        left = (width - sum(across + gap for _, across in line)) // 2
+        top = (high + gap) * number
         for run, across in line:
             pen.rounded_rectangle((left, top, left + across, top + high), gap, fill=run.background)
             middle = left + inner, top + high // 2
             write(pen, middle, run.text, ink_on(run.background), size, anchor="lm")
             left += across + gap
+
     return row
 
 
@@ -128,6 +138,7 @@ def part_scale(
         scores = attribution.grid.flatten().tolist()
     else:
         scores = [word.score for word in attribution.words]
+
     one_sided = look.positive_only or (not signed and min(scores, default=0.0) >= 0)
     most = max(map(abs, scores), default=0.0) if most is None else most
     return scale(most, width, look, one_sided, signed, name)
@@ -163,7 +174,8 @@ def ranking(labels: Sequence[Ranked], width: int, noun: str, subjects: Collectio
     column = min(width - 2 * MARGIN, 560)
     more = len(labels) - len(listed)
     row = Image.new("RGB", (width, 26 * (len(listed) + 1 + bool(more))), PAPER)
-    pen, left = ImageDraw.Draw(row), (width - column) // 2
+    pen = ImageDraw.Draw(row)
+    left = (width - column) // 2
     name_width = column - 270
     heading = f"{noun} (marked: explained)" if subjects else noun
     for across, text in ((0, heading), (name_width, "cosine"), (name_width + 70, "probability")):
@@ -180,9 +192,11 @@ def ranking(labels: Sequence[Ranked], width: int, noun: str, subjects: Collectio
         start = left + name_width + 160
         pen.rectangle((start, top + 6, start + 110, top + 19), outline=FAINT)
         pen.rectangle((start, top + 6, start + round(110 * item.probability), top + 19), fill=FAINT)
+
     if more:
         text = f"and {more} more {noun}s"
         write(pen, (left, 26 * (len(listed) + 1) + 4), text, FAINT, SMALL)
+
     return row
 
 

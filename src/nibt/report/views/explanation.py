@@ -171,6 +171,7 @@ def _page(explanation: Explanation, look: Appearance) -> Image.Image:
         from nibt.report.image.known_parts import known_parts  # which maps without known parts do not need
 
         rows.append(known_parts(explanation, width))
+
     rows.append(notes(explanation, width))
     return stacked(rows, width)
 
@@ -195,6 +196,7 @@ def _panels(
         if look.style != "outline":  # which has the colors of the photograph
             picture = below(original, picture, _NEAR)
         panels.append(tile(picture, title, f"{explanation.target[name]['value']:z.3f}"))
+
     return panels
 
 
@@ -215,6 +217,7 @@ def _comparison(explanation: Explanation, look: Appearance) -> Image.Image:
             row = _in_columns([original, overlay(side, original, own_look, most)], column, width)
         else:
             row = caption(side, width, own_look, most=most)
+
         bar = part_scale(side, width, own_look, is_signed(explanation), name, most)
         rows.append(below(row, bar, _NEAR))
 
