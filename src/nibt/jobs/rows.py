@@ -26,6 +26,8 @@ _FIELDS: dict[str, tuple[str, str]] = {
     "caption": ("text", "caption"),
     "size": ("image", "size"),
     "grid": ("image", "grid"),
+    "grid_error": ("image", "error"),
+    "image_evaluations": ("image", "evaluations"),
     "region": ("image", "region"),
     "image_special_token_share": ("image", "special_token_share"),
     "image_path": ("image", "path"),
@@ -35,6 +37,8 @@ _FIELDS: dict[str, tuple[str, str]] = {
     "words": ("text", "words"),
     "text_special_token_share": ("text", "special_token_share"),
     "text_path": ("text", "path"),
+    "text_error": ("text", "error"),
+    "text_evaluations": ("text", "evaluations"),
 }
 """The columns of the fields of both attributions."""
 NOTES = ("warnings", "codes")
