@@ -153,10 +153,10 @@ def write_gguf(kind, folder):
     write(*generator("as it is" if kind == "clip" else kind), folder)
 
 
-def explained(address, image, method, answer=None, cells=8, **options):
+def explained(address, image, method, answer=None, cells=8, name="scenes_generator", max_words=WORDS, **options):
     """The maps of an answer of the model behind an address, which it writes if none is given."""
-    model = nibt.load_generator(address + "/v1", name="scenes_generator", image_size=SIZE, cells=cells)
-    words = WORDS if answer is None else None
+    model = nibt.load_generator(address + "/v1", name=name, image_size=SIZE, cells=cells)
+    words = max_words if answer is None else None
     return nibt.explain_answer(model, image, PROMPT, answer, method, max_words=words, **options)
 
 
