@@ -5,6 +5,7 @@ and on the token before, so that the map of each word is known by enumeration.
 """
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import product
@@ -189,6 +190,18 @@ class Answers(Served):
             return {"id": token, **entry} if self.kind == "llama.cpp" else entry
 
         return {**one(number), "top_logprobs": [one(int(token)) for token in np.argsort(-logs)[:top]]}
+
+
+@dataclass
+class Edited(Answers):
+    """A server whose answers are edited before they are sent."""
+
+    edit: Callable[[Any], None] = print
+
+    def respond(self, path: str, body: dict[str, Any]) -> Any:
+        data = super().respond(path, body)
+        self.edit(data)
+        return data
 
 
 def serving(**options: Any) -> AbstractContextManager[Answers]:
@@ -418,6 +431,46 @@ def test_other_answers_are_refused(answer: Any, error: type[NibtError], message:
         with pytest.raises(error, match=message):
             explained(generator_of(served))
         assert len(served.requests) == 1
+
+
+@pytest.mark.parametrize("count", ["19", -3, True, 1.5, float("nan"), 10**400, [19], None])
+def test_a_number_of_tokens_that_is_none_is_not_known(count: Any) -> None:
+    def edit(data: Any) -> None:
+        data["usage"] = {"prompt_tokens": count, "completion_tokens": 1}
+
+    with listening(Edited(kind="ollama", edit=edit)) as served:
+        explanation = explained(generator_of(served))
+        with pytest.raises(ServerFailed, match=r"does not say how many tokens it reads and writes \(usage\)"):
+            explained(generator_of(served, tokens=1_000_000))
+    assert explanation.answer == ANSWER
+    assert explanation.server["tokens"] is None
+    assert any("counts the image among the tokens that it reads is not known" in note for note in explanation.warnings)
+
+
+@pytest.mark.parametrize("content", [[{"type": "text", "text": ANSWER}], 5, {"text": ANSWER}])
+def test_content_that_is_no_text_is_refused(content: Any) -> None:
+    def edit(data: Any) -> None:
+        data["choices"][0]["message"]["content"] = content
+
+    with listening(Edited(edit=edit)) as served:
+        with pytest.raises(ServerFailed, match=r"message.content must be a text, not a (list|int|dict)"):
+            explained(generator_of(served))
+
+
+@pytest.mark.parametrize("logs", [None, {"content": []}, {"content": None}])
+@pytest.mark.parametrize("written", [0, 9])
+def test_the_end_of_an_answer_may_have_no_log_probabilities(logs: Any, written: int) -> None:
+    """The token that ends an answer is not shown by some servers: at once, or if a part of the image is hidden."""
+
+    def edit(data: Any) -> None:
+        if len(served.requests) > written:
+            data["choices"][0] |= {"message": {"role": "assistant", "content": ""}, "logprobs": logs}
+
+    with listening(Edited(kind="ollama", edit=edit)) as served:
+        with pytest.raises(
+            Unsupported, match=r"wrote nothing, .* another prompt, or explain fewer words \(max_words\)"
+        ):
+            explained(generator_of(served, at_once=1))
 
 
 def test_a_server_that_is_busy_slow_or_broken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 
 from PIL import Image
 
-from nibt.bridges.connection import Connection, data_address, image_part
+from nibt.bridges.connection import Connection, counted, data_address, image_part
 from nibt.data.units import Word
 from nibt.errors import BadInput, RequestRefused, Unsupported, first_line
 from nibt.models._checks import seeded_noise
@@ -489,7 +489,16 @@ class AnswerServer(Connection):
     def _reply(self, data: Any) -> Reply:
         """Return what an answer has."""
         choice = data["choices"][0]
+        text = choice["message"].get("content") or ""
+        if not isinstance(text, str):
+            raise TypeError(f"message.content must be a text, not a {type(text).__name__}")
+
         entries = (choice.get("logprobs") or {}).get("content")
+        if not entries and not text:  # servers seldom show the token that ends an answer
+            raise Unsupported(
+                f"{self.called} wrote nothing, and shows no log-probabilities where an answer ends: give another "
+                "prompt, or explain fewer words (max_words)"
+            )
         if not entries or not all(entry.get("top_logprobs") for entry in entries):
             raise Unsupported(
                 f"{self.called} answers without the log-probabilities of tokens (logprobs, top_logprobs): "
@@ -497,7 +506,7 @@ class AnswerServer(Connection):
             )
 
         steps = tuple(map(_step, entries))
-        return Reply(choice["message"].get("content") or "", steps, (data.get("usage") or {}).get("prompt_tokens"))
+        return Reply(text, steps, counted((data.get("usage") or {}).get("prompt_tokens")))
 
     def _whole(self, addresses: Sequence[str], prompt: str, text: str, shown: int = 0) -> JsonObject:
         """Return a request for the log-probabilities of all that the server reads, and of ``shown`` others each."""

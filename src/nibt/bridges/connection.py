@@ -24,6 +24,7 @@ _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 """The statuses after which the same request may succeed later."""
 _LONGEST_WAIT = 30.0  # seconds
 _LARGEST_ANSWER = 64 * 2**20  # bytes
+_MOST_TOKENS = 10**12  # of one request
 _COUNTING = threading.Lock()  # of the module, so that servers can be copied and pickled
 _Read = TypeVar("_Read")
 AnyConnection = TypeVar("AnyConnection", bound="Connection")
@@ -351,11 +352,21 @@ def _tokens_of(data: bytearray) -> int | None:
     """Return how many tokens a server has read and written for an answer; None if it does not say so."""
     try:
         usage = load_json(bytes(data))["usage"]
-        total = usage.get("total_tokens")
-        count = usage["prompt_tokens"] + usage.get("completion_tokens", 0) if total is None else total
-        return max(0, int(count))
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
+        total = counted(usage.get("total_tokens"))
+        read = counted(usage.get("prompt_tokens"))
+        written = counted(usage.get("completion_tokens", 0))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
+
+    if total is None and read is not None and written is not None:
+        return read + written
+    return total
+
+
+def counted(value: Any) -> int | None:
+    """Return a number of tokens that a server states; None if it is none, such as a text or a negative number."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return int(value) if is_number and 0 <= value < _MOST_TOKENS and value == int(value) else None
 
 
 def data_address(image: Image.Image) -> str:
