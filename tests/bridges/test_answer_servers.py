@@ -21,7 +21,7 @@ from PIL import Image
 
 import nibt
 from nibt.bridges import connection
-from nibt.bridges.answer_servers import WAYS, ServedAnswer, Token
+from nibt.bridges.answer_servers import WAYS, ImageEffect, ServedAnswer, Token
 from nibt.bridges.served_answers import METHODS
 from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, ServerFailed, UnknownName, Unsupported
 from nibt.generators.answers import Generator
@@ -362,13 +362,19 @@ def test_an_image_that_is_dropped_is_refused() -> None:
         with pytest.raises(Unsupported, match="does not see the image, since another one changes no log-probability"):
             explained(generator_of(served))
     with serving(reads_images=False, noise=0.05) as served:
-        with pytest.raises(Unsupported, match="does not see the image"):
+        with pytest.raises(Unsupported, match=r"by at most 0\.0\d+ nats, and no more tokens are read"):
             explained(generator_of(served, at_once=1))
     with serving(counts_images=False) as served:
         warnings = explained(generator_of(served)).warnings
     assert (
         "the server does not count the image among the tokens that it reads, although the image has effects" in warnings
     )
+
+
+def test_an_effect_that_is_noise_says_so() -> None:
+    effect = ImageEffect(change=0.3, noise=0.4, has_same_tokens=True, read=30, read_without=3)
+    assert not effect.is_seen
+    assert effect.about == "changes log-probabilities by at most 0.3 nats, and equal requests differ by 0.4"
 
 
 def test_log_probabilities_after_the_temperature_are_refused() -> None:

@@ -208,6 +208,16 @@ class ImageEffect:
         is_noise = self.has_same_tokens and self.change <= self.noise
         return not is_noise and not (self.is_counted is False and self.change <= SAME)
 
+    @property
+    def about(self) -> str:
+        """What another image changes, as the end of a sentence."""
+        if not self.change:
+            return "changes no log-probability"
+        nats = f"changes log-probabilities by at most {self.change:.2g} nats"
+        if self.change <= self.noise:
+            return f"{nats}, and equal requests differ by {self.noise:.2g}"
+        return f"{nats}, and no more tokens are read with an image than without"
+
 
 @dataclass(frozen=True)
 class Offer:
@@ -405,8 +415,8 @@ class AnswerServer(Connection):
         """Check that another image changes what the server shows, and return a note if it does not count the image."""
         if not effect.is_seen:
             raise Unsupported(
-                f"{self.called} does not see the image, since another one changes no log-probability: check "
-                f"that the model {self.name!r} reads images, and that the server passes them on"
+                f"{self.called} does not see the image, since another one {effect.about}: check that the model "
+                f"{self.name!r} reads images, and that the server passes them on"
             )
         if effect.is_counted is None:
             return ("whether the server counts the image among the tokens that it reads is not known",)
