@@ -89,7 +89,7 @@ def test_tokens_are_limited_by_the_largest_request() -> None:
         server = Connection(served.address, "toy", tokens=100, at_once=1)
         assert server.post("x", bodies(1, 2, **usage), number_of) == [1, 2]
         assert server.tokens_used == 80
-        with pytest.raises(ServerFailed, match=r"limit of 100 tokens is reached \(80 are used, .* takes up to 40\)"):
+        with pytest.raises(ServerFailed, match=r"limit of 100 tokens .*\(80 are used, .* up to 40\): .*fewer cells$"):
             server.post("x", bodies(3, **usage), number_of)
         assert len(served.requests) == 2
 

@@ -266,8 +266,8 @@ class Connection:
             spent = self._spent
             if self.requests is not None and spent.requests >= self.requests:
                 raise ServerFailed(
-                    f"the limit of {self.requests:,} requests is reached: set requests higher, or choose a method that "
-                    "takes fewer, such as occlusion"
+                    f"the limit of {self.requests:,} requests is reached: set requests higher, or choose another "
+                    "method or fewer cells"
                 )
 
             if self.tokens is not None:
@@ -280,8 +280,8 @@ class Connection:
                 if expected > self.tokens or spent.tokens >= self.tokens:
                     raise ServerFailed(
                         f"the limit of {self.tokens:,} tokens is reached ({spent.tokens:,} are used, and a request "
-                        f"takes up to {spent.largest:,}): set tokens higher, or choose a method that takes fewer "
-                        "requests, such as occlusion"
+                        f"takes up to {spent.largest:,}): set tokens higher, or choose another method or "
+                        "fewer cells"
                     )
 
             spent.requests += 1
