@@ -676,6 +676,20 @@ def test_two_images_are_compared() -> None:
     assert torch.allclose(both.table, torch.cat([first.table, -second.table], 2), atol=1e-6)
 
 
+def test_two_images_are_compared_by_a_server_that_shows_no_tokens_of_given_answers() -> None:
+    """It has written the answer itself, so that its tokens are known."""
+    other = picture().transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    with serving() as served:
+        expected = explained(generator_of(served), against_image=other)
+    with serving(kind="ollama") as served:
+        generator = generator_of(served)
+        both = explained(generator, against_image=other)
+        with pytest.raises(Unsupported, match="does not show the tokens of a given answer"):
+            explained(generator, answer="a red hat.")
+    assert both.answer == ANSWER
+    assert torch.allclose(both.table, expected.table, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

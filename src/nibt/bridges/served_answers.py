@@ -48,6 +48,7 @@ Box: TypeAlias = tuple[int, int, int, int]
 """The left, upper, right and lower edge of an image on a sheet, in pixels."""
 _FEW = 4  # tokens that are written to try a server, if the answer is given
 _OFFER = "offer"
+_WRITTEN_ANSWER = "written answer"
 _IMAGE = f"{SAMPLE}chelsea"
 _PROMPT = "what is in the image"
 _WRITTEN = 8  # of the request of fingerprints
@@ -137,8 +138,11 @@ class ScoredAnswer(ImageFunction):
         """The token that the first token of each word is compared with, by its place; empty without a comparison."""
         self.register_buffer("probe", torch.zeros(1))
 
-    def ask(self, image: Image.Image, request: AnswerRequest, known: Offer | None) -> None:
-        """Let the server write, find out what it offers unless that is known, and read the answer that is explained."""
+    def ask(self, image: Image.Image, request: AnswerRequest, known: Offer | None, before: ServedAnswer | None) -> None:
+        """Let the server write, find out what it offers unless that is known, and read the answer that is explained.
+
+        The tokens of the answer that it wrote ``before`` are known, also if it does not show those of given answers.
+        """
         given = request.answer
         written = None
         if given is None or known is None:
@@ -151,7 +155,12 @@ class ScoredAnswer(ImageFunction):
         self.offer = known
         self.noise = known.noise
         if given is not None:
-            self.answer = self.server.read(self.apart(image), self.prompt, given, known.way)
+            try:
+                self.answer = self.server.read(self.apart(image), self.prompt, given, known.way)
+            except Unsupported:
+                if before is None or before.text.strip() != given:
+                    raise
+                self.answer = before
         else:
             assert written is not None
             self.answer = written
@@ -325,8 +334,10 @@ class ServedAnswerExplainer(AnswerExplainer):
         others = [image for image in compared if image.digest != picture.digest]
         with generator.server.session() as server, generator.finished(server) as finished:
             scored = ScoredAnswer(server, prompt, finished, boxes)
-            scored.ask(sent, request, generator.kept.get(_OFFER))
+            scored.ask(sent, request, generator.kept.get(_OFFER), generator.kept.get(_WRITTEN_ANSWER))
             generator.kept.setdefault(_OFFER, scored.offer)
+            if request.answer is None:
+                generator.kept[_WRITTEN_ANSWER] = scored.answer
             itself = [] if self.other_word is None else scored.compare(sent, self.other_word)
             tower = ServedTower(scored, generator.options.image_size, generator.options.cells)
             side = Side(replace(generator, module=scored, answers=tower), tower.trace(inputs), _as_they_are)
