@@ -375,6 +375,23 @@ def test_a_word_that_other_images_make_more_likely_is_contradicted() -> None:
     assert not any("hardly matters" in warning and "'dog'" in warning for warning in explanation.warnings)
 
 
+@pytest.mark.parametrize("method", ["banzhaf", "shapley"])
+def test_too_few_draws_for_an_error_have_a_note(method: str) -> None:
+    question = ("scenes_generator", "sample:scene", "describe the picture")
+    explained = nibt.explain_answer(*question, method=f"{method} budget=2 error=0.1", max_words=1)
+    notes = dict(zip(explained.codes, explained.warnings, strict=True))
+    assert explained.words[0].error is None
+    assert notes["estimate"].startswith("the scores of 'a' are estimated from too few changed inputs to state")
+    assert "is not known: allow more changed inputs" in notes["error_not_reached"]
+
+
+def test_a_map_of_several_views_has_no_error_beside_words_that_have_one() -> None:
+    question = ("scenes_generator", "sample:scene", "describe the picture")
+    explained = nibt.explain_answer(*question, method="banzhaf budget=100 views=2", max_words=1)
+    assert explained.words[0].error is None
+    assert "estimate" not in explained.codes
+
+
 def test_estimated_scores_of_words_have_errors(tmp_path: Path) -> None:
     """Those of a source are None for exact methods, and exact zeros where all coalitions of words were evaluated."""
     explained = nibt.explain_answer(

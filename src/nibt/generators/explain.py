@@ -309,6 +309,16 @@ def word_notes(result: AnswerExplanation, method: Method, itself: Sequence[str] 
 
 def _estimates(result: AnswerExplanation, method: Method) -> Iterator[Note]:
     """Yield a note if scores are estimated from random draws, and one on words with a larger error than requested."""
+    limit = vars(method).get("error")
+    unknown = [repr(word.text) for word in result.words if word.error is None]
+    if unknown and _states_errors(method):
+        of_words = f"the scores of {shortened(list(dict.fromkeys(unknown)))}"
+        yield Note(
+            ESTIMATE, f"{of_words} are estimated from too few changed inputs to state their error: allow more of them"
+        )
+        if limit is not None:
+            yield Note(ERROR_NOT_REACHED, f"the error of {of_words} is not known: allow more changed inputs")
+
     maps = [of_source for word in result.words if word.error for of_source in _maps(word, word.error)]
     if not maps:
         return
@@ -317,11 +327,15 @@ def _estimates(result: AnswerExplanation, method: Method) -> Iterator[Note]:
     unsure = sum(int((scores.abs() <= errors).sum()) for _, scores, errors in maps)
     yield Note(ESTIMATE, f"scores are estimated from random draws{error_text(share, unsure, _count(maps))}")
 
-    limit = vars(method).get("error")
     above = [repr(text) for text, scores, errors in maps if limit and errors.max() > limit * scores.abs().max()]
     if above:
         text = f"the error of the scores of {shortened(list(dict.fromkeys(above)))} is above {limit:g} of the largest"
         yield Note(ERROR_NOT_REACHED, f"{text}: allow more draws, or a larger error")
+
+
+def _states_errors(method: Method) -> bool:
+    """Return whether a method estimates scores from random draws, and states their error with enough of them."""
+    return "error" in vars(method) and method.views == 1 and method.amounts == "method"
 
 
 def _maps(word: AnswerWord, errors: WordErrors) -> Iterator[tuple[str, Tensor, Tensor]]:

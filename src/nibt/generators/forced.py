@@ -303,7 +303,7 @@ def explained_words(
         errors = {source: torch.zeros(empty[source], dtype=torch.float32, device="cpu") for source in SOURCES}
         errors |= {source: of_source.errors for source, of_source in scores.items() if of_source.errors is not None}
         own_grid = cells_of(side.units).of_parts
-        is_known = any(of_source.errors is not None for of_source in scores.values())
+        is_known = all(of_source.errors is not None for of_source in scores.values())
         word_errors = WordErrors(own_grid(grid.unfold(errors["image"])), errors["prompt"], errors["earlier"])
         words.append(
             AnswerWord(
