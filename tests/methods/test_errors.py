@@ -217,6 +217,28 @@ def test_too_few_draws_have_no_error() -> None:
     assert any("from 2 changed inputs, too few to state their error" in note for note in explanation.warnings)
 
 
+def test_an_error_that_is_not_known_is_above_no_number() -> None:
+    explanation = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "banzhaf budget=2 error=0.1")
+    notes = dict(zip(explanation.codes, explanation.warnings, strict=True))
+    assert notes["error_not_reached"].endswith("is not known after 2 changed inputs: allow more of them")
+
+
+def test_scores_of_zero_with_errors_have_a_note() -> None:
+    """The error is then no share of the largest score."""
+    explanation = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "banzhaf budget=100 ridge=1e300")
+    notes = dict(zip(explanation.codes, explanation.warnings, strict=True))
+    assert not explanation.grid.any()
+    assert "with an error that is no share of the largest one, which is 0; " in notes["estimate:image"]
+
+
+@pytest.mark.parametrize("error", [-1.0, None])
+def test_errors_of_words_in_a_file_are_those_of_estimates(error: Any) -> None:
+    data = nibt.explain(tiny.model("clip"), tiny.image(), "a red cat", "shapley budget=100").to_json()
+    data["sides"]["text"]["words"][1]["error"] = error
+    with pytest.raises(BadInput, match=r"the error of the word 'red' must be a number of at least 0 .*got (-1.0|None)"):
+        nibt.Explanation.from_json(data)
+
+
 def test_notes_say_the_error_and_how_many_scores_may_be_zero() -> None:
     explanation = nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "shapley budget=100 error=0.001")
     notes = dict(zip(explanation.codes, explanation.warnings, strict=True))

@@ -57,9 +57,12 @@ class Estimates:
 
         notes = []
         for share, count in zip(self.shares, self.evaluations, strict=True):
-            reached = f"is {percent(share)} of its largest score" if np.isfinite(share) else "is not known"
-            text = f"the error of the scores of the {subject} {reached} after {count:,} changed inputs, above {limit:g}"
-            note = Note(ERROR_NOT_REACHED, f"{text}: allow more of them, or a larger error")
+            after = f"after {count:,} changed inputs"
+            text = f"is not known {after}: allow more of them"
+            if np.isfinite(share):
+                text = f"is {percent(share)} of its largest score {after}, above {limit:g}: allow more of them, or a"
+                text += " larger error"
+            note = Note(ERROR_NOT_REACHED, f"the error of the scores of the {subject} {text}")
             notes.append(() if share <= limit else (note,))
 
         return tuple(notes)

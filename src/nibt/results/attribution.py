@@ -349,6 +349,13 @@ class TextAttribution(Serializable):
         """Check what is read from a file; what nibt computes fits."""
         if self.error is not None:
             check_error("error", self.error, self.scores)
+        for word in self.words:
+            is_known = word.error is not None
+            if is_known != (self.error is not None) or (word.error or 0) < 0:
+                raise BadInput(
+                    f"the error of the word {word.text!r:.40} must be a number of at least 0 if the tokens have "
+                    f"errors, and else null (got {word.error})"
+                )
         check_tokens(self.words, self.tokens, scores=self.scores, special=self.special)
         return self
 
@@ -415,6 +422,8 @@ def estimate_note(subject: str, side: "SideAttribution") -> Note | None:
 def error_text(share: float, unsure: int, count: int) -> str:
     """Return how large errors are, and how many of ``count`` scores may be 0, as the end of a sentence."""
     pale = f"; {unsure} of {count} cannot be told from 0 and are pale" if unsure else ""
+    if not np.isfinite(share):
+        return f", with an error that is no share of the largest one, which is 0{pale}"
     return f", with an error of at most {percent(share)} of the largest one (at 95\u00a0%){pale}"
 
 
