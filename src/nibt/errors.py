@@ -26,9 +26,9 @@ _LONGEST_LINE = 300  # characters of a message of a library
 
 
 class NibtError(Exception):
-    """Base class of all errors of nibt. A message has one line; a long value in it is shortened.
+    """Base class of all errors of nibt. A message has one line (``OtherRequest``: one per difference).
 
-    The message of ``OtherRequest`` has a line per difference.
+    A long value in a message is shortened.
     """
 
     def __init__(self, message: str = "") -> None:
