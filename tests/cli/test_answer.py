@@ -87,6 +87,7 @@ def test_the_printed_row_adds_up(run: Run) -> None:
     ("arguments", "code", "message"),
     [
         (["sample:chelsea", "a cat"], 2, "the generator is missing: give it with -m"),
+        (["sample:chelsea", "a cat", "--server", "http://127.0.0.1:9/v1"], 2, "with --server, its name on the server"),
         (["sample:chelsea", "a cat", "-m", "lite"], 1, "'lite' writes no text about images"),
         (["sample:chelsea", "", "-m", "FOLDER"], 1, "the prompt must not be empty"),
         (["sample:chelsea", "sample:scene", "-m", "FOLDER"], 2, "the prompt is missing: nibt answer IMAGE... PROMPT"),

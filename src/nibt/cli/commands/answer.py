@@ -102,7 +102,9 @@ class GeneratorOptions(ModelOptions):
 
     def __post_init__(self) -> None:
         if self.model is None:
-            raise BadOption("the generator is missing: give it with -m, as in -m ./my-llava")
+            raise BadOption(
+                "the generator is missing: give it with -m, as in -m ./my-llava; with --server, its name on the server"
+            )
 
     def generator(self, quiet: bool, server: AnswerServerOptions) -> "Generator":
         """Load the generator, or that of a server, and show the progress on standard error."""
