@@ -501,7 +501,7 @@ class AnswerServer(Connection):
         choice = data["choices"][0]
         text = choice["message"].get("content") or ""
         if not isinstance(text, str):
-            raise TypeError(f"message.content must be a text, not a {type(text).__name__}")
+            raise TypeError(f"message.content must be a text (got {type(text).__name__})")
 
         entries = (choice.get("logprobs") or {}).get("content")
         if not entries and not text:  # servers seldom show the token that ends an answer
