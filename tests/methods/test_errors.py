@@ -36,7 +36,7 @@ def estimate(method: CoalitionMethod, values: np.ndarray, level: float = 0.95) -
     return effects, method.half_widths(coalitions, own, values[-1], effects, level)
 
 
-def coverage(make: Any, level: float, repeats: int = 300) -> float:
+def coverage(make: Any, level: float, repeats: int = 1000) -> float:
     """Return how often intervals of estimates with other seeds contain the exact effects."""
     inside = []
     for seed in range(repeats):
