@@ -516,6 +516,7 @@ def test_methods_that_need_weights_are_refused_by_name(method: str) -> None:
         explained(server, method)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("source", "options", "error", "message"),
     [

@@ -71,8 +71,8 @@ def test_intervals_contain_the_exact_effects_as_often_as_they_say(name: str, lev
         lambda budget, seed: Shapley(budget or 24, seed=seed),
         lambda budget, seed: Banzhaf(budget or 8, seed=seed),
         lambda budget, seed: Banzhaf(budget or 24, seed=seed),
-        lambda budget, seed: Banzhaf(budget or 60, ridge=0 if budget else 4.0, seed=seed),
-        lambda budget, seed: Banzhaf(budget or 12, ridge=0 if budget else 4.0, seed=seed),
+        lambda budget, seed: Banzhaf(budget or 60, ridge=0.0 if budget else 4.0, seed=seed),
+        lambda budget, seed: Banzhaf(budget or 12, ridge=0.0 if budget else 4.0, seed=seed),
     ],
     ids=["shapley 10", "shapley 24", "banzhaf 8", "banzhaf 24", "ridge", "ridge 12"],
 )

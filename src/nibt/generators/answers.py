@@ -24,6 +24,7 @@ from nibt.generators.writing import changed_settings, writer
 from nibt.models._inputs import Inputs
 from nibt.models._loaded import LoadedModel
 from nibt.models._text_tower import TextTower
+from nibt.models._tower import Tower
 from nibt.models.base import ImageTower
 from nibt.preprocessing.captions import TOKENIZER_LOCK, decoded_offsets, words_by_offsets
 from nibt.records import JsonObject
@@ -301,7 +302,7 @@ class Generator(LoadedModel):
         return None
 
     @property
-    def towers(self) -> tuple[AnswerTower]:
+    def towers(self) -> tuple[Tower]:
         return (self.answers,)
 
     def _towers_anew(self, family: Any) -> tuple[AnswerTower]:

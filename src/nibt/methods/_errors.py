@@ -222,4 +222,4 @@ def _quantile(freedom: np.ndarray | np.float64, level: float) -> np.ndarray:
     """Return how many standard errors the half of an interval has, by Student's t."""
     from scipy.special import stdtrit  # which takes long to import, and only estimates need
 
-    return stdtrit(freedom, (1 + level) / 2)
+    return np.asarray(stdtrit(freedom, (1 + level) / 2))

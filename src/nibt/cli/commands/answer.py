@@ -113,7 +113,8 @@ class GeneratorOptions(ModelOptions):
 
             if server.server is not None:
                 loading = server.asking(server.server, self.name, self, self.load)
-                return load_generator(server.server, **loading, folder=server.work)
+                work = None if server.work is None else str(server.work)
+                return load_generator(server.server, **loading, folder=work)
 
             from nibt.models._request import GenerationOptions
 

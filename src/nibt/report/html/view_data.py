@@ -21,9 +21,9 @@ from nibt.results.base import Beside, ResultWithMaps, require_result
 from nibt.results.explanation import Explanation
 from nibt.results.regions import Regions
 
-SIDE = 640
-QUALITY = 85
-DIGITS = 4  # pixels, of JPEG, significant
+SIDE = 640  # pixels
+QUALITY = 85  # of JPEG
+DIGITS = 4  # significant
 _NOTHING = torch.tensor(0.0, dtype=torch.float32, device="cpu")
 MOST_CELLS = 64  # of a map along one axis, since methods that score pixels have hundreds of thousands of cells
 
