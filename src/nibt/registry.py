@@ -226,6 +226,10 @@ def _entry_points(group: str) -> EntryPoints:
     return entry_points(group=f"nibt.{group}")
 
 
+SERVED_METHOD = "occlusion"
+"""The method of models behind a server, if none is named; else it is that of ``MethodSpec``."""
+
+
 @dataclass(frozen=True)
 class MethodSpec:
     """A method with a variant and unresolved options, or a ``Method`` whose options are resolved.

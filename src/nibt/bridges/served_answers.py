@@ -23,7 +23,7 @@ from nibt.data.images import SAMPLE, ImageInput, ImagePart, Region, read_image, 
 from nibt.data.units import Segments, Units, cells_of
 from nibt.engine.spec import versions
 from nibt.errors import BadInput, BadOption, ServerFailed, Unsupported
-from nibt.generators.answers import TOKENS_PER_WORD, Generator
+from nibt.generators.answers import EXAMPLE_PROMPT, TOKENS_PER_WORD, Generator
 from nibt.generators.explain import AnswerExplainer, offered_sources, resolved_method
 from nibt.generators.forced import AnswerRequest, read_words
 from nibt.generators.results.answer import AnswerExplanation, AnswerImage, ServerRecord
@@ -49,9 +49,9 @@ Box: TypeAlias = tuple[int, int, int, int]
 _FEW = 4  # tokens that are written to try a server, if the answer is given
 _OFFER = "offer"
 _WRITTEN_ANSWER = "written answer"
-_IMAGE = f"{SAMPLE}chelsea"
-_PROMPT = "what is in the image"
-_WRITTEN = 8  # of the request of fingerprints
+EXAMPLE_IMAGE = f"{SAMPLE}chelsea"
+"""The image of fingerprints, and of checks that name none."""
+_WRITTEN = 8  # tokens of a fingerprint
 _MOST_NOISE = 1.0  # nats; a server that shows other tokens for an equal request has no finite noise
 
 
@@ -407,8 +407,8 @@ class ServedGenerator(Generator):
 
     def fingerprint(self, server: AnswerServer | None = None) -> JsonObject:
         """Return what the model shows for a fixed request, by which another model under its name is recognized."""
-        image = self.sent(read_image(_IMAGE))
-        first, second = ((server or self.server).write(image, _PROMPT, _WRITTEN) for _ in range(2))
+        image = self.sent(read_image(EXAMPLE_IMAGE))
+        first, second = ((server or self.server).write(image, EXAMPLE_PROMPT, _WRITTEN) for _ in range(2))
         noise = max(one.difference(other) for one, other in zip(first.steps, second.steps, strict=False))
         places = [{"token": str(step.token.key), "shown": _plain(step)} for step in first.steps]
         return {"noise": min(noise, _MOST_NOISE), "places": places}
@@ -509,7 +509,7 @@ def _explained(
             prompt=of_prompt,
             earlier=torch.zeros(number, device="cpu"),
             special=0.0,
-            error=None if errors is None else _word_errors(errors[number], of_prompt, number),
+            error=None if errors is None else WordErrors.known(errors[number], of_prompt, of_prompt.new_zeros(number)),
         )
         for number, word in enumerate(scored.answer.words)
     )
@@ -520,13 +520,6 @@ def _maps(scores: UnitValues, units: Units | Segments) -> Float[Tensor, "word ro
     if isinstance(units, Segments):
         return units.grid.unfold(units.on_grid(scores)[0].T)
     return cells_of(units).unfold(scores[0].T)
-
-
-def _word_errors(
-    grid: Float[Tensor, "row column"], of_prompt: Float[Tensor, " word"], earlier: int
-) -> WordErrors | None:
-    """Return the errors of the scores of a word; None if there were too few changed images to know them."""
-    return WordErrors(grid, of_prompt, torch.zeros(earlier, device="cpu")) if grid.isfinite().all() else None
 
 
 def _server_notes(result: AnswerExplanation, server: AnswerServer) -> list[Note | str]:

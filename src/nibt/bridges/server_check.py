@@ -7,18 +7,16 @@ from statistics import median
 import torch
 from PIL import Image
 
-from nibt.bridges.answer_servers import SAME, WAYS, AnswerServer, Reply, ServedAnswer
-from nibt.bridges.served_answers import ServedGenerator
+from nibt.bridges.answer_servers import SAME, WAYS, AnswerServer, ImageEffect, Reply, ServedAnswer
+from nibt.bridges.served_answers import EXAMPLE_IMAGE, ServedGenerator
 from nibt.data.images import SAMPLE, ImageInput, ImageSource, read_image
 from nibt.engine.spec import versions
 from nibt.errors import BadInput, RequestRefused, Unsupported, first_line
-from nibt.generators.answers import TOKENS_PER_WORD, AnswerTokens, Generator
+from nibt.generators.answers import EXAMPLE_PROMPT, TOKENS_PER_WORD, AnswerTokens, Generator
 from nibt.generators.forced import AnswerRequest, ForcedAnswer, read_words
 from nibt.results.check import Verdict
 from nibt.torch_modes import plain_torch
 
-PROMPT = "what is in the image"
-_IMAGE = f"{SAMPLE}chelsea"
 _SQUARES = tuple(f"{SAMPLE}{name}" for name in ("chelsea", "coffee", "scene"))
 """The images whose squares are compared with the model of a folder: how others are cropped is another question."""
 _WORDS = 12
@@ -117,11 +115,11 @@ def read_server(
     Raises:
         ServerFailed: The server cannot be reached, refuses access, or would be asked more than its limit.
     """
-    text = PROMPT if prompt is None else read_words("prompt", prompt)
+    text = EXAMPLE_PROMPT if prompt is None else read_words("prompt", prompt)
     pictures = [read_image(image) for image in images]
     with generator.server.session() as server:
         lines: dict[str, str] = {"model": f"{server.name}, behind a server"}
-        passes = _offered(server, generator, pictures[0] if pictures else read_image(_IMAGE), text, lines)
+        passes = _offered(server, generator, pictures[0] if pictures else read_image(EXAMPLE_IMAGE), text, lines)
         if against is not None:
             passes = _compared(server, generator, pictures, text, against, lines) and passes
         used = server.tokens_used
@@ -149,16 +147,7 @@ def _offered(
     read = "" if own.read is None else f", after {own.read:,} that are read"
     lines["answer"] = f"{prompt!r} is answered {written.text.strip()!r}, {len(written.tokens)} tokens{read}"
     effect = server.effect_of_image(image, prompt, own)
-    lines["sees image"] = (
-        f"{_yes(effect.is_seen)}: another image changes log-probabilities by up to {effect.change:.2g} nats"
-    )
-    counted = "not known" if effect.is_counted is None else _yes(effect.is_counted)
-    numbers = (
-        ""
-        if effect.is_counted is None
-        else f": {effect.read:,} tokens are read with it, {effect.read_without:,} without"
-    )
-    lines["counts image"] = counted + numbers
+    lines |= _lines_of_image(effect)
     temperature = server.effect_of_temperature(image, prompt, own)
     lines["temperature"] = f"log-probabilities differ by {temperature:.2g} nats at 1" + _refused(
         lambda: server.check_temperature(temperature)
@@ -178,25 +167,40 @@ def _offered(
             lines[way] = f"no: {first_line(error)}"
 
     lines["given answers"] = _given(server, image, prompt, written, working)
-    if not effect.is_seen or temperature > SAME:
-        lines["explained"] = "no: choose another server or another model"
-        return False
-    if working:
+    explained = None
+    is_usable = effect.is_seen and temperature <= SAME
+    if is_usable and working:
         each = len(written.tokens) if working[0] == "prefill" else 1
         requests = each * (rows * columns + 2) + _TRIED
-        lines["explained"] = (
+        explained = (
             f"yes, by {working[0]}: occlusion of this answer takes {requests:,} requests of about {server.largest:,} "
             "tokens"
         )
-        return True
+    elif is_usable and _gives_first_token(server, image, prompt, own, written):
+        explained = "only answers of one token (--max-words 1), since the server does not continue answers"
 
+    lines["explained"] = explained or "no: choose another server or another model"
+    return explained is not None
+
+
+def _lines_of_image(effect: ImageEffect) -> dict[str, str]:
+    """Return whether the server sees the image, and counts it."""
+    seen = f"{_yes(effect.is_seen)}: another image changes log-probabilities by up to {effect.change:.2g} nats"
+    counted = "not known"
+    if effect.is_counted is not None:
+        numbers = f"{effect.read:,} tokens are read with it, {effect.read_without:,} without"
+        counted = f"{_yes(effect.is_counted)}: {numbers}"
+    return {"sees image": seen, "counts image": counted}
+
+
+def _gives_first_token(
+    server: AnswerServer, image: Image.Image, prompt: str, own: Reply, written: ServedAnswer
+) -> bool:
+    """Return whether the server gives the log-probability of the first token of an answer."""
     try:
         server.tried(image, prompt, own, written.first(1), "prefill")
     except (RequestRefused, Unsupported):
-        lines["explained"] = "no: choose another server or another model"
         return False
-
-    lines["explained"] = "only answers of one token (--max-words 1), since the server does not continue answers"
     return True
 
 
@@ -280,7 +284,7 @@ def _square(picture: ImageInput) -> ImageInput:
 def _wide(server: AnswerServer, generator: ServedGenerator, local: Generator, prompt: str) -> str:
     """Return whether an image that is no square is prepared as the model of the folder does it."""
     try:
-        agreement = agreement_of(server, local, {_IMAGE: generator.sent(read_image(_IMAGE))}, prompt)
+        agreement = agreement_of(server, local, {EXAMPLE_IMAGE: generator.sent(read_image(EXAMPLE_IMAGE))}, prompt)
     except (BadInput, RequestRefused, Unsupported) as error:
         return f"not known: {first_line(error)}"
 

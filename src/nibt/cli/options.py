@@ -11,7 +11,7 @@ from nibt.cli.groups import OptionGroup
 from nibt.cli.terminal import say, show_progress
 from nibt.errors import BadOption, check_names
 from nibt.options import BatchSize, Keywords, RequestCount, TokenCount, assignments, field_types, parsed
-from nibt.registry import MethodSpec, available
+from nibt.registry import SERVED_METHOD, MethodSpec, available
 
 if TYPE_CHECKING:
     from nibt.models.base import Model
@@ -189,12 +189,9 @@ class ServedMethodOptions(MethodOptions):
         if self.method is not None:
             super().__post_init__()
 
-    @property
-    def spec(self) -> MethodSpec:
-        return self.spec_or("nib")
-
-    def spec_or(self, default: str) -> MethodSpec:
-        """Return the method; ``default`` if none is given."""
+    def spec_for(self, server: str | None) -> MethodSpec:
+        """Return the method; if none is given, the default of a model behind the server, or of one that is loaded."""
+        default = MethodSpec.name if server is None else SERVED_METHOD
         return MethodSpec.parse(default if self.method is None else self.method)
 
 

@@ -26,8 +26,9 @@ from nibt.types import PerExample, PerToken, PerUnit
 _Scores = Float[Tensor, "mask batch *value"]
 HIDES = ("mean", "blur", "noise")
 _SIGMA = 10 / 224  # relative to the shorter side: the widest blur of Fong and Vedaldi, ICCV 2017, arXiv 1704.03296
+# numbers that separate the draws of different purposes
 _BACKDROP = 1
-_NOISE = 2  # separate the draws of different purposes
+_NOISE = 2
 
 
 def masker(

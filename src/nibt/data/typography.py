@@ -13,11 +13,13 @@ from scipy.spatial import KDTree
 _SIDE = 512
 """The most pixels of the longer side that is searched. Images of at most half of it are enlarged, to divide letters."""
 _LEVELS = range(24, 240, 16)
+"""Levels that divide an image into dark and light shapes."""
 _AGREEING = 2
-"""Levels that divide an image into dark and light shapes, and how many must have text at a place."""
+"""The number of levels that must have text at a place."""
 _LEAST = 3
+"""The least number of letters of a line."""
 _MOST = 3000
-"""The least number of letters of a line, and the most shapes of a level that are searched."""
+"""The largest number of shapes of a level that are searched."""
 _CONTRAST = 40  # of 255
 _EVEN = 0.3
 """The most that letters, or the ground, may vary, relative to their difference."""

@@ -22,8 +22,8 @@ from nibt.registry import find, kinds
 
 _IMAGE = "sample:chelsea"
 _CAPTION = "a photo of a cat"
-_MOST = 1500
-_TOKENS = 60  # characters of a value, and tokens of a text, that are shown
+_MOST = 1500  # characters of a value that are shown
+_TOKENS = 60  # of a text that are shown
 
 
 def load_any(name: str, loading: Mapping[str, Any]) -> LoadedModel:

@@ -33,6 +33,8 @@ from nibt.types import SOURCES, Embedding, Hidden, PerExample, Source
 
 TOKENS_PER_WORD = 4
 """The tokens that are written at most for each word of a limit."""
+EXAMPLE_PROMPT = "what is in the image"
+"""The prompt of checks that name none."""
 _CHUNK = 8192  # rows of a vocabulary that are read together
 AnyTower = TypeVar("AnyTower", bound="AnswerTower")
 
@@ -125,7 +127,12 @@ class AnswerTower(ImageTower, TextTower):
     def empty_inputs(self) -> Inputs:
         """Return the inputs of a gray image with a prompt and an answer."""
         image = ImageInput(Image.new("RGB", (64, 64), (128, 128, 128)), "gray")
-        return self.example_inputs(image, "" if self.prompts == "none" else "what is in the image")
+        return self.example_inputs(image, self.example_prompt)
+
+    @property
+    def example_prompt(self) -> str:
+        """The prompt of checks that name none; empty for a model that takes no prompt."""
+        return "" if self.prompts == "none" else EXAMPLE_PROMPT
 
     def example_inputs(self, image: ImageInput, prompt: str) -> Inputs:
         """Return the inputs of an image with a prompt and an answer."""

@@ -303,8 +303,10 @@ def explained_words(
         errors = {source: torch.zeros(empty[source], dtype=torch.float32, device="cpu") for source in SOURCES}
         errors |= {source: of_source.errors for source, of_source in scores.items() if of_source.errors is not None}
         own_grid = cells_of(side.units).of_parts
-        is_known = all(of_source.errors is not None for of_source in scores.values())
-        word_errors = WordErrors(own_grid(grid.unfold(errors["image"])), errors["prompt"], errors["earlier"])
+        word_errors = None
+        if all(of_source.errors is not None for of_source in scores.values()):
+            of_grid = own_grid(grid.unfold(errors["image"]))
+            word_errors = WordErrors.known(of_grid, errors["prompt"], errors["earlier"])
         words.append(
             AnswerWord(
                 text=word.text,
@@ -320,12 +322,8 @@ def explained_words(
                 prompt=units["prompt"],
                 earlier=units["earlier"],
                 special=sum(of_source.special for of_source in scores.values()),
-                error=word_errors if is_known and all(map(_is_finite, errors.values())) else None,
+                error=word_errors,
             )
         )
 
     return words
-
-
-def _is_finite(values: Tensor) -> bool:
-    return bool(values.isfinite().all())

@@ -286,8 +286,7 @@ def _checked(generator: Generator) -> Generator:
     report_stage("checking its tower")
     with naming_hooks(generator.module), loading(generator.id):
         tower = generator.answers
-        prompt = "" if tower.prompts == "none" else "what is in the image"
-        inputs = tower.example_inputs(ImageInput(seeded_noise(), "seeded noise"), prompt)
+        inputs = tower.example_inputs(ImageInput(seeded_noise(), "seeded noise"), tower.example_prompt)
         for layer, error in replay_errors(tower, inputs).items():
             if not error <= _LARGEST_ERROR:  # also for NaN
                 place = "its states" if layer is None else f"layer {layer} of {tower.depth}"
@@ -295,7 +294,7 @@ def _checked(generator: Generator) -> Generator:
                     f"the model {generator.id!r} cannot be cut: computed from {place}, log-probabilities differ from "
                     f"those of the uncut model by {error:.2g} (must be at most {_LARGEST_ERROR})"
                 )
-        check_placement(generator.id, tower, seeded_noise(), partial(tower.example_inputs, prompt=prompt))
+        check_placement(generator.id, tower, seeded_noise(), partial(tower.example_inputs, prompt=tower.example_prompt))
 
     generator.renewed().kept["checked"] = True
     return generator

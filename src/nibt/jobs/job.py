@@ -330,8 +330,8 @@ class Job(RunFolder[JobManifest]):
                     if values["row"] == row:
                         return values, shared_metadata(table)
 
-        stored = [values["row"] for values in self.rows(["row"])]
-        count = self.manifest.rows  # which may be edited
+        stored = [values["row"] for values in self.rows(["row"])]  # which may be edited
+        count = self.manifest.rows
         if stored and count == len(stored):
             span = f"rows are numbered from 0 to {len(stored) - 1}"
         elif count is not None:

@@ -34,8 +34,8 @@ Explain: TypeAlias = Callable[[JobSpec, Dataset, Iterator[Chunk], OnDescription]
 EXECUTIONS = ("local", "ray")
 _COMPARED = ("row", "key", "source", "image_hash", "error")
 _MOST = 3  # the number of differences in a message
-_CHUNK = 256
-_CHUNK_OF_SERVED = 8  # rows of a file; each of a model behind a server takes many requests
+_CHUNK = 256  # rows of a file
+_CHUNK_OF_SERVED = 8  # of a model behind a server, each row of which takes many requests
 _REQUEST = ("method", "target", "targets", "model", "batch_size")  # targets are those of the sides of pairs
 
 
@@ -205,16 +205,10 @@ def batch(
     chunk_size = parsed("chunk_size", chunk_size, BatchSize)
     workers = parsed("workers", workers, Workers)
     of_cluster = {"workers": workers, "cpus": cpus, "gpus": gpus, "address": address, "send_images": send_images}
-    if on not in EXECUTIONS:
-        raise BadOption(f"on must be one of {', '.join(EXECUTIONS)} (got {on!r})")
+    _check_execution(on, of_cluster)
 
-    changed = [option.name for option in fields(Cluster) if of_cluster[option.name] != option.default]
-    if on != "ray" and changed:
-        raise BadOption(f"{' and '.join(changed)} need on='ray' (got on={on!r}): set it, or leave them out")
-
-    method_spec = MethodSpec.of(
-        default_method(model) if method is None else method, variant, options, seed
-    )  # names are checked before a model is loaded
+    # names are checked before a model is loaded
+    method_spec = MethodSpec.of(default_method(model) if method is None else method, variant, options, seed)
     check_target_name(target)
     parquet.pyarrow("a job needs")
     spec = JobSpec(
@@ -230,10 +224,7 @@ def batch(
     )
     columns: JsonObject = {"image": image, "caption": caption, "key": key, "split": split}
     data = open_rows(pairs, prompt, answer, **columns)
-    if isinstance(data, TableDataset) and data.has_prompts:
-        columns = {"image": image, "prompt": data.prompt, "answer": data.answer, "key": key, "split": split}
-    if isinstance(data, TableDataset) and data.compares:
-        columns["against"] = data.against
+    columns = _columns_of(data, columns)
     if is_served(model) and not data.has_prompts:
         raise BadInput(
             "a generator behind a server answers prompts, and the rows have captions: give a table with a column prompt"
@@ -247,13 +238,41 @@ def batch(
         explain = cluster.explain
 
     job = Job(folder)
-    sources = [pairs] if isinstance(pairs, str | os.PathLike) else pairs
-    names = None if isinstance(sources, Dataset) else [_absolute_name(os.fspath(source)) for source in sources]
-    with job.writing({"pairs": {**data.identity(), **columns}, "chunk_size": chunk_size}, names=names):
+    request = {"pairs": {**data.identity(), **columns}, "chunk_size": chunk_size}
+    with job.writing(request, names=_names_of(pairs)):
         total = None if on_progress is None else data.known_length()
         JobRun(job, data, spec, explain, report, total).run(execution)
 
     return job
+
+
+def _check_execution(on: str, of_cluster: Mapping[str, Any]) -> None:
+    """Check where a job runs, and that nothing is set of a cluster without one."""
+    if on not in EXECUTIONS:
+        raise BadOption(f"on must be one of {', '.join(EXECUTIONS)} (got {on!r})")
+
+    changed = [option.name for option in fields(Cluster) if of_cluster[option.name] != option.default]
+    if on != "ray" and changed:
+        raise BadOption(f"{' and '.join(changed)} need on='ray' (got on={on!r}): set it, or leave them out")
+
+
+def _columns_of(data: Dataset, columns: JsonObject) -> JsonObject:
+    """Return the columns that a job reads: those of pairs or of prompts, and that of what each row is compared with."""
+    if not isinstance(data, TableDataset):
+        return columns
+
+    if data.has_prompts:
+        others = {name: column for name, column in columns.items() if name in ("key", "split")}
+        columns = {"image": columns["image"], "prompt": data.prompt, "answer": data.answer, **others}
+    if data.compares:
+        columns = {**columns, "against": data.against}
+    return columns
+
+
+def _names_of(pairs: Pairs) -> list[str] | None:
+    """Return the absolute names of the files or folders with pairs; None for a data set in memory."""
+    sources = [pairs] if isinstance(pairs, str | os.PathLike) else pairs
+    return None if isinstance(sources, Dataset) else [_absolute_name(os.fspath(source)) for source in sources]
 
 
 def _run_locally(

@@ -28,8 +28,9 @@ from nibt.results.pixels import to_pixels
 MOST = 8
 """The largest number of regions of a map."""
 _SMOOTH = 1 / 16  # the deviation of the smoothing and the least distance of peaks, in sides of the image
+# relative to the largest absolute smoothed score
 _LOWEST_PEAK = 0.1
-_EDGE = 0.03  # where peaks and regions end, relative to the largest absolute smoothed score
+_EDGE = 0.03  # where regions end
 _MARGIN = 1 / 32  # what is filled in around a region, in sides of the image: an object reaches beyond its scores
 
 Pixels = Float[np.ndarray, "height width"]

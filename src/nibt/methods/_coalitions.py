@@ -27,7 +27,7 @@ from nibt.methods._errors import (
 from nibt.methods._unit_vectors import UnitVectors
 from nibt.methods._units import SegmentMethod, coalition_masks, share_equally
 from nibt.methods.base import both_sides
-from nibt.options import Range, Seed
+from nibt.options import OpenShare, Range, Seed
 from nibt.types import UnitValues
 
 RCOND = 1e-10  # smaller shares of the largest eigenvalue count as zero
@@ -113,8 +113,10 @@ class CoalitionMethod(SegmentMethod):
         scores = []
         errors = []
         for item_players, game in zip(players, evaluated, strict=True):
-            for values, listed in ((game.effects, scores), (game.errors, errors)):
-                listed.append(share_equally(torch.from_numpy(values).float(), item_players, units.count))
+            effects = torch.from_numpy(game.effects).float()
+            half_widths = torch.from_numpy(game.errors).float()
+            scores.append(share_equally(effects, item_players, units.count))
+            errors.append(share_equally(half_widths, item_players, units.count))
 
         return Estimates(
             torch.stack(scores).to(device),
@@ -190,6 +192,27 @@ class CoalitionMethod(SegmentMethod):
     ) -> "EvaluatedGame":
         effects = self.fit(coalitions, weights, values, full)
         return EvaluatedGame(values, effects, self.half_widths(coalitions, values, full, effects))
+
+
+@dataclass(frozen=True)
+class ShareCoalitionMethod(CoalitionMethod):
+    """Base class of methods whose coalitions keep each unit with one probability.
+
+    Args:
+        share: The probability that a unit is kept.
+    """
+
+    share: OpenShare = 0.5
+
+    def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
+        return drawn_coalitions(players, self.budget, self.share, self.seed)
+
+    @property
+    def in_pairs(self) -> bool:
+        return self.share == 0.5
+
+    def are_all(self, players: int) -> bool:
+        return 2**players <= self.budget
 
 
 @dataclass(frozen=True)

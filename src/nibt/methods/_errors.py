@@ -24,8 +24,8 @@ ENOUGH = 3.0
 FEWEST = 1.5
 """The number of draws per score with fewer of which residuals say nothing."""
 _MOST = 2000  # draws, from which on Student's t is as good as normal
-_FIRST = 16
-_GROWTH = 0.25  # of rounds
+_FIRST = 16  # draws of the first round, at least
+_GROWTH = 0.25  # of the draws in each further round
 _FULL = 1 - 1e-9  # the leverage of a draw without which a score could not be estimated
 _RCOND = 1e-10  # smaller shares of the largest eigenvalue count as zero
 

@@ -11,19 +11,19 @@ from nibt.core.perturbation import generator
 from nibt.methods._coalitions import (
     CoalitionMethod,
     Coalitions,
+    ShareCoalitionMethod,
     Values,
     Weights,
-    drawn_coalitions,
     independent_draws,
     least_squares,
     subsets,
 )
 from nibt.methods._errors import Regression
-from nibt.options import Either, NotNegative, OpenShare
+from nibt.options import Either, NotNegative
 
 
 @dataclass(frozen=True)
-class Banzhaf(CoalitionMethod, name="banzhaf"):
+class Banzhaf(ShareCoalitionMethod, name="banzhaf"):
     r"""Banzhaf values: the mean effect of each unit if every other unit is kept or removed at random.
 
     $$\text{score}_u = E[S(\text{with } u)] - E[S(\text{without } u)]$$
@@ -45,7 +45,6 @@ class Banzhaf(CoalitionMethod, name="banzhaf"):
         are large.
 
     Args:
-        share: The probability that a unit is kept.
         estimate: ``least_squares``, or ``means`` for the mean target with the unit minus the mean target without it.
         ridge: For least squares, the weight of the penalty on the squared scores (ridge regression), where each
             coalition has the weight 1. It makes scores from few coalitions less noisy, but smaller.
@@ -54,19 +53,8 @@ class Banzhaf(CoalitionMethod, name="banzhaf"):
     paper = "Wang and Jia, AISTATS 2023, arXiv 2205.15466"
     cost = "1 + budget"
 
-    share: OpenShare = 0.5
     estimate: Annotated[str, Either(("least_squares", "means"))] = "least_squares"
     ridge: NotNegative = 0.0
-
-    def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
-        return drawn_coalitions(players, self.budget, self.share, self.seed)
-
-    @property
-    def in_pairs(self) -> bool:
-        return self.share == 0.5
-
-    def are_all(self, players: int) -> bool:
-        return 2**players <= self.budget
 
     def fit(self, coalitions: Coalitions, weights: Weights, values: Values, full: np.ndarray | float) -> np.ndarray:
         if self.estimate == "means":

@@ -33,12 +33,11 @@ from nibt.data.units import Grid, Segments, Units, Words
 from nibt.errors import BadOption
 from nibt.methods._coalitions import (
     RCOND,
-    CoalitionMethod,
     Coalitions,
+    ShareCoalitionMethod,
     Values,
     Weights,
     centered_monomials,
-    drawn_coalitions,
     independent_draws,
     least_squares,
 )
@@ -47,7 +46,7 @@ from nibt.methods._unit_vectors import part_masks
 from nibt.methods._units import keep_players, share_equally
 from nibt.methods._vectors import TableScores
 from nibt.methods.base import Method
-from nibt.options import Either, OpenShare
+from nibt.options import Either
 
 MOST_FEATURES = 200_000_000
 """The largest number of features of all coalitions: 1.6 GB."""
@@ -57,12 +56,11 @@ _ROWS = 4096  # pairs whose features are held at once
 
 
 @dataclass(frozen=True)
-class FIxLIP(CoalitionMethod):
+class FIxLIP(ShareCoalitionMethod):
     """The coefficients of a model of order two.
 
     Args:
         budget: The number of coalitions of each side.
-        share: The probability that a unit is kept.
         pairs: The data of the fit of a table: ``all`` takes every combination of a coalition of the image with one of
             the caption. ``drawn`` takes as many random combinations as the ``budget`` of the image, each with a forward
             pass of both sides.
@@ -72,7 +70,6 @@ class FIxLIP(CoalitionMethod):
     cost = "1 + budget"
     variants: ClassVar = {"default": {"image": {}, "text": {}}, "paper": {"image": {}, "text": {"units": "tower"}}}
 
-    share: OpenShare = 0.5
     pairs: Annotated[str, Either(("all", "drawn"))] = "all"
 
     def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
@@ -83,18 +80,11 @@ class FIxLIP(CoalitionMethod):
                 f"must be at most {MOST_FEATURES:,} (got a budget of {self.budget:,}): choose banzhaf, or fewer units "
                 "or coalitions"
             )
-        return drawn_coalitions(players, self.budget, self.share, self.seed)
+        return super().coalitions(players)
 
     def fit(self, coalitions: Coalitions, weights: Weights, values: Values, full: np.ndarray | float) -> np.ndarray:
         features = centered_monomials(coalitions, self.share)
         return least_squares(features, weights, values)[: coalitions.shape[1]]
-
-    @property
-    def in_pairs(self) -> bool:
-        return self.share == 0.5
-
-    def are_all(self, players: int) -> bool:
-        return 2**players <= self.budget
 
     def regression(self, coalitions: Coalitions, values: Values, full: np.ndarray | float) -> Regression:
         features = centered_monomials(coalitions, self.share)

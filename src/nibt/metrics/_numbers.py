@@ -73,8 +73,8 @@ def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
         return math.nan
 
     order = np.argsort(-scores, kind="stable")
-    counts = truth[order].cumsum()
-    ranked = scores[order]  # of true entries so far
+    counts = truth[order].cumsum()  # of true entries so far
+    ranked = scores[order]
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # of each run of equal scores
     precisions = counts[ends] / (ends + 1)
     gains = np.diff(counts[ends], prepend=0)

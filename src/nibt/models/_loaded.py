@@ -22,7 +22,7 @@ from nibt.models._precision import is_quantized, quantization, state_of, stored
 from nibt.models._request import LoadRequest, is_address
 from nibt.models._tower import Tower
 from nibt.records import JsonObject
-from nibt.registry import MethodSpec, available, find
+from nibt.registry import SERVED_METHOD, MethodSpec, available, find
 from nibt.torch_modes import TensorHooks, backward_hooks_note, foreign_hooks, gradients_note
 from nibt.types import ModelRecord
 
@@ -180,7 +180,7 @@ def is_served(source: Any) -> bool:
 
 def default_method(source: Any) -> str:
     """Return the method of explanations that name none, for a model or what is given to load one."""
-    return "occlusion" if is_served(source) else MethodSpec.name
+    return SERVED_METHOD if is_served(source) else MethodSpec.name
 
 
 AnyModel = TypeVar("AnyModel", bound="LoadedModel")

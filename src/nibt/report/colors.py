@@ -16,11 +16,12 @@ RGB = tuple[int, int, int]
 PAPER: RGB = (255, 255, 255)
 INK: RGB = (34, 34, 34)
 FAINT: RGB = (108, 108, 108)  # has a contrast of 5 on the background
-ALERT = (255, 247, 232)
-ALERT_EDGE = (179, 107, 0)  # background and edge of banners
+ALERT = (255, 247, 232)  # the background of banners
+ALERT_EDGE = (179, 107, 0)
 COVER = 1.0  # how much of its color the largest score has
+# OKLab lightness of black and of white under a map, which leaves room for color
 DARKEST = 0.2
-LIGHTEST = 0.92  # OKLab lightness of black and of white under a map, which leaves room for color
+LIGHTEST = 0.92
 KEPT = 0.4  # how much of the photograph's lightness remains where the color is full
 PALE = 0.25  # how much of its color a score has that is noise, or cannot be told from 0
 LEVELS = 256  # of a color's strength, in each direction

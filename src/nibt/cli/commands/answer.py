@@ -139,7 +139,7 @@ def answer(
 
     drawing = output.drawing
     other_image = inputs.against if inputs.against and is_image(inputs.against) else None
-    spec = method.spec_or("nib" if server.server is None else "occlusion")
+    spec = method.spec_for(server.server)
     name_suffix = suffix(
         "answer",
         *spec.words,

@@ -97,9 +97,9 @@ def _named(pair: Pair) -> set[str]:
 
 
 SEEDS = 3
-_EXAMPLES = 3
-FINDS = 10
-_THUMBNAIL = 192  # pairs, pairs of a check, pixels
+_EXAMPLES = 3  # pairs
+FINDS = 10  # pairs of a check
+_THUMBNAIL = 192  # pixels
 Kept = dict[tuple[str, Modality], dict[str, list[Map]]]
 
 

@@ -10,7 +10,6 @@ from nibt.generators.loading import load_generator, replay_errors
 from nibt.generators.writing import changed_settings
 from nibt.registry import Plugin
 
-_PROMPT = "what is in the image"
 _ANSWER = "a cat"
 
 
@@ -27,7 +26,7 @@ class GeneratorReading(Plugin, name="generator"):
         """Return the lines of a model that writes."""
         tower = model.answers
         tokenizer = model.answers.tokenizer
-        prompt = "" if tower.prompts == "none" else _PROMPT if text is None else text
+        prompt = tower.example_prompt if text is None or tower.prompts == "none" else text
         prompted = Prompted(image, prompt)
         answer = tower.read(prompted, _ANSWER)
         inputs = tower.prepare([ForcedWord(prompted, answer)])

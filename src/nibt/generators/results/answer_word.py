@@ -73,6 +73,14 @@ class WordErrors(Serializable):
     prompt: Annotated[Float[Tensor, " word"], Array(1)]
     earlier: Annotated[Float[Tensor, " earlier"], Array(1)]
 
+    @classmethod
+    def known(
+        cls, grid: Float[Tensor, "row column"], prompt: Float[Tensor, " word"], earlier: Float[Tensor, " earlier"]
+    ) -> "WordErrors | None":
+        """Return the errors; None if there were too few draws to know them, for which they are infinite."""
+        is_known = all(bool(errors.isfinite().all()) for errors in (grid, prompt, earlier))
+        return cls(grid, prompt, earlier) if is_known else None
+
 
 @dataclass(frozen=True, eq=False)
 class AnswerWord(Serializable):

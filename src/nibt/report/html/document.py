@@ -15,9 +15,9 @@ from nibt.results.outputs import unsigned
 
 _HERE = files("nibt.report.html")
 STYLE = read_text(_HERE / "document.css")
+# what makes the tables of ``data_table`` sortable, in the page that has them
 TABLE_STYLE = read_text(_HERE / "tables.css")
 TABLE_SCRIPT = read_text(_HERE / "tables.js")
-"""What makes the tables of ``data_table`` sortable, in the page that has them."""
 _TEMPLATES = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 _PLAIN = Environment(undefined=StrictUndefined)
 _TEMPLATES.filters["px"] = "{:.1f}".format

@@ -17,12 +17,13 @@ from nibt.results.explanation import Explanation
 from nibt.results.map_regions import threshold_mask
 from nibt.results.pixels import over_image, placed
 
-STRIPES = (215, 235)
-STRIPED = 0.75  # outside the model's view: gray values and their opacity
+STRIPES = (215, 235)  # gray values outside of the model's view
+STRIPED = 0.75  # their opacity
 SPECK = 0.35  # the blur that removes small parts of outlined masks, in units of the map
 SOFT = 1.2  # the blur of outlines, in pixels
+# half the widths of an outline's line and of its edge, as shares of the blurred mask
 WHITE = 0.27
-DARK = 0.45  # half the widths of an outline's line and of its edge, as shares of the blurred mask
+DARK = 0.45
 _FINE = 8  # how many pixels a cell of a part has along each side
 FINER = 2  # how many pixels of a mask a pixel has along each side
 

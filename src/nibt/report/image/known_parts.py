@@ -24,8 +24,8 @@ _COLORS: tuple[RGB, ...] = (
 """The colors of Okabe and Ito (2008), which readers with any color vision can tell apart."""
 _CLEAR = 0.55  # how much of its color a cell has
 _SIDE = 320  # of the photograph, in pixels
-_ACROSS = 560
-_HIGH = 26  # of a table and of its rows, in pixels
+_ACROSS = 560  # of a table, in pixels
+_HIGH = 26  # of its rows, in pixels
 _COLUMNS = (0, 250, 420, 500, _ACROSS)  # the edges of the columns of a table
 
 

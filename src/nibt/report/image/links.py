@@ -82,9 +82,10 @@ def drawable(line: str, font: str) -> str:
 
 MOST_CELLS = 12
 """The largest number of parts of the image along each axis; finer tables are summed over blocks of cells."""
-_WIDTH = 7.0
-_WORDS = 0.75
-_MARGIN = 0.5  # inches: the figure, the row of words, the scale
+# in inches
+_WIDTH = 7.0  # of the figure
+_WORDS = 0.75  # the row of words
+_MARGIN = 0.5  # the scale
 _LONGEST = 0.75 * 72 * _WIDTH  # points: a word
 
 

@@ -28,8 +28,8 @@ from nibt.results.explanation import Explanation, Ranked
 
 _LARGE = 24
 _TITLE = 20
-_NAME = 70
-_WORDED = 240  # space for the name on each side of a bar; the width from which a bar has words at its ends
+_NAME = 70  # space for the name on each side of a bar
+_WORDED = 240  # the width from which a bar has words at its ends
 _MOST_LABELS = 10
 
 
