@@ -55,7 +55,7 @@ def test_a_region_that_is_far_larger_than_its_image_takes_no_memory() -> None:
 def test_the_share_outside_of_the_image_is_that_of_the_padding(region: tuple[float, ...], share: float) -> None:
     side = answer([[1.0, -1.0], [1.0, 1.0]], (40, 40), Region(*map(float, region))).image
     assert side.outside_share == pytest.approx(share)
-    assert side.shares_inside((0, 0, *side.size)).mean() == pytest.approx(1 - share)
+    assert side.shares_inside((0.0, 0.0, *map(float, side.size))).mean() == pytest.approx(1 - share)
 
 
 @pytest.mark.parametrize("box", [(0, 0, 1), (0, 0, math.nan, 1), (0, 0, -1, 1), None])
