@@ -98,10 +98,10 @@ def test_requests_end_at_the_time_limit(after: int) -> None:
 
 def test_the_requests_of_all_visitors_are_limited() -> None:
     with serving() as served:
-        models = models_of(served, requests=20)
+        models = models_of(served, requests=40)
         assert "a red cat." in asked(models)[-1].answer
         *_, last = asked(models, f"{PROMPT}\na hat.")
-        assert "the limit of 20" in last.message
+        assert "the limit of 40" in last.message
 
 
 def test_two_models_of_one_name_are_refused() -> None:

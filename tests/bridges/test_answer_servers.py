@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, compress, product
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from nibt.generators.answers import Generator
 from nibt.generators.results.answer import AnswerExplanation
 from nibt.models._request import is_address
 from nibt.results.notes import ESTIMATE
+from nibt.types import SOURCES
 from tests.bridges.loopback import Refusal, Served, image_of, listening
 from tests.models.test_functions import embed_images, picture
 
@@ -42,6 +43,10 @@ BEFORE = _DRAWS.standard_normal((len(PIECES) + 1, len(PIECES)))
 """The logits after each token; the last row is that of the start."""
 for _before, _after in ((-1, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, END)):
     BEFORE[_before, _after] += 16
+EARLIER = _DRAWS.standard_normal((len(PIECES), len(PIECES)))
+"""The logits that each token before the last one adds."""
+OF_PROMPT = dict(zip(PROMPT.split(), _DRAWS.standard_normal((4, len(PIECES))), strict=True))
+"""The logits that each word of the prompt takes away if it is not there."""
 
 
 def ids_of(text: str) -> list[int]:
@@ -57,10 +62,12 @@ def ids_of(text: str) -> list[int]:
     return ids
 
 
-def log_probabilities(image: Image.Image | None, before: list[int]) -> NDArray[np.float64]:
+def log_probabilities(image: Image.Image | None, before: list[int], prompt: str = PROMPT) -> NDArray[np.float64]:
     """Return the log-probabilities of the next token."""
     colors = embed_images([image or Image.new("RGB", (8, 8), (99, 99, 99))])[0]
-    logits = BEFORE[before[-1] if before else -1] + IMAGE_WEIGHTS @ (colors - 0.45)
+    logits = BEFORE[before[-1] if before else -1] + IMAGE_WEIGHTS @ (colors - 0.45) + EARLIER[before[:-1]].sum(0)
+    if set(prompt.split()) <= set(OF_PROMPT):
+        logits = logits - sum(logits for word, logits in OF_PROMPT.items() if word not in prompt.split())
     return logits - np.logaddexp.reduce(logits)
 
 
@@ -95,6 +102,7 @@ class Answers(Served):
         counts_images: Whether images are counted among the tokens that are read.
         shifted: What is subtracted from log-probabilities after the start of an answer.
         same: The number of requests after which another model answers.
+        needs_text: Whether prompts of an image alone are refused.
     """
 
     kind: str = "llama.cpp"
@@ -104,6 +112,7 @@ class Answers(Served):
     counts_images: bool = True
     shifted: float = 0.0
     same: int = 1_000_000
+    needs_text: bool = False
 
     def respond(self, path: str, body: dict[str, Any]) -> Any:
         assert body["model"] == "toy"
@@ -117,9 +126,16 @@ class Answers(Served):
             raise Refusal("unknown parameter")
         if body["top_logprobs"] > 20 and self.kind != "llama.cpp":
             raise Refusal("top_logprobs must be at most 20")
-        user, *rest = body["messages"]
-        images = [part["image_url"]["url"] for part in user["content"] if part["type"] == "image_url"]
-        (text,) = (part["text"] for part in user["content"] if part["type"] == "text")
+        messages = body["messages"]
+        before_end = len(messages) - (messages[-1]["role"] == "assistant")
+        rest = messages[before_end:]
+        contents = [message["content"] for message in messages[:before_end]]
+        parts = [part for content in contents for part in (content if isinstance(content, list) else [])]
+        images = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+        texts = [content for content in contents if isinstance(content, str)]
+        text = " ".join([*texts, *(part["text"] for part in parts if part["type"] == "text")])
+        if not text and self.needs_text:
+            raise Refusal("a prompt must not be empty")
         if "refuse" in text:
             raise Refusal("this is refused")
         sent = [image_of(address) for address in images]
@@ -143,7 +159,7 @@ class Answers(Served):
                 *[{"7": {"logprob": -1.0, "rank": 1, "decoded_token": "x"}}] * (read - len(before) - 1),
             ]
             for place, number in enumerate(before):
-                values = self.changed(log_probabilities(image, before[:place]), body)
+                values = self.changed(log_probabilities(image, before[:place], text), body)
                 shown = [number, *map(int, np.argsort(-values)[: body["prompt_logprobs"]])]
                 prompt_logprobs.append(
                     {
@@ -161,7 +177,7 @@ class Answers(Served):
         steps: list[dict[str, Any]] = []
         written: list[str] = []
         while len(steps) < body["max_tokens"] and (not steps or before[-1] != END):
-            plain = log_probabilities(image, before)
+            plain = log_probabilities(image, before, text)
             number = forced[len(steps)] if len(steps) < len(forced) else int(plain.argmax())
             steps.append(self.entry(number, self.changed(plain, body), body["top_logprobs"]))
             before = [*before, number]
@@ -177,7 +193,11 @@ class Answers(Served):
 
     def changed(self, logs: NDArray[np.float64], body: dict[str, Any]) -> NDArray[np.float64]:
         """Return log-probabilities as this server shows them."""
-        logs = logs - self.noise * (len(self.requests) % 5) / 4 - (self.shifted if len(body["messages"]) > 1 else 0)
+        logs = (
+            logs
+            - self.noise * (len(self.requests) % 5) / 4
+            - (self.shifted if body["messages"][-1]["role"] == "assistant" else 0)
+        )
         logs = logs - float(len(self.requests) > self.same)
         return logs / max(0.1, body["temperature"]) if self.sampled else logs
 
@@ -213,7 +233,7 @@ def generator_of(served: Served, **options: Any) -> Generator:
 
 
 def explained(generator: Generator, method: str | None = None, answer: str | None = None, **options: Any) -> Any:
-    return nibt.explain_answer(generator, picture(), PROMPT, answer, method, **options)
+    return nibt.explain_answer(generator, picture(), PROMPT, answer, method, **{"narrow": "image", **options})
 
 
 def coalitions(cells: int = 2) -> dict[tuple[bool, ...], list[float]]:
@@ -273,6 +293,199 @@ def test_maps_are_those_of_enumeration(kind: str, way: str, method: str) -> None
     if method == "shapley":
         assert max(abs(word.gap) for word in explanation.words) < 1e-4
         assert explanation.adds_up
+
+
+def without_words(method: str, value: Callable[[tuple[int, ...]], float], count: int) -> list[float]:
+    """Return the score of each of ``count`` words by its definition, from the value with any of them."""
+    sets = [tuple(compress(range(count), kept)) for kept in product((False, True), repeat=count)]
+    scores = []
+    for word in range(count):
+        score = 0.0
+        for kept in sets:
+            if word not in kept:
+                continue
+            left = tuple(number for number in kept if number != word)
+            weight = {
+                "occlusion": float(len(kept) == count),
+                "banzhaf": 2.0 ** (1 - count),
+                "shapley": 1 / (count * comb(count - 1, len(left))),
+            }[method]
+            score += weight * (value(kept) - value(left))
+        scores.append(score)
+    return scores
+
+
+SPANS = ((0,), (1,), (2, 3), (4,))
+"""The tokens of each word of the answer."""
+
+
+def value_of(word: int, earlier: tuple[int, ...], image: Image.Image, prompt: str = PROMPT) -> float:
+    """Return the log-probability of a word after some of the words before it."""
+    ids = ids_of(ANSWER)
+    before = [ids[token] for kept in earlier for token in SPANS[kept]]
+    value = 0.0
+    for token in SPANS[word]:
+        value += float(log_probabilities(image, before, prompt)[ids[token]])
+        before = [*before, ids[token]]
+    return value
+
+
+def some_of(text: str, kept: tuple[int, ...]) -> str:
+    return " ".join(text.split()[number] for number in kept)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("kind", "way"), [("llama.cpp", "grammar"), ("vllm", None), ("llama.cpp", "prefill")])
+def test_scores_of_words_are_those_of_enumeration(kind: str, way: str | None, method: str) -> None:
+    sent = picture().resize((32, 32), Image.Resampling.BICUBIC)
+    gray = Image.new("RGB", (32, 32), (122, 117, 105))
+    top = len(PIECES) if way == "prefill" else 20
+    with serving(kind=kind) as served:
+        both = explained(generator_of(served, way=way, top=top), method, narrow=SOURCES)
+        requests = len(served.requests)
+        words = explained(generator_of(served, way=way, top=top), method, narrow="earlier")
+    assert both.server["requests"] == requests
+    assert both.prompt_words == ("what", "is", "it", "?")
+    assert np.abs(both.table.numpy() - exact(method)).max() < 1e-4
+    for number, word in enumerate(both.words):
+        before = tuple(range(number))
+        of_prompt = without_words(method, lambda kept: value_of(number, before, sent, some_of(PROMPT, kept)), 4)  # noqa: B023
+        of_earlier = without_words(method, lambda kept: value_of(number, kept, sent), number)  # noqa: B023
+        assert word.prompt.tolist() == pytest.approx(of_prompt, abs=1e-4)
+        assert word.earlier.tolist() == pytest.approx(of_earlier, abs=1e-4)
+        assert word.without == pytest.approx(
+            {
+                "image": value_of(number, before, gray),
+                "prompt": value_of(number, before, sent, ""),
+                "earlier": value_of(number, (), sent),
+            },
+            abs=1e-4,
+        )
+        assert word.at_blank == pytest.approx(value_of(number, (), gray, ""), abs=1e-4)
+        assert sum(word.shares.values()) + word.gap == pytest.approx(word.value - word.at_blank, abs=1e-4)
+        if method == "shapley":
+            assert abs(word.gap) < 1e-3
+        alone = words.words[number]
+        assert torch.allclose(alone.earlier, word.earlier, atol=1e-6)
+        assert not alone.grid.any()
+        assert not alone.prompt.any()
+        assert alone.at_blank == pytest.approx(alone.without["earlier"], abs=1e-5)
+
+
+def test_words_after_a_word_that_is_left_out_come_with_one_request() -> None:
+    requests = {}
+    for kind in ("llama.cpp", "vllm", "ollama"):
+        with serving(kind=kind) as served:
+            image = explained(generator_of(served)).server["requests"]
+            generator = generator_of(served)
+            requests[kind] = explained(generator, narrow=SOURCES).server["requests"] - image
+            limit = len(served.requests) - image
+            assert explained(generator_of(served, requests=limit), narrow=SOURCES).server["requests"] == limit
+            before = len(served.requests)
+            with pytest.raises(ServerFailed, match="set requests higher"):
+                explained(generator_of(served, requests=limit - 1), narrow=SOURCES)
+            assert len(served.requests) - before == image - (6 if kind != "ollama" else 30), "no change is sent"
+    # four words of the prompt and none; one word left out of the answer (3), or all before a word (2 more); and
+    # without image and prompt each word alone
+    assert requests == {
+        "llama.cpp": 5 + 5 + 4,
+        "vllm": 5 + 5 + 4,
+        "ollama": 5 * 5 + (1 + 3 * 2 + 4 * 1) + (5 + 1 + 2 + 1),
+    }
+
+
+@pytest.mark.parametrize(("way", "against"), [("grammar", "runner-up"), ("prefill", "word7")])
+def test_comparisons_with_another_word_have_scores_of_words(way: str, against: str) -> None:
+    sent = picture().resize((32, 32), Image.Resampling.BICUBIC)
+    ids = ids_of(ANSWER)
+    with serving() as served:
+        both = explained(generator_of(served, way=way, top=len(PIECES)), against=against, narrow=SOURCES)
+    assert not both.server["bounds"]
+    for number, word in enumerate(both.words):
+        before = [ids[token] for earlier in range(number) for token in SPANS[earlier]]
+        first = ids[SPANS[number][0]]
+        order = np.argsort(-log_probabilities(sent, before))
+        other = int(order[1]) if against == "runner-up" else PIECES.index(f" {against}")
+
+        def value(kept: list[int], prompt: str, first: int = first, other: int = other) -> float:
+            logs = log_probabilities(sent, kept, prompt)
+            return float(logs[first] - logs[other])
+
+        of_prompt = [value(before, PROMPT) - value(before, " ".join(left)) for left in combinations(PROMPT.split(), 3)]
+        of_earlier = [
+            value(before, PROMPT)
+            - value([ids[token] for kept in range(number) if kept != out for token in SPANS[kept]], PROMPT)
+            for out in range(number)
+        ]
+        assert word.prompt.tolist() == pytest.approx(of_prompt[::-1], abs=1e-4)
+        assert word.earlier.tolist() == pytest.approx(of_earlier, abs=1e-4)
+
+
+def test_a_conversation_is_sent_as_its_messages() -> None:
+    messages = [
+        {"role": "system", "content": "is"},
+        {"role": "user", "content": [{"type": "text", "text": "what"}, {"type": "image"}]},
+        {"role": "assistant", "content": "it"},
+        {"role": "user", "content": "?"},
+    ]
+    with serving() as served:
+        talk = nibt.explain_answer(generator_of(served), picture(), messages)
+        asked = served.requests[0]["messages"]
+        sent = [[message["content"] for message in body["messages"]] for body in served.requests]
+    text = {"type": "text", "text": "what"}
+    assert [message["role"] for message in asked] == ["system", "user", "assistant", "user"]
+    assert [message["content"] for message in asked[::2]] == ["is", "it"]
+    assert asked[1]["content"][0] == text
+    assert asked[1]["content"][1]["type"] == "image_url"
+    assert asked[3]["content"] == "?"
+    assert talk.prompt == "is\nwhat\nit\n?"
+    assert talk.prompt_words == ("is", "what", "it", "?")
+    assert any(contents[0] == contents[2] == contents[3] == "" for contents in sent), "a prompt without words"
+
+    of_words = dict(zip(talk.prompt_words, range(4), strict=True))
+    with serving() as served:
+        plain = explained(generator_of(served), narrow=SOURCES)
+    for word, same in zip(talk.words, plain.words, strict=True):
+        in_order = torch.stack([word.prompt[of_words[text]] for text in PROMPT.split()])
+        assert torch.allclose(in_order, same.prompt, atol=1e-4)
+        assert torch.allclose(word.grid, same.grid, atol=1e-4)
+        assert torch.allclose(word.earlier, same.earlier, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "error", "message"),
+    [
+        ([{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "what"}]}], Unsupported, "no video"),
+        ([{"role": "assistant", "content": "it"}], BadInput, "the last message must be the user's"),
+        ([{"role": "user", "content": [{"type": "image"}, {"type": "image"}]}], BadInput, "a place for each of 1 im"),
+        (" ", BadInput, "the prompt must not be empty"),
+    ],
+)
+def test_other_prompts_are_refused(prompt: Any, error: type[NibtError], message: str) -> None:
+    with serving() as served:
+        with pytest.raises(error, match=message):
+            nibt.explain_answer(generator_of(served), picture(), prompt)
+        assert not served.requests
+
+
+def test_a_server_that_takes_no_empty_prompt() -> None:
+    with serving(needs_text=True) as served:
+        with pytest.raises(Unsupported, match=r"takes no prompt without words .*sources=image as a loading option"):
+            explained(generator_of(served), narrow=SOURCES)
+        assert explained(generator_of(served), narrow=("image", "earlier")).answer == ANSWER
+        alone = nibt.explain_answer(generator_of(served, sources="image"), picture(), PROMPT)
+        assert alone.target["options"]["narrow"] == ["image"]
+        with pytest.raises(Unsupported, match=r"can narrow only the image \(got prompt\)"):
+            explained(generator_of(served, sources="image"), narrow="prompt")
+
+
+def test_prompts_without_words_and_answers_of_one_word() -> None:
+    with serving() as served:
+        marks = nibt.explain_answer(generator_of(served), picture(), "<<>>")
+        one = nibt.explain_answer(generator_of(served), picture(), PROMPT, "a", "shapley")
+    assert [len(word.prompt) for word in marks.words] == [len(marks.prompt_words)] * len(marks.words)
+    assert one.words[0].without["earlier"] == one.words[0].value
+    assert not len(one.words[0].earlier)
 
 
 @pytest.mark.slow
@@ -500,7 +713,7 @@ def test_a_server_without_log_probabilities_is_refused() -> None:
 def test_the_limit_is_checked_before_changed_images_are_sent() -> None:
     with serving() as served:
         with pytest.raises(
-            ServerFailed, match=r"6 changed images take about 6 more requests, and the limit of 10 leaves 2"
+            ServerFailed, match=r"prompts and answers take about 6 more requests, and the limit of 10 leaves 2"
         ):
             explained(generator_of(served, requests=10))
         assert len(served.requests) == 8
@@ -632,7 +845,7 @@ def test_several_images_have_maps_side_by_side(tmp_path: Path) -> None:
         drops[:, row, column] = values - word_values(beside(*images))
 
     with serving() as served:
-        both = nibt.explain_answer(generator_of(served), [first, second], PROMPT)
+        both = nibt.explain_answer(generator_of(served), [first, second], PROMPT, narrow="image")
         assert both.server is not None
         assert both.server["requests"] == len(served.requests) == 1 + 4 + 1 + 1 + 1 + 7 + 1 + 1, "seven cells are sent"
         blanks = [Image.new("RGB", image.size, (122, 117, 105)) for image in (first, second)]
@@ -695,7 +908,7 @@ def test_two_images_are_compared_by_a_server_that_shows_no_tokens_of_given_answe
     ("options", "error", "message"),
     [
         ({"views": 3}, BadOption, "views must be 1"),
-        ({"narrow": "prompt"}, Unsupported, r"this model can narrow only the image \(got prompt\)"),
+        ({"narrow": "answer"}, UnknownName, "unknown source 'answer'"),
         ({"answer": " "}, BadInput, "the answer must not be empty"),
         ({"amounts": "removal"}, BadOption, "amounts must be method for answers"),
     ],

@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+import nibt
 from nibt.errors import BadInput, OtherRequest, ServerFailed, WouldOverwrite
 from nibt.generators.fingerprints import other_model
+from nibt.types import SOURCES
 from tests.bridges.test_answer_servers import KEY, explained, generator_of, serving
 from tests.helpers import Run
+from tests.models.test_functions import picture
 
-BEFORE = 2 + 1 + 4 + 1 + 1
+FINGERPRINT = 2
+BEFORE = FINGERPRINT + 1 + 4 + 1 + 1
 """The requests before the answer is scored: the fingerprint, the answer, the image, a grammar, the answer again."""
 
 
@@ -35,6 +39,23 @@ def test_a_stopped_explanation_goes_on(tmp_path: Path, kind: str, each: int) -> 
     for explanation in (resumed, again):
         assert torch.equal(explanation.table, whole.table)
         assert explanation.server["bounds"] == whole.server["bounds"]
+
+
+@pytest.mark.parametrize("kind", ["llama.cpp", "vllm", "ollama"])
+def test_words_are_not_asked_for_again(tmp_path: Path, kind: str) -> None:
+    with serving(kind=kind) as served:
+        generator = generator_of(served, folder=str(tmp_path / "work"))
+        first = explained(generator, narrow=SOURCES)
+        sent = len(served.requests)
+        again = explained(generator, narrow=SOURCES)
+        assert len(served.requests) - sent == FINGERPRINT + 1 + (2 if kind != "ollama" else 10)
+        other = nibt.explain_answer(generator, picture(), "what is that ?", narrow=SOURCES)
+    assert first.server["bounds"] == again.server["bounds"]
+    for word, same, another in zip(first.words, again.words, other.words, strict=True):
+        assert torch.equal(word.prompt, same.prompt)
+        assert torch.equal(word.earlier, same.earlier)
+        assert word.at_blank == same.at_blank
+        assert not torch.equal(word.prompt, another.prompt)
 
 
 def test_other_answers_and_images_are_other_requests(tmp_path: Path) -> None:
@@ -114,6 +135,7 @@ def test_noise_is_no_other_model(before: list[Any], now: list[Any], noise: float
 def test_the_command_goes_on(run: Run) -> None:
     with serving(lasts=BEFORE + 3) as served:
         server = ["--server", f"{served.address}/v1", "-m", "toy", "--load", "image_size=32", "--load", "cells=2"]
+        server += ["--load", "sources=image"]
         arguments = ["answer", "sample:chelsea", "what is it ?", *server, "--load", "at_once=1", "--work", "W"]
         code, _, err = run(*arguments)
         assert code == 1

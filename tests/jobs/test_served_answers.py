@@ -14,7 +14,7 @@ from tests.bridges.test_answer_servers import ADDRESS, KEY, PROMPT, Answers, ser
 from tests.helpers import Run
 from tests.models.test_functions import picture
 
-LOADING: dict[str, Any] = {"name": "toy", "image_size": 32, "cells": 2}
+LOADING: dict[str, Any] = {"name": "toy", "image_size": 32, "cells": 2, "sources": "image"}
 FIRST, LATER = 1 + 4 + 1 + 1 + 7, 1 + 1 + 7
 """The requests of the first answer, before which the server is tried, and of a later one."""
 FINGERPRINT = 2
@@ -61,6 +61,20 @@ def test_rows_equal_explain_answer(table: Path) -> None:
     assert "the server of 'toy' refuses the request (status 400:" in error
 
 
+def test_rows_have_the_scores_of_words(table: Path) -> None:
+    with serving() as served:
+        job = job_of(served, table, loading={"sources": "all"})
+        generator = nibt.load_generator(f"{served.address}/v1", **LOADING | {"sources": "all"})
+        expected = nibt.explain_answer(generator, table.parent / "0.png", PROMPT)
+    actual = job.explanation(0)
+    assert isinstance(actual, AnswerExplanation)
+    assert actual.target["options"]["narrow"] == ["image", "prompt", "earlier"]
+    for word, same in zip(actual.words, expected.words, strict=True):
+        assert word.prompt.abs().max() > 0
+        assert torch.equal(word.prompt, same.prompt)
+        assert torch.equal(word.earlier, same.earlier)
+
+
 def test_a_job_resumes_after_the_server_went_away(table: Path) -> None:
     with serving(lasts=FINGERPRINT + FIRST + 1 + 3) as served:
         with pytest.raises(ServerFailed, match="refuses access"):
@@ -80,9 +94,7 @@ def test_a_job_resumes_after_the_server_went_away(table: Path) -> None:
 
 def test_a_limit_of_requests_ends_a_job_which_resumes(table: Path) -> None:
     with serving() as served:
-        with pytest.raises(
-            ServerFailed, match="6 changed images take about 6 more requests, and the limit of 20 leaves 1"
-        ):
+        with pytest.raises(ServerFailed, match="take about 6 more requests, and the limit of 20 leaves 1"):
             job_of(served, table, chunk_size=1, loading={"requests": FINGERPRINT + FIRST + 1 + 3})
         assert len(nibt.Job.open(table.parent / "job").chunks()) == 2
         assert job_of(served, table, chunk_size=1, loading={"requests": 60}).check() == []

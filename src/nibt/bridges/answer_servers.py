@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, TypeAlias
 
-from PIL import Image
-
-from nibt.bridges.connection import Connection, counted, data_address, image_part
+from nibt.bridges.connection import Connection, counted
+from nibt.bridges.questions import Question
 from nibt.data.units import Word
 from nibt.errors import BadInput, RequestRefused, Unsupported, first_line
 from nibt.models._checks import seeded_noise
@@ -26,8 +25,6 @@ SAME = 0.2
 """The largest difference, in nats, between two log-probabilities of one token that a server may give."""
 _ABSENT = -9999.0  # stands for tokens that are not among those that OpenAI shows
 Key: TypeAlias = int | bytes
-Pictures: TypeAlias = Image.Image | Sequence[Image.Image]
-"""The image of a prompt, or several."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +68,16 @@ class Step:
         if token.key in self.shown:
             return TokenValue(self.shown[token.key])
         return TokenValue(min(self.shown.values()), is_bound=True)
+
+    def read_as(self, token: Token, is_first: bool) -> "Step":
+        """Return the step with a given token, whose first one may lack the blanks that it has after other words."""
+        piece = token.data.lstrip()
+        alike = [key for key, data in self.pieces.items() if data.lstrip() == piece] if is_first else []
+        if not piece or not alike:
+            return replace(self, token=token)
+
+        best = max(alike, key=lambda key: self.shown[key])
+        return replace(self, token=Token(self.pieces[best], best if isinstance(best, int) else None))
 
     def difference(self, other: "Step") -> float:
         """Return the largest difference of the log-probabilities of tokens that both show."""
@@ -169,6 +176,26 @@ class ServedAnswer:
         last = max(words[count - 1].tokens) + 1
         return ServedAnswer(self.before(last), self.tokens[:last], self.ends[:last])
 
+    def with_words(self, numbers: Sequence[int]) -> "ServedAnswer":
+        """Return the answer with only some of its words, each with the tokens that stand between it and the last word.
+
+        Raises:
+            Unsupported: A word that is left out and one that is kept share a character, so that no text is left.
+        """
+        words = self.words
+        tokens: list[Token] = []
+        for number in numbers:
+            start = max(words[number - 1].tokens) + 1 if number else 0
+            tokens += self.tokens[start : max(words[number].tokens) + 1]
+
+        try:
+            return ServedAnswer.of(b"".join(token.data for token in tokens).decode().strip(), tokens)
+        except ValueError as error:
+            raise Unsupported(
+                f"words of the answer {self.text!r:.80} cannot be left out, since their tokens are no text: explain "
+                "the image alone (sources=image)"
+            ) from error
+
 
 def _end(data: bytes, start: int, piece: bytes) -> int | None:
     """Return where a token ends that begins at ``start``; None if another text stands there."""
@@ -177,6 +204,10 @@ def _end(data: bytes, start: int, piece: bytes) -> int | None:
     blanks = len(data) - start - len(data[start:].lstrip())
     piece = piece.lstrip()
     return start + blanks + len(piece) if piece and data.startswith(piece, start + blanks) else None
+
+
+Continued: TypeAlias = tuple[ServedAnswer, int]
+"""An answer of which some words are left out, and the number of the first word after them."""
 
 
 @dataclass(frozen=True)
@@ -259,13 +290,13 @@ class AnswerServer(Connection):
     top: Annotated[int, Range(1, 1_000_000)] = 20
     way: Annotated[str | None, OneOf((*WAYS, None))] = None
 
-    def write(self, image: Pictures | None, prompt: str, tokens: int, **entries: Any) -> Reply:
-        """Write at most ``tokens`` tokens, always the most probable one; None sends no image.
+    def write(self, question: Question, tokens: int, **entries: Any) -> Reply:
+        """Write at most ``tokens`` tokens, always the most probable one.
 
         Raises:
             Unsupported: The server shows no log-probabilities.
         """
-        return self._replies([self._body(_addresses(image), prompt, max_tokens=tokens, **entries)])[0]
+        return self._replies([self._body(question, max_tokens=tokens, **entries)])[0]
 
     def answer(self, reply: Reply) -> ServedAnswer:
         """Return the tokens of what the server wrote."""
@@ -278,7 +309,7 @@ class AnswerServer(Connection):
             raise BadInput("the model wrote no word: give another prompt")
         return answer
 
-    def read(self, image: Pictures, prompt: str, text: str, way: str) -> ServedAnswer:
+    def read(self, question: Question, text: str, way: str) -> ServedAnswer:
         """Return the tokens of a given answer.
 
         Raises:
@@ -286,8 +317,9 @@ class AnswerServer(Connection):
         """
         try:
             if way == "prompt_logprobs":
-                body = self._whole(_addresses(image), prompt, text)
-                tokens = self.post("chat/completions", [body], partial(_last_tokens, text))[0]
+                body = self._whole(question, text)
+                steps = self.post("chat/completions", [body], lambda data: _spelling(text, _prompt_steps(data)))[0]
+                tokens = [step.token for step in steps]
             else:
                 body = {"model": self.name, "content": text, "with_pieces": True, "add_special": False}
                 tokens = self.post("/tokenize", [body], _pieces)[0]
@@ -301,85 +333,152 @@ class AnswerServer(Connection):
     def reads_tokens(self, address: str) -> bool:
         return not address.endswith("/tokenize")
 
-    def score(self, images: Sequence[Pictures], prompt: str, answer: ServedAnswer, way: str) -> list[Values]:
-        """Return the log-probabilities of the tokens of an answer with each of some images."""
-        scores = dict(self.scores(images, prompt, answer, way))
-        return [scores[number] for number in range(len(images))]
+    def score(self, question: Question, answer: ServedAnswer, way: str) -> Values:
+        """Return the log-probabilities of the tokens of an answer."""
+        ((_, values),) = self.scores([question], answer, way)
+        return values
 
-    def steps(self, image: Pictures, prompt: str, answer: ServedAnswer, way: str) -> list[Step]:
+    def steps(self, question: Question, answer: ServedAnswer, way: str) -> list[Step]:
         """Return what is shown at the place of each token of an answer."""
         count = len(answer.tokens)
         if way == "grammar":
-            rule = _rule([token.id for token in answer.tokens])
-            return list(self.write(image, prompt, count, grammar=rule).steps[:count])
-
-        addresses = _addresses(image)
+            return list(self.write(question, count, grammar=_rule(answer)).steps[:count])
         if way == "prompt_logprobs":
-            body = self._whole(addresses, prompt, answer.before(count), self.top)
+            body = self._whole(question, answer.before(count), self.top)
             return self.post("chat/completions", [body], partial(_steps_of, answer))[0]
 
-        bodies = [self._body(addresses, prompt, answer.before(number), max_tokens=1) for number in range(count)]
+        bodies = [self._body(question, answer.before(number), max_tokens=1) for number in range(count)]
         written = [reply.steps[0] for reply in self._replies(bodies)]
         return [replace(step, token=token) for step, token in zip(written, answer.tokens, strict=True)]
 
     def scores(
-        self, images: Sequence[Pictures], prompt: str, answer: ServedAnswer, way: str, others: Others = ()
+        self, questions: Sequence[Question], answer: ServedAnswer, way: str, others: Others = ()
     ) -> Iterator[tuple[int, Values]]:
-        """Yield the log-probabilities of the tokens of an answer with each of some images, by its number, as they come.
+        """Yield the log-probabilities of the tokens of an answer to each of some questions, by number, as they come.
 
         Those of ``others`` follow them.
 
         Raises:
             RequestRefused: The server reads or writes other tokens than those of the answer.
         """
-        addresses = [_addresses(image) for image in images]
         count = len(answer.tokens)
         if way == "grammar":
-            rule = _rule([token.id for token in answer.tokens])
-            bodies = [self._body(address, prompt, max_tokens=count, grammar=rule) for address in addresses]
+            rule = _rule(answer)
+            bodies = [self._body(question, max_tokens=count, grammar=rule) for question in questions]
             for number, reply in self.answers("chat/completions", bodies, self._reply):
                 yield number, [*self._forced(reply, answer), *_values_of(others, reply.steps)]
             return
         if way == "prompt_logprobs":
             shown = self.top if others else 0
-            bodies = [self._whole(address, prompt, answer.before(count), shown) for address in addresses]
+            bodies = [self._whole(question, answer.before(count), shown) for question in questions]
             for number, steps in self.answers("chat/completions", bodies, partial(_steps_of, answer)):
                 yield number, [*(step.value(step.token) for step in steps), *_values_of(others, steps)]
             return
 
         before = [answer.before(number) for number in range(count)]
-        bodies = [self._body(address, prompt, text, max_tokens=1) for address in addresses for text in before]
-        replies: dict[int, dict[int, Reply]] = {}
+        bodies = [self._body(question, text, max_tokens=1) for question in questions for text in before]
+        for number, replies in self._together(bodies, [count] * len(questions)):
+            steps = [reply.steps[0] for reply in replies]
+            yield number, [*self._continued(replies, answer), *_values_of(others, steps)]
+
+    def word_steps(
+        self, question: Question, continued: Sequence[Continued], way: str, has_others: bool
+    ) -> Iterator[tuple[int, list[list[Step]]]]:
+        """Yield what is shown at the tokens of the last words of answers, by the number of the answer, as they come.
+
+        Args:
+            question: The question.
+            continued: The answers, and of each the number of the first of the last words. Where a server continues
+                answers (``prefill``), only this word is read.
+            way: The way in which answers are scored.
+            has_others: Whether other tokens are looked at, too.
+
+        Raises:
+            RequestRefused: The server reads or writes other words than those of an answer.
+        """
+        if way == "grammar":
+            bodies = [
+                self._body(question, max_tokens=len(answer.tokens), grammar=_rule(answer)) for answer, _ in continued
+            ]
+            for number, reply in self.answers("chat/completions", bodies, self._reply):
+                answer, first = continued[number]
+                self._forced(reply, answer)
+                yield number, [[reply.steps[token] for token in word.tokens] for word in answer.words[first:]]
+            return
+        if way == "prompt_logprobs":
+            shown = self.top if has_others else 0
+            bodies = [self._whole(question, answer.text, shown) for answer, _ in continued]
+            for number, steps in self.answers("chat/completions", bodies, _prompt_steps):
+                answer, first = continued[number]
+                yield number, self._steps_of_words(answer, first, steps)
+            return
+
+        bodies = []
+        counts = []
+        for answer, first in continued:
+            tokens = answer.words[first].tokens
+            bodies += [self._body(question, answer.before(token), max_tokens=1) for token in tokens]
+            counts.append(len(tokens))
+
+        for number, replies in self._together(bodies, counts):
+            answer, first = continued[number]
+            tokens = answer.words[first].tokens
+            yield (
+                number,
+                [
+                    [
+                        reply.steps[0].read_as(answer.tokens[token], is_first=token == 0)
+                        for reply, token in zip(replies, tokens, strict=True)
+                    ]
+                ],
+            )
+
+    def _steps_of_words(self, answer: ServedAnswer, first: int, steps: Sequence[Step]) -> list[list[Step]]:
+        """Return the steps of each of the last words of an answer, which the server may read as other tokens."""
+        expected = [word.text for word in answer.words]
+        try:
+            last = _spelling(answer.text, steps)
+            words = ServedAnswer.of(answer.text, [step.token for step in last]).words
+        except ValueError as error:
+            raise RequestRefused(f"{self.called} reads another text than {answer.text!r:.80}: {error}") from None
+
+        if [word.text for word in words] != expected:
+            raise RequestRefused(
+                f"{self.called} reads {[word.text for word in words]} where the answer has {expected}: explain the "
+                "image alone (sources=image)"
+            )
+        return [[last[token] for token in word.tokens] for word in words[first:]]
+
+    def _together(self, bodies: Sequence[JsonObject], counts: Sequence[int]) -> Iterator[tuple[int, list[Reply]]]:
+        """Send requests that belong together, ``counts`` of them in turn, and yield the replies to all of one group."""
+        places = [(number, place) for number, count in enumerate(counts) for place in range(count)]
+        groups: dict[int, dict[int, Reply]] = {}
         for request, reply in self.answers("chat/completions", bodies, self._reply):
-            number, token = divmod(request, count)
-            of_image = replies.setdefault(number, {})
-            of_image[token] = reply
-            if len(of_image) == count:
-                of_places = [of_image[place] for place in range(count)]
-                steps = [reply.steps[0] for reply in of_places]
-                yield number, [*self._continued(of_places, answer), *_values_of(others, steps)]
-                del replies[number]
+            number, place = places[request]
+            group = groups.setdefault(number, {})
+            group[place] = reply
+            if len(group) == counts[number]:
+                yield number, [group[place] for place in range(counts[number])]
+                del groups[number]
 
-    def offer(
-        self, image: Pictures, prompt: str, own: Reply, answer: ServedAnswer, known: Offer | None = None
-    ) -> Offer:
-        """Find out what the server offers, with an image and an answer that it has just written.
+    def offer(self, question: Question, own: Reply, answer: ServedAnswer, known: Offer | None = None) -> Offer:
+        """Find out what the server offers, with a question and an answer that it has just written.
 
-        If what it offers is ``known`` from another image, only the log-probabilities of the answer are tried.
+        If what it offers is ``known`` from another question, only the log-probabilities of the answer are tried.
 
         Raises:
             Unsupported: The server does not see the image, or does not give the log-probabilities of an answer.
         """
         if known is not None:
-            noise = self.noise(image, prompt, own, answer, known.way)
+            noise = self.noise(question, own, answer, known.way)
             return replace(known, noise=max(noise, known.noise))
 
-        notes = self.check_image(self.effect_of_image(image, prompt, own))
-        self.check_temperature(self.effect_of_temperature(image, prompt, own))
+        notes = self.check_image(self.effect_of_image(question, own))
+        self.check_temperature(self.effect_of_temperature(question, own))
         problems = []
         for way in WAYS if self.way is None else (self.way,):
             try:
-                return Offer(way, self.tried(image, prompt, own, answer, way), notes)
+                return Offer(way, self.tried(question, own, answer, way), notes)
             except (RequestRefused, Unsupported) as error:
                 problems.append(f"{way}: {first_line(error)}")
 
@@ -388,14 +487,14 @@ class AnswerServer(Connection):
             "an answer of one token (max_words=1), or choose another server"
         )
 
-    def effect_of_image(self, image: Pictures, prompt: str, own: Reply) -> ImageEffect:
+    def effect_of_image(self, question: Question, own: Reply) -> ImageEffect:
         """Find out whether another image changes what the server shows, and whether images are counted."""
         first = own.steps[0]
-        again = self.write(image, prompt, 1).steps[0]
-        noise = [seeded_noise().resize(each.size) for each in _listed(image)]
-        other = self.write(noise, prompt, 1).steps[0]
+        again = self.write(question, 1).steps[0]
+        noise = [seeded_noise().resize(each.size) for each in question.images]
+        other = self.write(question.with_images(noise), 1).steps[0]
         try:
-            without = self.write(None, prompt, 1).read
+            without = self.write(question.with_images([]), 1).read
         except RequestRefused:  # a server may take no prompt without an image
             without = None
 
@@ -407,9 +506,9 @@ class AnswerServer(Connection):
             read_without=without,
         )
 
-    def effect_of_temperature(self, image: Pictures, prompt: str, own: Reply) -> float:
+    def effect_of_temperature(self, question: Question, own: Reply) -> float:
         """Return how much another temperature changes log-probabilities, in nats."""
-        return self.write(image, prompt, 1, temperature=1.0).steps[0].difference(own.steps[0])
+        return self.write(question, 1, temperature=1.0).steps[0].difference(own.steps[0])
 
     def check_image(self, effect: ImageEffect) -> tuple[str, ...]:
         """Check that another image changes what the server shows, and return a note if it does not count the image."""
@@ -434,7 +533,7 @@ class AnswerServer(Connection):
                 f"{effect:.2g} nats): set it to show those of the model"
             )
 
-    def tried(self, image: Pictures, prompt: str, own: Reply, answer: ServedAnswer, way: str) -> float:
+    def tried(self, question: Question, own: Reply, answer: ServedAnswer, way: str) -> float:
         """Find out whether a way of scoring answers works, and return the noise.
 
         Raises:
@@ -442,16 +541,16 @@ class AnswerServer(Connection):
             Unsupported: It ignores what it is asked, or gives other numbers than in writing.
         """
         if way == "grammar":
-            self._check_grammar(image, prompt, own.steps[0])
-        return self.noise(image, prompt, own, answer, way)
+            self._check_grammar(question, own.steps[0])
+        return self.noise(question, own, answer, way)
 
-    def noise(self, image: Pictures, prompt: str, own: Reply, answer: ServedAnswer, way: str) -> float:
+    def noise(self, question: Question, own: Reply, answer: ServedAnswer, way: str) -> float:
         """Return how far the log-probabilities of an answer that is given differ from those when it was written.
 
         Raises:
             Unsupported: They differ by more than noise.
         """
-        (values,) = self.score([image], prompt, answer, way)
+        values = self.score(question, answer, way)
 
         noise = 0.0
         for token, step, given in zip(answer.tokens, own.steps, values, strict=False):
@@ -465,12 +564,12 @@ class AnswerServer(Connection):
 
         return noise
 
-    def _check_grammar(self, image: Pictures, prompt: str, first: Step) -> None:
+    def _check_grammar(self, question: Question, first: Step) -> None:
         """Check that a grammar can force the second best token."""
         others = sorted(first.shown.keys() - {first.token.key}, key=lambda key: -first.shown[key])
         if first.token.id is None or not others:
             raise Unsupported("the server shows no ids of tokens")
-        forced = self.write(image, prompt, 1, grammar=_rule(others[:1])).steps[0]
+        forced = self.write(question, 1, grammar=_rule_of(others[:1])).steps[0]
         if forced.token.key != others[0]:
             raise Unsupported("the server ignores it")
 
@@ -518,14 +617,13 @@ class AnswerServer(Connection):
         steps = tuple(map(_step, entries))
         return Reply(text, steps, counted((data.get("usage") or {}).get("prompt_tokens")))
 
-    def _whole(self, addresses: Sequence[str], prompt: str, text: str, shown: int = 0) -> JsonObject:
+    def _whole(self, question: Question, text: str, shown: int = 0) -> JsonObject:
         """Return a request for the log-probabilities of all that the server reads, and of ``shown`` others each."""
-        return self._body(addresses, prompt, text, prompt_logprobs=shown, max_tokens=1)
+        return self._body(question, text, prompt_logprobs=shown, max_tokens=1)
 
-    def _body(self, addresses: Sequence[str], prompt: str, before: str = "", **entries: Any) -> JsonObject:
+    def _body(self, question: Question, before: str = "", **entries: Any) -> JsonObject:
         """Return a request that goes on after the start of an answer, which is left out if it is empty."""
-        images = [image_part(address) for address in addresses]
-        messages: list[JsonObject] = [{"role": "user", "content": [*images, {"type": "text", "text": prompt}]}]
+        messages = question.messages()
         if before:
             messages.append({"role": "assistant", "content": before})
             entries |= {"continue_final_message": True, "add_generation_prompt": False}
@@ -534,19 +632,12 @@ class AnswerServer(Connection):
         return {"model": self.name, "messages": messages, "temperature": 0, **shown, **entries}
 
 
-def _listed(images: Pictures | None) -> Sequence[Image.Image]:
-    """Return the images of a prompt; none for None."""
-    if images is None:
-        return ()
-    return [images] if isinstance(images, Image.Image) else images
+def _rule(answer: ServedAnswer) -> str:
+    """Return a grammar that allows only an answer."""
+    return _rule_of([token.id for token in answer.tokens])
 
 
-def _addresses(images: Pictures | None) -> list[str]:
-    """Return the images of a prompt as addresses that have their data."""
-    return [data_address(image) for image in _listed(images)]
-
-
-def _rule(ids: Sequence[Any]) -> str:
+def _rule_of(ids: Sequence[Any]) -> str:
     """Return a grammar that allows only these tokens."""
     return "root ::= " + " ".join(f"<[{number}]>" for number in ids)
 
@@ -608,16 +699,16 @@ def _steps_of(answer: ServedAnswer, data: Any) -> list[Step]:
     return last
 
 
-def _last_tokens(text: str, data: Any) -> list[Token]:
-    """Return the tokens of an answer, which is the last that a server has read."""
+def _spelling(text: str, read: Sequence[Step]) -> list[Step]:
+    """Return what is shown for an answer, which is the last that a server has read, by its text alone."""
     letters = "".join(text.split()).encode()
     spelled = b""
-    tokens: list[Token] = []
-    for step in reversed(_prompt_steps(data)):
+    steps: list[Step] = []
+    for step in reversed(read):
         spelled = b"".join(step.token.data.split()) + spelled
-        tokens.insert(0, step.token)
+        steps.insert(0, step)
         if spelled == letters:
-            return tokens
+            return steps
         if not letters.endswith(spelled):
             break
 

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
@@ -174,15 +174,26 @@ class Connection:
         the answers to those that were sent are yielded before the error is raised.
         """
         stopped = threading.Event()
-        failure: Exception | None = None
+        failures: list[Exception] = []
         with self.session() as opened:
             assert opened._session is not None
             client = opened._session.client
             pool = opened._session.pool
             numbers: dict[Future[_Read], int] = {}
+
+            def send(body: JsonObject) -> _Read:
+                if stopped.is_set():  # which is known here before the answers are looked at
+                    raise CancelledError
+                try:
+                    return self._answer(client, stopped, path, body, read)
+                except Exception as error:
+                    failures.append(error)
+                    stopped.set()
+                    raise
+
             try:
                 for number, body in enumerate(bodies):
-                    numbers[pool.submit(self._answer, client, stopped, path, body, read)] = number
+                    numbers[pool.submit(send, body)] = number
                 for answer in as_completed(numbers):
                     if answer.cancelled():
                         continue
@@ -194,13 +205,12 @@ class Connection:
                     if not isinstance(error, Exception):
                         raise error
 
-                    failure = failure or error
                     _cancel(stopped, numbers)
             finally:
                 _cancel(stopped, numbers)
 
-        if failure is not None:
-            raise failure
+        if failures:
+            raise failures[0]
 
     def _answer(
         self, client: httpx.Client, stopped: threading.Event, path: str, body: JsonObject, read: Callable[[Any], _Read]

@@ -176,7 +176,7 @@ class Exchange:
     Examples:
         >>> masks = torch.zeros(2, 2, 2, dtype=torch.bool)
         >>> masks[:, 0, 0] = True
-        >>> exchange = Exchange(PartCells(masks, (4, 4)), fraction=1)
+        >>> exchange = Exchange(PartCells(masks, (4, 4)), fraction=1.0)
         >>> pixels = torch.stack([torch.zeros(3, 4, 4), torch.ones(3, 4, 4)])
         >>> exchange(pixels, masks)[0, 0]
         tensor([[1., 1., 0., 0.],

@@ -7,13 +7,19 @@ from statistics import median
 import torch
 from PIL import Image
 
-from nibt.bridges.answer_servers import SAME, WAYS, AnswerServer, ImageEffect, Reply, ServedAnswer
-from nibt.bridges.served_answers import EXAMPLE_IMAGE, ServedGenerator
+from nibt.bridges.answer_servers import SAME, WAYS, AnswerServer, ImageEffect, Offer, Reply, ServedAnswer
+from nibt.bridges.finished_requests import FinishedRequests
+from nibt.bridges.questions import Question
+from nibt.bridges.scored_answers import ScoredAnswer
+from nibt.bridges.served_answers import EXAMPLE_IMAGE, ServedGenerator, ServedTower
+from nibt.bridges.served_sources import ServedNarrowing
 from nibt.data.images import SAMPLE, ImageInput, ImageSource, read_image
 from nibt.engine.spec import versions
 from nibt.errors import BadInput, RequestRefused, Unsupported, first_line
 from nibt.generators.answers import EXAMPLE_PROMPT, TOKENS_PER_WORD, AnswerTokens, Generator
 from nibt.generators.forced import AnswerRequest, ForcedAnswer, read_words
+from nibt.methods.masks import Occlusion
+from nibt.models._inputs import Inputs
 from nibt.results.check import Verdict
 from nibt.torch_modes import plain_torch
 
@@ -134,11 +140,12 @@ def _offered(
 ) -> bool:
     """Add what a server offers, and return whether answers can be explained."""
     image = generator.sent(picture)
+    question = Question((image,), prompt)
     inputs = generator.answers.prepare([picture])
     rows, columns = (side // generator.answers.cell for side in generator.answers.extent(inputs))
     lines["image"] = f"{picture.source}, sent as {image.width} x {image.height}, in {columns} x {rows} cells"
     try:
-        own = server.write(image, prompt, TOKENS_PER_WORD * _WORDS)
+        own = server.write(question, TOKENS_PER_WORD * _WORDS)
         written = server.answer(own).first(_WORDS)
     except (BadInput, RequestRefused, Unsupported) as error:
         lines["answer"] = f"no: {first_line(error)}"
@@ -146,9 +153,9 @@ def _offered(
 
     read = "" if own.read is None else f", after {own.read:,} that are read"
     lines["answer"] = f"{prompt!r} is answered {written.text.strip()!r}, {len(written.tokens)} tokens{read}"
-    effect = server.effect_of_image(image, prompt, own)
+    effect = server.effect_of_image(question, own)
     lines |= _lines_of_image(effect)
-    temperature = server.effect_of_temperature(image, prompt, own)
+    temperature = server.effect_of_temperature(question, own)
     lines["temperature"] = f"log-probabilities differ by {temperature:.2g} nats at 1" + _refused(
         lambda: server.check_temperature(temperature)
     )
@@ -160,27 +167,50 @@ def _offered(
     working = []
     for way in WAYS:
         try:
-            noise = server.tried(image, prompt, own, written, way)
+            noise = server.tried(question, own, written, way)
             working.append(way)
             lines[way] = f"yes: log-probabilities are those in writing, within {noise:.2g} nats"
         except (RequestRefused, Unsupported) as error:
             lines[way] = f"no: {first_line(error)}"
 
-    lines["given answers"] = _given(server, image, prompt, written, working)
+    lines["given answers"] = _given(server, question, written, working)
     explained = None
     is_usable = effect.is_seen and temperature <= SAME
     if is_usable and working:
         each = len(written.tokens) if working[0] == "prefill" else 1
-        requests = each * (rows * columns + 2) + _TRIED
+        of_image = each * (rows * columns + 2) + _TRIED
+        of_words = _requests_of_words(server, generator, question, inputs, written, working[0])
+        parts = f" ({of_image:,} for the image alone)" if of_words else ""
         explained = (
-            f"yes, by {working[0]}: occlusion of this answer takes {requests:,} requests of about {server.largest:,} "
-            "tokens"
+            f"yes, by {working[0]}: occlusion of this answer takes {of_image + of_words:,} requests{parts} of about "
+            f"{server.largest:,} tokens"
         )
-    elif is_usable and _gives_first_token(server, image, prompt, own, written):
+    elif is_usable and _gives_first_token(server, question, own, written):
         explained = "only answers of one token (--max-words 1), since the server does not continue answers"
 
     lines["explained"] = explained or "no: choose another server or another model"
     return explained is not None
+
+
+def _requests_of_words(
+    server: AnswerServer,
+    generator: ServedGenerator,
+    question: Question,
+    inputs: Inputs,
+    written: ServedAnswer,
+    way: str,
+) -> int:
+    """Return how many requests the words of the prompt and the earlier words of an answer take."""
+    if generator.answers.sources == ("image",):
+        return 0
+
+    scored = ScoredAnswer(server, question, FinishedRequests())
+    scored.answer = written
+    scored.offer = Offer(way, 0.0, ())
+    tower = ServedTower(scored, generator.options)
+    narrowing = ServedNarrowing(tower, Occlusion(), scored, inputs, ("prompt", "earlier"))
+    each = len(written.tokens) if way == "prefill" else 1
+    return each * (len(narrowing.prompt.words) + 2) + narrowing.continued()
 
 
 def _lines_of_image(effect: ImageEffect) -> dict[str, str]:
@@ -193,24 +223,22 @@ def _lines_of_image(effect: ImageEffect) -> dict[str, str]:
     return {"sees image": seen, "counts image": counted}
 
 
-def _gives_first_token(
-    server: AnswerServer, image: Image.Image, prompt: str, own: Reply, written: ServedAnswer
-) -> bool:
+def _gives_first_token(server: AnswerServer, question: Question, own: Reply, written: ServedAnswer) -> bool:
     """Return whether the server gives the log-probability of the first token of an answer."""
     try:
-        server.tried(image, prompt, own, written.first(1), "prefill")
+        server.tried(question, own, written.first(1), "prefill")
     except (RequestRefused, Unsupported):
         return False
     return True
 
 
-def _given(server: AnswerServer, image: Image.Image, prompt: str, written: ServedAnswer, working: Sequence[str]) -> str:
+def _given(server: AnswerServer, question: Question, written: ServedAnswer, working: Sequence[str]) -> str:
     """Return whether answers can be explained that the server did not write."""
     if not working:
         return "no"
 
     try:
-        read = server.read(image, prompt, written.text, working[0])
+        read = server.read(question, written.text, working[0])
     except Unsupported as error:
         return f"no: {first_line(error)}"
 
@@ -299,7 +327,7 @@ def agreement_of(server: AnswerServer, local: Generator, images: dict[str, Image
     tokens: list[TokenPair] = []
     greedy: list[bool] = []
     for name, image in images.items():
-        reply = server.write(image, prompt, TOKENS_PER_WORD * _WORDS)
+        reply = server.write(Question((image,), prompt), TOKENS_PER_WORD * _WORDS)
         written = server.answer(reply).first(_WORDS)
         forced = AnswerRequest.of(ImageInput(image, name), prompt, written.text, None).forced(local)
         own = forced.tower.write(forced.prompted, _WORDS)

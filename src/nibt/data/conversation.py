@@ -57,6 +57,15 @@ class Conversation:
         parts = (part for turn in self.turns for part in turn["content"])
         return tuple(part["text"] for part in parts if part["type"] == "text")
 
+    def with_texts(self, texts: Sequence[str]) -> "Conversation":
+        """Return the conversation with other texts."""
+        left = iter(texts)
+        turns = [
+            {**turn, "content": [{**part, "text": next(left)} if "text" in part else part for part in turn["content"]]}
+            for turn in self.turns
+        ]
+        return Conversation(tuple(turns))
+
 
 def _turn(number: int, message: Any) -> dict[str, Any]:
     """Read a message: its role, and its content as a list."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from PIL import Image
 from torch import Tensor, nn
 
@@ -43,10 +44,14 @@ _MEAN = torch.tensor([0.48, 0.46, 0.41])[:, None, None]  # about the mean color 
 _DEVIATION = torch.tensor([0.27, 0.26, 0.28])[:, None, None]
 
 
-class ImageFunction(nn.Module, ABC):
-    """A function of images, and what it returns for inputs that never change, by which results are told apart."""
+class FunctionModule(nn.Module):
+    """A function as a module, and what it returns for inputs that never change, by which results are told apart."""
 
     probe: Tensor
+
+
+class ImageFunction(FunctionModule, ABC):
+    """A function of images."""
 
     @abstractmethod
     def embed_images(self, images: list[Image.Image]) -> Embedding:
@@ -135,7 +140,7 @@ class _FunctionTower:
     distributes = False
     reads_units = True
     has_special_tokens = False
-    root: ImageFunction
+    root: FunctionModule
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -166,6 +171,8 @@ class _FunctionTower:
 class FunctionImageTower(_FunctionTower, ImageTower):
     """The function of images as a tower, whose inputs are pixels."""
 
+    root: ImageFunction
+
     def __init__(self, root: ImageFunction, image_size: int, cells: int = CELLS) -> None:
         super().__init__()
         self.root = root
@@ -193,16 +200,12 @@ def _normalized(image: Image.Image) -> Tensor:
     return (pixels - _MEAN) / _DEVIATION
 
 
-class FunctionTextTower(_FunctionTower, TextTower):
-    """The function of texts as a tower, whose tokens are words, with what stands before them."""
+class WordRemovalTower(_FunctionTower, TextTower):
+    """Base class of functions of texts whose words can be left out, each of which is a token."""
 
-    root: EmbeddingFunctions
-
-    def __init__(self, root: EmbeddingFunctions) -> None:
+    def __init__(self, root: FunctionModule) -> None:
         super().__init__()
         self.root = root
-        self.pieces = {0: ""}
-        """What each id stands for."""
         self._keep: PerToken | None = None
 
     @cached_property
@@ -212,8 +215,40 @@ class FunctionTextTower(_FunctionTower, TextTower):
 
     @property
     def embedder(self) -> nn.Module:
-        """The functions, since there is no table of embeddings."""
+        """The function, since there is no table of embeddings."""
         return self.root
+
+    @contextmanager
+    def blend_to_padding(self, keep: PerToken) -> Iterator[None]:
+        """Leave words out inside ``with``, of which half or less is kept."""
+        with self.lock:
+            self._keep = keep
+            try:
+                yield
+            finally:
+                self._keep = None
+
+    def kept_ids(self, inputs: Inputs) -> Int[Tensor, "batch token"]:
+        """Return the ids of texts, which are 0 for words that are left out."""
+        ids = inputs.values
+        if self._keep is None:
+            return ids
+        return ids.masked_fill(self._keep[:, : ids.shape[1]].to(ids.device) <= 0.5, 0)
+
+    def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
+        state = self._blank_state("blank", self.empty_inputs, layer)
+        return state.expand(len(inputs.values), -1, -1)
+
+
+class FunctionTextTower(WordRemovalTower):
+    """The function of texts as a tower, whose tokens are words, with what stands before them."""
+
+    root: EmbeddingFunctions
+
+    def __init__(self, root: EmbeddingFunctions) -> None:
+        super().__init__(root)
+        self.pieces = {0: ""}
+        """What each id stands for."""
 
     def tokens(self, caption: str) -> Tokens:
         matches = list(WORD.finditer(caption))
@@ -230,26 +265,10 @@ class FunctionTextTower(_FunctionTower, TextTower):
 
         return Tokens(tuple(ids), tuple(word.text for word in words), (True,) * len(ids), words)
 
-    @contextmanager
-    def blend_to_padding(self, keep: PerToken) -> Iterator[None]:
-        """Leave words out inside ``with``, of which half or less is kept."""
-        with self.lock:
-            self._keep = keep
-            try:
-                yield
-            finally:
-                self._keep = None
-
     def run(self, inputs: Inputs) -> Embedding:
-        ids = inputs.values
-        if self._keep is not None:
-            ids = ids.masked_fill(self._keep[:, : ids.shape[1]].to(ids.device) <= 0.5, 0)
-        texts = ["".join(self.pieces[number] for number in row).strip() for row in ids.tolist()]
+        rows = self.kept_ids(inputs).tolist()
+        texts = ["".join(self.pieces[number] for number in row).strip() for row in rows]
         return self.root.embed_texts(texts)
-
-    def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
-        state = self._blank_state("blank", self.empty_inputs, layer)
-        return state.expand(len(inputs.values), -1, -1)
 
 
 def model_of_functions(

@@ -96,7 +96,7 @@ class GeneratorOptions(ModelOptions):
             metavar="NAME=VALUE",
             help="An option of loading: generation=greedy, or generation=model to write with the model's settings; "
             "processor=NAME, the model whose processor is used. With --server: image_size, cells, top, way, at_once, "
-            "timeout, tries.",
+            "sources, timeout, tries.",
         ),
     ] = None
 

@@ -1,0 +1,279 @@
+"""What the words of a served answer took from each source: from the image, the prompt and the earlier words."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import ceil
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nibt.bridges.questions import Question
+from nibt.bridges.scored_answers import ScoredAnswer
+from nibt.bridges.served_words import (
+    AfterWords,
+    EarlierWords,
+    KnownWords,
+    PromptWords,
+    TargetModel,
+    WordGame,
+    WordGameTower,
+)
+from nibt.core.side import Side
+from nibt.data.units import Segments, Units, cells_of
+from nibt.generators.results.answer_word import AnswerWord, WordErrors
+from nibt.methods._units import SegmentMethod
+from nibt.models._functions import FunctionImageTower
+from nibt.models._inputs import Inputs
+from nibt.progress import OnProgress
+from nibt.types import Source, UnitValues
+
+
+@dataclass(frozen=True)
+class SourceScores:
+    """What one source gave to the words of an answer.
+
+    Attributes:
+        scores: For each word, the scores of the units of the source.
+        errors: Their errors; None if the scores are no estimates.
+        without: The value of the target for each word without the source.
+    """
+
+    scores: Sequence[Tensor]
+    errors: Sequence[Tensor] | None
+    without: Sequence[float]
+
+
+@dataclass(frozen=True)
+class ServedNarrowing:
+    """Explains the words of an answer by each of the sources that are narrowed.
+
+    Attributes:
+        tower: The image tower, which asks for the answer that is explained.
+        method: The method.
+        scored: The log-probabilities of the answer.
+        inputs: The pixels of the image, or of the sheet with several.
+        sources: The sources.
+    """
+
+    tower: FunctionImageTower
+    method: SegmentMethod
+    scored: ScoredAnswer
+    inputs: Inputs
+    sources: Sequence[Source]
+
+    def words(self, others: list[Image.Image], report: OnProgress) -> tuple[AnswerWord, ...]:
+        """Explain all words, and compare their log-probabilities with other images."""
+        scored = self.scored
+        count = len(scored.answer.words)
+        with scored.reporting(report, self.questions() + len(others), self.continued()):
+            of_image = self._of_image()
+            of_prompt = self._of_prompt()
+            of_earlier = self._of_earlier()
+            (values,) = _lists(scored.score([scored.question]))
+            (blank,) = _lists(scored.score([self.blank]))
+            at_blank = self._at_blank()
+            elsewhere = _lists(scored.score([scored.with_image(image) for image in others]))
+
+        by_source = {"image": of_image, "prompt": of_prompt, "earlier": of_earlier}
+        used = {name: scores for name, scores in by_source.items() if name in self.sources}
+        words = []
+        for number, word in enumerate(scored.answer.words):
+            rows = [row[count + number] for row in elsewhere]
+            words.append(
+                AnswerWord(
+                    text=word.text,
+                    tokens=word.tokens,
+                    log_probability=values[count + number],
+                    with_blank_image=blank[count + number],
+                    with_other_images=sum(rows) / len(rows) if rows else None,
+                    value=values[number],
+                    without={name: scores.without[number] for name, scores in used.items()},
+                    at_blank=at_blank[number],
+                    grid=of_image.scores[number],
+                    prompt=of_prompt.scores[number],
+                    earlier=of_earlier.scores[number],
+                    special=0.0,
+                    error=_errors(by_source, used, number),
+                )
+            )
+
+        return tuple(words)
+
+    @cached_property
+    def prompt(self) -> PromptWords:
+        """The words of the prompt."""
+        return PromptWords(self.scored.question, lambda questions: _lists(self.scored.score(questions)))
+
+    @cached_property
+    def side(self) -> Side:
+        """The image, whose score are the values of all words."""
+        return Side(TargetModel.of(self.tower), self.tower.trace(self.inputs), _as_they_are)
+
+    @cached_property
+    def blank(self) -> Question:
+        """The question with an image of the mean color."""
+        gray = replace(self.inputs, values=torch.zeros_like(self.inputs.values))
+        return self.scored.with_image(self.tower.images(gray)[0])
+
+    def _of_image(self) -> SourceScores:
+        if "image" not in self.sources:
+            grid = cells_of(self.side.units)
+            none = torch.zeros(len(self.scored.answer.words), grid.count, device="cpu")
+            return _nothing(list(grid.unfold(none)))
+
+        units = self.method.units_of(self.side)
+        estimates = self.method.estimates(self.side, units)
+        return SourceScores(
+            _maps(estimates.scores, units),
+            None if estimates.error is None else _maps(estimates.error, units),
+            self.method.nothing(self.side, units)[0].tolist(),
+        )
+
+    def _of_prompt(self) -> SourceScores:
+        count = len(self.prompt.words)
+        if "prompt" not in self.sources or not count:
+            return _nothing([torch.zeros(count, device="cpu") for _ in self.scored.answer.words])
+
+        scores, errors, without = self._played(self.prompt)
+        return SourceScores(list(scores.T), None if errors is None else list(errors.T), without)
+
+    def _of_earlier(self) -> SourceScores:
+        words = self.scored.answer.words
+        if "earlier" not in self.sources:
+            return _nothing([torch.zeros(number, device="cpu") for number in range(len(words))])
+
+        known = self._known(self.scored.question)
+        (values,) = _lists(self.scored.score([self.scored.question]))
+        for number in range(len(words)):
+            known.add(number, tuple(range(number)), values[number : number + 1])
+
+        if getattr(self.method, "error", None) is None:  # else how many are asked for depends on their values
+            known.fetch(self._asked_words)
+        return self._of_each(known)
+
+    def _of_each(self, known: KnownWords) -> SourceScores:
+        """Return what the earlier words gave to each word; the first word has none."""
+        nothing = torch.zeros(0, device="cpu")
+        scores = [nothing]
+        errors = [nothing]
+        without = [known.values[0, ()]]
+        is_estimated = False
+        texts = [word.text for word in self.scored.answer.words]
+        for number in range(1, len(texts)):
+            of_word, error, (value,) = self._played(EarlierWords(texts[:number], known))
+            scores.append(of_word[:, 0])
+            errors.append(torch.zeros(number, device="cpu") if error is None else error[:, 0])
+            without.append(value)
+            is_estimated = is_estimated or error is not None
+
+        return SourceScores(scores, errors if is_estimated else None, without)
+
+    def _played(self, game: WordGame) -> tuple[Tensor, Tensor | None, list[float]]:
+        """Return the scores of words, (word, value), their errors, and the values without any of them."""
+        tower = WordGameTower(game)
+        inputs = tower.prepare([" ".join(game.words)])
+        side = Side(TargetModel.of(tower), tower.trace(inputs), _as_they_are)
+        estimates = self.method.estimates(side, side.units)
+        without = self.method.nothing(side, side.units)[0].tolist()
+        return estimates.scores[0], None if estimates.error is None else estimates.error[0], without
+
+    def _known(self, question: Question) -> KnownWords:
+        """Return the values of words after some of the earlier ones, which the server is asked for."""
+        count = len(self.scored.answer.words)
+
+        def ask(words: Sequence[AfterWords]) -> Iterator[tuple[int, list[float]]]:
+            answers = [
+                (self.scored.answer.with_words([*kept, *range(number, count)]), len(kept)) for number, kept in words
+            ]
+            return self.scored.continued(question, answers)
+
+        return KnownWords(count, ask)
+
+    def _at_blank(self) -> list[float]:
+        """Return the value of each word without any of the sources."""
+        question = self.blank if "image" in self.sources else self.scored.question
+        if "prompt" in self.sources:
+            question = question.with_texts(self.prompt.with_words(()).texts)
+
+        (row,) = _lists(self.scored.score([question]))
+        values = row[: len(self.scored.answer.words)]
+        if "earlier" not in self.sources:
+            return values
+
+        known = self._known(question)
+        known.add(0, (), values[:1])
+        known.fetch((number, ()) for number in range(len(values)))
+        return [known.values[number, ()] for number in range(len(values))]
+
+    def questions(self) -> int:
+        """Return how many changed images and prompts are asked for at most, with the image that is asked for again."""
+        counts = {"image": self.method.units_of(self.side).count, "prompt": len(self.prompt.words)}
+        games = [counts[name] for name in counts if name in self.sources]
+        of_games = sum(min(ceil(self.method.forwards(0, count)), 2**count) for count in games if count)
+        blank = 1 if "image" not in self.sources or "prompt" in self.sources else 0
+        return 1 + of_games + blank
+
+    def continued(self) -> int:
+        """Return how many requests are sent for answers that lack words."""
+        if "earlier" not in self.sources:
+            return 0
+
+        words = self.scored.answer.words
+        alone = list(range(1, len(words)))  # without any source, each word is asked for after no other one
+        asked = [*alone, *(number for number, _ in self._asked_words)]
+        if self.scored.offer.way != "prefill":
+            return len(asked)
+        return sum(len(words[number].tokens) for number in asked)
+
+    @cached_property
+    def _asked_words(self) -> list[AfterWords]:
+        """The words that are asked for after some of the earlier ones, found by playing without the server."""
+        asked: list[AfterWords] = []
+        count = len(self.scored.answer.words)
+        is_whole = self.scored.offer.way != "prefill"
+
+        def ask(words: Sequence[AfterWords]) -> Iterator[tuple[int, list[float]]]:
+            asked.extend(words)
+            for place, (number, _) in enumerate(words):
+                yield place, [0.0] * (count - number if is_whole else 1)
+
+        known = KnownWords(count, ask)
+        for number in range(count):
+            known.add(number, tuple(range(number)), [0.0])
+        self._of_each(known)
+        return asked
+
+
+def _as_they_are(values: Tensor) -> Tensor:
+    """Return the values of words, each of which is a target."""
+    return values
+
+
+def _lists(rows: Sequence[Tensor]) -> list[list[float]]:
+    return [row.tolist() for row in rows]
+
+
+def _nothing(scores: Sequence[Tensor]) -> SourceScores:
+    """Return the scores of a source that is not explained."""
+    return SourceScores(scores, None, [])
+
+
+def _maps(scores: UnitValues, units: Units | Segments) -> list[Tensor]:
+    """Return the scores of units for each word as maps of the one image."""
+    if isinstance(units, Segments):
+        return list(units.grid.unfold(units.on_grid(scores)[0].T))
+    return list(cells_of(units).unfold(scores[0].T))
+
+
+def _errors(by_source: dict[str, SourceScores], used: dict[str, SourceScores], number: int) -> WordErrors | None:
+    """Return the errors of the scores of a word; None if they are no estimates, or if there were too few draws."""
+    if all(scores.errors is None for scores in used.values()):
+        return None
+
+    errors = {
+        name: torch.zeros_like(scores.scores[number]) if scores.errors is None else scores.errors[number]
+        for name, scores in by_source.items()
+    }
+    return WordErrors.known(errors["image"], errors["prompt"], errors["earlier"])

@@ -1,0 +1,164 @@
+"""What the words before a word of an answer add to its probability, by requests that leave some of them out.
+
+Both games, that of the words of the prompt and that of the earlier words of the answer, are towers of texts whose
+words are left out, so that all methods that only change inputs play them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+
+from nibt.bridges.questions import Question
+from nibt.data.units import Word
+from nibt.models._functions import FunctionImageTower, FunctionModule, WordRemovalTower
+from nibt.models._inputs import Inputs
+from nibt.models._loaded import LoadedModel
+from nibt.models.base import Tower
+from nibt.preprocessing.captions import WORD, Tokens
+from nibt.types import Embedding
+
+Kept: TypeAlias = tuple[int, ...]
+"""The numbers of the words that are kept."""
+AfterWords: TypeAlias = tuple[int, Kept]
+"""The number of a word of an answer, and the words before it that are kept."""
+Rows: TypeAlias = Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True, eq=False)
+class TargetModel(LoadedModel):
+    """A model of which only the values of targets are known, as functions of the inputs.
+
+    Attributes:
+        tower: The tower, whose embeddings are the values.
+    """
+
+    tower: Tower
+
+    @classmethod
+    def of(cls, tower: "FunctionImageTower | WordGameTower") -> "TargetModel":
+        """Return the model of a tower."""
+        return cls("targets", "server", tower.root, tower)
+
+    @property
+    def towers(self) -> tuple[Tower]:
+        return (self.tower,)
+
+    def _towers_anew(self, family: object) -> tuple[Tower]:
+        return (self.tower,)
+
+    @property
+    def item_ndim(self) -> int:
+        return 1
+
+
+class WordGame(FunctionModule, ABC):
+    """The values of a target as a function of which words are kept.
+
+    Attributes:
+        words: The words.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        super().__init__()
+        self.words = tuple(words)
+        self.register_buffer("probe", torch.zeros(1))
+
+    @abstractmethod
+    def values(self, kept: Sequence[Kept]) -> Rows:
+        """Compute the values with each of some sets of words."""
+
+
+class WordGameTower(WordRemovalTower):
+    """A game of words as a tower, whose ids are the numbers of the words from 1 on, and 0 for one that is left out."""
+
+    root: WordGame
+
+    def tokens(self, caption: str) -> Tokens:
+        count = len(self.root.words)
+        words = tuple(Word(text, (row,)) for row, text in enumerate(self.root.words))
+        return Tokens(tuple(range(1, 1 + count)), self.root.words, (True,) * count, words)
+
+    def run(self, inputs: Inputs) -> Embedding:
+        kept = [tuple(number - 1 for number in row if number) for row in self.kept_ids(inputs).tolist()]
+        return torch.tensor(self.root.values(kept), dtype=torch.float32, device="cpu")
+
+
+class PromptWords(WordGame):
+    """The words of a prompt."""
+
+    def __init__(self, question: Question, score: Callable[[Sequence[Question]], Rows]) -> None:
+        self.question = question
+        self.score = score
+        self.pieces = [_pieces(text) for text in question.texts]
+        super().__init__([match.group() for text in question.texts for match in WORD.finditer(text)])
+
+    def values(self, kept: Sequence[Kept]) -> Rows:
+        return self.score([self.with_words(numbers) for numbers in kept])
+
+    def with_words(self, kept: Kept) -> Question:
+        """Return the question with some of its words."""
+        if len(kept) == len(self.words):
+            return self.question
+
+        texts: list[str] = []
+        first = 0
+        for pieces in self.pieces:
+            left = [piece for number, piece in enumerate(pieces, first) if number in kept]
+            texts.append("".join(left).strip())
+            first += len(pieces)
+
+        return self.question.with_texts(texts)
+
+
+def _pieces(text: str) -> list[str]:
+    """Return the words of a text with what stands before each, and after the last one."""
+    ends = [match.end() for match in WORD.finditer(text)]
+    if not ends:
+        return []
+    ends[-1] = len(text)
+    return [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+class KnownWords:
+    """The values of words of an answer after some of its earlier words, each of which is asked once.
+
+    Args:
+        count: The number of words of the answer.
+        ask: Yields, for each of some words, by its place in the list, its value and, where a server scores whole
+            answers, those of the words after it.
+    """
+
+    def __init__(self, count: int, ask: Callable[[Sequence[AfterWords]], Iterable[tuple[int, Sequence[float]]]]):
+        self.count = count
+        self.ask = ask
+        self.values: dict[AfterWords, float] = {}
+
+    def add(self, number: int, kept: Kept, values: Sequence[float]) -> None:
+        """Keep the values of a word, and of those after it, with some of the words before it."""
+        for later, value in enumerate(values, number):
+            self.values[later, (*kept, *range(number, later))] = value
+
+    def fetch(self, words: Iterable[AfterWords]) -> None:
+        """Ask for the values that are not known."""
+        new = [word for word in dict.fromkeys(words) if word not in self.values]
+        for place, values in self.ask(new):
+            self.add(*new[place], values)
+
+    def of(self, number: int, kept: Sequence[Kept]) -> list[float]:
+        """Return the values of a word with each of some sets of the words before it."""
+        self.fetch((number, numbers) for numbers in kept)
+        return [self.values[number, numbers] for numbers in kept]
+
+
+class EarlierWords(WordGame):
+    """The words of an answer before one of its words."""
+
+    def __init__(self, words: Sequence[str], known: KnownWords) -> None:
+        super().__init__(words)
+        self.known = known
+
+    def values(self, kept: Sequence[Kept]) -> Rows:
+        return [[value] for value in self.known.of(len(self.words), kept)]
