@@ -46,3 +46,4 @@ def test_error_names_a_missing_wing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_missing_package_is_no_missing_wing() -> None:
     assert missing_part(ModuleNotFoundError("No module named 'torch'", name="torch")) is None
+    assert "pip install '.[server]'" in str(missing_part(ModuleNotFoundError("No module named 'httpx'", name="httpx")))

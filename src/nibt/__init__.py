@@ -17,6 +17,7 @@ Models:
     load_model, calibrate              load a model by its name, folder or object; compute its mean states
     Model, Tower                       a loaded model and its two encoders
     load_generator, Generator          load a model that writes text about an image
+    check_server                       what a server of such a model offers, and whether it serves your model
 
 Inputs and results:
     Caption, Pair, Dataset             inputs

@@ -1,5 +1,6 @@
 """The public names: the one list of them, from which ``nibt/__init__.py`` imports each when it is first used."""
 
+from .bridges.server_check import check_server as check_server
 from .data.pair import Caption as Caption
 from .data.pair import Pair as Pair
 from .datasets.base import Dataset as Dataset

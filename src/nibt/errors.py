@@ -80,9 +80,14 @@ class Unsupported(NibtError, NotImplementedError):
     """The model or the installation lacks what the request needs."""
 
 
+NEEDS_HTTPX = "a model behind a server needs the package httpx"
+
+
 def missing_part(error: ModuleNotFoundError) -> Unsupported | None:
-    """Return the error that says which part of nibt an installation lacks; None if another package is missing."""
+    """Return the error that says which part of nibt, or package for servers, an installation lacks; None for others."""
     module = error.name or ""
+    if module == "httpx":
+        return Unsupported(f"{NEEDS_HTTPX}: {install('server')}")
     if not module.startswith("nibt."):
         return None
     return Unsupported(f"this installation of nibt lacks {module}, which this needs: install the whole package again")

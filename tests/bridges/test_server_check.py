@@ -11,8 +11,9 @@ import torch
 from PIL import ImageOps
 
 import nibt
-from nibt.bridges.server_check import ALIKE, EQUAL, Agreement, Reading, TokenPair, read_server
+from nibt.bridges.server_check import ALIKE, EQUAL, Agreement, ServerReading, TokenPair, check_server
 from nibt.data.images import ImageInput
+from nibt.errors import BadInput
 from nibt.generators.answers import Generator, Prompted
 from nibt.generators.forced import ForcedAnswer
 from tests.bridges.loopback import Refusal, Served, image_of, listening
@@ -74,11 +75,11 @@ class ServedModel(Served):
         return {"id": number, **entry} if self.shows_ids else entry
 
 
-def read_of(against: Generator | None = None, images: Sequence[str] = (), **options: Any) -> Reading:
+def read_of(against: Generator | None = None, images: Sequence[str] = (), **options: Any) -> ServerReading:
     model = generator("llava")
     with listening(ServedModel(model=model, **options)) as served:
         loaded: Any = nibt.load_generator(served.address + "/v1", name="toy", image_size=32, cells=2)
-        return read_server(loaded, "a red cat", images, against or model)
+        return check_server(loaded, "a red cat", images, against or model)
 
 
 @pytest.mark.slow
@@ -228,3 +229,22 @@ def test_wrong_options_of_check_are_refused(run: Run, arguments: list[str], mess
     code, _, err = run("check", *arguments)
     assert code != 0
     assert message in err
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_only_generators_behind_a_server_are_checked() -> None:
+    local = nibt.load_generator("scenes_generator")
+    served = nibt.load_generator("http://127.0.0.1:9/v1", name="toy")
+    with pytest.raises(BadInput, match=r"generator must be behind a server \(got Generator\): load it with"):
+        nibt.check_server(local)
+    with pytest.raises(BadInput, match="must be behind a server"):
+        nibt.check_server("http://127.0.0.1:9/v1")  # pyright: ignore
+    with pytest.raises(BadInput, match="against must be the model of a folder"):
+        nibt.check_server(served, against=served)
+
+
+def test_what_is_printed_is_the_text_of_the_reading() -> None:
+    with serving() as served:
+        reading = nibt.check_server(nibt.load_generator(served.address + "/v1", name="toy", image_size=32, cells=2))
+    assert str(reading).splitlines()[0] == f"{'model':15}  toy, behind a server"
+    assert len(str(reading).splitlines()) == len(reading.lines)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -18,6 +19,7 @@ from nibt.engine.spec import versions
 from nibt.errors import BadInput, RequestRefused, Unsupported, first_line
 from nibt.generators.answers import EXAMPLE_PROMPT, TOKENS_PER_WORD, AnswerTokens, Generator
 from nibt.generators.forced import AnswerRequest, ForcedAnswer, read_words
+from nibt.generators.loading import load_generator
 from nibt.methods.masks import Occlusion
 from nibt.models._inputs import Inputs
 from nibt.results.check import Verdict
@@ -37,7 +39,7 @@ ALIKE = 0.15
 
 
 @dataclass(frozen=True)
-class Reading:
+class ServerReading:
     """What was found out, a line per topic.
 
     Attributes:
@@ -47,6 +49,10 @@ class Reading:
 
     lines: dict[str, str]
     passes: bool
+
+    def __str__(self) -> str:
+        width = max(map(len, self.lines))
+        return "\n".join(f"{topic:{width}}  {value}" for topic, value in self.lines.items())
 
 
 @dataclass(frozen=True)
@@ -104,35 +110,51 @@ class Agreement:
 
 
 @plain_torch()
-def read_server(
-    generator: ServedGenerator,
+def check_server(
+    generator: Generator,
     prompt: str | None = None,
     images: Sequence[ImageSource] = (),
-    against: Generator | None = None,
-) -> Reading:
+    against: Generator | str | Path | None = None,
+) -> ServerReading:
     """Find out by requests what a server offers and, with the model of a folder, whether it serves that model.
 
     Args:
-        generator: The generator behind the server.
+        generator: The generator behind the server, from ``load_generator("http://...", name=...)``.
         prompt: A prompt; None means an example.
         images: Images; the first one is used for what the server offers. None means samples.
-        against: The model of a folder, whose log-probabilities of the same answers are compared.
+        against: A generator or the folder of one, whose log-probabilities of the same answers are compared.
+
+    Returns:
+        A line per topic, as ``nibt check`` prints them, and whether answers can be explained. If a folder is given,
+        also whether the server serves its model.
 
     Raises:
+        BadInput: The generator is not behind a server, or is compared with one that is.
         ServerFailed: The server cannot be reached, refuses access, or would be asked more than its limit.
+        CannotLoad: The model of the folder cannot be loaded.
     """
+    if not isinstance(generator, ServedGenerator):
+        raise BadInput(
+            f"generator must be behind a server (got {type(generator).__name__}): load it with "
+            "load_generator('http://...', name=...)"
+        )
+
+    local = against if against is None or isinstance(against, Generator) else load_generator(against)
+    if local is not None and local.is_served:
+        raise BadInput("against must be the model of a folder (got one behind a server): load it from its folder")
+
     text = EXAMPLE_PROMPT if prompt is None else read_words("prompt", prompt)
     pictures = [read_image(image) for image in images]
     with generator.server.session() as server:
         lines: dict[str, str] = {"model": f"{server.name}, behind a server"}
         passes = _offered(server, generator, pictures[0] if pictures else read_image(EXAMPLE_IMAGE), text, lines)
-        if against is not None:
-            passes = _compared(server, generator, pictures, text, against, lines) and passes
+        if local is not None:
+            passes = _compared(server, generator, pictures, text, local, lines) and passes
         used = server.tokens_used
 
     lines["asked"] = f"{server.sent:,} requests" + ("" if used is None else f", {used:,} tokens")
     lines["versions"] = f"nibt {versions()['nibt']}"
-    return Reading(lines, passes)
+    return ServerReading(lines, passes)
 
 
 def _offered(

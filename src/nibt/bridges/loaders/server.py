@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nibt.errors import BadOption, check_names, import_optional
+from nibt.errors import NEEDS_HTTPX, BadOption, check_names, import_optional
 from nibt.generators.answers import Generator
 from nibt.options import field_types
 from nibt.registry import Plugin
@@ -15,7 +15,7 @@ class ServerLoader(Plugin, name="server"):
     @staticmethod
     def options() -> Mapping[str, Any]:
         """Return the types of the options."""
-        import_optional("httpx", "a model behind a server needs the package httpx", "server")
+        import_optional("httpx", NEEDS_HTTPX, "server")
         from nibt.bridges.answer_servers import AnswerServer
         from nibt.bridges.served_answers import ServedOptions
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
@@ -98,17 +98,14 @@ def check(inputs: CheckInputOptions, loading: CheckedModelOptions, server: Check
 def _check_server(inputs: CheckInputOptions, loading: CheckedModelOptions, server: CheckedServerOptions) -> None:
     """Show what a server offers, and whether it has the model of a folder."""
     options = server.asking(inputs.model, server.name, loading, loading.load)
-    local = None
     with show_progress("asking the server", False):
-        from nibt.bridges.server_check import read_server
+        from nibt.bridges.server_check import check_server
         from nibt.generators.loading import load_generator
 
-        generator: Any = load_generator(inputs.model, **options)
-        if server.against is not None:
-            local = load_generator(server.against)
-        reading = read_server(generator, inputs.text, server.image or (), local)
+        generator = load_generator(inputs.model, **options)
+        reading = check_server(generator, inputs.text, server.image or (), server.against)
 
-    _say_lines(reading.lines)
+    say(str(reading))
     if not reading.passes:
         raise typer.Exit(1)
 
