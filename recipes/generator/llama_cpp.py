@@ -153,9 +153,11 @@ def write_gguf(kind, folder):
     write(*generator("as it is" if kind == "clip" else kind), folder)
 
 
-def explained(address, image, method, answer=None, cells=8, name="scenes_generator", max_words=WORDS, **options):
+def explained(
+    address, image, method, answer=None, cells=8, name="scenes_generator", max_words=WORDS, sources="image", **options
+):
     """The maps of an answer of the model behind an address, which it writes if none is given."""
-    model = nibt.load_generator(address + "/v1", name=name, image_size=SIZE, cells=cells)
+    model = nibt.load_generator(address + "/v1", name=name, image_size=SIZE, cells=cells, sources=sources)
     words = max_words if answer is None else None
     return nibt.explain_answer(model, image, PROMPT, answer, method, max_words=words, **options)
 

@@ -49,6 +49,26 @@ def test_maps_are_those_of_the_local_model(recipe: Any, served: Any, settings: d
     assert min(record[kind]["r"]) > 0.999
 
 
+@pytest.mark.parametrize("method", ["occlusion", "shapley budget=64"])
+def test_scores_of_words_are_those_of_the_local_model(recipe: Any, served: Any, method: str) -> None:
+    """Both read changed prompts and answers; the local one by the template and the tokens of Transformers."""
+    kind, address = served
+    image = Scenes(count=3, seed=20)[2].image
+    settings = {"cells": 2, "sources": "all"}
+    own = recipe.explained(address, image, method, **settings, max_words=5)
+    with recipe.serving(recipe.LocalAnswers(*recipe.generator(kind))) as local:
+        other = recipe.explained(local, image, method, answer=own.answer, **settings)
+    assert own.prompt_words == other.prompt_words
+    assert len(own.prompt_words) > 2
+    for word, same in zip(own.words, other.words, strict=True):
+        assert word.prompt.tolist() == pytest.approx(same.prompt.tolist(), abs=0.02)
+        assert word.earlier.tolist() == pytest.approx(same.earlier.tolist(), abs=0.02)
+        assert word.without == pytest.approx(same.without, abs=0.02)
+        assert word.at_blank == pytest.approx(same.at_blank, abs=0.02)
+    scores = [abs(score) for word in own.words for score in [*word.prompt.tolist(), *word.earlier.tolist()]]
+    assert max(scores) > 0.1, "no word depends on the words before it"
+
+
 def test_the_stock_server_is_another_model_where_the_tower_has_a_class_token(recipe: Any, served: Any) -> None:
     kind, address = served
     if kind != "clip":
