@@ -5,19 +5,20 @@ know. What a server offers is therefore tried before it is used.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 from nibt.bridges.connection import Connection, counted
 from nibt.bridges.questions import Question
 from nibt.data.units import Word
-from nibt.errors import BadInput, RequestRefused, Unsupported, first_line
+from nibt.errors import BadInput, BadOption, RequestRefused, Unsupported, first_line
 from nibt.models._checks import seeded_noise
 from nibt.options import OneOf, Range
 from nibt.preprocessing.captions import decoded_offsets, words_by_offsets
 from nibt.records import JsonObject
+from nibt.types import SOURCES, Source
 
 WAYS = ("grammar", "prompt_logprobs", "prefill")
 """The ways in which a server gives the log-probabilities of an answer, the first of which that works is used."""
@@ -25,6 +26,7 @@ SAME = 0.2
 """The largest difference, in nats, between two log-probabilities of one token that a server may give."""
 _ABSENT = -9999.0  # stands for tokens that are not among those that OpenAI shows
 Key: TypeAlias = int | bytes
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
@@ -278,7 +280,9 @@ class AnswerServer(Connection):
 
     Args:
         top: The number of tokens that are shown at each place; many servers allow 20.
-        way: The way in which answers are scored; None means the first that the server offers.
+        way: The way in which answers are scored; None means the first that the server offers. ``samples`` is for
+            servers that show no log-probabilities: see ``SampledAnswerServer``.
+        draws: With ``samples``, the number of answers that are drawn for each question; None means 8.
 
     Examples:
         >>> AnswerServer("http://localhost:8000/v1", "my-llava").top
@@ -286,9 +290,17 @@ class AnswerServer(Connection):
     """
 
     content: ClassVar[str] = "an answer with log-probabilities"
+    sources: ClassVar[tuple[Source, ...]] = SOURCES
+    """What can be explained."""
 
     top: Annotated[int, Range(1, 1_000_000)] = 20
-    way: Annotated[str | None, OneOf((*WAYS, None))] = None
+    way: Annotated[str | None, OneOf((*WAYS, "samples", None))] = None
+    draws: Annotated[int, Range(2, 64)] | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.draws is not None and self.way != "samples":
+            raise BadOption(f"draws has no effect with way={self.way}: leave draws out, or set way to samples")
 
     def write(self, question: Question, tokens: int, **entries: Any) -> Reply:
         """Write at most ``tokens`` tokens, always the most probable one.
@@ -377,9 +389,13 @@ class AnswerServer(Connection):
 
         before = [answer.before(number) for number in range(count)]
         bodies = [self._body(question, text, max_tokens=1) for question in questions for text in before]
-        for number, replies in self._together(bodies, [count] * len(questions)):
+        for number, replies in self.together(bodies, [count] * len(questions), self._reply):
             steps = [reply.steps[0] for reply in replies]
             yield number, [*self._continued(replies, answer), *_values_of(others, steps)]
+
+    def requests_for(self, answer: ServedAnswer, way: str) -> int:
+        """Return how many requests score an answer to one question."""
+        return len(answer.tokens) if way == "prefill" else 1
 
     def word_steps(
         self, question: Question, continued: Sequence[Continued], way: str, has_others: bool
@@ -420,7 +436,7 @@ class AnswerServer(Connection):
             bodies += [self._body(question, answer.before(token), max_tokens=1) for token in tokens]
             counts.append(len(tokens))
 
-        for number, replies in self._together(bodies, counts):
+        for number, replies in self.together(bodies, counts, self._reply):
             answer, first = continued[number]
             tokens = answer.words[first].tokens
             yield (
@@ -449,11 +465,13 @@ class AnswerServer(Connection):
             )
         return [[last[token] for token in word.tokens] for word in words[first:]]
 
-    def _together(self, bodies: Sequence[JsonObject], counts: Sequence[int]) -> Iterator[tuple[int, list[Reply]]]:
+    def together(
+        self, bodies: Sequence[JsonObject], counts: Sequence[int], read: Callable[[Any], _Read]
+    ) -> Iterator[tuple[int, list[_Read]]]:
         """Send requests that belong together, ``counts`` of them in turn, and yield the replies to all of one group."""
         places = [(number, place) for number, count in enumerate(counts) for place in range(count)]
-        groups: dict[int, dict[int, Reply]] = {}
-        for request, reply in self.answers("chat/completions", bodies, self._reply):
+        groups: dict[int, dict[int, _Read]] = {}
+        for request, reply in self.answers("chat/completions", bodies, read):
             number, place = places[request]
             group = groups.setdefault(number, {})
             group[place] = reply
@@ -611,7 +629,7 @@ class AnswerServer(Connection):
         if not entries or not all(entry.get("top_logprobs") for entry in entries):
             raise Unsupported(
                 f"{self.called} answers without the log-probabilities of tokens (logprobs, top_logprobs): "
-                "explain a model of a server that shows them"
+                "explain a model of a server that shows them, or draw answers (way=samples as a loading option)"
             )
 
         steps = tuple(map(_step, entries))

@@ -227,10 +227,11 @@ class ScoredAnswer(ImageFunction):
         answer, first = continued or (self.answer, None)
         keys = [repr(token.key) for token in answer.tokens]
         top = str(self.server.top) if self.offer.way == "prefill" or self.others else ""  # of which bounds depend
+        draws = str(self.server.draws or "")
         others = [f"{place} {token.key!r}" for place, token in self.others]
         images = [part for image in question.images for part in (f"{image.width} x {image.height}", image.tobytes())]
         words = "" if first is None else f"from word {first}, of {self.answer.text}"
-        return name_of(question.key, answer.text, *keys, words, self.offer.way, top, *others, *images)
+        return name_of(question.key, answer.text, *keys, words, self.offer.way, top, draws, *others, *images)
 
     @contextmanager
     def reporting(self, report: OnProgress, questions: int, continued: int = 0) -> Iterator[None]:
@@ -253,7 +254,7 @@ class ScoredAnswer(ImageFunction):
     def _check_limits(self, questions: int, continued: int) -> None:
         """Check that so many requests are within the limits, before the first of them is sent."""
         server = self.server
-        needed = continued + questions * (len(self.answer.tokens) if self.offer.way == "prefill" else 1)
+        needed = continued + questions * server.requests_for(self.answer, self.offer.way)
         for noun, limit, used, more in (
             ("requests", server.requests, server.sent, needed),
             ("tokens", server.tokens, server.tokens_used or 0, needed * server.largest),

@@ -16,6 +16,7 @@ from PIL import Image
 from nibt.bridges.answer_servers import AnswerServer, Step
 from nibt.bridges.finished_requests import FinishedRequests, finished_requests
 from nibt.bridges.questions import Question
+from nibt.bridges.sampled_answers import DRAWS, ONE_SAMPLE, SAMPLES
 from nibt.bridges.scored_answers import Box, ScoredAnswer
 from nibt.bridges.served_sources import ServedNarrowing
 from nibt.data.conversation import Conversation
@@ -37,7 +38,7 @@ from nibt.progress import OnProgress
 from nibt.records import JsonObject
 from nibt.results.attribution import image_fields, percent
 from nibt.results.notes import NOISE, Note, note_fields
-from nibt.types import SOURCES, Embedding, Source
+from nibt.types import Embedding, Source
 
 METHODS = ("occlusion", "banzhaf", "shapley")
 """The methods that need only log-probabilities for changed images, each of which explains all words at once."""
@@ -78,9 +79,9 @@ class ServedTower(FunctionImageTower):
     generation = "greedy"
     frames = 0
 
-    def __init__(self, root: ImageFunction, options: ServedOptions) -> None:
+    def __init__(self, root: ImageFunction, options: ServedOptions, offered: tuple[Source, ...]) -> None:
         super().__init__(root, options.image_size, options.cells)
-        self.sources: tuple[Source, ...] = SOURCES if options.sources == "all" else ("image",)
+        self.sources: tuple[Source, ...] = offered if options.sources == "all" else ("image",)
 
     def refusal(self, method: str) -> str:
         if method in METHODS:
@@ -154,7 +155,7 @@ class ServedAnswerExplainer(AnswerExplainer):
             if request.answer is None:
                 generator.kept[_WRITTEN_ANSWER] = scored.answer
             itself = [] if self.other_word is None else scored.compare(self.other_word)
-            tower = ServedTower(scored, generator.options)
+            tower = ServedTower(scored, generator.options, server.sources)
             narrowing = ServedNarrowing(tower, method, scored, inputs, sources)
             words = narrowing.words([*map(generator.sent, others)], report)
             scored.repeat()
@@ -208,7 +209,7 @@ class ServedGenerator(Generator):
     def of(cls, server: AnswerServer, options: ServedOptions) -> "ServedGenerator":
         """Return the generator that a server has."""
         unknown = UnknownWeights(server.name).eval()
-        tower = ServedTower(unknown, options)
+        tower = ServedTower(unknown, options, server.sources)
         request = LoadRequest(facts={"image_size": options.image_size})
         generator = cls(server.name, "server", unknown, tower, request=request, server=server, options=options)
         generator.renewed().kept["checked"] = True
@@ -295,6 +296,11 @@ def _server_notes(result: AnswerExplanation, server: AnswerServer) -> list[Note 
     notes: list[Note | str] = []
     if float(result.table.abs().max()) < record["noise"]:
         notes.append(Note(NOISE, f"all scores are noise: {differ}"))
+    if record["way"] in (ONE_SAMPLE, SAMPLES):
+        notes.append(
+            "the server is asked for texts alone: each log-probability is that of an answer that has the word, "
+            f"estimated from {server.draws or DRAWS} answers that are drawn"
+        )
     trust = (
         f"{differ}, so smaller scores are noise"
         if record["noise"]

@@ -11,6 +11,7 @@ from PIL import Image
 from nibt.bridges.answer_servers import SAME, WAYS, AnswerServer, ImageEffect, Offer, Reply, ServedAnswer
 from nibt.bridges.finished_requests import FinishedRequests
 from nibt.bridges.questions import Question
+from nibt.bridges.sampled_answers import SampledAnswerServer
 from nibt.bridges.scored_answers import ScoredAnswer
 from nibt.bridges.served_answers import EXAMPLE_IMAGE, ServedGenerator, ServedTower
 from nibt.bridges.served_sources import ServedNarrowing
@@ -175,6 +176,9 @@ def _offered(
 
     read = "" if own.read is None else f", after {own.read:,} that are read"
     lines["answer"] = f"{prompt!r} is answered {written.text.strip()!r}, {len(written.tokens)} tokens{read}"
+    if isinstance(server, SampledAnswerServer):
+        return _sampled(server, question, own, written, rows * columns, lines)
+
     effect = server.effect_of_image(question, own)
     lines |= _lines_of_image(effect)
     temperature = server.effect_of_temperature(question, own)
@@ -199,7 +203,7 @@ def _offered(
     explained = None
     is_usable = effect.is_seen and temperature <= SAME
     if is_usable and working:
-        each = len(written.tokens) if working[0] == "prefill" else 1
+        each = server.requests_for(written, working[0])
         of_image = each * (rows * columns + 2) + _TRIED
         of_words = _requests_of_words(server, generator, question, inputs, written, working[0])
         parts = f" ({of_image:,} for the image alone)" if of_words else ""
@@ -212,6 +216,31 @@ def _offered(
 
     lines["explained"] = explained or "no: choose another server or another model"
     return explained is not None
+
+
+def _sampled(
+    server: SampledAnswerServer,
+    question: Question,
+    own: Reply,
+    written: ServedAnswer,
+    cells: int,
+    lines: dict[str, str],
+) -> bool:
+    """Add what a server that is asked for texts alone offers, and return whether answers can be explained."""
+    try:
+        note = server.check_seen(question, own)
+    except Unsupported as error:
+        lines["sees image"] = f"no: {first_line(error)}"
+        lines["explained"] = "no: choose another server or another model"
+        return False
+
+    way = server.sampling(question)
+    each = server.requests_for(written, way)
+    requests = each * (cells + 2) + _TRIED
+    lines["sees image"] = note or "yes: more tokens are read with it than without"
+    lines["samples"] = f"{server.count} answers by {each} {'request' if each == 1 else 'requests'}"
+    lines["explained"] = f"yes, by {way}: occlusion of the image takes {requests:,} requests"
+    return True
 
 
 def _requests_of_words(
@@ -229,9 +258,9 @@ def _requests_of_words(
     scored = ScoredAnswer(server, question, FinishedRequests())
     scored.answer = written
     scored.offer = Offer(way, 0.0, ())
-    tower = ServedTower(scored, generator.options)
+    tower = ServedTower(scored, generator.options, server.sources)
     narrowing = ServedNarrowing(tower, Occlusion(), scored, inputs, ("prompt", "earlier"))
-    each = len(written.tokens) if way == "prefill" else 1
+    each = server.requests_for(written, way)
     return each * (len(narrowing.prompt.words) + 2) + narrowing.continued()
 
 

@@ -37,8 +37,10 @@ class ServerLoader(Plugin, name="server"):
             )
 
         from nibt.bridges.answer_servers import AnswerServer
+        from nibt.bridges.sampled_answers import SAMPLES, SampledAnswerServer
         from nibt.bridges.served_answers import ServedGenerator, ServedOptions
 
+        server_class = SampledAnswerServer if options.get("way") == SAMPLES else AnswerServer
         own = {name: value for name, value in options.items() if name in field_types(ServedOptions)}
         of_server = {name: value for name, value in options.items() if name not in own}
-        return ServedGenerator.of(AnswerServer(url, **of_server), ServedOptions(**own))
+        return ServedGenerator.of(server_class(url, **of_server), ServedOptions(**own))

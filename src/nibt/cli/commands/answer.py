@@ -95,8 +95,8 @@ class GeneratorOptions(ModelOptions):
             "--load",
             metavar="NAME=VALUE",
             help="An option of loading: generation=greedy, or generation=model to write with the model's settings; "
-            "processor=NAME, the model whose processor is used. With --server: image_size, cells, top, way, at_once, "
-            "sources, timeout, tries.",
+            "processor=NAME, the model whose processor is used. With --server: image_size, cells, sources, top, way, "
+            "draws, at_once, timeout, tries.",
         ),
     ] = None
 

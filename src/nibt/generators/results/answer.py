@@ -62,7 +62,10 @@ class ServerRecord(TypedDict):
     __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}  # pyright: ignore  # noqa: RUF012
 
     way: str
-    """How it gave the log-probabilities of the answer: ``grammar``, ``prompt_logprobs`` or ``prefill``."""
+    """How it gave the log-probabilities of the answer: ``grammar``, ``prompt_logprobs`` or ``prefill``.
+
+    ``samples`` and ``sample`` are estimates from answers that were drawn, all by one request or each by one.
+    """
     requests: Annotated[int, Field(ge=0)]
     """The number of requests."""
     tokens: Annotated[int, Field(ge=0)] | None

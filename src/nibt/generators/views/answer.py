@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nibt.generators.results.answer import AnswerExplanation, is_change
+from nibt.generators.results.answer import ANSWER_TARGETS, AnswerExplanation, is_change
 from nibt.generators.results.answer_word import AnswerWord
 from nibt.report.image.words import WordsView
 from nibt.report.request import sentence
@@ -10,11 +10,6 @@ from nibt.report.view import fixed, names_of, other_image, quoted
 from nibt.types import RUNNER_UP
 
 _STRONGEST = 3  # words that the row of an answer's word names
-ANSWER_TARGETS = {
-    "log_probability": "log-probability",
-    "logit_difference": "difference of logits",
-    "difference": "difference of log-probabilities",
-}
 
 
 class AnswerView(WordsView, name="answer"):
