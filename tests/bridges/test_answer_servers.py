@@ -934,6 +934,8 @@ def test_results_are_saved_as_those_of_local_models(
         for file in tmp_path.iterdir():
             assert KEY.encode() not in file.read_bytes()
             assert served.address.encode() not in file.read_bytes()
+    page = (tmp_path / "map.html").read_text()
+    assert "Log-probabilities in nats: with this image, and with a blank image." in page
     assert again.server == explanation.server
     assert torch.equal(again.table, explanation.table)
     assert KEY not in caplog.text

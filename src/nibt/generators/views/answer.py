@@ -82,9 +82,11 @@ def _answer_table(result: AnswerExplanation) -> dict[str, Any]:
     for heading, values in result.columns.items():
         columns[heading] = signed_row(values) if is_change(heading) else [*map(fixed, values)]
     by_word = zip(result.words, zip(*columns.values(), strict=True), strict=True)
+    images = "with this image, with a blank image, and the mean with other images"
+    if "others" not in columns:
+        images = "with this image, and with a blank image"
     units = {
-        "log_probability": "Log-probabilities in nats: with this image, with a blank image, and the mean with other "
-        "images.",
+        "log_probability": f"Log-probabilities in nats: {images}.",
         "logit_difference": "The difference is that of the logits of its first token and of the token in the column "
         "against.",
         "difference": "The difference is the log-probability with the first image minus that with the second, in nats.",
