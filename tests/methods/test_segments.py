@@ -220,11 +220,14 @@ def test_segments_of_another_size_or_kind_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"units": "pixels"}, r"units must be words, tower, segments or segments:FILE \(got 'pixels'\)"),
+        (
+            {"units": "pixels"},
+            r"units must be words, tower, segments, segments:FILE or refined:NUMBER \(got 'pixels'\)",
+        ),
         ({"units": "tower:x"}, "units must be words, tower, segments"),
         ({"units": "segments:"}, "must name a file"),
         ({"units": "segments", "segments": 1}, r"segments must be between 2 and .* \(got 1\)"),
-        ({"units": "segments", "views": 2}, "views must be 1 with segments"),
+        ({"units": "segments", "views": 2}, "views must be 1 with segments or refined units"),
     ],
 )
 def test_bad_options_of_segments_are_refused(options: dict[str, Any], message: str) -> None:

@@ -142,8 +142,8 @@ class ServedAnswerExplainer(AnswerExplainer):
         assert isinstance(method, SegmentMethod)
 
         inputs, boxes, picture = _sheet(generator.answers, request.images)
-        if boxes and method.units.startswith("segments"):
-            raise BadOption("units must be words for several images (got segments): leave units out")
+        if boxes and method.units.startswith(("segments", "refined")):
+            raise BadOption(f"units must be words for several images (got {method.units}): leave units out")
 
         (sent,) = generator.answers.images(inputs)
         others = [image for image in compared if image.digest != picture.digest]

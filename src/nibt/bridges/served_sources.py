@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from math import ceil
+from functools import cached_property, partial
 
 import torch
 from PIL import Image
@@ -106,6 +105,11 @@ class ServedNarrowing:
         """The words of the prompt."""
         return PromptWords(self.scored.question, lambda questions: _lists(self.scored.score(questions)))
 
+    @property
+    def of_words(self) -> SegmentMethod:
+        """The method for words, which are neither segments nor refined."""
+        return replace(self.method, units="words")
+
     @cached_property
     def side(self) -> Side:
         """The image, whose score are the values of all words."""
@@ -123,7 +127,8 @@ class ServedNarrowing:
             none = torch.zeros(len(self.scored.answer.words), grid.count, device="cpu")
             return _nothing(list(grid.unfold(none)))
 
-        units = self.method.units_of(self.side)
+        # refined units depend on the target, so that they are found by requests
+        units = self.method.units_of(replace(self.side, score=partial(_first, len(self.scored.answer.words))))
         estimates = self.method.estimates(self.side, units)
         return SourceScores(
             _maps(estimates.scores, units),
@@ -175,8 +180,8 @@ class ServedNarrowing:
         tower = WordGameTower(game)
         inputs = tower.prepare([" ".join(game.words)])
         side = Side(TargetModel.of(tower), tower.trace(inputs), _as_they_are)
-        estimates = self.method.estimates(side, side.units)
-        without = self.method.nothing(side, side.units)[0].tolist()
+        estimates = self.of_words.estimates(side, side.units)
+        without = self.of_words.nothing(side, side.units)[0].tolist()
         return estimates.scores[0], None if estimates.error is None else estimates.error[0], without
 
     def _known(self, question: Question) -> KnownWords:
@@ -209,9 +214,13 @@ class ServedNarrowing:
 
     def questions(self) -> int:
         """Return how many changed images and prompts are asked for at most, with the image that is asked for again."""
-        counts = {"image": self.method.units_of(self.side).count, "prompt": len(self.prompt.words)}
-        games = [counts[name] for name in counts if name in self.sources]
-        of_games = sum(min(ceil(self.method.forwards(0, count)), 2**count) for count in games if count)
+        of_games = 0
+        if "image" in self.sources:
+            units = self.side.units if self.method.refined else self.method.units_of(self.side)
+            of_games += self.method.changed_inputs(units.count)
+        if "prompt" in self.sources and self.prompt.words:
+            of_games += self.of_words.changed_inputs(len(self.prompt.words))
+
         blank = 1 if "image" not in self.sources or "prompt" in self.sources else 0
         return 1 + of_games + blank
 
@@ -249,6 +258,11 @@ class ServedNarrowing:
 def _as_they_are(values: Tensor) -> Tensor:
     """Return the values of words, each of which is a target."""
     return values
+
+
+def _first(count: int, values: Tensor) -> Tensor:
+    """Return what is explained of the words, without their log-probabilities, which follow."""
+    return values[..., :count]
 
 
 def _lists(rows: Sequence[Tensor]) -> list[list[float]]:

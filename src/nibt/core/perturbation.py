@@ -56,10 +56,11 @@ def masker(
     def scores_of_units(keep: Float[Tensor, "mask batch unit"]) -> _Scores:
         if isinstance(units, Words):
             return side.score(tower.encode(_tiled(side, len(keep))).unflatten(0, keep.shape[:2]))
-        if isinstance(units, Segments):
-            return score_of_pixels(side, units.pixels(keep), behind)
-
         assert isinstance(tower, ImageTower)
+        if isinstance(units, Segments):
+            pixels = F.interpolate(units.pixels(keep), tower.extent(side.inputs))
+            return score_of_pixels(side, pixels, behind)
+
         grid = cells_of(units)
         pixels = F.interpolate(grid.unfold(keep[..., : grid.count]), tower.extent(side.inputs), mode=mode)
         return score_of_pixels(side, pixels, behind)

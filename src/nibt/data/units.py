@@ -196,8 +196,9 @@ class Segments(ByValue):
     Their scores are spread evenly over their pixels, and returned on a grid of cells.
     """
 
-    labels: Int[Tensor, "batch height width"]  # the segment of each pixel of the tower's input, from 0
+    labels: Int[Tensor, "batch height width"]  # the segment of each pixel of the tower's input, or of each cell, from 0
     counts: tuple[int, ...]  # of segments, of each image
+    cells: Grid | None = None  # which have a label each; None if each pixel has one
 
     @property
     def count(self) -> int:
@@ -206,15 +207,20 @@ class Segments(ByValue):
 
     @property
     def grid(self) -> Grid:
-        """The grid of cells: as many as divide the pixels, at most 64 along each axis."""
+        """The grid of cells: those that have labels, or as many as divide the pixels, at most 64 along each axis."""
+        if self.cells is not None:
+            return self.cells
         rows, columns = (
             max(number for number in range(1, min(side, 64) + 1) if side % number == 0)
             for side in self.labels.shape[1:]
         )
         return Grid(rows, columns)
 
+    def __getitem__(self, item: int) -> "Segments":
+        return replace(self, labels=self.labels[[item]], counts=(self.counts[item],))
+
     def pixels(self, keep: Float[Tensor, "mask batch unit"]) -> Float[Tensor, "mask batch height width"]:
-        """Return what is kept of each pixel."""
+        """Return what is kept of each pixel, or of each cell that has a label."""
         index = self.labels.to(keep.device).flatten(1).expand(len(keep), -1, -1)
         return keep.gather(-1, index).unflatten(-1, self.labels.shape[1:])
 

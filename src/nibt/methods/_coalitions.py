@@ -107,7 +107,9 @@ class CoalitionMethod(SegmentMethod):
             evaluated = self._evaluated(side, units, players)
         else:
             # each item alone, so that the coalitions of one do not depend on when others are done
-            evaluated = [self._until_reached(side, item, item_players) for item, item_players in enumerate(players)]
+            evaluated = [
+                self._until_reached(side, units, item, item_players) for item, item_players in enumerate(players)
+            ]
 
         device = side.tower.example.device
         scores = []
@@ -138,11 +140,13 @@ class CoalitionMethod(SegmentMethod):
             for item, (coalitions, weights) in enumerate(games)
         ]
 
-    def _until_reached(self, side: Side, item: int, players: Sequence[tuple[int, ...]]) -> "EvaluatedGame":
+    def _until_reached(
+        self, side: Side, of_all: Units | Segments, item: int, players: Sequence[tuple[int, ...]]
+    ) -> "EvaluatedGame":
         """Evaluate coalitions of one item, until the error is small enough or the budget is spent."""
         assert self.error is not None
         alone = side.take([item]) if len(side.inputs) > 1 else side
-        units = self.units_of(alone)
+        units = of_all[item] if isinstance(of_all, Segments) else self.units_of(alone)
         score = masker(alone, units)
         device = side.tower.example.device
 

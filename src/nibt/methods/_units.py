@@ -3,8 +3,9 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -20,11 +21,12 @@ from nibt.data.segments import numbered, read_segments, superpixels
 from nibt.data.units import Grid, Segments, SequenceUnits, Units, Words
 from nibt.errors import BadOption, Unsupported
 from nibt.methods._errors import Estimates
+from nibt.methods._refined import FEWEST, refined, removals
 from nibt.methods._unit_vectors import UnitVectors
 from nibt.methods._views import Views
 from nibt.methods.base import Method
 from nibt.models.base import ImageTower
-from nibt.options import Either, Range
+from nibt.options import Either, Range, parsed
 from nibt.results.attribution import Attribution
 from nibt.types import PerExample, PerUnit, UnitValues
 
@@ -178,40 +180,85 @@ def _columns(players: Sequence[tuple[int, ...]]) -> tuple[list[int], list[int]]:
     return [column for column, _ in pairs], [player for _, player in pairs]
 
 
+UnitCount = Annotated[int, Range(FEWEST, 10_000)]
+
+
 @dataclass(frozen=True)
 class SegmentMethod(PlayerMethod):
     """Base class of methods whose units may be segments of the image.
 
     Args:
-        units: ``words``, ``tower`` (tokens), ``segments`` (superpixels) or ``segments:FILE``.
+        units: ``words``, ``tower`` (tokens), ``segments`` (superpixels), ``segments:FILE``, or ``refined:NUMBER``: so
+            many blocks of cells at most, which are small where their removal changes the target most. They are found by
+            removals, which are added to the cost.
         segments: The intended number of superpixels.
     """
+
+    removes_single_units: ClassVar[bool] = False
+    """Whether inputs are changed only by the removal of one unit."""
 
     units: str = field(default="words", kw_only=True)
     segments: Annotated[int, Range(2, 10_000)] = field(default=40, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self._segmented and self.units.partition(":")[0] != "segments":
-            raise BadOption(f"units must be words, tower, segments or segments:FILE (got {self.units!r})")
-        if self.units.endswith(":"):
+        if self._segmented and self.units.partition(":")[0] not in ("segments", "refined"):
+            raise BadOption(
+                f"units must be words, tower, segments, segments:FILE or refined:NUMBER (got {self.units!r})"
+            )
+        if self.units == "segments:":
             raise BadOption(f"units must name a file after segments: (got {self.units!r})")
         if self._segmented and self.views > 1:
-            raise BadOption(f"views must be 1 with segments, which are finer than patches (got {self.views})")
+            raise BadOption(f"views must be 1 with segments or refined units (got {self.views})")
+        if self.units.startswith("refined"):
+            parsed("the number after refined:", self.units.partition(":")[2], UnitCount)
 
     @property
     def _segmented(self) -> bool:
-        """Whether the units of images are segments."""
+        """Whether the units of images are segments, or blocks of cells."""
         return self.units not in ("words", "tower")
 
+    @property
+    def refined(self) -> int | None:
+        """The largest number of units that are refined where scores are large; None for other units."""
+        return int(self.units.partition(":")[2]) if self.units.startswith("refined") else None
+
     def cost_formula(self) -> str:
+        if self.refined is not None:
+            return f"{self.cost.replace('units', str(self.refined))} + about {removals(self.refined)}"
         return self.cost.replace("units", "segments") if self._segmented else self.cost
+
+    def changed_inputs(self, units: int) -> int:
+        """Return about how many changed inputs of one item differ from each other.
+
+        Args:
+            units: The number of units, unless they are refined.
+        """
+        if self.refined is None:
+            return min(ceil(self.forwards(0, units)), 2**units)
+        if self.removes_single_units:  # as refinement has done
+            return removals(self.refined)
+        return min(ceil(self.forwards(0, units)), 2**self.refined + removals(self.refined))
 
     def units_of(self, side: Side) -> Units | Segments:
         if not self._segmented or not explains_pixels(side):
             return side.units
+        if self.refined is not None:
+            return refined(side, self.refined)
         labels = [self._labels(side, item) for item in range(len(side.inputs))]
         return Segments(torch.from_numpy(np.stack(labels)), tuple(int(segments.max()) + 1 for segments in labels))
+
+    def linear_vectors(self, side: Side) -> UnitVectors:
+        self.check_target()
+        return super().linear_vectors(side)
+
+    def check_target(self) -> None:
+        """Check that the units do not depend on the target, for vectors of units, which serve any target."""
+        if self.refined is not None:
+            raise BadOption(
+                f"units must be words, tower or segments for tables and vectors (got {self.units!r}): refined units "
+                "depend on the target"
+            )
 
     def _labels(self, side: Side, item: int) -> np.ndarray:
         """Return the segment of each pixel of the tower's input."""

@@ -92,6 +92,7 @@ class FIxLIP(ShareCoalitionMethod):
 
     def table(self, image: Side, text: Side, words: Words, of_text: Method) -> TableScores:
         assert isinstance(of_text, FIxLIP)
+        self.check_target()
         seen = image.embedded()
         read = text.embedded()
         budget = None if self.pairs == "all" else self.budget

@@ -56,6 +56,7 @@ class Occlusion(SegmentMethod, name="occlusion"):
     category = "perturbation"
     linear = True
     cost = "1 + units"
+    removes_single_units = True
     variants: ClassVar = both_sides(default={}, paper={})
 
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:
