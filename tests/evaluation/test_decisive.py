@@ -229,7 +229,7 @@ def test_other_inputs_are_refused_by_name() -> None:
         nibt.decisive_region(model, explanation, "half")  # pyright: ignore[reportArgumentType]
     with pytest.raises(BadInput, match="got a comparison"):
         nibt.decisive_region(model, nibt.compare(model, "a cat", "a dog"))  # pyright: ignore[reportArgumentType]
-    with pytest.raises(BadInput, match="results of class Explanation"):
+    with pytest.raises(BadInput, match="results of class AnswerExplanation or Explanation"):
         nibt.decisive_region(model, nibt.regions(model, tiny.image(), CAPTION))  # pyright: ignore[reportArgumentType]
     with pytest.raises(BadInput, match=r"with another (family|weights_hash) than the model"):
         nibt.decisive_region(tiny.model("siglip"), explanation)

@@ -244,14 +244,14 @@ class ScoredAnswer(ImageFunction):
             questions: The number of changed images and prompts.
             continued: The number of requests for answers that lack words.
         """
-        self._check_limits(questions, continued)
+        self.check_limits(questions, continued)
         self.expected = len(self.scores) + questions + continued
         self.on_score = listener() if report is no_progress else report
         with listening(no_progress):  # of the loops of methods, which know no requests
             yield
         self.on_score = no_progress
 
-    def _check_limits(self, questions: int, continued: int) -> None:
+    def check_limits(self, questions: int, continued: int = 0) -> None:
         """Check that so many requests are within the limits, before the first of them is sent."""
         server = self.server
         needed = continued + questions * server.requests_for(self.answer, self.offer.way)

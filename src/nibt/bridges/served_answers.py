@@ -3,8 +3,8 @@
 ``nibt.load_generator("http://...", name=...)`` returns one, and ``nibt.explain_answer`` explains its answers.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from nibt.bridges.answer_servers import AnswerServer, Step
 from nibt.bridges.finished_requests import FinishedRequests, finished_requests
@@ -19,11 +20,14 @@ from nibt.bridges.questions import Question
 from nibt.bridges.sampled_answers import DRAWS, ONE_SAMPLE, SAMPLES
 from nibt.bridges.scored_answers import Box, ScoredAnswer
 from nibt.bridges.served_sources import ServedNarrowing
+from nibt.bridges.served_words import TargetModel
+from nibt.core.side import Side
 from nibt.data.conversation import Conversation
 from nibt.data.images import SAMPLE, ImageInput, ImagePart, Region, read_image, side_by_side
 from nibt.engine.spec import versions
 from nibt.errors import BadOption, Unsupported
 from nibt.generators.answers import EXAMPLE_PROMPT, Generator
+from nibt.generators.decisions.answer import WordSide
 from nibt.generators.explain import AnswerExplainer, offered_sources, resolved_method
 from nibt.generators.forced import AnswerRequest, read_words
 from nibt.generators.results.answer import AnswerExplanation, AnswerImage
@@ -145,17 +149,9 @@ class ServedAnswerExplainer(AnswerExplainer):
         if boxes and method.units.startswith(("segments", "refined")):
             raise BadOption(f"units must be words for several images (got {method.units}): leave units out")
 
-        (sent,) = generator.answers.images(inputs)
         others = [image for image in compared if image.digest != picture.digest]
-        question = Question(tuple(sent.crop(box) for box in boxes) or (sent,), _prompt_of(request))
-        with generator.server.session() as server, generator.finished(server) as finished:
-            scored = ScoredAnswer(server, question, finished, boxes)
-            scored.ask(request, generator.kept.get(_OFFER), generator.kept.get(_WRITTEN_ANSWER))
-            generator.kept.setdefault(_OFFER, scored.offer)
-            if request.answer is None:
-                generator.kept[_WRITTEN_ANSWER] = scored.answer
+        with generator.scored(request, inputs, boxes) as (scored, tower):
             itself = [] if self.other_word is None else scored.compare(self.other_word)
-            tower = ServedTower(scored, generator.options, server.sources)
             narrowing = ServedNarrowing(tower, method, scored, inputs, sources)
             words = narrowing.words([*map(generator.sent, others)], report)
             scored.repeat()
@@ -165,6 +161,8 @@ class ServedAnswerExplainer(AnswerExplainer):
             "other_images": [image.source for image in others],
             "other_images_hash": [image.digest for image in others],
         }
+        if isinstance(request.prompt, Conversation):
+            options["messages"] = list(request.prompt.turns)  # of which the prompt has the texts alone
         if scored.others:
             spelled = [token.data.decode(errors="replace") for _, token in scored.others]
             options |= {"against": self.other_word, "tokens": spelled}
@@ -172,7 +170,7 @@ class ServedAnswerExplainer(AnswerExplainer):
         result = AnswerExplanation(
             **image_fields(picture),
             region=inputs.regions[0],
-            prompt=question.text,
+            prompt=scored.question.text,
             answer=scored.answer.text.strip(),
             written=request.answer is None,
             prompt_words=narrowing.prompt.words,
@@ -184,7 +182,7 @@ class ServedAnswerExplainer(AnswerExplainer):
             versions=versions(),
             server=scored.record(),
         )
-        notes = [*generator.notes, *inputs.notes[0], *scored.offer.notes, *_server_notes(result, server)]
+        notes = [*generator.notes, *inputs.notes[0], *scored.offer.notes, *_server_notes(result, scored.server)]
         return replace(result, **note_fields(notes)), method, itself
 
 
@@ -220,6 +218,37 @@ class ServedGenerator(Generator):
         folder = None if self.options.folder is None else read_path("folder", self.options.folder)
         request = {"model": self.server.name, "image_size": self.options.image_size}
         return finished_requests(folder, request, partial(self.fingerprint, server))
+
+    @contextmanager
+    def scored(
+        self, request: AnswerRequest, inputs: Inputs, boxes: Sequence[Box]
+    ) -> "Iterator[tuple[ScoredAnswer, ServedTower]]":
+        """Let the server write the answer, unless it is given, and yield what scores it."""
+        (sent,) = self.answers.images(inputs)
+        question = Question(tuple(sent.crop(box) for box in boxes) or (sent,), _prompt_of(request))
+        with self.server.session() as server, self.finished(server) as finished:
+            scored = ScoredAnswer(server, question, finished, boxes)
+            scored.ask(request, self.kept.get(_OFFER), self.kept.get(_WRITTEN_ANSWER))
+            self.kept.setdefault(_OFFER, scored.offer)
+            if request.answer is None:
+                self.kept[_WRITTEN_ANSWER] = scored.answer
+            yield scored, ServedTower(scored, self.options, server.sources)
+
+    @contextmanager
+    def word_side(
+        self, request: AnswerRequest, number: int | None, count: int, against: str | None
+    ) -> Iterator[WordSide]:
+        """Trace a word of an answer, or the first ``count`` words, for ``nibt.decisive_region``."""
+        inputs, boxes, _ = _sheet(self.answers, request.images)
+        with self.scored(request, inputs, boxes) as (scored, tower):
+            scored.answer = scored.answer.first(count)
+            if against is not None:
+                scored.compare(against)
+
+            # the values of the target come first, and then the log-probabilities
+            columns = slice(-count, None) if number is None else slice(number, number + 1)
+            side = Side(TargetModel.of(tower), tower.trace(inputs), partial(_sum_of, columns))
+            yield WordSide(side, scored.answer.words, scored.check_limits)
 
     def fingerprint(self, server: AnswerServer | None = None) -> JsonObject:
         """Return what the model shows for a fixed request, by which another model under its name is recognized."""
@@ -286,6 +315,11 @@ def _sheet(tower: ServedTower, images: Sequence[ImageInput]) -> tuple[Inputs, Se
 def _plain(step: Step) -> dict[str, float]:
     """Return the log-probabilities of a place as plain data."""
     return {str(key): value for key, value in step.shown.items()}
+
+
+def _sum_of(columns: slice, values: Tensor) -> Tensor:
+    """Return the sum of what is explained of some words."""
+    return values[..., columns].sum(-1)
 
 
 def _server_notes(result: AnswerExplanation, server: AnswerServer) -> list[Note | str]:

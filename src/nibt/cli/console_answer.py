@@ -7,6 +7,7 @@ from rich.text import Text
 from nibt.cli.console import plain_table, print_title
 from nibt.cli.terminal import Terminal
 from nibt.generators.results.answer import AnswerExplanation, is_change
+from nibt.report.request import sentence
 from nibt.report.view import names_of
 
 
@@ -29,5 +30,7 @@ def show_answers(results: Sequence[AnswerExplanation]) -> None:
         console.print(table)
         if result.equation:
             console.print(result.equation, style="dim", soft_wrap=True)
+        if result.decisive_about:
+            console.print(sentence(result.decisive_about, capital=False), soft_wrap=True)
         for warning in result.warnings:
             console.print(f"note: {warning}", style="yellow")

@@ -1,41 +1,33 @@
 """The decisive region: a small part of a map that keeps what the model decides, or whose removal changes it."""
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from nibt.core.perturbation import HIDES, generator, masker
-from nibt.core.side import Side
-from nibt.data.images import ImageInput
-from nibt.data.units import Grid
-from nibt.engine.encode import encode
+from nibt.core.hidden_cells import DRAWS, Cells, HiddenCells
+from nibt.core.perturbation import HIDES, generator
 from nibt.errors import BadOption
-from nibt.evaluation.explained import explained_image
 from nibt.evaluation.statistics import least_share
 from nibt.metrics._perturbation import decisive_counts
-from nibt.models._loading import ModelSource, load_model
-from nibt.models.base import Model
 from nibt.options import OneOf, OpenShare, parsed
-from nibt.report.ranked import ranked_noun
+from nibt.registry import find, kinds
+from nibt.results.base import ResultWithMaps, require_result
 from nibt.results.decisive import REGIONS, Decision, DecisiveRegion
-from nibt.results.explanation import Explanation
 from nibt.results.notes import note_fields
 from nibt.torch_modes import plain_torch
 
+AnyResult = TypeVar("AnyResult", bound=ResultWithMaps)
 Region = Annotated[str, OneOf(REGIONS)]
 _SEED = 0
 _HIDE = {"keep": "noise", "change": "mean"}
 """The defaults, from a study (docs/guides/contrast.md): parts that are enough on gray are seldom enough in a scene."""
 _GROUPS = 8
 """The number of groups of the cells of the part that are left out first, before single cells are."""
-_DRAWS = 5
-"""The number of draws of noise with each of which a part decides: with one, few parts decide with another draw."""
 _PARTS = 8
 """The largest number of parts of increasing size whose probability is measured."""
 _LEAST_DRAWS = 100
@@ -43,18 +35,18 @@ _LEAST_DRAWS = 100
 _MOST_SINGLE = 64
 """The largest number of cells of a part that are tested one by one, since each takes forward passes."""
 Part = Bool[Tensor, " cell"]
-Cells = Bool[Tensor, "mask cell"]
 
 
 @plain_torch()
 def decisive_region(
-    model: ModelSource,
-    explanation: Explanation,
+    model: Any,
+    explanation: AnyResult,
     region: Literal["keep", "change"] = "keep",
     *,
+    word: int | str | None = None,
     hide: Literal["mean", "blur", "noise"] | None = None,
     probability: float | None = None,
-) -> Explanation:
+) -> AnyResult:
     """Find a small part of a map that keeps the decision of the model, or whose removal changes it.
 
     Cells are taken by decreasing score, and their number is found by bisection. For ``keep``, all other cells are
@@ -72,13 +64,23 @@ def decisive_region(
     first when all cells are hidden, it is what the image adds to the difference from the other one (with the target
     ``softmax``, to the probability).
 
+    For an answer, the decision is that the part keeps more than half of what the image adds to the log-probability of a
+    word, or of the whole answer. If the words are compared with another one (``against``), it is that the first token
+    of the word is more probable than that of the other one or, where this does not depend on the image, what the image
+    adds to the difference.
+
     The search needs about 2 log2(n) + 20 forward passes of the image, where n is the number of cells, and about 2 per
-    cell of the part that it finds first. With noise, it needs up to five times as many.
+    cell of the part that it finds first. With noise, it needs up to five times as many. A model behind a server takes
+    as many changed images; its limits hold, and its finished requests are reused.
 
     Args:
-        model: The model of the explanation, or what ``load_model`` takes.
-        explanation: An explanation of an image with a caption, by any method.
+        model: The model of the explanation, or what ``load_model`` or, for an answer, ``load_generator`` takes.
+        explanation: An explanation of an image with a caption, or of an answer about one or several images, by any
+            method.
         region: ``keep`` or ``change``.
+        word: The word of the answer that is decided, by its position from 0, or by its text, if that occurs once. None
+            means the whole answer: the sum of the log-probabilities of its words. With ``against``, one word must be
+            named, unless the answer has only one.
         hide: What replaces hidden cells: the ``mean`` color, a ``blur`` of the image, or ``noise``. None means
             ``noise`` for ``keep`` and ``mean`` for ``change``, which were the best in a test in which scenes are drawn
             again. Compare two values: a part that is found with only one of them may be an artifact of the replacement.
@@ -94,10 +96,13 @@ def decisive_region(
         nothing.
 
     Raises:
-        BadInput: The explanation is of another model or compares two images or two captions, or its image is missing.
-        BadOption: ``region``, ``hide`` or ``probability`` has another value, or the model takes patches and cannot
-            ``blur``.
+        BadInput: The explanation is of another model, compares two images or two captions, or is of a video, its image
+            is missing, or the model writes another answer now.
+        BadOption: ``region``, ``hide`` or ``probability`` has another value, ``word`` is set for a caption, or the
+            model takes patches and cannot ``blur``.
+        UnknownName: The answer has no such word.
         CannotLoad: The model cannot be loaded.
+        ServerFailed: A server cannot be reached, or would be asked more than its limit.
 
     Source:
         The idea of minimal sufficient inputs: Carter et al., AISTATS 2019, arXiv 1810.03805
@@ -116,173 +121,77 @@ def decisive_region(
     if least is not None and filling != "noise":
         raise BadOption(f"hide must be noise with a probability, since {filling} is not random (got {hide!r})")
 
-    model = load_model(model)
-    image = explained_image(explanation, model, "decisive_region")
+    kind = getattr(explanation, "kind", None)
+    known = kinds("decisions")
+    able = [find("decisions", name) for name in ([kind] if kind in known else known)]
+    require_result(explanation, "decisive_region", *(decisions.of for decisions in able))
+    with able[0].opened(model, explanation, word, filling) as hidden:
+        decisive, notes = _decisive(hidden, region, least)
 
-    compared = _compared(explanation, model)
-    hidden = _HiddenCells.prepare(model, image, explanation, compared, filling)
+    result: Any = explanation
+    return replace(result, decisive=decisive, **note_fields([*explanation.notes, *notes]))
+
+
+def _decisive(hidden: HiddenCells, region: Any, least: float | None) -> tuple[DecisiveRegion | None, list[str]]:
+    """Return the part of an image that decides, and what is to be said about it; None if the image adds nothing."""
+    draws = len(hidden.draws) + (0 if least is None else _LEAST_DRAWS)
+    hidden.check_limit(draws + math.ceil(2 * math.log2(hidden.cells)))
     ends = hidden.of_ends()
-    decision = _decision(explanation, compared, hidden, ends)
+    decision = _decision(hidden, ends)
     nothing, everything = _limits(hidden.margins(decision, ends))
     if everything <= nothing:
-        remedy = "; explain it without the comparison to see what keeps the similarity" if compared.names else ""
-        warning = f"no region is decisive: the image adds nothing to the {decision}{remedy}"
-        return replace(explanation, **note_fields([*explanation.notes, warning]))
+        remedy = "; explain it without the comparison to see what keeps the similarity" if hidden.names else ""
+        name = decision.replace("_", "-")
+        return None, [f"no region is decisive: the image adds nothing to the {name}{remedy}"]
 
     limit = 0.0 if decision == "first" else (nothing + everything) / 2
     search = _Search(hidden, region, decision, limit)
-    scores = explanation.grid.flatten().cpu().double()
+    scores = hidden.scores.flatten().cpu().double()
     in_random_order = torch.from_numpy(generator(_SEED).random(len(scores)))
     ranks = torch.stack([scores, in_random_order]).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1).float()
     count, at_random = search.counts(ranks)
 
     part = search.without_groups(ranks[0], count)
-    notes: tuple[str, ...] = ()
+    notes = []
     if part.sum() <= _MOST_SINGLE:
         part = search.without_single_cells(part)
     else:
-        notes = (f"the decisive part has {int(part.sum())} cells, too many to test each: its share is an upper bound",)
+        notes = [f"the decisive part has {int(part.sum())} cells, too many to test each: its share is an upper bound"]
 
     bound = None
     drawn = 0
     if least is not None:
         part, bound, drawn = search.likely(part, ranks[0], least)
         if bound < least:
-            notes += (f"the part decides with a probability of at least {bound:.2g}, below the requested {least:g}",)
+            notes.append(f"the part decides with a probability of at least {bound:.2g}, below the requested {least:g}")
 
     instead = ""
     if decision == "first" and region == "change":
-        without = torch.stack([hidden.similarities(~part[None], draw)[0, 1:] for draw in hidden.draws])
-        instead = compared.names[int(without.mean(0).argmax())]
+        without = torch.stack([hidden.shown(~part[None], draw)[0, 1:] for draw in hidden.draws])
+        instead = hidden.names[int(without.mean(0).argmax())]
 
     decisive = DecisiveRegion(
         region=region,
         decision=decision,
-        cells=part.view(explanation.grid.shape),
+        cells=part.view(hidden.scores.shape),
         random=at_random / len(scores),
         instead=instead,
-        hide=filling,
+        hide=hidden.hide,
         probability=bound,
         draws=drawn,
+        word=hidden.word,
     )
-    return replace(explanation, decisive=decisive, warnings=(*explanation.warnings, *notes))
+    return decisive, notes
 
 
-@dataclass(frozen=True)
-class _Compared:
-    """What is compared with the caption or the image of an explanation.
-
-    Attributes:
-        names: Captions, or names of images. The one that the target ``difference`` compares with comes first.
-        captions: The captions among them.
-        cosines: The similarities of the images among them with the caption.
-    """
-
-    names: Sequence[str] = ()
-    captions: Sequence[str] = ()
-    cosines: Sequence[float] = ()
-
-
-def _compared(explanation: Explanation, model: Model) -> _Compared:
-    """Return what is compared with the caption or the image: by the ranking, or by the target."""
-    target = explanation.target
-    captions = target["options"].get("against", []) if target["name"] in ("difference", "softmax") else []
-    if captions:  # among which the caption itself counts once
-        own = model.text.tokens(explanation.caption).ids
-        captions = [caption for caption in captions if model.text.tokens(caption).ids != own]
-
-    images = target["options"].get("against_images", []) if target["name"] == "difference" else []
-
-    ranked = [candidate.label for candidate in explanation.ranking[1:]]
-    if ranked and ranked_noun(explanation) == "image":
-        return _Compared(names=ranked, cosines=[candidate.cosine for candidate in explanation.ranking[1:]])
-    if ranked and explanation.ranking[0].label == explanation.caption and ranked[0] in target["options"]["against"]:
-        return _Compared(names=ranked, captions=ranked)
-    if images and not captions:
-        return _Compared(names=images, cosines=[explanation.similarity - target["value"]])
-    return _Compared(names=captions, captions=captions)
-
-
-@dataclass(frozen=True)
-class _HiddenCells:
-    """An image with some of its cells hidden, and the captions and images that are compared with it.
-
-    Attributes:
-        model: The model.
-        fillings: For each draw of what replaces hidden cells, the embeddings of the image as a function of masks.
-        texts: The embeddings of the explained caption and of those that are compared with it.
-        cosines: The similarities of the images that are compared with it, which do not depend on hidden cells.
-        cells: The number of cells.
-        side: The side of the image.
-        grid: The cells.
-    """
-
-    model: Model
-    fillings: Sequence[Callable[[Float[Tensor, "mask batch cell"]], Tensor]]
-    texts: Float[Tensor, "caption dim"]
-    cosines: Float[Tensor, " image"]
-    cells: int
-    side: Side
-    grid: Grid
-
-    @classmethod
-    def prepare(
-        cls, model: Model, image: ImageInput, explanation: Explanation, compared: _Compared, filling: str
-    ) -> "_HiddenCells":
-        tower = model.image
-        side = Side(model, tower.trace(tower.prepare([image]), tower.depth), lambda embeddings: embeddings)
-        grid = Grid(*explanation.grid.shape)
-        draws = _DRAWS if filling == "noise" else 1
-        fillings = [masker(side, grid, hide=filling, seed=draw) for draw in range(draws)]
-
-        texts = encode(model.text, [explanation.caption, *compared.captions]).float()
-        cosines = torch.tensor(compared.cosines, dtype=torch.float32, device=texts.device)
-        return cls(model, fillings, texts, cosines, cells=explanation.grid.numel(), side=side, grid=grid)
-
-    @property
-    def draws(self) -> range:
-        """The draws of what replaces hidden cells."""
-        return range(len(self.fillings))
-
-    def similarities(self, shown: Cells, draw: int = 0) -> Float[Tensor, "mask candidate"]:
-        """Return the similarities of what is shown with all captions, and those of other images with the caption."""
-        masks = shown.float()[:, None].to(self.model.image.example.device)
-        known = draw < len(self.fillings)
-        fill = self.fillings[draw] if known else masker(self.side, self.grid, hide="noise", seed=draw)
-        images = fill(masks)[:, 0].float()
-        with_captions = self.model.similarity.to_each(images, self.texts)
-        return torch.cat([with_captions, self.cosines.expand(len(shown), -1)], 1).cpu()
-
-    def of_ends(self) -> Float[Tensor, "draw end candidate"]:
-        """Return the similarities of no cell and of all cells."""
-        nothing_and_all = torch.tensor([[False], [True]]).expand(2, self.cells)
-        return torch.stack([self.similarities(nothing_and_all, draw) for draw in self.draws])
-
-    def margins(
-        self, decision: Decision, similarities: Float[Tensor, "*example candidate"]
-    ) -> Float[Tensor, "*example"]:
-        """Return the numbers that a decision compares with its limit."""
-        explained = similarities[..., 0]
-        if decision == "first":
-            return explained - similarities[..., 1:].amax(-1)
-        if decision == "difference":
-            return explained - similarities[..., 1]
-        if decision == "probability":
-            return (self.model.scale * similarities).softmax(-1)[..., 0]
-        return explained
-
-
-def _decision(
-    explanation: Explanation, compared: _Compared, image: _HiddenCells, ends: Float[Tensor, "draw end candidate"]
-) -> Decision:
+def _decision(hidden: HiddenCells, ends: Float[Tensor, "draw end candidate"]) -> Decision:
     """Return what the model decides: ``first`` if the image decides the rank, or what the image adds to."""
-    if not compared.names:
-        return "similarity"
+    if hidden.names:
+        nothing, everything = _limits(hidden.margins("first", ends))
+        if nothing <= 0 < everything:
+            return "first"
 
-    nothing, everything = _limits(image.margins("first", ends))
-    if nothing <= 0 < everything:
-        return "first"
-    return "probability" if explanation.target["name"] == "softmax" else "difference"
+    return hidden.amount
 
 
 def _limits(margins: Float[Tensor, "draw end"]) -> tuple[float, float]:
@@ -295,7 +204,7 @@ def _limits(margins: Float[Tensor, "draw end"]) -> tuple[float, float]:
 class _Search:
     """The search for a small part of an image that decides: its margin is above a limit, or without it is not."""
 
-    image: _HiddenCells
+    image: HiddenCells
     region: str
     decision: Decision
     limit: float
@@ -303,7 +212,7 @@ class _Search:
     def margins(self, parts: Cells, draw: int = 0) -> Float[Tensor, " mask"]:
         """Return the margins of parts, or of the image without them."""
         shown = parts if self.region == "keep" else ~parts
-        return self.image.margins(self.decision, self.image.similarities(shown, draw))
+        return self.image.margins(self.decision, self.image.shown(shown, draw))
 
     def decides(self, parts: Cells) -> Bool[Tensor, " mask"]:
         """Return whether each part decides with every draw; draws end with the first that fails."""
@@ -357,7 +266,7 @@ class _Search:
         level = 0.05 / len(sizes)
         draws = max(_LEAST_DRAWS, math.ceil(2 * math.log(level) / math.log(least)))
         order = torch.where(part, ranks - len(part), ranks).argsort()  # first the part, then by decreasing score
-        first = _DRAWS
+        first = DRAWS
         bound = 0.0
         larger = part
         for size in sizes.tolist():

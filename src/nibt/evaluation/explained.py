@@ -1,5 +1,6 @@
 """Explanations whose model is at hand, for what is found out about their maps."""
 
+from nibt.core.hidden_cells import check_model
 from nibt.data.images import ImageInput
 from nibt.errors import BadInput
 from nibt.models.base import Model
@@ -24,10 +25,4 @@ def check_explained(explanation: Explanation, model: Model, caller: str) -> None
     if explanation.is_comparison:
         raise BadInput(f"{caller} takes explanations of an image with a caption (got a comparison)")
 
-    theirs, ours = ({**record, "id": None, "device": None} for record in (explanation.model, model.record()))
-    if theirs != ours:
-        names = (name for name in (*ours, *theirs) if theirs.get(name, ...) != ours.get(name, ...))
-        raise BadInput(
-            f"the explanation is of {explanation.model['id']} with another {next(names)} than the model: give that "
-            "model, loaded with the same options, or explain the image again"
-        )
+    check_model(explanation, model)

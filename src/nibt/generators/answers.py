@@ -298,6 +298,8 @@ class Generator(LoadedModel):
 
     explainer: ClassVar[Any] = None
     is_compared: ClassVar[bool] = True
+    word_side: ClassVar[Any] = None
+    """What traces a word of an answer in another way than by the weights; None traces it by the weights."""
 
     answers: AnswerTower
 

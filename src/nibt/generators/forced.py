@@ -43,8 +43,8 @@ class ForcedAnswer:
         """Return the answer with a blank input that lacks only these sources."""
         return replace(self, tower=self.tower.narrowing(sources))
 
-    def side(self, numbers: Sequence[int], alternatives: Tensor | None, memory: float | None) -> Side:
-        """Trace the sequence, with a row for each of these words."""
+    def side(self, numbers: Sequence[int | None], alternatives: Tensor | None, memory: float | None) -> Side:
+        """Trace the sequence, with a row for each of these words; None is the whole answer."""
         inputs = self.tower.prepare([ForcedWord(self.prompted, self.answer, number) for number in numbers])
         others = None if alternatives is None else alternatives[list(numbers)].to(inputs.values.device)
         score = AnswerScore(self.tower, inputs.extra["targets"], others)

@@ -68,10 +68,11 @@ def refined(side: Side, count: int) -> Segments:
     if grid.parts:
         raise Unsupported(f"units must be words for several images (got refined:{count}): leave units out")
 
+    whole = side.value()
     new = [_coarse(grid) for _ in range(len(side.inputs))]
     changes: list[dict[Block, float]] = [{} for _ in new]
     while any(new):
-        for known, blocks, of_blocks in zip(changes, new, _changes(side, grid, new).T.tolist(), strict=True):
+        for known, blocks, of_blocks in zip(changes, new, _changes(side, grid, whole, new).T.tolist(), strict=True):
             known.update(zip(blocks, of_blocks, strict=False))
         new = [_divided(known, count) for known in changes]
 
@@ -96,7 +97,7 @@ def _divided(changes: dict[Block, float], count: int) -> list[Block]:
     return []
 
 
-def _changes(side: Side, grid: Grid, blocks: Sequence[Sequence[Block]]) -> Float[Tensor, "block item"]:
+def _changes(side: Side, grid: Grid, whole: Tensor, blocks: Sequence[Sequence[Block]]) -> Float[Tensor, "block item"]:
     """Return how far the target changes without each block of each item; for fewer blocks than others have, 0."""
     keep = torch.ones(max(map(len, blocks)), len(blocks), side.units.count, dtype=torch.float32, device="cpu")
     cells = grid.unfold(keep[..., : grid.count])
@@ -106,7 +107,7 @@ def _changes(side: Side, grid: Grid, blocks: Sequence[Sequence[Block]]) -> Float
 
     with torch.no_grad():
         without = masker(side, side.units)(keep.to(side.tower.example.device))
-        changes = without - side.value()
+        changes = without - whole
     return changes.reshape(*keep.shape[:2], -1).float().norm(dim=-1).cpu()
 
 

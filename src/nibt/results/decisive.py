@@ -13,7 +13,7 @@ from nibt.results.base import Array, Serializable
 
 REGIONS = ("keep", "change")
 """What the part does to a decision: alone, it keeps it; its removal changes it."""
-Decision = Literal["first", "similarity", "difference", "probability"]
+Decision = Literal["first", "similarity", "difference", "probability", "log_probability"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +22,9 @@ class DecisiveRegion(Serializable):
 
     Attributes:
         region: ``keep`` if the part alone keeps the decision, ``change`` if the image without the part changes it.
-        decision: ``first``: the explained caption or image is ahead of those that it is compared with. ``similarity``,
-            ``difference``, ``probability``: more than half of what the image adds to it is kept.
+        decision: ``first``: the explained caption, image or word is ahead of those that it is compared with.
+            ``similarity``, ``difference``, ``probability``, ``log_probability``: more than half of what the image adds
+            to it is kept.
         cells: True for the cells of the part, (row, column) of the map.
         random: The share of the image that is needed if the cells are taken in random order, in [0, 1].
         instead: What is first without the part, for ``change`` and ``first``; otherwise empty.
@@ -31,6 +32,7 @@ class DecisiveRegion(Serializable):
         probability: A lower bound of the probability that the part decides with random noise in the hidden cells, which
             is too high in at most 5 % of cases; None if it was not requested.
         draws: The number of draws of noise from which the bound was computed; 0 without it.
+        word: The number of the word of an answer that is decided; None for a whole answer, and for captions.
     """
 
     region: Literal["keep", "change"]
@@ -41,6 +43,7 @@ class DecisiveRegion(Serializable):
     hide: Literal["mean", "blur", "noise"] = "mean"
     probability: ClosedShare | None = None
     draws: Annotated[int, Field(ge=0)] = 0
+    word: Annotated[int, Field(ge=0)] | None = None
 
     @computed_field
     @property
@@ -56,9 +59,10 @@ class DecisiveRegion(Serializable):
         chance += "" if self.hide == "mean" else f"; hidden by {self.hide}"
         if self.probability is not None:
             chance += f"; with a probability of at least {percent(self.probability)}, by {self.draws} draws"
-        half = f"half of what the image adds to the {self.decision}"
+        half = f"half of what the image adds to the {self.decision.replace('_', '-')}"
         if self.region == "keep":
-            kept = "the match first" if self.decision == "first" else half
+            first = "the match first" if self.word is None else "the word first"
+            kept = first if self.decision == "first" else half
             return f"{part} keeps {kept} if all else is removed ({chance})"
 
         lost = f"\u201c{self.instead}\u201d comes first" if self.decision == "first" else f"{half} is lost"

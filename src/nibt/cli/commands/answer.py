@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
@@ -23,6 +23,7 @@ from nibt.options import BatchSize
 
 if TYPE_CHECKING:
     from nibt.generators.answers import Generator
+    from nibt.generators.results.answer import AnswerExplanation
 
 _NAMED = 3  # images that the name of a file has; of more, such as frames, it has the first
 
@@ -56,6 +57,46 @@ class AnswerInputOptions(OptionGroup, panel="Input"):
     max_words: Annotated[
         BatchSize | None, Option(help="The largest number of words that the model writes. Default: 30.")
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerMethodOptions(ServedMethodOptions):
+    """The method, and what is found out about its maps."""
+
+    decisive: Annotated[
+        str | None,
+        Option(
+            metavar="keep|change",
+            help="Find a small part of the map that alone keeps more than half of what the image adds to the "
+            "log-probability of the answer (keep), or whose removal loses it (change); with --against, the part that "
+            "keeps, or changes, that the word is ahead of the other one.",
+        ),
+    ] = None
+    word: Annotated[
+        str | None,
+        Option(help="With --decisive, the word of the answer, by its text or its position from 0. Default: all words."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.decisive not in (None, "keep", "change"):
+            raise BadOption(f"--decisive must be keep or change (got {self.decisive!r:.60})")
+        if self.word is not None and self.decisive is None:
+            raise BadOption("--word names the word whose decisive region is found: add --decisive, or leave it out")
+
+    def decided(self, model: "Generator", result: "AnswerExplanation", quiet: bool) -> "AnswerExplanation":
+        """Return the result with the part that decides, if it is requested."""
+        if self.decisive is None:
+            return result
+
+        from nibt.evaluation.decisive import decisive_region
+
+        word: str | int | None = self.word
+        if word is not None and word.isdecimal() and word not in [each.text for each in result.words]:
+            word = int(word)
+        region: Any = self.decisive
+        with show_progress("the decisive region", quiet):
+            return decisive_region(model, result, region, word=word)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +165,7 @@ class GeneratorOptions(ModelOptions):
 @expand_groups
 def answer(
     inputs: AnswerInputOptions,
-    method: ServedMethodOptions,
+    method: AnswerMethodOptions,
     model: GeneratorOptions,
     server: AnswerServerOptions,
     output: OutputOptions,
@@ -138,13 +179,18 @@ def answer(
         raise BadOption(f"the prompt is missing: nibt answer IMAGE... PROMPT (got the image {inputs.prompt!r} last)")
 
     drawing = output.drawing
+    decided = {"decisive": method.decisive, "word": method.word}
     other_image = inputs.against if inputs.against and is_image(inputs.against) else None
+    if other_image and method.decisive:
+        raise BadOption("--decisive is for answers about one image: leave it out, or the image of --against")
     spec = method.spec_for(server.server)
     name_suffix = suffix(
         "answer",
         *spec.words,
         model_name(model.model),
-        **set_options(answer=inputs.answer, against=stem(other_image) if other_image else inputs.against, **drawing),
+        **set_options(
+            answer=inputs.answer, against=stem(other_image) if other_image else inputs.against, **decided, **drawing
+        ),
     )
     read_paths = input_paths([*inputs.images, *filter(None, [other_image])], model.model, spec.options)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, read_paths, (".html", ".json"), drawing)
@@ -173,6 +219,7 @@ def answer(
             on_progress=on_progress,
         )
 
+    result = method.decided(generator, result, files.silent)
     files.write([result], targets, show_answers)
 
 

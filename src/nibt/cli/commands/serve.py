@@ -80,8 +80,8 @@ def serve(
         Option(
             "--load",
             metavar="NAME=VALUE",
-            help="With --server, an option of asking it: image_size, cells, sources, top, way, draws, at_once, timeout, "
-            "tries.",
+            help="With --server, an option of asking it: image_size, cells, sources, top, way, draws, at_once, "
+            "timeout, tries.",
         ),
     ] = None,
 ) -> None:

@@ -15,8 +15,10 @@ from nibt.data.images import ImageInput, ImagePart, side_by_side
 from nibt.data.units import Grid, Word, Words
 from nibt.errors import BadInput, check_names
 from nibt.generators.results.answer_word import AnswerWord
+from nibt.records import JsonObject
 from nibt.results.attribution import image_fields
 from nibt.results.base import OfImage, ResultOfImage
+from nibt.results.decisive import DecisiveRegion
 from nibt.results.explanation import method_text, shortened
 from nibt.results.pixels import over_image
 from nibt.results.records import SCHEMA, MethodRecord, Probability, TargetRecord, few_pixels
@@ -97,6 +99,8 @@ class AnswerExplanation(ResultOfImage):
         frames: If ``images`` are frames of a video, the number of frames that each map is of, which the model merges;
             else 0.
         server: What a server was asked, if the model is behind one; else None.
+        decisive: A small part of the map of a word, or of the whole answer, that keeps the decision of the model, or
+            whose removal changes it, if ``nibt.decisive_region`` found one.
     """
 
     kind: ClassVar[str] = "answer"
@@ -112,6 +116,7 @@ class AnswerExplanation(ResultOfImage):
     images: tuple[AnswerImage, ...] = ()
     frames: Annotated[int, Field(ge=0)] = 0
     server: ServerRecord | None = None
+    decisive: DecisiveRegion | None = None
 
     @model_validator(mode="after")
     def _with_images(self) -> "AnswerExplanation":
@@ -142,6 +147,9 @@ class AnswerExplanation(ResultOfImage):
                 f"the maps of {len(shapes)} images must have {expected} cells side by side (got {tuple(shape)})"
             )
 
+        if self.decisive is not None:
+            self._check_decisive(self.decisive)
+
         for number, word in enumerate(self.words):
             lengths = word.grid.shape, len(word.prompt), len(word.earlier)
             if lengths != (shape, len(self.prompt_words), number):
@@ -150,6 +158,13 @@ class AnswerExplanation(ResultOfImage):
                     f"prompt and {number} earlier words (got {tuple(lengths[0])}, {lengths[1]} and {lengths[2]})"
                 )
             self._check(number, word)
+
+    def _check_decisive(self, decisive: DecisiveRegion) -> None:
+        """Check that the decisive region is of the map of a word, or of the answer."""
+        if decisive.cells.shape != self.words[0].grid.shape:
+            raise BadInput(f"decisive must have the cells of the maps of words (got {tuple(decisive.cells.shape)})")
+        if decisive.word is not None and decisive.word >= len(self.words):
+            raise BadInput(f"decisive.word must be below {len(self.words)}, the number of words (got {decisive.word})")
 
     def _check(self, number: int, word: AnswerWord) -> None:
         """Check that a word agrees with the answer, and that its numbers can be added."""
@@ -285,8 +300,30 @@ class AnswerExplanation(ResultOfImage):
         """The grid of the patches."""
         return Grid(*self.words[0].grid.shape)
 
+    @property
+    def decisive_about(self) -> str:
+        """What the decisive region does, in words; empty without one."""
+        if self.decisive is None:
+            return ""
+        number = self.decisive.word
+        subject = "the answer" if number is None else f"\u201c{self.words[number].text}\u201d"
+        return f"{subject}: {self.decisive.about}"
+
+    def request(self) -> JsonObject:
+        decisive = {} if self.decisive is None else {"decisive": [self.decisive.region, self.decisive.word]}
+        return {**super().request(), **decisive}
+
     def word(self, name: str | int) -> AnswerWord:
         """Return a word of the answer by its position from 0, or by its text, if that occurs once.
+
+        Raises:
+            UnknownName: There is no such word.
+            BadInput: The text occurs several times.
+        """
+        return self.words[self.position(name)]
+
+    def position(self, name: str | int) -> int:
+        """Return the position of a word of the answer, which is given as in ``word``.
 
         Raises:
             UnknownName: There is no such word.
@@ -296,13 +333,13 @@ class AnswerExplanation(ResultOfImage):
         if isinstance(name, int):
             if not 0 <= name < len(texts):
                 raise BadInput(f"word must be between 0 and {len(texts) - 1} (got {name})")
-            return self.words[name]
+            return name
 
         check_names("words", [name], texts)
         if texts.count(name) > 1:
             places = ", ".join(str(place) for place, text in enumerate(texts) if text == name)
             raise BadInput(f"{name!r} occurs {texts.count(name)} times in the answer: give its position ({places})")
-        return self.words[texts.index(name)]
+        return texts.index(name)
 
     def heatmap(self, *words: str | int) -> np.ndarray:
         """Return the sum of the maps of words, in the pixels of the image.
@@ -322,3 +359,5 @@ class AnswerExplanation(ResultOfImage):
         if self.adds_up:
             shares = [f"{word.text} {word.shares['image']:+.2f}" for word in self.words]
             yield f"  from the image  {shortened(shares)}"
+        if self.decisive is not None:
+            yield f"  {self.decisive_about}"

@@ -51,6 +51,15 @@ class AnswerView(WordsView, name="answer"):
     def errors(self, result: AnswerExplanation) -> list[Any]:
         return [None if word.error is None else word.error.grid for word in result.words]
 
+    def parts(self, result: AnswerExplanation) -> list[Any]:
+        decisive = result.decisive
+        if decisive is None:
+            return super().parts(result)
+        return [decisive.cells if decisive.word in (None, number) else None for number in range(len(result.words))]
+
+    def outline(self, result: AnswerExplanation) -> str:
+        return super().outline(result) if result.decisive is None else f"Outline: {result.decisive_about}"
+
     def word_table(self, result: AnswerExplanation) -> dict[str, Any]:
         return _answer_table(result)
 

@@ -190,7 +190,8 @@ class View {
     const scores = rows[0].map((_, patch) => sum(rows.map((row) => row[patch])));
     const ofRows = words.map((word) => panel.table.errors[panel.text.words[word].row]); // of several words, they add up at most
     const errors = ofRows.every(Boolean) ? scores.map((_, patch) => sum(ofRows.map((row) => row[patch]))) : null;
-    return { grid: panel.table.grid, region: panel.table.region, scores, errors, largest: maxAbs(scores) };
+    const part = words.length === 1 ? panel.table.parts[panel.text.words[words[0]].row] : null;
+    return { grid: panel.table.grid, region: panel.table.region, scores, errors, part, largest: maxAbs(scores) };
   }
 
   /** What is in focus on an image: its box, or else a point, or neither. */

@@ -91,9 +91,9 @@ def panel_data(panel: Panel, images: EncodedImages) -> JsonObject:
         for name, attribution in panel.sides.items()
     ]
     stages = [side for side in sides if side["kind"] == "image"]
-    if isinstance(panel.answer, Explanation) and panel.answer.decisive:
-        part = coarse(panel.answer.decisive.cells.float())
-        stages[0]["part"] = (part >= part.amax() / 2).flatten().int().tolist()
+    decisive = getattr(panel.answer, "decisive", None)
+    if decisive is not None and decisive.word is None:
+        stages[0]["part"] = _part(decisive.cells)
 
     if len(stages) > 1:  # two images that are compared share a scale
         largest = max(max(map(abs, side["scores"])) for side in stages)
@@ -107,22 +107,25 @@ def panel_data(panel: Panel, images: EncodedImages) -> JsonObject:
             side["largest"] = shared_word_scale(panel.answer)
 
     rows = [] if table is None else [rounded(coarse(grid)) for grid in table.table]
-    errors = [None if error is None else rounded(coarse(error)) for error in _errors_of(table)]
+    view = None if table is None else view_of(table)
+    has_words = isinstance(view, WordsView)
+    errors = [None if error is None else rounded(coarse(error)) for error in (view.errors(table) if has_words else [])]
+    parts = [None if part is None else _part(part) for part in (view.parts(table) if has_words else [])]
     return {
         "sides": sides,
         "table": None
         if table is None
-        else {**_mapped(table.table, table.region, table.size), "rows": rows, "errors": errors},
+        else {**_mapped(table.table, table.region, table.size), "rows": rows, "errors": errors, "parts": parts},
         "signed": is_signed(panel.answer),
         "separate": panel.table is not None,  # the table of another computation than that of the scores of words
         "text": view_of(panel.answer).text,
     }
 
 
-def _errors_of(table: Any) -> list[Tensor | None]:
-    """Return the errors of the map of each word of a table, if there is one."""
-    view = None if table is None else view_of(table)
-    return view.errors(table) if isinstance(view, WordsView) else []
+def _part(cells: Tensor) -> list[int]:
+    """Return 1 for the cells of a part, else 0."""
+    part = coarse(cells.float())
+    return (part >= part.amax() / 2).flatten().int().tolist()
 
 
 def rounded(scores: Tensor) -> list[float]:

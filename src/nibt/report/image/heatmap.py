@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image, ImageFilter
 from torch import Tensor
 
@@ -30,12 +30,21 @@ FINER = 2  # how many pixels of a mask a pixel has along each side
 
 @dataclass(frozen=True)
 class GridMap:
-    """A map on the region of an image that it covers, with the errors of its scores, if they are estimates."""
+    """A map on the region of an image that it covers.
+
+    Attributes:
+        grid: The scores.
+        region: The part of the image that they cover.
+        size: The width and height of the image.
+        error: The errors of the scores, if they are estimates.
+        part: The cells of a part that decides, which is outlined instead of high scores.
+    """
 
     grid: Float[Tensor, "row column"]
     region: Region
     size: tuple[int, int]
     error: Float[Tensor, "row column"] | None = None
+    part: Bool[Tensor, "row column"] | None = None
 
 
 Mapped: TypeAlias = Explanation | ImageAttribution | GridMap
@@ -60,14 +69,21 @@ def overlay(mapped: Mapped, image: Image.Image, look: Appearance = DEFAULT, most
 
     if look.outlined:
         across = mapped.region.width / mapped.grid.shape[1] * image.width / mapped.size[0]
-        decisive = mapped.decisive if isinstance(mapped, Explanation) else None
-        if decisive is None:
+        part = _part(mapped)
+        if part is None:
             drawn = outlined(drawn, strength(scores, most if shared else float(mapped.grid.max())), across)
         else:  # whose edges are those of cells, also of single ones
-            fine = F.interpolate(decisive.cells[None, None].float(), scale_factor=_FINE)[0, 0]
+            fine = F.interpolate(part[None, None].float(), scale_factor=_FINE)[0, 0]
             drawn = outlined(drawn, score_map(GridMap(fine, mapped.region, mapped.size), image.size), across / _FINE)
 
     return _unseen(mapped, drawn)
+
+
+def _part(mapped: Mapped) -> Bool[Tensor, "row column"] | None:
+    """Return the cells of a part that decides, if there is one."""
+    if isinstance(mapped, Explanation):
+        return None if mapped.decisive is None else mapped.decisive.cells
+    return mapped.part if isinstance(mapped, GridMap) else None
 
 
 def _drawn(mapped: Mapped) -> Mapped:

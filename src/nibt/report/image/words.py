@@ -30,15 +30,19 @@ class WordsView(MapView):
         """Return the errors of the map of each word; None for maps that are no estimates."""
         return [None] * len(result.words)
 
+    def parts(self, result: Any) -> list[Any]:
+        """Return the cells of the part of the map of each word that decides; None for maps without one."""
+        return [None] * len(result.words)
+
     def draw(self, result: Any, look: Appearance) -> Image.Image:
         look = look.pale if result.is_noise() else look
         matters = self.words_matter(result)
         most = self.largest_score(result)
         original = resized(photograph(result.input, result.source), TILE)
         tiles = []
-        errors = self.errors(result)
-        for word, grid, error, is_evidence in zip(result.words, result.table, errors, matters, strict=True):
-            mapped = GridMap(grid, result.region, result.size, error)
+        maps = zip(result.table, self.errors(result), self.parts(result), strict=True)
+        for word, (grid, error, part), is_evidence in zip(result.words, maps, matters, strict=True):
+            mapped = GridMap(grid, result.region, result.size, error, part)
             laid = overlay(mapped, original, look if is_evidence else look.pale, most)
             tiles.append(tile(laid, word.text, f"{float(grid.sum()):+z.3f}" if self.adds_up(result) else ""))
 

@@ -1,0 +1,1 @@
+"""What is decided about images with captions, by the kind of result."""

@@ -1,0 +1,1 @@
+"""What is decided about answers, by the kind of result."""
