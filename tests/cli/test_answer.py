@@ -95,6 +95,13 @@ def test_the_printed_row_adds_up(run: Run) -> None:
         (["sample:chelsea", "a cat", "-m", "FOLDER", "-o", "x.tif"], 2, "is for explanations (got answers)"),
         (["sample:chelsea", "a cat", "-m", "FOLDER", "--max-words", "0"], 2, "max_words must be between 1"),
         (["sample:chelsea", "a cat", "-m", "/nowhere/at/all"], 1, "no model '/nowhere/at/all'"),
+        (["sample:chelsea", "a cat", "-m", "FOLDER", "--decisive", "half"], 2, "--decisive must be keep or change"),
+        (["sample:chelsea", "a cat", "-m", "FOLDER", "--word", "a"], 2, "add --decisive, or leave it out"),
+        (
+            ["sample:chelsea", "a cat", "-m", "FOLDER", "--decisive", "keep", "--against", "sample:scene"],
+            2,
+            "--decisive is for answers about one image",
+        ),
     ],
 )
 def test_answer_rejects_bad_arguments(
@@ -120,6 +127,21 @@ def test_a_model_behind_a_server_is_explained(run: Run) -> None:
         code, out, err = run("answer", "sample:chelsea", PROMPT, *server, "--method", "shapley budget=8", "-o", "-")
         assert code == 0, err
         assert json.loads(out)["server"]["way"] == "grammar"
+
+
+@pytest.mark.parametrize("word", ["red", "1", None])
+def test_decisive_regions_are_in_files_and_printed(run: Run, word: str | None) -> None:
+    with serving() as served:
+        server = ["--server", f"{served.address}/v1", "-m", "toy", "--load", "image_size=64", "--load", "cells=4"]
+        named = [] if word is None else ["--word", word]
+        code, out, err = run("answer", "sample:chelsea", PROMPT, *server, "--decisive", "change", *named)
+    assert code == 0, err
+    (path,) = Path().glob("*.decisive-change*.json")
+    result = AnswerExplanation.load(path)
+    lacks = "no region is decisive: the image adds nothing to the log-probability"
+    assert (result.decisive is None) == any(lacks in warning for warning in result.warnings)
+    assert lacks in " ".join(out.split()) or result.decisive_about in out
+    assert result.decisive is None or result.decisive.word == (None if word is None else 1)
 
 
 @pytest.mark.parametrize(
