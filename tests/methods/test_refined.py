@@ -208,6 +208,10 @@ def test_wrong_numbers_are_refused(units: str, message: str) -> None:
         nibt.explain(model(), picture(), CAPTION, "occlusion", units=units)
 
 
+def test_a_number_may_be_written_as_a_float() -> None:
+    assert Occlusion(units="refined:12.0").refined == 12
+
+
 def test_views_are_refused() -> None:
     with pytest.raises(BadOption, match="views must be 1 with segments or refined units"):
         Occlusion(units="refined:9", views=2)

@@ -58,7 +58,7 @@ def removals(units: int) -> int:
     return FEWEST + ceil(4 * max(0, units - FEWEST) / 3)
 
 
-def refined(side: Side, count: int) -> Segments:
+def refined_segments(side: Side, count: int) -> Segments:
     """Return at most ``count`` blocks of the cells of each image, small ones where removal changes the target most.
 
     Of several targets, such as the words of an answer, the change is the root of the sum of the squared changes, so

@@ -21,7 +21,7 @@ from nibt.data.segments import numbered, read_segments, superpixels
 from nibt.data.units import Grid, Segments, SequenceUnits, Units, Words
 from nibt.errors import BadOption, Unsupported
 from nibt.methods._errors import Estimates
-from nibt.methods._refined import FEWEST, refined, removals
+from nibt.methods._refined import FEWEST, refined_segments, removals
 from nibt.methods._unit_vectors import UnitVectors
 from nibt.methods._views import Views
 from nibt.methods.base import Method
@@ -210,8 +210,7 @@ class SegmentMethod(PlayerMethod):
             raise BadOption(f"units must name a file after segments: (got {self.units!r})")
         if self._segmented and self.views > 1:
             raise BadOption(f"views must be 1 with segments or refined units (got {self.views})")
-        if self.units.startswith("refined"):
-            parsed("the number after refined:", self.units.partition(":")[2], UnitCount)
+        _ = self.refined  # whose number is checked
 
     @property
     def _segmented(self) -> bool:
@@ -221,7 +220,8 @@ class SegmentMethod(PlayerMethod):
     @property
     def refined(self) -> int | None:
         """The largest number of units that are refined where scores are large; None for other units."""
-        return int(self.units.partition(":")[2]) if self.units.startswith("refined") else None
+        kind, _, number = self.units.partition(":")
+        return parsed("the number after refined:", number, UnitCount) if kind == "refined" else None
 
     def cost_formula(self) -> str:
         if self.refined is not None:
@@ -244,7 +244,7 @@ class SegmentMethod(PlayerMethod):
         if not self._segmented or not explains_pixels(side):
             return side.units
         if self.refined is not None:
-            return refined(side, self.refined)
+            return refined_segments(side, self.refined)
         labels = [self._labels(side, item) for item in range(len(side.inputs))]
         return Segments(torch.from_numpy(np.stack(labels)), tuple(int(segments.max()) + 1 for segments in labels))
 
