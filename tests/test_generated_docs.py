@@ -143,6 +143,7 @@ def test_index_has_types_values_and_true_defaults_of_options(generate: ModuleTyp
         ("explain", "--compare"),
     } | {
         ("answer", "--against"),
+        ("answer", "--decisive"),
         ("audit", "--against"),
         ("bench", "--device"),
         ("calibrate", "--captions"),

@@ -1,13 +1,14 @@
 """Are refined units better than as many requests with a uniform grid, or with superpixels? On unseen scenes.
 
-    OMP_NUM_THREADS=1 python recipes/scenes/refined.py measure --out RUN --count 200    # resumes
+    OMP_NUM_THREADS=1 python recipes/scenes/refined.py measure --out RUN --count 100    # resumes
     python recipes/scenes/refined.py report --out RUN    # into docs/explanation/study
 
 A scene has two or three objects, one of which its caption names. Each row is a method with units of one kind, and
 ``requests`` is the mean number of changed images, that of refinement included: the rows of a group have about as many.
 ``pointing``, ``energy`` and ``AP`` are the metrics of these names, on the named object, and ``deletion`` is the mean
 similarity while a tenth of the pixels after another is removed, by decreasing score per pixel: less is better.
-``- refined`` is the paired difference of a row from the refined units of its group, with its 95 % interval.
+``pointing - refined`` and so on are the paired differences of a row from the refined units of its group, with their
+95 % intervals.
 """
 
 import json
@@ -149,7 +150,7 @@ def measure(options):
 
 def report(options):
     records = stored(options.out / "refined.jsonl")
-    columns = [column for name in METRICS for column in (name, "- refined")]
+    columns = [column for name in METRICS for column in (name, f"{name} - refined")]
     lines = [f"| | requests | {' | '.join(columns)} | scenes |", "|---" * (len(columns) + 3) + "|"]
     firsts = {row.group: row.name for row in rows() if row.units == "refined"}
     for row in rows():
