@@ -161,7 +161,7 @@ def test_the_limit_holds() -> None:
         ]
         start = len(served.requests)
         generator = generator_of(served, requests=14, **SIZE)
-        with pytest.raises(ServerFailed, match="changed images take about 9 more requests, and the limit of 14 leaves"):
+        with pytest.raises(ServerFailed, match="take about 9 more requests, and the limit of 14 leaves"):
             nibt.decisive_region(generator, explanation, "change")
         asked = len(served.requests) - start
         assert asked <= 9
@@ -173,7 +173,7 @@ def test_the_limit_holds() -> None:
         assert len(served.requests) - middle == asked + 13
 
         generator = generator_of(served, requests=80, **SIZE)
-        with pytest.raises(ServerFailed, match="113 changed images take about 113 more requests"):
+        with pytest.raises(ServerFailed, match="take about 113 more requests"):
             nibt.decisive_region(generator, explanation, probability=0.9)
 
 
@@ -199,3 +199,17 @@ def test_another_model_or_answer_is_refused() -> None:
             BadInput, match=r"the model now reads another answer than 'a hat hat.' .*explain the answer again"
         ):
             nibt.decisive_region(generator_of(served, **SIZE), given)
+
+
+def test_a_conversation_is_asked_again_as_it_was() -> None:
+    messages = [{"role": "system", "content": "is"}, {"role": "user", "content": "what it ?"}]
+    with serving() as served:
+        generator = generator_of(served, **SIZE)
+        explanation = nibt.explain_answer(generator, picture(), messages, narrow="image")
+        loaded = type(explanation).from_json(json.loads(json.dumps(explanation.to_json())))
+        assert explanation.input is not None
+        start = len(served.requests)
+        decisive = nibt.decisive_region(generator, replace(loaded, input=explanation.input)).decisive
+        roles = {tuple(message["role"] for message in body["messages"]) for body in served.requests[start:]}
+    assert decisive is not None
+    assert roles == {("system", "user")}

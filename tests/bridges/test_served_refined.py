@@ -55,7 +55,7 @@ def test_scores_are_drops_of_painted_blocks() -> None:
 
 def test_the_limit_counts_the_refinement() -> None:
     with serving() as served:
-        with pytest.raises(ServerFailed, match="22 changed images take about 22 more requests, and the limit of 20"):
+        with pytest.raises(ServerFailed, match="take about 22 more requests, and the limit of 20"):
             explained(generator_of(served, requests=20, **SIZE), "occlusion", units="refined:18")
         before = len(served.requests)
         assert before == 8
