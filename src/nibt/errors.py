@@ -40,7 +40,7 @@ class NibtError(Exception):
 class UnknownName(NibtError, LookupError):
     """A method, metric, target, model family or data set does not exist."""
 
-    def __init__(self, group: str, name: Any, names: Iterable[str]) -> None:
+    def __init__(self, group: str, name: object, names: Iterable[str]) -> None:
         names = sorted(names)
         self._arguments = group, name, names
         near = get_close_matches(str(name), names, n=1)
@@ -53,7 +53,7 @@ class UnknownName(NibtError, LookupError):
         return type(self), self._arguments
 
 
-def check_names(group: str, names: Iterable[Any], known: Collection[str]) -> None:
+def check_names(group: str, names: Iterable[object], known: Collection[str]) -> None:
     """Raise ``UnknownName`` for the first of some names that is not known."""
     for name in names:
         if name not in known:

@@ -22,7 +22,7 @@ from nibt.data import parquet
 from nibt.errors import BadInput, CannotWrite, WouldOverwrite, reason
 from nibt.io import DIGITS, all_or_none, atomic_write, load_json, read_path, remove, short_digest
 from nibt.options import parsed
-from nibt.records import read_record
+from nibt.records import JsonObject, read_record
 from nibt.results.records import SessionRecord, require_same, session_info
 
 MANIFEST = "manifest.json"
@@ -51,7 +51,7 @@ class Manifest(BaseModel):
 
     kind: str
     schema_: int = Field(SCHEMA, alias="schema")
-    request: Any = Field(description="What must be the same in all sessions.")
+    request: JsonObject = Field(description="What must be the same in all sessions.")
     sessions: list[RunSession] = []
     reports: dict[str, list[str]] = Field({}, description="SHA-256 digests of the reports, by file.")
 
@@ -83,7 +83,7 @@ class RunFolder(Generic[_Manifest]):
         """The manifest."""
         return read_manifest(self.folder, self.manifest_class)
 
-    def update(self, **fields: Any) -> None:
+    def update(self, **fields: object) -> None:
         """Change fields of the manifest."""
         self._write(self.manifest_class.model_validate({**self.manifest.model_dump(by_alias=True), **fields}))
 
@@ -99,7 +99,7 @@ class RunFolder(Generic[_Manifest]):
         """Whether at least one chunk is written. Until then, the folder may be used for another request."""
         return (self.folder / MANIFEST).is_file() and self.manifest is not None and bool(self.files())
 
-    def require_request(self, request: Mapping[str, Any]) -> None:
+    def require_request(self, request: Mapping[str, object]) -> None:
         """Check that the folder is new, or has results of the same request."""
         if self.folder.exists() and not self.folder.is_dir():
             raise WouldOverwrite(f"{self.folder} is a file: give a folder")
@@ -113,7 +113,7 @@ class RunFolder(Generic[_Manifest]):
         if self.is_begun:
             self.agree(request)
 
-    def agree(self, values: Mapping[str, Any], section: str = "request") -> None:
+    def agree(self, values: Mapping[str, object], section: str = "request") -> None:
         """Record values in a section of the manifest, or check that they equal the recorded ones."""
         recorded = getattr(self.manifest, section)
         compared = {key: recorded[key] for key in values if key in recorded}
@@ -124,7 +124,7 @@ class RunFolder(Generic[_Manifest]):
     # Writing
 
     @contextmanager
-    def writing(self, request: Mapping[str, Any], **fields: Any) -> Iterator[None]:
+    def writing(self, request: Mapping[str, object], **fields: object) -> Iterator[None]:
         """Lock the folder for a run, and write the manifest with ``fields`` if it is new.
 
         A run that fails before its first chunk leaves no files.
@@ -171,7 +171,7 @@ class RunFolder(Generic[_Manifest]):
         finally:
             lock.release()
 
-    def fill(self, files: Iterable[ChunkFile], **execution: Any) -> None:
+    def fill(self, files: Iterable[ChunkFile], **execution: object) -> None:
         """Write files as they are computed, in a session that the manifest records."""
         sessions = self.manifest.sessions
         session = {**session_info(), **execution, "chunks": 0, "ended": None}

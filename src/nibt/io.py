@@ -17,13 +17,14 @@ from hashlib import file_digest, sha256
 from importlib.resources.abc import Traversable
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nibt.errors import TOO_DEEP, BadInput, BadOption, CannotWrite, reason
 
 _MOST_LEVELS = 100
 _MOST_TEXT = 2**31
 _LONGEST_NAME = 255  # of a file or a folder
+_Data = TypeVar("_Data")
 
 
 def read_text(path: Path | Traversable) -> str:
@@ -33,7 +34,7 @@ def read_text(path: Path | Traversable) -> str:
     return path.read_text(encoding="utf-8-sig")
 
 
-def read_path(name: str, value: Any) -> Path:
+def read_path(name: str, value: object) -> Path:
     """Return the path of an argument that names a file or a folder."""
     if not isinstance(value, str | os.PathLike) or value == "":
         raise BadInput(f"{name} must be a path (got {value!r:.60})")
@@ -47,7 +48,7 @@ def read_path(name: str, value: Any) -> Path:
     return Path(value)
 
 
-def file_path(name: str, value: Any) -> Path:
+def file_path(name: str, value: object) -> Path:
     """Return the path of an argument that names a file to write, whose end would be lost if it named a folder."""
     path = read_path(name, value)
     if str(value).endswith((os.sep, f"{os.sep}.")):
@@ -65,11 +66,11 @@ def check_regular(path: str | Path, most: int | float = math.inf) -> None:
 
 def load_json(source: Path | Traversable | str | bytes) -> Any:
     """Return what a JSON file, or a text, has."""
-    loads = partial(json.loads, object_pairs_hook=_object)
-    return _shallow(loads, source if isinstance(source, str | bytes) else read_text(source))
+    text = source if isinstance(source, str | bytes) else read_text(source)
+    return _shallow(partial(json.loads, text, object_pairs_hook=_object))
 
 
-def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(items: list[tuple[str, object]]) -> dict[str, object]:
     """Return an object of JSON; a key that occurs twice would lose a value."""
     data = dict(items)
     if len(data) < len(items):
@@ -84,13 +85,13 @@ def load_toml(path: Path | Traversable) -> dict[str, Any]:
     text = read_text(path)
     if any(key.count(".") > _MOST_LEVELS for key in re.split(r"[\n,={}\[\]]", text)):  # tomllib needs their square
         raise ValueError(TOO_DEEP)
-    return _shallow(tomllib.loads, text)
+    return _shallow(partial(tomllib.loads, text))
 
 
-def _shallow(loads: Callable[[Any], Any], text: str | bytes) -> Any:
+def _shallow(parse: Callable[[], _Data]) -> _Data:
     """Return parsed data; what is nested deeper than any file of ours would end Python's stack in later functions."""
     try:
-        data = loads(text)
+        data = parse()
     except RecursionError as error:
         raise ValueError(TOO_DEEP) from error
 
@@ -104,7 +105,7 @@ def _shallow(loads: Callable[[Any], Any], text: str | bytes) -> Any:
     raise ValueError(TOO_DEEP)
 
 
-def unicode_text(name: str, text: Any) -> str:
+def unicode_text(name: str, text: object) -> str:
     """Return a plain string without surrogates, which Python makes of bytes that are not text in UTF-8."""
     if not isinstance(text, str):
         raise BadInput(f"the {name} must be a string (got {type(text).__name__})")
@@ -180,7 +181,7 @@ def existing_paths(text: str) -> list[Path]:
     return [Path(path) for path in paths]
 
 
-def file_digests(values: Iterable[Any]) -> dict[str, str]:
+def file_digests(values: Iterable[object]) -> dict[str, str]:
     """Compute the digests of all files that values of options name, by the text that names them.
 
     What a file has is a part of a request, as its name is. A pattern has the digest of all files that it names.

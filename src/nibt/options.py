@@ -12,10 +12,21 @@ import inspect
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
-from typing import Annotated, Any, NamedTuple, TypeAlias, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt
 
@@ -23,6 +34,13 @@ from nibt.errors import BadOption
 
 Keywords: TypeAlias = dict[str, Any]
 """Options, or other arguments of a call, by their names."""
+
+
+@runtime_checkable
+class HasOptions(Protocol):
+    """A dataclass, such as a plugin, whose fields are options."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +122,8 @@ _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or 
 
 Layers = Annotated[tuple[int, ...], "layers"]
 """One layer or several: a whole number, or a list of them."""
+LayerOption: TypeAlias = int | float | str | Sequence[int]
+"""What a user gives: a layer, a share of the depth, a list of layers, or the text of one of them."""
 
 
 def assignments(pairs: Iterable[str], option: str, keep_names: bool = False) -> dict[str, str]:
@@ -125,7 +145,7 @@ def assignments(pairs: Iterable[str], option: str, keep_names: bool = False) -> 
     return values
 
 
-def parsed(name: str, value: Any, field_type: Any) -> Any:
+def parsed(name: str, value: object, field_type: Hashable) -> Any:
     """Convert the value of an option to the type of its field, which may be one of several or have a range."""
     if field_type in (Layers, tuple[int, ...]):
         return _parsed_layers(name, value)
@@ -147,7 +167,7 @@ def parsed(name: str, value: Any, field_type: Any) -> Any:
     return converted
 
 
-def _parsed_layers(name: str, value: Any) -> Layers:
+def _parsed_layers(name: str, value: object) -> Layers:
     """Return one layer, or a list of them, as numbers."""
     values = value if isinstance(value, list | tuple) else [value]
     layers = tuple(parsed(name, layer, int) for layer in values)
@@ -171,13 +191,13 @@ def _converted(value: Any, target: type) -> Any:
     return target(number)
 
 
-def check_mapping(name: str, value: Any) -> None:
+def check_mapping(name: str, value: object) -> None:
     """Check that an argument is a mapping or None."""
     if not isinstance(value, Mapping | None):
         raise BadOption(f"{name} must be a mapping (got {value!r:.60})")
 
 
-def check_facts(name: str, value: Any) -> None:
+def check_facts(name: str, value: Mapping[str, object] | None) -> None:
     """Check that an argument is None or a mapping that a JSON file can hold, since it is saved with a result."""
     check_mapping(name, value)
     try:
@@ -190,7 +210,7 @@ def check_facts(name: str, value: Any) -> None:
         raise BadOption(f"{name} must have texts as keys (got {others[0]!r:.60}): name each value")
 
 
-def complete(plugin: Any) -> None:
+def complete(plugin: HasOptions) -> None:
     """Convert all fields of a new plugin to their types; its ``__post_init__`` calls this."""
     types = field_types(type(plugin))
     for field in dataclasses.fields(plugin):
@@ -199,23 +219,7 @@ def complete(plugin: Any) -> None:
             object.__setattr__(plugin, field.name, value)
 
 
-def check_effects(method: Any, names: Iterable[str], options: Mapping[str, Any]) -> None:
-    """Check that options of a side have an effect, there or on the other side, whose options have its name before."""
-    for name in names:
-        if name not in method.conditions:
-            continue
-
-        other, values = method.conditions[name]
-        of_sides = [value for key, value in options.items() if key.endswith(f"_{other}")]
-        shared = getattr(method, other, None)
-        if not any(value in values for value in [shared, *of_sides]):
-            raise BadOption(
-                f"{name} has no effect with {other}={shared}: leave {name} out, or set {other} to "
-                f"{' or '.join(map(str, values))}"
-            )
-
-
-def changed_options(plugin: Any) -> Keywords:
+def changed_options(plugin: HasOptions) -> Keywords:
     """Return the options of a plugin that differ from their defaults, with tuples as lists, and functions by source."""
     changed: Keywords = {}
     for field in dataclasses.fields(plugin):
@@ -225,7 +229,7 @@ def changed_options(plugin: Any) -> Keywords:
     return changed
 
 
-def _by_source(value: Any) -> Any:
+def _by_source(value: object) -> object:
     """Return a function as its name and a hash of its source and bound values; anything else as it is."""
     if not inspect.isfunction(value):
         return value
@@ -261,9 +265,9 @@ class _Rule(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def _rule(field_type: Any) -> _Rule | None:
+def _rule(field_type: Hashable) -> _Rule | None:
     """Return the simple type of a field, its range or values, and whether it may be None; None for other types."""
-    if field_type in _NAMES:
+    if isinstance(field_type, type) and field_type in _NAMES:
         return _Rule(field_type)
 
     members = get_args(field_type)

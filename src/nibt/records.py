@@ -18,7 +18,7 @@ _Record = TypeVar("_Record")
 _MOST = 3  # the number of mistakes in a message
 
 
-def read_record(record_type: type[_Record], data: Any, where: str, error: type[NibtError] = BadInput) -> _Record:
+def read_record(record_type: type[_Record], data: object, where: str, error: type[NibtError] = BadInput) -> _Record:
     """Build a record from plain data."""
     with described(record_type, where, error):
         return _validator(record_type).validate_python(data)
@@ -38,7 +38,7 @@ def described(record_type: type, where: str, error: type[NibtError] = BadInput) 
         raise error(f"{where}: {text}" if where else text) from mistakes
 
 
-def plain_data(record: Any) -> JsonObject:
+def plain_data(record: object) -> JsonObject:
     """Return a record as plain data."""
     return _adapter(type(record)).dump_python(record, mode="json")
 

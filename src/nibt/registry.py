@@ -39,7 +39,7 @@ class Plugin:
 
     name: ClassVar[str] = ""
 
-    def __init_subclass__(cls, name: str = "", **options: Any) -> None:
+    def __init_subclass__(cls, name: str = "", **options: object) -> None:
         super().__init_subclass__(**options)
         module = cls.__module__.rpartition(".")[2]
         cls.name = name or (cls.__name__ if module == "__main__" else module)
@@ -240,7 +240,7 @@ class MethodSpec:
 
     name: str = "nib"
     variant: str = "default"
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
     instance: Any = None
 
     @classmethod
@@ -248,7 +248,7 @@ class MethodSpec:
         cls,
         method: "str | MethodSpec | Plugin",
         variant: str | None = None,
-        options: Mapping[str, Any] | None = None,
+        options: Mapping[str, object] | None = None,
         seed: int | None = None,
     ) -> "MethodSpec":
         """Return a method that is given as text, as a spec or as an object, with a variant and further options."""
@@ -274,7 +274,7 @@ class MethodSpec:
 
     @classmethod
     def _of_object(
-        cls, method: Plugin, variant: str | None, options: Mapping[str, Any] | None, seed: int | None
+        cls, method: Plugin, variant: str | None, options: Mapping[str, object] | None, seed: int | None
     ) -> "MethodSpec":
         beside = list(options or ())
         if variant is not None:
@@ -286,7 +286,11 @@ class MethodSpec:
         return cls(method.name, instance=method)
 
     def _check_once(
-        self, method: Any, variant: str | None, options: Mapping[str, Any] | None, seed: int | None
+        self,
+        method: "str | MethodSpec | Plugin",
+        variant: str | None,
+        options: Mapping[str, object] | None,
+        seed: int | None,
     ) -> None:
         """Check that nothing is set both in the text of a method, or in its spec, and beside it."""
         beside = list(options or ())
@@ -302,7 +306,7 @@ class MethodSpec:
             raise BadOption(f"{twice[0]} is set twice, in the text of the method and beside it: set it once")
 
     @classmethod
-    def parse(cls, text: Any) -> "MethodSpec":
+    def parse(cls, text: object) -> "MethodSpec":
         """Read a name with an optional variant and options; values with spaces are quoted.
 
         Examples:
@@ -356,6 +360,6 @@ class MethodSpec:
         return self.method_class.draws(self.options)
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: object) -> str:
     text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return shlex.quote(text)

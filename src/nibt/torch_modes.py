@@ -193,12 +193,12 @@ def _replaces_forward(module: nn.Module) -> bool:
 
 
 def set_hook(
-    register: Callable[..., RemovableHandle], hook: Callable[..., Any], with_kwargs: bool = False
+    register: Callable[..., RemovableHandle], hook: Callable[..., object], with_kwargs: bool = False
 ) -> RemovableHandle:
     """Register a hook that does nothing in other threads; ``with`` removes it at its end."""
     thread = threading.get_ident()
 
-    def act(*arguments: Any) -> Any:
+    def act(*arguments: object) -> object:
         # PyTorch omits the keyword arguments if the hook is removed while another thread calls the module
         return hook(*arguments) if threading.get_ident() == thread else None
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, Literal, NotRequired, TypeAlias
+from typing import Literal, NotRequired, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -80,7 +80,7 @@ class ByValue:
         return hash(value_key(self))
 
 
-def value_key(value: Any) -> Hashable:
+def value_key(value: object) -> Hashable:
     """Return a hashable key that is equal for equal values.
 
     >>> value_key({"a": [1.0]}) == value_key({"a": [1.0]})

@@ -32,7 +32,7 @@ class OptionGroup:
 
     panel: ClassVar[str | None] = None
 
-    def __init_subclass__(cls, panel: str | None = None, **options: Any) -> None:
+    def __init_subclass__(cls, panel: str | None = None, **options: object) -> None:
         """Set the heading of the options in ``--help``; None means that of the parent class."""
         super().__init_subclass__(**options)
         if panel is not None:

@@ -2,24 +2,31 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias, TypedDict
 
 from nibt.data.pair import MOST_CHARACTERS, is_visible, too_long
 from nibt.errors import BadInput
 from nibt.io import unicode_text
 
-Prompt: TypeAlias = str | Sequence[Mapping[str, Any]]
+Prompt: TypeAlias = str | Sequence[Mapping[str, object]]
 """A prompt: a text, or messages with a role and a content."""
+
+
+class Turn(TypedDict):
+    """A message whose content is a list of parts."""
+
+    role: str
+    content: list[dict[str, str]]
 
 
 @dataclass(frozen=True)
 class Conversation:
     """The turns of a conversation: messages whose contents are lists of images and texts, or of a video and texts."""
 
-    turns: tuple[dict[str, Any], ...]
+    turns: tuple[Turn, ...]
 
     @classmethod
-    def of(cls, messages: Any, images: int) -> "Conversation":
+    def of(cls, messages: object, images: int) -> "Conversation":
         """Read messages; a number of images without places come before the first text of the user."""
         if not isinstance(messages, Sequence) or not messages:
             raise BadInput(f"the prompt must be a text, or a list of messages (got {messages!r:.100})")
@@ -67,7 +74,7 @@ class Conversation:
         return Conversation(tuple(turns))
 
 
-def _turn(number: int, message: Any) -> dict[str, Any]:
+def _turn(number: int, message: object) -> Turn:
     """Read a message: its role, and its content as a list."""
     if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
         raise BadInput(f'message {number} must be {{"role": ..., "content": ...}} (got {message!r:.100})')
@@ -90,23 +97,24 @@ def _turn(number: int, message: Any) -> dict[str, Any]:
     return {"role": role, "content": [_part(number, part) for part in parts]}
 
 
-def _part(number: int, part: Any) -> dict[str, str]:
+def _part(number: int, part: object) -> dict[str, str]:
     """Read a part of a message: a text, or the place of an image or of a video."""
-    medium = part.get("type") if isinstance(part, Mapping) else None
+    entries = part if isinstance(part, Mapping) else {}
+    medium = entries.get("type")
     if medium in ("image", "video"):
-        if len(part) > 1:
+        if len(entries) > 1:
             raise BadInput(
                 f'the {medium} of message {number} must be {{"type": "{medium}"}} (got {part!r:.100}): give the images '
                 "or frames themselves in image, in their order"
             )
         return {"type": medium}
-    if medium != "text" or "text" not in part:
+    if medium != "text" or "text" not in entries:
         raise BadInput(
             f'a part of message {number} must be {{"type": "text", "text": ...}}, {{"type": "image"}} or '
             f'{{"type": "video"}} (got {part!r:.100})'
         )
 
-    text = part["text"]
+    text = entries["text"]
     if len(unicode_text(f"text of message {number}", text)) > MOST_CHARACTERS:
         raise BadInput(too_long("prompt", text))
     if not is_visible(text):

@@ -14,7 +14,7 @@ from hashlib import sha256
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -223,7 +223,7 @@ def image_at(source: str, image_hash: str) -> ImageInput | None:
     return image if image_hash in (image.digest, replace(image, file_hash="").digest) else None
 
 
-def is_batch(source: Any) -> bool:
+def is_batch(source: object) -> TypeGuard[np.ndarray | Tensor]:
     """Return whether a source is a batch of images in one array.
 
     Tensors have the shape (batch, channel, height, width), arrays (batch, height, width, channel).
@@ -232,7 +232,7 @@ def is_batch(source: Any) -> bool:
     return isinstance(source, np.ndarray | Tensor) and not nested and source.ndim == 4
 
 
-def _from_file(stream: Any) -> ImageInput:
+def _from_file(stream: OpenFile) -> ImageInput:
     name = str(getattr(stream, "name", "") or "open file")
     try:
         data = stream.read()

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import UnionType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -50,7 +51,7 @@ class Object:
     without: Callable[[], ImageInput] | None = field(default=None, repr=False, compare=False)
 
 
-def check_objects(objects: Any, size: tuple[int, int], caption: str) -> None:
+def check_objects(objects: object, size: tuple[int, int], caption: str) -> None:
     """Check the names, boxes, masks, points and spans of the objects of a pair."""
     if not isinstance(objects, tuple | list):
         raise BadInput(f"objects must be a tuple of Objects (got {type(objects).__name__})")
@@ -78,13 +79,13 @@ def check_objects(objects: Any, size: tuple[int, int], caption: str) -> None:
         check_spans(caption, item.spans, f"the spans {named}")
 
 
-def _check_box(box: Any, named: str) -> None:
+def _check_box(box: object, named: str) -> None:
     if not _are_numbers(box):
         raise BadInput(f"the box {named} must be left, top, width and height as numbers (got {box!r:.100})")
     read_box(box, f"the box {named}")
 
 
-def _check_mask(mask: Any, size: tuple[int, int], named: str) -> None:
+def _check_mask(mask: object, size: tuple[int, int], named: str) -> None:
     """Check that a mask tells for each pixel of an image, of a size (width, height), whether it is of an object."""
     if not (isinstance(mask, np.ndarray) and mask.dtype == bool):
         got = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
@@ -95,7 +96,7 @@ def _check_mask(mask: Any, size: tuple[int, int], named: str) -> None:
         raise BadInput(f"the mask {named} must have the shape of the image, {shape} (got {mask.shape})")
 
 
-def check_spans(caption: str, spans: Any, name: str) -> None:
+def check_spans(caption: str, spans: object, name: str) -> None:
     """Check places of words in a caption."""
     if not isinstance(spans, tuple) or not all(
         isinstance(span, tuple)
@@ -110,14 +111,14 @@ def check_spans(caption: str, spans: Any, name: str) -> None:
         )
 
 
-def _are_numbers(values: Any, kinds: Any = int | float | np.number) -> bool:
+def _are_numbers(values: object, kinds: UnionType = int | float | np.number) -> bool:
     """Return whether values are finite numbers in a tuple, a list or an array; true and false are none."""
     return isinstance(values, tuple | list | np.ndarray) and all(
         isinstance(value, kinds) and not isinstance(value, bool) and -1e12 < value < 1e12 for value in values
     )
 
 
-def check_labels(labels: Any, label: Any, label_map: Any, size: tuple[int, int]) -> None:
+def check_labels(labels: object, label: object, label_map: object, size: tuple[int, int]) -> None:
     """Check the labels of a pair, the position of its own label, and its label map."""
     if not isinstance(labels, tuple) or not labels or not _are_labels(labels):
         raise BadInput(f"labels must be a tuple of different texts that are not blank (got {labels!r:.100})")
@@ -143,7 +144,7 @@ def check_labels(labels: Any, label: Any, label_map: Any, size: tuple[int, int])
 
 
 @lru_cache(maxsize=16)
-def _are_labels(labels: tuple[Any, ...]) -> bool:
+def _are_labels(labels: tuple[object, ...]) -> bool:
     """Return whether labels are different texts that are not blank."""
     return len(set(labels)) == len(labels) and all(isinstance(label, str) and label.strip() for label in labels)
 

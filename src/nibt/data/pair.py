@@ -10,11 +10,20 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 import numpy as np
 
-from nibt.data.images import ImageInput, NamedImage, is_batch, is_image_name, looks_like_image, names_image, read_image
+from nibt.data.images import (
+    ImageInput,
+    ImageSource,
+    NamedImage,
+    is_batch,
+    is_image_name,
+    looks_like_image,
+    names_image,
+    read_image,
+)
 from nibt.data.objects import Object, Span, check_labels, check_objects, check_spans
 from nibt.errors import BadInput
 from nibt.io import unicode_text
@@ -81,7 +90,14 @@ class SameModalityPair:
         return self.first, self.second
 
 
+_T = TypeVar("_T")
 AnyPair: TypeAlias = Pair | SameModalityPair
+_Pair = TypeVar("_Pair", bound=AnyPair)
+Text: TypeAlias = str | Caption
+Texts: TypeAlias = Text | Sequence[Text]
+Item: TypeAlias = ImageSource | Caption
+Items: TypeAlias = Item | Sequence[Item]
+"""Images or captions; a string is one or the other, by its place or by a file of that name."""
 
 
 def modality(item: ImageInput | str) -> Modality:
@@ -149,14 +165,14 @@ def caption_notes(caption: str) -> tuple[str, ...]:
     return (f"the caption has control characters ({codes}): the model may see them",)
 
 
-def as_list(value: Any) -> list[Any]:
+def as_list(value: object) -> list[Any]:
     """Return the items of a list, a tuple or a batch of images; other values become a list of one item."""
     if isinstance(value, str):
         return [value]
     return list(value) if isinstance(value, list | tuple) or is_batch(value) else [value]
 
 
-def repeated(values: Sequence[Any]) -> int | None:
+def repeated(values: Sequence[object]) -> int | None:
     """Return the place of the first value that also stands before it; None if each is there once.
 
     >>> repeated(["a", "b", "a"]), repeated(["a", "b"])
@@ -180,7 +196,7 @@ def side_title(name: str, modality: Modality) -> str:
 
 
 @dataclass(frozen=True)
-class RequestedPairs:
+class RequestedPairs(Generic[_Pair]):
     """The pairs of a call.
 
     Attributes:
@@ -188,15 +204,19 @@ class RequestedPairs:
         is_list: Whether a list of results is returned, since either input was a list.
     """
 
-    pairs: list[Any]  # of one type: with a caller, Pair
+    pairs: list[_Pair]  # of one type
     is_list: bool
 
-    def as_requested(self, results: list[Any]) -> Any:
+    def as_requested(self, results: list[_T]) -> _T | list[_T]:
         """Return the results of all pairs, or the one that was asked for."""
         return results if self.is_list else results[0]
 
 
-def make_pairs(first: Any, second: Any, caller: str = "") -> RequestedPairs:
+@overload
+def make_pairs(first: Items, second: Items) -> RequestedPairs[AnyPair]: ...
+@overload
+def make_pairs(first: Items, second: Items, caller: str) -> RequestedPairs[Pair]: ...
+def make_pairs(first: Items, second: Items, caller: str = "") -> RequestedPairs[Any]:
     """Make pairs of two inputs or lists of inputs.
 
     Strings have the modality of their place, and so do values of other types, which fail when they are read. A
@@ -236,7 +256,7 @@ def make_pairs(first: Any, second: Any, caller: str = "") -> RequestedPairs:
     return RequestedPairs(pairs, is_list)
 
 
-def _modality_of(items: Sequence[Any], place: str, of_strings: Modality) -> Modality:
+def _modality_of(items: Sequence[object], place: str, of_strings: Modality) -> Modality:
     """Return the modality of the inputs in first or second place, which must be the same for all."""
     found: set[Modality] = set()
     for item in items:
@@ -255,7 +275,7 @@ def _modality_of(items: Sequence[Any], place: str, of_strings: Modality) -> Moda
     return found.pop()
 
 
-def _check_order(image: Any, text: Any) -> None:
+def _check_order(image: object, text: object) -> None:
     """Check that a caption and the path of an image were not swapped."""
     if not isinstance(image, str) or not isinstance(text, str):
         return
@@ -269,7 +289,7 @@ def _read(items: Sequence[Any], modality: Modality, count: int) -> list[Any]:
     return read * count if len(read) == 1 else read
 
 
-def _named_image_notes(text: Any) -> tuple[str, ...]:
+def _named_image_notes(text: object) -> tuple[str, ...]:
     """Return a warning about a caption that is the name of an image."""
     if not isinstance(text, str) or not looks_like_image(text):
         return ()
@@ -281,14 +301,15 @@ def _named_image_notes(text: Any) -> tuple[str, ...]:
     )
 
 
-def image_text_pairs(pairs: Any, caller: str) -> list[Pair]:
+def image_text_pairs(pairs: object, caller: str) -> list[Pair]:
     """Return pairs as a list if each is an image and a caption, of which tuples are read."""
     if isinstance(pairs, str | Mapping) or not isinstance(pairs, Iterable) or getattr(pairs, "ndim", 1) == 0:
         raise BadInput(f"{caller} takes a list of pairs of an image and a caption (got {type(pairs).__name__})")
 
-    pairs = list(map(_pair, pairs))
-    for pair in pairs:
+    read = []
+    for pair in map(_pair, pairs):
         if isinstance(pair, Pair) and isinstance(pair.image, ImageInput) and isinstance(pair.caption, str):
+            read.append(pair)
             continue
         if isinstance(pair, Pair) and isinstance(pair.caption, str) and isinstance(pair.image, str | os.PathLike):
             name = os.fspath(pair.image)
@@ -303,10 +324,10 @@ def image_text_pairs(pairs: Any, caller: str) -> list[Pair]:
             f"{_named_type(pair)}{f' of {len(pair)}' if isinstance(pair, tuple) else ''})"
         )
 
-    return pairs
+    return read
 
 
-def _pair(item: Any) -> Any:
+def _pair(item: object) -> object:
     """Return a pair of a tuple of an image, a caption and perhaps a mask."""
     if not isinstance(item, tuple) or len(item) not in (2, 3):
         return item
@@ -315,7 +336,7 @@ def _pair(item: Any) -> Any:
     return Pair(image, caption, tuple(Object("mask", None, mask, ((0, len(caption)),)) for mask in item[2:]))
 
 
-def _no_image_and_caption(caller: str, items: Sequence[Any]) -> BadInput:
+def _no_image_and_caption(caller: str, items: Sequence[object]) -> BadInput:
     got = " and ".join(map(_named_type, items))
     return BadInput(
         f"{caller} takes pairs of an image and a caption, which is a string (got {got}); to compare two images or two "
@@ -323,5 +344,5 @@ def _no_image_and_caption(caller: str, items: Sequence[Any]) -> BadInput:
     )
 
 
-def _named_type(item: Any) -> str:
+def _named_type(item: object) -> str:
     return {str: "a string", ImageInput: "an image"}.get(type(item), f"a {type(item).__name__}")

@@ -1,6 +1,6 @@
 """Reading and writing of Parquet files, and reading of Arrow files. Only this file imports pyarrow."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from io import BytesIO
@@ -21,13 +21,13 @@ def pyarrow(needed_by: str = "Parquet files need") -> tuple[Any, Any]:
     return pyarrow, pyarrow.parquet
 
 
-def struct(schema: Mapping[str, Any]) -> Any:
+def struct(schema: JsonObject) -> Any:
     """Return the Arrow type of the objects that a JSON Schema describes."""
     arrow = pyarrow()[0]
     definitions = schema.get("$defs", {})
     types = {"string": arrow.string(), "integer": arrow.int32(), "boolean": arrow.bool_(), "number": arrow.float64()}
 
-    def of(node: Mapping[str, Any]) -> Any:
+    def of(node: JsonObject) -> Any:
         if "$ref" in node:
             return of(definitions[node["$ref"].rpartition("/")[2]])
         if "anyOf" in node:  # a value or null

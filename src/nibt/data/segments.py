@@ -137,7 +137,7 @@ def _content(path: Path) -> Any:
         return np.array(opened.convert("RGB") if opened.mode in ("RGBA", "CMYK") else opened)
 
 
-def _of_masks(content: Any, size: tuple[int, int], name: str) -> Labels:
+def _of_masks(content: object, size: tuple[int, int], name: str) -> Labels:
     """Return the labels of a list of masks; 0 is outside of all."""
     if not isinstance(content, list) or not content:
         raise BadInput(f"{name!r} must have a list of masks (got {content!r:.60})")

@@ -151,12 +151,12 @@ def named_paths(names: str | Path, endings: tuple[str, ...]) -> list[Path]:
     return paths
 
 
-def separated(names: Any) -> list[Any]:
+def separated(names: object) -> list[Any]:
     """Return the names that ``joined`` has joined; anything else than a text is one name."""
     return names.split(_SEPARATOR) if isinstance(names, str) else [names]
 
 
-def joined(paths: list[Any]) -> str:
+def joined(paths: Sequence[str | os.PathLike[str]]) -> str:
     """Join several names to one option."""
     return _SEPARATOR.join(os.fspath(path) for path in paths)
 

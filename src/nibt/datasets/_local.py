@@ -4,11 +4,12 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from nibt.data.images import ImageInput
 from nibt.data.objects import Object, Point
@@ -175,7 +176,9 @@ class CaptionedDataset(LocalDataset):
     """
 
     choice: Annotated[str, OneOf(("first", "best", "all"))] = "first"
-    scorer: Callable[[ImageInput, Sequence[str]], Any] | None = field(default=None, repr=False, compare=False)
+    scorer: Callable[[ImageInput, Sequence[str]], Tensor | np.ndarray | Sequence[float]] | None = field(
+        default=None, repr=False, compare=False
+    )
     _best: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -206,9 +209,10 @@ class CaptionedDataset(LocalDataset):
         return self._best[record.where]
 
 
-def texts(value: Any, where: str, name: str = "a caption") -> tuple[str, ...]:
+def texts(value: object, where: str, name: str = "a caption") -> tuple[str, ...]:
     """Return the captions of an image from a text or a list of texts."""
-    captions = tuple(value) if isinstance(value, list | tuple) else (value,)
-    if not captions or not all(isinstance(caption, str) for caption in captions):
+    values = value if isinstance(value, list | tuple) else (value,)
+    captions = tuple(caption for caption in values if isinstance(caption, str))
+    if not captions or len(captions) < len(values):
         raise BadInput(f"{where}: {name} must be a text, or a list of texts (got {value!r})")
     return captions

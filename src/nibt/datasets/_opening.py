@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from nibt.datasets._files import SHARDS, existing, files_in, joined
 from nibt.datasets._records import SUFFIXES
@@ -70,9 +70,18 @@ def _open_named(source: str | os.PathLike) -> Dataset | None:
     return open_dataset(text, {"strict": False} if is_strict else {})
 
 
-def open_rows(pairs: Pairs, prompt: str | None = None, answer: str | None = None, **columns: Any) -> Dataset:
+def open_rows(
+    pairs: Pairs,
+    prompt: str | None = None,
+    answer: str | None = None,
+    *,
+    image: str = "image",
+    caption: str = CAPTION,
+    key: str | None = None,
+    split: str | None = None,
+) -> Dataset:
     """Open pairs, or the prompts of a generator: a table with a column ``prompt``, and without one of captions."""
-    data = open_pairs(pairs, **columns)
+    data = open_pairs(pairs, image, caption, key, split)
     if isinstance(data, TableDataset):
         return _with_texts(data, prompt or data.prompt, answer or data.answer)
     if prompt or answer:
@@ -122,7 +131,7 @@ def _check_all_read(names: Sequence[str], columns: Sequence[str | None]) -> None
         raise BadOption(f"the pairs have a column {unread[0]!r}, which is not read: {in_call}rename the column")
 
 
-def open_dataset(source: str, options: Mapping[str, Any]) -> Dataset:
+def open_dataset(source: str, options: Keywords) -> Dataset:
     """Open ``NAME``, ``NAME:FOLDER`` or a path with options, among them those of the pictures of a grid."""
     name, _, folder = source.partition(":")
     if name not in available("datasets") and (os.path.exists(source) or Path(source).suffix):
@@ -147,7 +156,7 @@ def open_dataset(source: str, options: Mapping[str, Any]) -> Dataset:
     return dataset_class(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
-def _check_folder(name: str, values: Mapping[str, Any], takes_folder: bool, is_grid: bool) -> None:
+def _check_folder(name: str, values: Mapping[str, object], takes_folder: bool, is_grid: bool) -> None:
     """Check that a data set has its folder, if it takes one."""
     has_folder = "folder" in values
     if has_folder and not takes_folder:
@@ -157,7 +166,7 @@ def _check_folder(name: str, values: Mapping[str, Any], takes_folder: bool, is_g
         raise FolderMissing(f"{name} needs {needed}")
 
 
-def option_types(dataset_class: Any) -> Keywords:
+def option_types(dataset_class: type[Dataset]) -> Keywords:
     """Return the types of the options of a data set, its folder among them."""
     types = field_types(dataset_class)
     return {
@@ -167,7 +176,7 @@ def option_types(dataset_class: Any) -> Keywords:
     }
 
 
-def _open_path(path: str, options: Mapping[str, Any]) -> Dataset:
+def _open_path(path: str, options: Keywords) -> Dataset:
     """Open the pairs of a file or a folder, whose options are its columns, and the number and order of its pairs."""
     names = ("image", "caption", "key", "split", "seed", "count")
     check_names("options", options, names)
@@ -176,7 +185,7 @@ def _open_path(path: str, options: Mapping[str, Any]) -> Dataset:
     return replace(data, **order)  # pyright: ignore[reportCallIssue]
 
 
-def _open_files(names: Sequence[Any], columns: Mapping[str, str | None], split: str | None) -> Dataset:
+def _open_files(names: Sequence[str | os.PathLike], columns: Mapping[str, str | None], split: str | None) -> Dataset:
     """Open files of one kind, or a folder."""
     paths = existing(names)
     if all(path.name.lower().endswith(SHARDS) for path in paths):

@@ -5,7 +5,6 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nibt.data import parquet
 from nibt.data.images import SAMPLE
@@ -64,7 +63,7 @@ class TableDataset(RecordDataset):
                 "shows, or remove the column"
             )
 
-    def row_record(self, row: int, values: Any, folder: Path, where: str) -> Record:
+    def row_record(self, row: int, values: object, folder: Path, where: str) -> Record:
         """Build the record of a row; a row that cannot be read gives a record with its error."""
         if isinstance(values, BadInput):
             return Record.of_error(values, row, where)
@@ -89,7 +88,7 @@ class TableDataset(RecordDataset):
         except BadInput as error:
             return Record.of_error(error, row, where, key)
 
-    def _compared(self, value: Any, folder: Path, row: int) -> Record:
+    def _compared(self, value: object, folder: Path, row: int) -> Record:
         """Return the record of the caption or the image that a pair is compared with."""
         if self.against == "against":
             if value in (None, "") or (isinstance(value, str) and not value.strip()):
@@ -99,7 +98,7 @@ class TableDataset(RecordDataset):
         return Record(image=location, name=name)
 
 
-def image_location(value: Any, folder: Path, row: int, column: str = "image") -> tuple[str, ImageLocation]:
+def image_location(value: object, folder: Path, row: int, column: str = "image") -> tuple[str, ImageLocation]:
     """Return the name and the location of an image."""
     if isinstance(value, dict) and {"bytes", "path"} & set(value):
         if value.get("bytes") is not None:
@@ -113,7 +112,7 @@ def image_location(value: Any, folder: Path, row: int, column: str = "image") ->
     return value, value if value.startswith(SAMPLE) else str(folder / value)
 
 
-def caption_text(value: Any, name: str = "caption", takes_first: bool = False) -> str:
+def caption_text(value: object, name: str = "caption", takes_first: bool = False) -> str:
     """Return the caption of a row, or another text; a list of several is refused unless its first is chosen."""
     if name == "prompt" and _MESSAGES.match(str(value)):
         raise BadInput(
@@ -138,7 +137,7 @@ def as_utf8(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _type_name(value: Any) -> str:
+def _type_name(value: object) -> str:
     return "nothing" if value in (None, "") else type(value).__name__
 
 

@@ -10,8 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from hashlib import sha256
+from operator import index
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, SupportsFloat, SupportsIndex, TypeAlias
 
 from nibt.data.images import SAMPLE, ImageInput, sample_file
 from nibt.data.objects import Point, Span
@@ -27,7 +28,7 @@ from nibt.registry import Plugin
 Edges: TypeAlias = tuple[float, float, float, float]
 
 
-def edges(values: Iterable[Any]) -> Edges:
+def edges(values: Iterable[SupportsFloat | str]) -> Edges:
     """Return left, top, width and height of a box in a file as numbers."""
     left, top, width, height = map(float, values)
     return left, top, width, height
@@ -167,11 +168,11 @@ class Record:
             return self  # the worker reports the error
 
 
-def check_position(item: Any, count: int) -> None:
+def check_position(item: object, count: int) -> None:
     """Check the position of a pair; the error of one out of range ends a loop of Python."""
-    if not hasattr(item, "__index__"):
+    if not isinstance(item, SupportsIndex):
         raise BadInput(f"the position of a pair must be a whole number (got {item!r:.60}): for several, use list(data)")
-    if not 0 <= item < count:
+    if not 0 <= index(item) < count:
         raise IndexError(f"item must be between 0 and {count - 1} (got {item})")
 
 
@@ -254,7 +255,7 @@ class Dataset(Plugin, ABC):
         }
 
     @classmethod
-    def check(cls, *arguments: Any, **options: Any) -> str:
+    def check(cls, *arguments: object, **options: object) -> str:
         """Return why a data set with these options cannot be read, or which files are missing; empty if neither holds.
 
         Images are not opened, so a damaged one is an error only when its pair is read.

@@ -60,7 +60,7 @@ class TextTable(TableDataset):
         return lines(self.table)
 
 
-def row_values(row: Any, where: str) -> Any:
+def row_values(row: object, where: str) -> object:
     """Return the values of a row by column, or the error of a row that cannot be read."""
     try:
         return parsed(row, where) if isinstance(row, str) else row
@@ -85,7 +85,7 @@ class Table(TextTable, name="table"):
     def images(self) -> Path:
         return self.root.parent
 
-    def row_record(self, row: int, values: Any, folder: Path, where: str) -> Record:
+    def row_record(self, row: int, values: object, folder: Path, where: str) -> Record:
         names = values if isinstance(values, dict) else ()
         self.refuse_objects(names, where, f"the folder of the table, in which it is named pairs{self.root.suffix}")
         return super().row_record(row, values, folder, where)
@@ -135,11 +135,13 @@ class Folder(LocalDataset, TextTable, name="folder"):
             raise BadInput(f"{self.table} has no pairs: write a row with an image and a caption for each")
         return super().chosen_records(records)
 
-    def row_record(self, row: int, values: Any, folder: Path, where: str) -> Record:
+    def row_record(self, row: int, values: object, folder: Path, where: str) -> Record:
         record = super().row_record(row, values, folder, where)
+        if not isinstance(values, dict):
+            return record
+
         try:
-            if isinstance(values, dict):
-                _check_keys(values, (*self.columns, "boxes", "mask"), where)
+            _check_keys(values, (*self.columns, "boxes", "mask"), where)
             if record.error:
                 return record
 
@@ -201,7 +203,7 @@ def _read_mask(path: Path, size: tuple[int, int], where: str) -> np.ndarray:
     return mask
 
 
-def _annotation(values: Any, length: int, where: str) -> ObjectAnnotation:
+def _annotation(values: object, length: int, where: str) -> ObjectAnnotation:
     if not isinstance(values, dict):
         raise BadInput(f"{where} must be an object with name and box (got {values!r:.60})")
 
@@ -222,7 +224,7 @@ def _annotation(values: Any, length: int, where: str) -> ObjectAnnotation:
     return ObjectAnnotation(name, box, None if spans is None else tuple(map(tuple, spans)), outline)
 
 
-def _text(value: Any, rule: str) -> str:
+def _text(value: object, rule: str) -> str:
     if not isinstance(value, str):
         raise BadInput(f"{rule} (got {'nothing' if value is None else repr(value)[:60]})")
     return value

@@ -22,7 +22,7 @@ from nibt.datasets._opening import open_dataset
 from nibt.datasets._records import RecordDataset, mask_box
 from nibt.datasets.base import Dataset, Record, check_position
 from nibt.errors import BadInput, BadOption
-from nibt.options import Count, OneOf, Range, Seed
+from nibt.options import Count, Keywords, OneOf, Range, Seed
 from nibt.records import JsonObject
 
 _PICTURES, _NAMED = range(2)  # the purposes of draws
@@ -67,7 +67,7 @@ class ImageGrid(Dataset):
     cell: Annotated[int, Range(8, 4096)] = 112
     named: Annotated[str, OneOf(NAMED)] = "some"
     truth: Annotated[str, OneOf(("objects", "cells"))] = "objects"
-    options: Any = field(default_factory=dict)
+    options: Keywords = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,7 +1,7 @@
 """Images of ImageNet with masks: ImageNet-S, ImageNet-Segmentation and PartImageNet."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -269,7 +269,7 @@ class PartImageNet(LocalDataset, name="part_imagenet"):
             ]
 
     def _of_image(
-        self, image: Any, annotations: list[Any], categories: dict[int, tuple[str, str]], folder: Path
+        self, image: JsonObject, annotations: Sequence[JsonObject], categories: dict[int, tuple[str, str]], folder: Path
     ) -> Iterator[Record]:
         where = f"{self.split}.json, image {image['id']}"
         entries = [(categories[entry["category_id"]], entry) for entry in annotations]
@@ -295,7 +295,7 @@ class PartImageNet(LocalDataset, name="part_imagenet"):
             )
 
 
-def _names(category: Any) -> tuple[str, str]:
+def _names(category: JsonObject) -> tuple[str, str]:
     """Return the name of the whole and of the part of a category, such as "quadruped" and "head"."""
     noun = str(category["supercategory"]).lower()
     name = str(category["name"]).lower()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,8 @@ from nibt.results.explanation import shortened
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, Modality
 
+_Value = TypeVar("_Value")
+
 
 @dataclass(frozen=True)
 class TimedTrace:
@@ -51,7 +53,7 @@ class ModelCache:
     def __init__(self) -> None:
         self._values: dict[Hashable, Any] = {}
 
-    def once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+    def once(self, key: Hashable, compute: Callable[[], _Value]) -> _Value:
         """Return a value, which the first call with this key computes."""
         if key not in self._values:
             self._values[key] = compute()
@@ -69,16 +71,16 @@ class BatchCache:
         self.model = model
         self.of_model = of_model or ModelCache()
         self._values: dict[tuple, Any] = {}
-        self._pairs: dict[int, Any] = {}
+        self._pairs: dict[int, AnyPair] = {}
 
-    def once(self, pairs: Sequence[Any], key: Hashable, compute: Callable[[], Any]) -> Any:
+    def once(self, pairs: Sequence[AnyPair], key: Hashable, compute: Callable[[], _Value]) -> _Value:
         """Return the value of a batch; the first call with this key computes it."""
         batch_key = self._key(pairs, key)
         if batch_key not in self._values:
             self._values[batch_key] = compute()
         return self._values[batch_key]
 
-    def trace(self, pairs: Sequence[Any], side: Hashable, lowest: int) -> TimedTrace | None:
+    def trace(self, pairs: Sequence[AnyPair], side: Hashable, lowest: int) -> TimedTrace | None:
         """Return the trace of one side of a batch from a layer on, if one with as many layers is kept.
 
         It is made from that trace, with the same bits.
@@ -88,16 +90,16 @@ class BatchCache:
             return None
         return TimedTrace(kept.trace.above(lowest), lowest, kept.seconds)
 
-    def keep(self, pairs: Sequence[Any], side: Hashable, timed: TimedTrace) -> None:
+    def keep(self, pairs: Sequence[AnyPair], side: Hashable, timed: TimedTrace) -> None:
         """Keep the trace of one side of a batch, in place of one with fewer layers."""
         self._values[self._key(pairs, ("trace", side))] = timed
 
-    def forget(self, pairs: Sequence[Any]) -> None:
+    def forget(self, pairs: Sequence[AnyPair]) -> None:
         """Drop all values of a batch, which did not fit into memory."""
         identity = tuple(map(id, pairs))
         self._values = {key: value for key, value in self._values.items() if key[0] != identity}
 
-    def _key(self, pairs: Sequence[Any], key: Hashable) -> tuple:
+    def _key(self, pairs: Sequence[AnyPair], key: Hashable) -> tuple:
         self._pairs |= {id(pair): pair for pair in pairs}  # while they are kept, no other object has their identity
         return tuple(map(id, pairs)), key
 
@@ -313,7 +315,7 @@ def batch_indices(spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int) ->
         yield [order[place] for place in places]
 
 
-def batch_order(keys: Sequence[Hashable], lengths: Sequence[Any]) -> list[int]:
+def batch_order(keys: Sequence[Hashable], lengths: Sequence[int] | Sequence[tuple[int, ...]]) -> list[int]:
     """Return the order of pairs in batches: by length; if keys repeat, first by the key's first place."""
     firsts = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     repeat = len(firsts) < len(keys)

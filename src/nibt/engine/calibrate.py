@@ -148,7 +148,7 @@ def _layers(tower: Tower, layers: Sequence[int] | None) -> Sequence[int]:
 
 
 def _of_images(
-    tower: Tower, images: Sequence[Any], layers: Sequence[int] | None, size: int, count: Callable[[int], None]
+    tower: Tower, images: Sequence[ImageInput], layers: Sequence[int] | None, size: int, count: Callable[[int], None]
 ) -> dict[str, Tensor]:
     groups = [tower.group(image) for image in images]
     if tower.positional and len(set(groups)) > 1:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +41,7 @@ def explain_embeddings(
     method: str | MethodSpec | Method = "nib",
     *,
     variant: str | None = None,
-    **options: Any,
+    **options: object,
 ) -> Attribution:
     """Compute the maps of one image for the embeddings of many captions, or of one caption for many images.
 
@@ -95,7 +94,7 @@ def _vectors(model: Model, item: ImageInput | str, method: MethodSpec) -> tuple[
     return spec, spec.methods[side_name].vectors(side), trace
 
 
-def _unit(embeddings: Any, like: Tensor, axes: Sequence[int]) -> Float[Tensor, "*many dim"]:
+def _unit(embeddings: object, like: Tensor, axes: Sequence[int]) -> Float[Tensor, "*many dim"]:
     """Return embeddings with the length 1 and so many axes, which must be finite and not zero."""
     shape = tuple[int, ...](getattr(embeddings, "shape", ()))
     width = like.shape[-1]
@@ -260,7 +259,7 @@ def contributions(
     method: str | MethodSpec | Method = "nib",
     *,
     variant: str | None = None,
-    **options: Any,
+    **options: object,
 ) -> Contributions:
     """Compute the contribution of each patch to the unit embedding of an image.
 

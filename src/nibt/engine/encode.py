@@ -3,7 +3,7 @@
 import gc
 import logging
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,14 +24,15 @@ TOO_LARGE = "does not fit into memory even alone: choose fewer steps or views, o
 
 
 @plain_torch()
-def encode(tower: Tower, items: Sequence[Any], batch_size: int = 32) -> Embedding:
+def encode(tower: Tower, items: Sequence[ImageInput | str], batch_size: int = 32) -> Embedding:
     """Compute the embeddings of images or captions, in their order: (item, dim).
 
     Sets of vectors are padded with zeros to the longest: (item, vector, dim).
     """
     order = list(range(len(items)))
     if len(items) > batch_size:  # captions of similar length share a batch; characters need no tokenizer
-        order.sort(key=lambda index: len(items[index]) if isinstance(items[index], str) else 0)
+        lengths = [len(item) if isinstance(item, str) else 0 for item in items]
+        order.sort(key=lengths.__getitem__)
     embeddings: dict[int, torch.Tensor] = {}
     numbers = groups_of([tower.group(items[index]) for index in order], batch_size)
     groups = ([order[number] for number in group] for group in numbers)
@@ -72,7 +73,7 @@ def within_memory(
             yield indices, result
 
 
-def halve_batches(error: Exception, indices: Sequence[int], queue: "deque[Any]") -> None:
+def halve_batches(error: Exception, indices: Sequence[int], queue: deque[Sequence[int]]) -> None:
     """Put a batch that did not fit into memory back, in halves, and go on with batches of that size."""
     if not is_out_of_memory(error):
         raise error
@@ -99,7 +100,7 @@ def halve(size: int) -> int:
     return half
 
 
-def groups_of(groups: Sequence[Any], size: int) -> Iterator[list[int]]:
+def groups_of(groups: Sequence[Hashable], size: int) -> Iterator[list[int]]:
     """Yield the indices of items of the same group, in their order, at most ``size`` at a time."""
     by_group: defaultdict[Any, list[int]] = defaultdict(list)
     for index, group in enumerate(groups):

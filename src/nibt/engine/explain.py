@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias, overload
+from typing import overload
 
-from nibt.data.images import ImageSource, is_image_name, read_image
-from nibt.data.pair import Caption, Pair, RequestedPairs, as_list, make_pairs, modality
+from nibt.data.images import ImageSource, NamedImage, is_image_name, read_image
+from nibt.data.pair import Caption, Item, Items, Pair, RequestedPairs, Text, Texts, as_list, make_pairs, modality
 from nibt.engine.batches import explain_batches
 from nibt.engine.explanations import to_explanations
 from nibt.engine.spec import Request, resolve
@@ -18,15 +18,42 @@ from nibt.registry import MethodSpec
 from nibt.results.explanation import Explanation
 from nibt.torch_modes import plain_torch
 
-Text: TypeAlias = str | Caption
-Texts: TypeAlias = Text | Sequence[Text]
 
-
-@overload
-def explain(model: ModelSource, image: ImageSource, caption: Text, *rest: Any, **options: Any) -> Explanation: ...
 @overload
 def explain(
-    model: ModelSource, image: ImageSource | Sequence[ImageSource], caption: Texts, *rest: Any, **options: Any
+    model: ModelSource,
+    image: ImageSource,
+    caption: Text,
+    method: str | MethodSpec | Method = ...,
+    target: str | None = ...,
+    *,
+    variant: str | None = ...,
+    against: Texts = ...,
+    against_images: ImageSource | Sequence[ImageSource] = ...,
+    templates: Sequence[str] = ...,
+    batch_size: int = ...,
+    seed: int | None = ...,
+    memory_mb: float | None = ...,
+    on_progress: OnProgress | None = ...,
+    **options: object,
+) -> Explanation: ...
+@overload
+def explain(
+    model: ModelSource,
+    image: ImageSource | Sequence[ImageSource],
+    caption: Texts,
+    method: str | MethodSpec | Method = ...,
+    target: str | None = ...,
+    *,
+    variant: str | None = ...,
+    against: Texts = ...,
+    against_images: ImageSource | Sequence[ImageSource] = ...,
+    templates: Sequence[str] = ...,
+    batch_size: int = ...,
+    seed: int | None = ...,
+    memory_mb: float | None = ...,
+    on_progress: OnProgress | None = ...,
+    **options: object,
 ) -> list[Explanation]: ...
 @plain_torch()
 def explain(
@@ -44,7 +71,7 @@ def explain(
     seed: int | None = None,
     memory_mb: float | None = None,
     on_progress: OnProgress | None = None,
-    **options: Any,
+    **options: object,
 ) -> Explanation | list[Explanation]:
     """Explain which parts of an image, and which words of a caption, make the model match them.
 
@@ -110,18 +137,18 @@ def explain(
 @plain_torch()
 def compare(
     model: ModelSource,
-    first: ImageSource | Caption | Sequence[ImageSource | Caption],
-    second: ImageSource | Caption | Sequence[ImageSource | Caption],
+    first: Items,
+    second: Items,
     method: str | MethodSpec | Method = "nib",
     target: str | None = None,
     *,
     variant: str | None = None,
-    against: ImageSource | Caption | Sequence[ImageSource | Caption] = (),
+    against: Items = (),
     batch_size: int = 8,
     seed: int | None = None,
     memory_mb: float | None = None,
     on_progress: OnProgress | None = None,
-    **options: Any,
+    **options: object,
 ) -> Explanation | list[Explanation]:
     """Explain which parts of two images, or which words of two captions, make them similar.
 
@@ -155,14 +182,14 @@ def compare(
         >>> [word.text for word in explanation.second.words]
         ['a', 'red', 'car']
     """
-    requested = make_pairs(marked(first), marked(second))
+    requested = make_pairs(_all_marked(first), _all_marked(second))
     for pair in requested.pairs:
         if isinstance(pair, Pair):
             raise BadInput(
                 f"compare takes two images or two captions (got an image and the caption {pair.caption!r}): use explain"
             )
 
-    others = marked(as_list(against))
+    others = [marked(item) for item in as_list(against)]
     captions = [item for item in others if isinstance(item, Caption)]
     images = [item for item in others if not isinstance(item, Caption)]
     request = Request(
@@ -176,16 +203,23 @@ def compare(
     return _explain(model, requested, request, on_progress)
 
 
-def marked(value: Any) -> Any:
-    """Return an input, or a list of them, in which each string is marked as an image or a caption."""
-    if isinstance(value, list | tuple):
-        return [marked(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    return read_image(value) if is_image_name(value) else Caption(value)
+def marked(item: Item) -> NamedImage | Caption:
+    """Return an input in which a string is marked as an image or a caption."""
+    if not isinstance(item, str):
+        return item
+    return read_image(item) if is_image_name(item) else Caption(item)
 
 
-def _explain(model: ModelSource, requested: RequestedPairs, request: Request, on_progress: OnProgress | None) -> Any:
+def _all_marked(items: Items) -> Items:
+    """Return an input, or a list of them, in which each string is marked."""
+    if isinstance(items, list | tuple):
+        return list(map(marked, items))
+    return marked(items) if isinstance(items, str) else items
+
+
+def _explain(
+    model: ModelSource, requested: RequestedPairs, request: Request, on_progress: OnProgress | None
+) -> Explanation | list[Explanation]:
     """Explain pairs with a model, which is loaded after everything else was read."""
     report = reporter(on_progress)
     model = load_model(model)

@@ -1,13 +1,13 @@
 """Rankings of labels of an image, or of images for a caption: ``rank`` and ``explain_ranking``."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from nibt.data.images import ImageInput, ImageSource, NamedImage, looks_like_image, read_image
-from nibt.data.pair import Caption, read_caption, repeated
+from nibt.data.pair import Caption, Text, read_caption, repeated
 from nibt.engine.encode import encode
-from nibt.engine.explain import Text, explain, marked
+from nibt.engine.explain import explain, marked
 from nibt.errors import BadInput, BadOption
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
@@ -62,7 +62,7 @@ def _ranked(model: Model, query: ImageInput | Caption, items: Sequence[ImageInpu
     return [Ranked(labels[index], float(cosines[index]), float(shares[index]), index) for index in order]
 
 
-def read_ranking(query: Any, candidates: Any) -> tuple[ImageInput | Caption, list[Any]]:
+def read_ranking(query: ImageSource | Text, candidates: Sequence[Any]) -> tuple[ImageInput | Caption, list[Any]]:
     """Read an image with its labels, or a caption with images."""
     query = marked(query)
     of_images = isinstance(query, Caption)
@@ -92,7 +92,7 @@ def read_ranking(query: Any, candidates: Any) -> tuple[ImageInput | Caption, lis
     return query, labels
 
 
-def _check_once(noun: str, names: Sequence[str], keys: Sequence[Any]) -> None:
+def _check_once(noun: str, names: Sequence[str], keys: Sequence[Hashable]) -> None:
     """Check that no candidate occurs twice, by its key."""
     double = repeated(keys)
     if double is None:

@@ -1,7 +1,7 @@
 """What nibt reads of a model: its class, an example prompt, how images are prepared, and whether it can be cut."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -18,6 +18,7 @@ from nibt.models._loaded import LoadedModel
 from nibt.models._loading import load_model
 from nibt.models._request import GenerationOptions, LoadOptions, check_loading
 from nibt.models.base import Model
+from nibt.options import Keywords
 from nibt.registry import find, kinds
 
 _IMAGE = "sample:chelsea"
@@ -26,7 +27,7 @@ _MOST = 1500  # characters of a value that are shown
 _TOKENS = 60  # of a text that are shown
 
 
-def load_any(name: str, loading: Mapping[str, Any]) -> LoadedModel:
+def load_any(name: str, loading: Keywords) -> LoadedModel:
     """Load a model that compares images with captions or, if it is none, one that writes."""
     try:
         model = load_model(name, **{key: value for key, value in loading.items() if key != "generation"})
@@ -55,8 +56,11 @@ def describe(model: LoadedModel, text: str | None = None) -> dict[str, str]:
         "weights": f"{count:,} numbers, {model.precision} on {model.device}, {model.weights_hash}",
         "processor": ", ".join(type(part).__name__ for part in parts),
     }
-    reader = _of_pair if isinstance(model, Model) else find("readings", "generator").lines
-    lines |= reader(model, image, text)
+    if isinstance(model, Model):
+        lines |= _of_pair(model, image, text)
+    else:
+        lines |= find("readings", "generator").lines(model, image, text)
+
     unread = [(module, list(names)) for module, names in groupby(request.ignored, lambda name: name.split(".")[0])]
     ignored = (names[0] if len(names) == 1 else f"{len(names)} weights of {module}" for module, names in unread)
     lines["ignored"] = ", ".join(ignored) or "nothing"
@@ -67,7 +71,7 @@ def describe(model: LoadedModel, text: str | None = None) -> dict[str, str]:
     return {topic: value if len(value) <= _MOST else f"{value[:_MOST]} ..." for topic, value in lines.items()}
 
 
-def _of_pair(model: Any, image: ImageInput, text: str | None) -> dict[str, str]:
+def _of_pair(model: Model, image: ImageInput, text: str | None) -> dict[str, str]:
     """Return the lines of a model with two towers."""
     caption = _CAPTION if text is None else text
     tokens = model.text.tokens(caption)
@@ -101,7 +105,7 @@ def token_line(texts: Sequence[str]) -> str:
     return f"{len(texts)} {'token' if len(texts) == 1 else 'tokens'}: {' '.join(listed)}"
 
 
-def image_line(tower: Any, inputs: Inputs, image: ImageInput, processor: Any) -> str:
+def image_line(tower: Any, inputs: Inputs, image: ImageInput, processor: object) -> str:
     """Return how an example image is prepared."""
     with torch.no_grad():
         grid = cells_of(tower.trace(inputs).cut(0).units)

@@ -6,7 +6,7 @@ the tokens of a query, so the row of a word is the map of an image for the terms
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 
@@ -45,7 +45,7 @@ def regions(
     words: str | int | Sequence[str | int] = (),
     variant: str | None = None,
     on_progress: OnProgress | None = None,
-    **options: Any,
+    **options: object,
 ) -> Regions | list[Regions]:
     """Compute the region of each word of a caption in an image: a signed table, words x patches.
 

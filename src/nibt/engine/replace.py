@@ -163,7 +163,7 @@ def explain_replacement(
     return replace(answer, ranking=tuple(ranking))
 
 
-def read_replacements(caption: str, candidates: Any) -> list[tuple[Span, list[str]]]:
+def read_replacements(caption: str, candidates: object) -> list[tuple[Span, list[str]]]:
     """Return spans of a caption with their replacements, in the order of the caption."""
     words = list(WORD.finditer(caption))
     content = [word.span() for word in words if _is_content(word)]
@@ -182,7 +182,7 @@ def read_replacements(caption: str, candidates: Any) -> list[tuple[Span, list[st
     return sorted(texts, key=lambda item: item[0])
 
 
-def _spans_of(name: Any, caption: str, words: Sequence[re.Match[str]]) -> list[Span]:
+def _spans_of(name: object, caption: str, words: Sequence[re.Match[str]]) -> list[Span]:
     """Return where a caption has a word, or words that are named together."""
     same = unicode_text("word to replace", name).lower()
     spans = [word.span() for word in words if word.group().lower() == same]
@@ -221,7 +221,7 @@ def _everyday(caption: str, span: Span) -> list[str]:
     return list(map(plural, others)) if caption[slice(*span)].lower() in _COUNTED else others
 
 
-def _read_texts(listed: Any) -> list[str]:
+def _read_texts(listed: object) -> list[str]:
     """Return candidates, each once."""
     return [*dict.fromkeys(read_caption(text, "replacement") for text in as_list(listed))]
 

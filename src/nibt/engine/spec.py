@@ -206,7 +206,7 @@ def _checked(method: Method, tower: Tower) -> Method:
     return method
 
 
-def _check_same_modality(modality: Modality, options: Mapping[str, Any]) -> None:
+def _check_same_modality(modality: Modality, options: Mapping[str, object]) -> None:
     """Check that no option needs an image and a caption."""
     inputs = "two images" if modality == "image" else "two captions"
     foreign_prefix = "text_" if modality == "image" else "image_"
@@ -265,7 +265,7 @@ def check_options(method: MethodSpec) -> None:
         method_class.check_options(method.variant, options)
 
 
-def baseline_by_side(options: Mapping[str, Any], sides: Iterable[Modality]) -> Keywords:
+def baseline_by_side(options: Mapping[str, object], sides: Iterable[Modality]) -> Keywords:
     """Return the options with the baseline of both sides set for each side, such as ``image_baseline``.
 
     A file of mean states that lacks a side is then an error. Use this for results without warnings, which cannot report

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from nibt.data.images import ImageInput, looks_like_image, read_image
-from nibt.data.pair import as_list, read_caption, repeated
+from nibt.data.images import ImageInput, ImageSource, looks_like_image, read_image
+from nibt.data.pair import Texts, as_list, read_caption, repeated
 from nibt.engine.encode import encode
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.models._tower import Tower
@@ -34,7 +34,9 @@ class Contrast:
     explained: bool = False
 
     @classmethod
-    def of(cls, against: Any, against_images: Any, templates: Any) -> "Contrast":
+    def of(
+        cls, against: Texts, against_images: ImageSource | Sequence[ImageSource], templates: str | Sequence[str]
+    ) -> "Contrast":
         """Read the arguments of ``explain``, each a single value or a list."""
         for text in as_list(against):
             if isinstance(text, str) and looks_like_image(text):
@@ -142,7 +144,7 @@ def check_target(model: Model, target: Target) -> None:
 def _same_modality(model: Model, target: Target, contrast: Contrast, modality: Modality) -> Score:
     """Return the score of two images or two captions, which has no fallback to ``cosine``."""
     two = f"two {_PLURAL[modality]}"
-    items: Sequence[Any] = contrast.against_images if modality == "image" else contrast.against
+    items: Sequence[ImageInput | str] = contrast.against_images if modality == "image" else contrast.against
     others: Sequence[Any] = contrast.against if modality == "image" else contrast.against_images
     if model.similarity.item_ndim > 1:
         raise BadOption(
@@ -162,7 +164,7 @@ def _same_modality(model: Model, target: Target, contrast: Contrast, modality: M
     return score
 
 
-def _score(model: Model, other_tower: Tower, target: Target, items: Sequence[Any]) -> Score:
+def _score(model: Model, other_tower: Tower, target: Target, items: Sequence[ImageInput | str]) -> Score:
     """Return the score of a side, with the embeddings of the items that its target compares with.
 
     Without items, a target may have a default that ships with an embedded model.

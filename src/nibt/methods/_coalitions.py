@@ -58,7 +58,7 @@ class CoalitionMethod(SegmentMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_limit(self)
+        check_limit(self.error, self.views, self.amounts)
 
     @abstractmethod
     def coalitions(self, players: int) -> tuple[Coalitions, Weights]:
@@ -95,7 +95,7 @@ class CoalitionMethod(SegmentMethod):
         return self.regression(coalitions, values, full).error(effects, level)
 
     def linear_vectors(self, side: Side) -> UnitVectors:
-        check_no_limit(self)
+        check_no_limit(self.error)
         return super().linear_vectors(side)
 
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:

@@ -6,7 +6,7 @@ The true value of a score is what all possible draws would give. The interval of
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -68,20 +68,20 @@ class Estimates:
         return tuple(notes)
 
 
-def check_limit(method: Any) -> None:
+def check_limit(error: float | None, views: int, amounts: str) -> None:
     """Check that a limit of the error is not set together with options that change scores after the estimate."""
-    if method.error is None:
+    if error is None:
         return
-    if method.views > 1:
-        raise BadOption(f"error must be left out with several views (got error={method.error}, views={method.views})")
-    if method.amounts != "method":
-        raise BadOption(f"error must be left out with amounts={method.amounts} (got error={method.error})")
+    if views > 1:
+        raise BadOption(f"error must be left out with several views (got error={error}, views={views})")
+    if amounts != "method":
+        raise BadOption(f"error must be left out with amounts={amounts} (got error={error})")
 
 
-def check_no_limit(method: Any) -> None:
+def check_no_limit(error: float | None) -> None:
     """Check that there is no limit of the error where scores have none."""
-    if method.error is not None:
-        raise BadOption(f"error is for maps, and tables and vectors have none (got {method.error}): leave it out")
+    if error is not None:
+        raise BadOption(f"error is for maps, and tables and vectors have none (got {error}): leave it out")
 
 
 def share_of_error(scores: Scores, errors: Scores) -> float:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any
 
 import torch
 
@@ -12,7 +11,7 @@ from nibt.data.units import Units
 from nibt.errors import BadOption
 from nibt.methods._path import GradientMethod
 from nibt.methods.base import Method, average_layers
-from nibt.options import Keywords, complete
+from nibt.options import Keywords, LayerOption, complete
 from nibt.results.attribution import Attribution
 from nibt.types import Hidden, PerToken
 
@@ -32,7 +31,7 @@ class FunctionMethod(GradientMethod):
     category = "gradient"
     cost = "3"
 
-    layer: Any
+    layer: LayerOption
     function: Function
 
     def __post_init__(self) -> None:
@@ -75,7 +74,7 @@ class FunctionMethod(GradientMethod):
         return {name: value for name, value in super().options().items() if name not in ("function", "name")}
 
 
-def method(function: Function, *, layer: Any = 0.65, views: int = 1) -> Method:
+def method(function: Function, *, layer: LayerOption = 0.65, views: int = 1) -> Method:
     """Make a method from a function of a hidden state and its gradient.
 
     Use the result in place of the name of a method. For options, variants or other computations, write a class
@@ -111,7 +110,7 @@ def method(function: Function, *, layer: Any = 0.65, views: int = 1) -> Method:
     return FunctionMethod(layer, function, views=views)
 
 
-def _takes_two(function: Any) -> bool:
+def _takes_two(function: Function) -> bool:
     """Return whether a function can be called with two arguments; functions without a signature are not known to."""
     try:
         signature(function).bind(None, None)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from math import factorial
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from nibt.core.side import Side
 from nibt.data.units import Words, cells_of
 from nibt.methods._unit_vectors import AT_ONCE
 from nibt.methods._vectors import SideVectors, TableScores
+from nibt.methods.base import Method
 from nibt.progress import listening, no_progress, tracked
 from nibt.results.attribution import Attribution
 from nibt.targets.base import Score
@@ -68,7 +68,7 @@ def vector_table(of_image: SideVectors, of_text: SideVectors, words: Words) -> T
     return TableScores(scores, grid, product, steps, notes)
 
 
-def word_game_table(method: Any, image: Side, text: Side, words: Words) -> TableScores:
+def word_game_table(method: Method, image: Side, text: Side, words: Words) -> TableScores:
     """Compute the table of one pair."""
     assert text.inputs.words is not None
     players = text.inputs.words[0].words[0]

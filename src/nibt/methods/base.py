@@ -1,9 +1,9 @@
 """The contract of methods: a method attributes the score of one side to its units. Its options are its fields."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -14,13 +14,13 @@ from nibt.errors import BadOption, UnknownName, Unsupported
 from nibt.methods._vectors import SideVectors, TableScores
 from nibt.methods._views import Views
 from nibt.models.base import Tower
-from nibt.options import Either, Keywords, Layers, check_effects, complete, field_types, parsed
+from nibt.options import Either, Keywords, Layers, complete, field_types, parsed
 from nibt.options import Views as ViewCount
 from nibt.registry import Plugin, available, find
 from nibt.results.attribution import Attribution, PathSummary
 from nibt.types import Modality, PerToken
 
-Options = Mapping[str, Any]
+Options = Mapping[str, object]
 Need = Literal["states", "attention", "stem", "vectors", "answer"]
 SIDES: tuple[Modality, Modality] = ("image", "text")
 
@@ -66,9 +66,9 @@ class Method(Plugin, ABC):
     """Whether a fraction as ``layer`` is the layer that leaves the block there; if not, the layer that enters it."""
     table_tolerance: ClassVar[float | None] = None
     """The default tolerance of tables, for methods that have one."""
-    task_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    task_defaults: ClassVar[Mapping[str, Options]] = {}
     """Options that differ from the default: ``answer`` for answers of generators, ``images`` for two images."""
-    conditions: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {}
+    conditions: ClassVar[Mapping[str, tuple[str, tuple[object, ...]]]] = {}
     """Options that have an effect only beside some values of another: ``{"floor": ("quadrature", ("geometric",))}``."""
     sides: ClassVar[tuple[Modality, ...]] = ("image", "text")
     variants: ClassVar[Mapping[str, Mapping[Modality, Options]]] = {"default": {"image": {}, "text": {}}}
@@ -192,7 +192,7 @@ class Method(Plugin, ABC):
             values["layer"] = tower.layers_of(values["layer"], cls.layer_leaves_block, "answer" in cls.needs)
         method = cls(**{name: parsed(name, value, types[name]) for name, value in values.items() if name in types})
         if of_side:
-            check_effects(method, of_side, options)
+            _check_effects(method, of_side, options)
         method.check(tower)
         return method
 
@@ -276,6 +276,22 @@ def _side_options(options: Options, modality: Modality, prefixed_only: bool = Fa
     values = {key: value for key, value in options.items() if value is not None}
     common = {} if prefixed_only else {k: v for k, v in values.items() if not k.startswith(("image_", "text_"))}
     return common | {k.removeprefix(f"{modality}_"): v for k, v in values.items() if k.startswith(f"{modality}_")}
+
+
+def _check_effects(method: Method, names: Iterable[str], options: Options) -> None:
+    """Check that options of a side have an effect, there or on the other side, whose options have its name before."""
+    for name in names:
+        if name not in method.conditions:
+            continue
+
+        other, values = method.conditions[name]
+        of_sides = [value for key, value in options.items() if key.endswith(f"_{other}")]
+        shared = getattr(method, other, None)
+        if not any(value in values for value in [shared, *of_sides]):
+            raise BadOption(
+                f"{name} has no effect with {other}={shared}: leave {name} out, or set {other} to "
+                f"{' or '.join(map(str, values))}"
+            )
 
 
 def _check_plain(values: Keywords, options: Options, tower: Tower) -> None:

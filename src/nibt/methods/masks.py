@@ -128,7 +128,7 @@ class RISE(PlayerMethod, name="rise"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_limit(self)
+        check_limit(self.error, self.views, self.amounts)
 
     def units_of(self, side: Side) -> Units:
         if not explains_pixels(side):
@@ -156,7 +156,7 @@ class RISE(PlayerMethod, name="rise"):
         return Estimates(scores, errors, counts, tuple(item.shares[0] for item in items))
 
     def linear_vectors(self, side: Side) -> UnitVectors:
-        check_no_limit(self)
+        check_no_limit(self.error)
         return super().linear_vectors(side)
 
     @torch.no_grad()

@@ -35,8 +35,8 @@ class Family(Plugin, ABC):
     needs_processor: ClassVar[bool] = False
     """Whether a model in memory must come with its processor and its tokenizer."""
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
+    def __init_subclass__(cls, name: str = "", **options: object) -> None:
+        super().__init_subclass__(name, **options)
         if cls.__module__.startswith("nibt.") and cls.name in shipped():
             row = shipped()[cls.name]
             cls.model_types = row.types

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter, itemgetter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.hooks import RemovableHandle
 
+from nibt.data.images import ImageInput
 from nibt.data.units import Units, special_tokens
 from nibt.errors import BadOption, Unsupported
 from nibt.models._attention import (
@@ -40,6 +41,7 @@ from nibt.options import Keywords, Layers, parsed
 from nibt.torch_modes import has_hooks, set_hook
 from nibt.types import AtNodes, Embedding, Hidden, Modality, States
 
+_Item = TypeVar("_Item", ImageInput, str)
 _LOCKS: "WeakKeyDictionary[nn.Module, threading.RLock]" = WeakKeyDictionary()
 
 
@@ -66,7 +68,7 @@ def _added(running: Tensor, pending: list[Tensor]) -> Tensor:
     return running + pending.pop(0) if pending else running
 
 
-class Tower(ABC):
+class Tower(ABC, Generic[_Item]):
     """Base class of the encoders of a model.
 
     Layer ``k`` is the hidden state that enters block ``k``: layer 0 follows the stem, layer ``depth`` precedes the
@@ -151,15 +153,15 @@ class Tower(ABC):
         """Return the units that the rows of a hidden state stand for."""
 
     @abstractmethod
-    def group(self, item: Any) -> Hashable:
+    def group(self, item: _Item) -> Hashable:
         """Return the group of an item; items of one group may share a batch."""
 
-    def length(self, item: Any) -> int:
+    def length(self, item: _Item) -> int:
         """Return the length of an item in its group, whose items are padded to the longest of a batch."""
         return 0
 
     @abstractmethod
-    def prepare(self, items: Sequence[Any]) -> Inputs:
+    def prepare(self, items: Sequence[_Item]) -> Inputs:
         """Prepare a batch of images or captions of one group."""
 
     @abstractmethod
@@ -229,7 +231,7 @@ class Tower(ABC):
         if not 0 <= layer <= self.depth:
             raise BadOption(f"layer must be between 0 and {self.depth} for this {self.modality} tower (got {layer})")
 
-    def layers_of(self, value: Any, leaves_block: bool = False, of_rows: bool = False) -> tuple[int, ...]:
+    def layers_of(self, value: object, leaves_block: bool = False, of_rows: bool = False) -> tuple[int, ...]:
         """Return the layers that a number, a list, their text or a share of the depth names.
 
         A method that scores rows by their own states (``of_rows``) may also take the last layers, whose states no other

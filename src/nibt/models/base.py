@@ -35,7 +35,7 @@ from nibt.torch_modes import plain_torch, set_hook
 from nibt.types import Hidden, Modality
 
 
-class ImageTower(Tower):
+class ImageTower(Tower[ImageInput]):
     """Base class of image towers. All pixels of the blank image have ``blank_value``."""
 
     modality = "image"

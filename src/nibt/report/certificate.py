@@ -36,7 +36,7 @@ def certificate(audit: Audit) -> Certificate:
     """Return the certificate of an audit: what did not run comes first, and each sentence names its check."""
     data = audit.data.get("dataset", "your own pairs")
     model = Path(audit.model["id"]).name
-    pairs = int(audit.data.get("pairs") or 0)
+    pairs = audit.data.get("pairs") or 0
     checked = (
         f"{len(audit.checks)} checks of {', '.join(audit.methods)} with the model {model}, weights "
         f"{audit.model['weights_hash']}, on {pairs} pairs of {data}, seed {audit.seed}. They hold "

@@ -291,7 +291,7 @@ class ImageAttribution(OfImage):
         """Return the signed scores in the pixels of the image, as ``Explanation.heatmap`` does."""
         return over_image(self.grid, self.region, self.size, outside=np.nan)
 
-    def segment_scores(self, labels: Any) -> np.ndarray:
+    def segment_scores(self, labels: object) -> np.ndarray:
         """Return the sum of the scores on each segment of the image, for the map of any method.
 
         Args:

@@ -5,7 +5,7 @@ The JSON form is described in ``docs/guides/audit.md``.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, computed_field, model_validator
 
@@ -169,7 +169,7 @@ class Audit(Result):
     schema: ClassVar[int] = 1
 
     model: ModelRecord
-    data: Mapping[str, Any]
+    data: Mapping[str, object]
     methods: tuple[str, ...]
     seed: int
     seconds: float
@@ -243,7 +243,9 @@ class Audit(Result):
         return VERDICTS[max((VERDICTS.index(check.verdict) for check in self.checks), default=0)]
 
 
-def _check_methods(name: str, entries: Sequence[Any], methods: Sequence[str]) -> None:
+def _check_methods(
+    name: str, entries: Sequence[Check | RandomizationCurve | ModelDifference], methods: Sequence[str]
+) -> None:
     """Check that entries of an audit are of its methods, or of none."""
     for index, entry in enumerate(entries):
         if entry.method not in ("", *methods):
@@ -269,7 +271,7 @@ def _check_names(name: str, checks: Sequence[Check]) -> None:
 
 def audit_request(
     model: ModelRecord,
-    data: Mapping[str, Any],
+    data: Mapping[str, object],
     methods: Sequence[str],
     seed: int,
     quick: bool,

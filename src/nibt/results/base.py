@@ -12,8 +12,17 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import torch
-from pydantic import AfterValidator, Field, GetPydanticSchema, PlainSerializer, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    GetPydanticSchema,
+    PlainSerializer,
+    model_validator,
+)
 from pydantic.fields import ComputedFieldInfo
+from pydantic_core import CoreSchema
 from torch import Tensor
 
 from nibt.data.images import MOST_PIXELS, ImageInput, Region, image_at
@@ -22,7 +31,7 @@ from nibt.io import load_json, read_path
 from nibt.records import JsonObject, place_of, plain_data, read_record
 from nibt.registry import format_of
 from nibt.results.notes import WithNotes
-from nibt.results.records import Size
+from nibt.results.records import MethodRecord, Size
 from nibt.types import ByValue, ModelRecord
 
 _INPUTS = ("kind", "source", "image_hash", "caption", "method", "model")  # the keys that describe the request
@@ -44,13 +53,13 @@ class Array:
     is_share: bool = False
     """Whether the numbers are between 0 and 1."""
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         nested: Any = {"number": float, "integer": int, "boolean": bool}[self.entries]
         for _ in range(self.axes):
             nested = Annotated[list[nested], Field(min_length=min(self.axes - 1, 1))]  # a table has an entry
         return handler.generate_schema(Annotated[nested, AfterValidator(self._tensor), PlainSerializer(self._lists)])
 
-    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> JsonObject:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonObject:
         node: JsonObject = {"type": self.entries, **({"format": "float"} if self.entries == "number" else {})}
         for _ in range(self.axes):
             node = {"type": "array", "items": node}
@@ -89,16 +98,20 @@ class Serializable(ByValue):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_computed(cls, data: Any) -> Any:
+    def _without_computed(cls, data: object) -> object:
         """Leave out what is computed from the fields."""
         if not isinstance(data, Mapping):
             return data
         return {name: value for name, value in data.items() if name not in _computed(cls)}
 
 
-def _not_finite(value: Any, *place: str | int) -> Iterator[tuple[str | int, ...]]:
+_Numbers: TypeAlias = Tensor | float | Serializable | Mapping | tuple
+"""A number, or what has some."""
+
+
+def _not_finite(value: _Numbers, *place: str | int) -> Iterator[tuple[str | int, ...]]:
     """Yield the places of numbers that are NaN or infinite, in a result whose arrays may have been changed in place."""
-    if isinstance(value, float):
+    if isinstance(value, float | int):
         if not math.isfinite(value):
             yield place
     elif isinstance(value, Tensor):
@@ -107,7 +120,7 @@ def _not_finite(value: Any, *place: str | int) -> Iterator[tuple[str | int, ...]
     else:
         inside = vars(value) if isinstance(value, Serializable) else value
         for key, item in inside.items() if isinstance(inside, Mapping) else enumerate(inside):
-            if isinstance(item, Tensor | float | Serializable | Mapping | tuple):  # texts have no numbers
+            if isinstance(item, _Numbers):  # texts have no numbers
                 yield from _not_finite(item, *place, key)
 
 
@@ -140,7 +153,7 @@ class Result(Serializable):
         return "\n".join([*self._lines(), *warnings])
 
     @classmethod
-    def from_json(cls: type[_ResultType], data: Mapping[str, Any]) -> _ResultType:
+    def from_json(cls: type[_ResultType], data: Mapping[str, object]) -> _ResultType:
         """Build a result from the plain data that ``to_json`` returns.
 
         Raises:
@@ -190,7 +203,7 @@ class Result(Serializable):
         target = {"target": target.get("name"), "options": target.get("options"), "labels": labels}
         return {**_inputs(data), **sides, **target}
 
-    def save(self, path: str | Path, overwrite: bool = False, **drawing: Any) -> None:
+    def save(self, path: str | Path, overwrite: bool = False, **drawing: object) -> None:
         """Write a file, completely or not at all; the ending of its name chooses the format, as in ``nibt.save``.
 
         Raises:
@@ -209,7 +222,7 @@ class Beside:
         answer: The result.
     """
 
-    answer: Any
+    answer: Result
 
 
 class ResultWithMaps(WithNotes, Result):
@@ -221,13 +234,13 @@ class ResultWithMaps(WithNotes, Result):
         versions: The versions of packages.
     """
 
-    method: Any
+    method: MethodRecord
     model: ModelRecord
     versions: Mapping[str, str]
 
 
-def require_result(value: Any, caller: str, *classes: type) -> None:
-    """Check that a function was given a result of one of the classes that it takes, with finite numbers."""
+def require_result(value: object, caller: str, *classes: type[_ResultType]) -> _ResultType:
+    """Return what a function was given, which must be a result of a class that it takes, with finite numbers."""
     if not isinstance(value, classes):
         names = " or ".join(result_class.__name__ for result_class in classes)
         remedy = ""
@@ -237,9 +250,10 @@ def require_result(value: Any, caller: str, *classes: type) -> None:
             remedy = ": its method save writes it into a file"
         raise BadInput(f"{caller} takes results of class {names} (got {type(value).__name__}){remedy}")
     value.to_json()  # its arrays may have been changed in place
+    return value
 
 
-def _inputs(data: Mapping[str, Any]) -> JsonObject:
+def _inputs(data: Mapping[str, object]) -> JsonObject:
     return {name: data[name] for name in _INPUTS if name in data}
 
 
@@ -252,7 +266,7 @@ def request_of(results: Sequence[Result]) -> JsonObject:
     return {"pairs": [sha256(text.encode()).hexdigest()[:16] for text in texts]}
 
 
-def as_text(data: Any, encoding: str = "utf-8") -> str:
+def as_text(data: object, encoding: str = "utf-8") -> str:
     """Return data as indented JSON; in ASCII if the encoding lacks a part, as of names of files that are no text."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1)
     try:
@@ -291,7 +305,7 @@ class OfImage(Serializable):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_image(cls, data: Any) -> Any:
+    def _with_image(cls, data: object) -> object:
         """Add the image itself to plain data, if it is still at its source and unchanged."""
         if not isinstance(data, Mapping) or not isinstance(data.get("source"), str):
             return data

@@ -1,14 +1,29 @@
 """Results as pandas DataFrames. pandas is imported when the first table is made."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from nibt.data.units import WordScore
 from nibt.errors import BadInput, BadOption, import_optional
 from nibt.records import JsonObject
-from nibt.registry import find, kinds
+from nibt.registry import Plugin, find, kinds
 from nibt.results.base import Result, require_result
 from nibt.results.explanation import Explanation
+
+
+class Frame(Plugin, ABC):
+    """Base class of the rows of a kind of explanations, each of which is a word."""
+
+    shows: ClassVar[type[Result]]
+    """The class of the explanations."""
+    texts: ClassVar[tuple[str, ...]]
+    """The attributes of an explanation that all its rows have."""
+
+    @abstractmethod
+    def values(self, word: Any) -> JsonObject:
+        """Return the numbers of a word."""
+
 
 DataFrame: TypeAlias = Any
 """A ``pandas.DataFrame``; the types of its columns are not known to a type checker."""
@@ -62,7 +77,7 @@ def to_frame(explanations: Result | Sequence[Result], rows: str = "pairs") -> Da
         raise BadOption(f"rows must be one of {', '.join(_ROWS)} (got {rows!r})")
 
     listed: list[Any] = list(explanations) if isinstance(explanations, Iterable) else [explanations]
-    frames = {kind: find("frames", kind) for kind in kinds("frames")}
+    frames: dict[str, Frame] = {kind: find("frames", kind)() for kind in kinds("frames")}
     for explanation in listed:
         require_result(explanation, "to_frame", Explanation, *(frame.shows for frame in frames.values()))
     of_answers = [explanation.kind in frames for explanation in listed]
@@ -77,7 +92,7 @@ def to_frame(explanations: Result | Sequence[Result], rows: str = "pairs") -> Da
     return pandas().DataFrame(data)
 
 
-def _rows(explanation: Any, frame: Any, of_words: bool) -> Iterator[JsonObject]:
+def _rows(explanation: Any, frame: Frame | None, of_words: bool) -> Iterator[JsonObject]:
     """Yield the rows of an explanation: of an answer, whose class has a frame, always its words."""
     common: JsonObject = {"image": explanation.source}
     for name in frame.texts if frame else ("caption",):

@@ -1,7 +1,7 @@
 """Regions of a map: its connected parts above a threshold, with their boxes, peaks, outlines and masks."""
 
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
@@ -133,7 +133,7 @@ def _edges(padded: PixelMask) -> dict[tuple[int, int], list[tuple[int, int]]]:
 
 
 def segment_sums(
-    grid: Float64[np.ndarray, "row column"], region: Region, size: tuple[int, int], labels: Any
+    grid: Float64[np.ndarray, "row column"], region: Region, size: tuple[int, int], labels: object
 ) -> Float64[np.ndarray, " segment"]:
     """Return the sum of the scores of a grid on each segment of an image."""
     width, height = size

@@ -37,7 +37,7 @@ _SOFTWARE = 0x0131
 _HEAD = 1 << 16  # the number of bytes that are searched for a signature
 
 
-def unsigned(request: Mapping[str, Any]) -> str:
+def unsigned(request: Mapping[str, object]) -> str:
     """Return the signature of a new file as ASCII text without quotes. ``signed`` fills in the digest."""
     plain = json.dumps(request, sort_keys=True, default=str).encode()
     return f"nibt {_version()} {urlsafe_b64encode(zlib.compress(plain, 9)).decode()} {_UNSIGNED.decode()}"
@@ -68,7 +68,7 @@ def tensor_file(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> byte
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
-def image_exif(image: Image.Image, request: Mapping[str, Any], size: int = 0) -> Image.Exif:
+def image_exif(image: Image.Image, request: Mapping[str, object], size: int = 0) -> Image.Exif:
     """Return the EXIF data with the signature of an image."""
     exif = Image.Exif()
     exif[_SOFTWARE] = f"nibt {_version()}"
@@ -158,7 +158,7 @@ def check_replaceable(path: Path, overwrite: bool = False) -> None:
         )
 
 
-def write_bytes(path: Path, data: bytes, records: Sequence[Mapping[str, Any]], overwrite: bool = False) -> None:
+def write_bytes(path: Path, data: bytes, records: Sequence[Mapping[str, object]], overwrite: bool = False) -> None:
     """Write a file, completely or not at all, and complete its ``unsigned`` signature.
 
     A file that the ``records`` of its results name, by a path or by its digest, is an input of them and never replaced.
@@ -169,7 +169,7 @@ def write_bytes(path: Path, data: bytes, records: Sequence[Mapping[str, Any]], o
         draft.write_bytes(signed(data))
 
 
-def distinct(paths: Sequence[Path], request: Mapping[str, Any], taken: Iterable[Path] = ()) -> list[Path]:
+def distinct(paths: Sequence[Path], request: Mapping[str, object], taken: Iterable[Path] = ()) -> list[Path]:
     """Return paths that do not replace the results of other requests, and take their names: new files are empty.
 
     Call ``release`` if they are not written after all.
@@ -188,7 +188,7 @@ def distinct(paths: Sequence[Path], request: Mapping[str, Any], taken: Iterable[
     return numbered
 
 
-def _are_free(paths: Iterable[Path], request: Mapping[str, Any]) -> bool:
+def _are_free(paths: Iterable[Path], request: Mapping[str, object]) -> bool:
     return all(not path.exists() or read_signature(path) == request for path in paths)
 
 
@@ -216,7 +216,7 @@ def _take(paths: Sequence[Path]) -> bool:
     return True
 
 
-def _check_inputs(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+def _check_inputs(path: Path, records: Iterable[Mapping[str, object]]) -> None:
     """Check that no text of the records names a file, and that it is in no folder of their models and data."""
     if not path.is_file():
         return
@@ -238,7 +238,7 @@ def _check_inputs(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
                 _check_input(path, source)
 
 
-def _texts(data: Any) -> Iterator[str]:
+def _texts(data: object) -> Iterator[str]:
     """Yield all texts in plain data."""
     if isinstance(data, str):
         yield data

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, get_args
+from typing import Annotated, ClassVar, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -209,7 +209,7 @@ class Parts(Result):
     schema: ClassVar[int] = 1
 
     model: ModelRecord
-    data: Mapping[str, Any]
+    data: JsonObject
     method: str
     layer: Layer
     grid: tuple[int, int]
@@ -304,16 +304,15 @@ class Parts(Result):
             )
 
 
-def read_parts(parts: Any, caller: str) -> Parts:
+def read_parts(parts: object, caller: str) -> Parts:
     """Return parts, or those of a JSON file if this is its path."""
     if isinstance(parts, str | Path):
         parts = Parts.load(parts)
-    require_result(parts, caller, Parts)
-    return parts
+    return require_result(parts, caller, Parts)
 
 
 def parts_request(
-    model: ModelRecord, data: Mapping[str, Any], method: str, layer: int, seed: int, count: int
+    model: ModelRecord, data: Mapping[str, object], method: str, layer: int, seed: int, count: int
 ) -> JsonObject:
     """Return the request of parts as plain data; equal requests give equal numbers."""
     return {

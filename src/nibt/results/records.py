@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, NotRequired
 
 import torch
 from pydantic import AfterValidator, ConfigDict, Field
@@ -207,7 +207,7 @@ def session_info() -> SessionRecord:
     }
 
 
-def require_same(where: Path, stored: Mapping[str, Any], request: Mapping[str, Any], remedy: str) -> None:
+def require_same(where: Path, stored: Mapping[str, object], request: Mapping[str, object], remedy: str) -> None:
     """Check that stored results answer the same request.
 
     The name and the commit of a model are ignored: models are equal if their weights and preprocessing are equal.
@@ -222,7 +222,7 @@ def require_same(where: Path, stored: Mapping[str, Any], request: Mapping[str, A
         raise OtherRequest(f"{where} has the results of another request:{lines}\n{remedy}")
 
 
-def require_same_file(path: Path, request: Mapping[str, Any]) -> None:
+def require_same_file(path: Path, request: Mapping[str, object]) -> None:
     """Check that a file may be replaced: it answers the same request, or nibt did not write it.
 
     Only the keys of ``request`` are compared.
@@ -235,7 +235,7 @@ def require_same_file(path: Path, request: Mapping[str, Any]) -> None:
         )
 
 
-def _flat(data: Any, name: str = "") -> JsonObject:
+def _flat(data: object, name: str = "") -> JsonObject:
     """Flatten nested plain data to dotted names; a list is one value unless it is a list of records."""
     if isinstance(data, Mapping) and data:
         flattened = [_flat(value, f"{name}.{key}" if name else str(key)) for key, value in data.items()]
@@ -246,7 +246,7 @@ def _flat(data: Any, name: str = "") -> JsonObject:
     return {key: value for flat in flattened for key, value in flat.items()}
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = "nothing" if value is None else str(value)
     return text if len(text) <= 100 else text[:100] + " ..."
 

@@ -204,7 +204,7 @@ def word_indices(words: Sequence[Word], wanted: Sequence[str | SupportsIndex]) -
     return sorted(indices)
 
 
-def _checked_index(word: Any, count: int) -> int:
+def _checked_index(word: object, count: int) -> int:
     """Return the position of a word that is named by its position."""
     if not hasattr(word, "__index__") and not isinstance(word, float):
         raise BadInput(f"a word must be its text or its position in the caption (got {word!r:.60})")

@@ -5,8 +5,9 @@ The JSON form is described in ``docs/guides/roar.md``.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from nibt.records import JsonObject
 from nibt.results.base import Result
 from nibt.results.records import MachineRecord
 from nibt.types import ModelRecord
@@ -123,8 +124,8 @@ class Roar(Result):
     schema: ClassVar[int] = 2
 
     model: ModelRecord
-    data: Mapping[str, Any]
-    settings: Mapping[str, Any]
+    data: JsonObject
+    settings: JsonObject
     methods: tuple[str, ...]
     versions: Mapping[str, str | None]
     machine: MachineRecord

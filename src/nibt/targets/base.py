@@ -22,7 +22,7 @@ Others = Float[Tensor, "other *item"]
 """Embeddings of several items: (other, dim), or (other, vector, dim)."""
 
 
-def check_template(name: str, template: Any, place: str = "caption") -> None:
+def check_template(name: str, template: object, place: str = "caption") -> None:
     """Check that a text has ``{}`` once, in place of a caption or a label, and no other brace."""
     rest = template.replace("{}", "", 1) if isinstance(template, str) else "{"
     if "{}" not in str(template) or "{" in rest or "}" in rest:
@@ -162,8 +162,8 @@ class Target(Plugin, ABC):
     rewords: ClassVar[bool] = False
     """Whether a caption is replaced by several wordings, so that only the image side can be explained."""
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
+    def __init_subclass__(cls, name: str = "", **options: object) -> None:
+        super().__init_subclass__(name, **options)
         cls.rewords = cls.wordings is not Target.wordings
 
     @abstractmethod

@@ -217,7 +217,7 @@ def _panels(
     from nibt.report.html.view_data import Panel
     from nibt.report.view import names_of
 
-    options = {name: value for name, value in method.options.items() if name not in _FROM_ANSWER}
+    options: Keywords = {name: value for name, value in method.options.items() if name not in _FROM_ANSWER}
     tabled = [_has_table(answer) for answer in answers]
     sources = list(dict.fromkeys(answer.source for answer in answers if not answer.is_comparison))
     several = len(sources) > 1

@@ -3,17 +3,16 @@
 from nibt.generators.results.answer import AnswerExplanation
 from nibt.generators.results.answer_word import AnswerWord
 from nibt.records import JsonObject
-from nibt.registry import Plugin
+from nibt.results.frames import Frame
 
 
-class AnswerFrame(Plugin, name="answer"):
+class AnswerFrame(Frame, name="answer"):
     """The rows of an answer, one for each word."""
 
     shows = AnswerExplanation
     texts = ("prompt", "answer")
 
-    @staticmethod
-    def values(word: AnswerWord) -> JsonObject:
+    def values(self, word: AnswerWord) -> JsonObject:
         """Return the numbers of a word of an answer."""
         names = (
             "log_probability",
