@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from types import UnionType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -101,7 +100,7 @@ def check_spans(caption: str, spans: object, name: str) -> None:
     if not isinstance(spans, tuple) or not all(
         isinstance(span, tuple)
         and len(span) == 2
-        and _are_numbers(span, int | np.integer)
+        and _are_numbers(span, (int, np.integer))
         and 0 <= span[0] < span[1] <= len(caption)
         for span in spans
     ):
@@ -111,7 +110,7 @@ def check_spans(caption: str, spans: object, name: str) -> None:
         )
 
 
-def _are_numbers(values: object, kinds: UnionType = int | float | np.number) -> bool:
+def _are_numbers(values: object, kinds: tuple[type, ...] = (int, float, np.number)) -> bool:
     """Return whether values are finite numbers in a tuple, a list or an array; true and false are none."""
     return isinstance(values, tuple | list | np.ndarray) and all(
         isinstance(value, kinds) and not isinstance(value, bool) and -1e12 < value < 1e12 for value in values
