@@ -240,6 +240,7 @@ def test_grid_is_taken_by_measure_batch_audit_and_bench(tmp_path: Path) -> None:
     assert audit.verdict
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_grid_rejects_wrong_options(tmp_path: Path) -> None:
     source = Folder(animals(tmp_path / "animals"))
     for options, message in (

@@ -60,6 +60,7 @@ def test_the_share_outside_of_the_image_is_that_of_the_padding(region: tuple[flo
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("box", [(0, 0, 1), (0, 0, math.nan, 1), (0, 0, -1, 1), None])
+@pytest.mark.usefixtures("unchecked")
 def test_a_box_for_shares_is_four_numbers(box: Any) -> None:
     with pytest.raises(BadInput, match="a box must be left, top, width and height in pixels"):
         answer(PEAK, (90, 90), WHOLE).image.shares_inside(box)
