@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -25,6 +25,10 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack,
 from torch.utils._device import DeviceContext
 from torch.utils.hooks import RemovableHandle
 
+from nibt.options import Keywords
+
+TorchFunction: TypeAlias = Callable[..., Any]
+"""A function of PyTorch that calls a mode in its place."""
 _AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")
 _FACTORIES = {
     *(
@@ -101,7 +105,9 @@ def float32_numbers() -> Iterator[None]:
 class _Float32Numbers(TorchFunctionMode):
     """A mode that repeats calls with float32 if their result has the default dtype and no argument determines it."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: TorchFunction, types: Sequence[type], args: tuple = (), kwargs: Keywords | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         if not isinstance(out, Tensor) or out.dtype != torch.get_default_dtype() or kwargs.get("dtype") is not None:
@@ -152,7 +158,9 @@ class TensorHooks(TorchFunctionMode):
 
     is_set = False
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: TorchFunction, types: Sequence[type], args: tuple = (), kwargs: Keywords | None = None
+    ) -> Any:
         self.is_set = self.is_set or func is Tensor.register_hook
         return func(*args, **(kwargs or {}))
 

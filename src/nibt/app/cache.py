@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from nibt.app.methods import ForwardTimes, MethodFacts, measure_forwards, method_facts
 from nibt.errors import BadInput, BadOption, check_names
 from nibt.models._embedded import embedded, embedded_generators
-from nibt.models._loaded import is_served
+from nibt.models._loaded import LoadedModel, is_served
 from nibt.models._loading import check_name, load_model
 from nibt.registry import format_of, kinds
 from nibt.report.html.view import Panel
@@ -103,7 +103,7 @@ class ModelCache:
         kept: Sequence[str],
         others: Sequence[str] = (),
         max_others: int = 1,
-        load: Callable[[str], Any] = load_named,
+        load: Callable[[str], LoadedModel] = load_named,
         measure: Callable[[Any], ForwardTimes] = measure_forwards,
         facts: Callable[..., dict[str, MethodFacts]] = method_facts,
         generators: "ModelCache | None" = None,
@@ -122,7 +122,7 @@ class ModelCache:
         self._others: OrderedDict[str, Any] = OrderedDict()
 
     @classmethod
-    def of_names(cls, kept: Sequence[str], names: Sequence[str], served: Sequence[Any] = ()) -> "ModelCache":
+    def of_names(cls, kept: Sequence[str], names: Sequence[str], served: Sequence[LoadedModel] = ()) -> "ModelCache":
         """Return the embedded models and generators, and those of the names; generators in folders come first.
 
         Before them come generators behind servers, which are ``served``: visitors see only their names.
@@ -173,11 +173,11 @@ class ModelCache:
             raise BadInput("this page has no generator, which answers prompts: choose another mode")
         return self.generators if is_answer and self.generators is not None else self
 
-    def get_loaded(self, name: Any) -> Any:
+    def get_loaded(self, name: str) -> LoadedModel | None:
         """Return a model if it is loaded, else None. This never waits for another model that is being loaded."""
-        return (self._kept.get(name) or self._others.get(name)) if isinstance(name, str) else None
+        return self._kept.get(name) or self._others.get(name)
 
-    def facts(self, name: Any, variant: str) -> dict[str, MethodFacts]:
+    def facts(self, name: str, variant: str) -> dict[str, MethodFacts]:
         """Return the facts of all methods for a model; empty if it is not loaded."""
         model = self.get_loaded(name)
         if model is None:

@@ -59,7 +59,7 @@ class Events:
             variant="default",
         )
 
-    def ask(self, request: gr.Request, number: Any, *values: Any) -> Any:
+    def ask(self, request: gr.Request, number: object, *values: object) -> Any:
         """Check a question, and end the last one of this visitor."""
         update = first_update(self._models, self._limits, _with_path(values))
         if list(values[1:-1]) != self._opening.values[:-1]:  # the last is a file, which is another one for each visitor
@@ -67,7 +67,7 @@ class Events:
         self._questions.ask(_visitor(request), _number(number))  # also a wrong one stops the last
         return gr.skip() if update.answer is None else update.answer, update.message
 
-    def explain(self, request: gr.Request, number: Any, *values: Any) -> Iterator[Any]:
+    def explain(self, request: gr.Request, number: object, *values: object) -> Iterator[Any]:
         """Yield the results of a question as they are computed, while it is the latest of this visitor."""
         visitor = _visitor(request)
         question = _number(number)
@@ -94,7 +94,7 @@ class Events:
         """End the questions of a visitor who leaves."""
         self._questions.leave(_visitor(request))
 
-    def stop(self, request: gr.Request, number: Any) -> str:
+    def stop(self, request: gr.Request, number: object) -> str:
         """End the question of a visitor, and clear the message."""
         self._questions.ask(_visitor(request), _number(number))
         return ""
@@ -123,11 +123,11 @@ class Events:
         *values, against = link.values
         return [str(sample_file(link.image)), *values, against or str(sample_file(AGAINST))]
 
-    def show_facts(self, name: Any, setting: Any) -> str:
+    def show_facts(self, name: object, setting: object) -> str:
         """Return what the page says of a model in a setting."""
         return model_facts(self._models, name, setting, self._limits)
 
-    def fit_model(self, mode: Any, name: Any, earlier: Any) -> Any:
+    def fit_model(self, mode: object, name: object, earlier: object) -> Any:
         """Return the model for a mode, the one that it replaces, and a message that says so.
 
         A selected model that does not fit is replaced by the one that was selected earlier, or by the first that fits.
@@ -141,7 +141,7 @@ class Events:
         return fitting, name, notice(f"The model is now {fitting}, since {name} does not {does}.")
 
 
-def _with_path(values: Sequence[Any]) -> list[Any]:
+def _with_path(values: Sequence[object]) -> list[object]:
     """Return the values of the fields, with the paths of uploaded files in place of their descriptions."""
     return [Path(value["path"]) if isinstance(value, dict) else value for value in values]
 
@@ -150,12 +150,12 @@ def _visitor(request: gr.Request) -> str:
     return str(request.session_hash)
 
 
-def _number(value: Any) -> int:
+def _number(value: object) -> int:
     """Return the number of a question, which may come from any client."""
     return value if isinstance(value, int) else 0
 
 
-def describe_captions(mode: Any) -> Any:
+def describe_captions(mode: object) -> Any:
     """Return the label and the placeholder of the captions in a mode; no changes if there is no such mode."""
     if not isinstance(mode, str) or mode not in CAPTIONS:
         return gr.skip()
@@ -163,17 +163,17 @@ def describe_captions(mode: Any) -> Any:
     return gr.Textbox(label=label, placeholder=placeholder)
 
 
-def show_against(mode: Any) -> Any:
+def show_against(mode: object) -> Any:
     """Return the field of the other image, which only the mode of two images shows."""
     return gr.Image(visible=True if mode == Mode.images.value else "hidden")
 
 
-def open_mode(upload: Any, captions: Any, mode: Any) -> Any:
+def open_mode(upload: object, captions: object, mode: object) -> Any:
     """Return the image and captions with which a mode opens, in place of those that the page itself gave."""
     (file,) = _with_path([upload])
     openings = [_OF_ANSWERS, (_OPENING, sample_captions()[_OPENING])]
     opening, before = openings if mode == Mode.answer.value else openings[::-1]
-    is_own = file is not None and file.is_file() and file.read_bytes() == sample_file(before[0]).read_bytes()
+    is_own = isinstance(file, Path) and file.is_file() and file.read_bytes() == sample_file(before[0]).read_bytes()
     return (str(sample_file(opening[0])), opening[1]) if is_own and captions == before[1] else (gr.skip(), gr.skip())
 
 

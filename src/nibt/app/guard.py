@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from nibt.io import load_json
@@ -187,7 +187,7 @@ class Guard:
         if not has_only_uploads:
             raise _Rejected(403, "only images that were uploaded to this page can be opened")
 
-    def _is_upload(self, path: Any) -> bool:
+    def _is_upload(self, path: object) -> bool:
         try:
             return isinstance(path, str) and Path(path).resolve().is_relative_to(self._folder)
         except (OSError, ValueError):
@@ -225,7 +225,7 @@ def _place(address: str) -> str:
         return ""
 
 
-def _file_paths(data: Any) -> Iterator[Any]:
+def _file_paths(data: object) -> Iterator[object]:
     """Yield the paths of all files in the data of a request, and their URLs if these are not of the page."""
     if isinstance(data, dict):
         if "path" in data:
@@ -240,6 +240,10 @@ def _file_paths(data: Any) -> Iterator[Any]:
             yield from _file_paths(value)
 
 
+Message: TypeAlias = MutableMapping[str, Any]
+"""A message of ASGI."""
+
+
 class _WithHeaders:
     """A ``send`` with the security headers, which replaces messages of gradio about its queue and its failures."""
 
@@ -250,7 +254,7 @@ class _WithHeaders:
         self._detail = ""
         self.started = self.ended = False
 
-    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+    async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
             message = self._start(message)
@@ -261,7 +265,7 @@ class _WithHeaders:
         self.ended = message["type"] == "http.response.body" and not message.get("more_body")
         await self._send(message)
 
-    def _start(self, message: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    def _start(self, message: Message) -> Message:
         """Return the start of a response with the security headers; a replaced response has JSON."""
         status = message["status"]
         replaced = {name.encode() for name in SECURITY_HEADERS}

@@ -3,13 +3,15 @@
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nibt.errors import NibtError
+from nibt.options import Keywords
 
 MAX_VISITORS = 10_000
 
@@ -54,7 +56,9 @@ class Deadline(TorchDispatchMode):
         self._clock = clock
         self._is_wanted = is_wanted
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Sequence[type], args: tuple = (), kwargs: Keywords | None = None
+    ) -> Any:
         if not self._is_wanted():
             raise Replaced("another question replaced this one")
         if self._clock() > self._end:

@@ -34,7 +34,7 @@ class Update(NamedTuple):
     message: str = ""
 
 
-def first_update(models: ModelCache, limits: Limits, values: Any) -> Update:
+def first_update(models: ModelCache, limits: Limits, values: Sequence[object]) -> Update:
     """Return the first update after a question: the captions in place of the last answer, or what is wrong."""
     try:
         request = ExplainRequest.of_values(values, limits)
@@ -48,7 +48,7 @@ def answer_events(
     models: ModelCache,
     limits: Limits,
     results: ResultCache,
-    values: Any,
+    values: Sequence[object],
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> Iterator[Update]:
     """Yield the updates of the page, before and after each step of a computation."""
@@ -162,9 +162,12 @@ def served_note(names: Sequence[str]) -> str:
     return str(_HTML.served(", ".join(names)))
 
 
-def model_facts(models: ModelCache, name: Any, variant: Any, limits: Limits) -> str:
+def model_facts(models: ModelCache, name: object, variant: object, limits: Limits) -> str:
     """Return what ``methods.js`` shows beside the methods; empty if the model is not loaded."""
-    return facts_list(models.facts(name, variant if isinstance(variant, str) else "default"), limits.timeout)
+    facts = {}
+    if isinstance(name, str):
+        facts = models.facts(name, variant if isinstance(variant, str) else "default")
+    return facts_list(facts, limits.timeout)
 
 
 def _failures(outcomes: Sequence[Panel | Failure]) -> str:

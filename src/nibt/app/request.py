@@ -59,11 +59,15 @@ class ExplainRequest:
     """The second image of the mode ``images``."""
 
     @classmethod
-    def of_values(cls, values: Sequence[Any], limits: Limits) -> "ExplainRequest":
+    def of_values(cls, values: Sequence[object], limits: Limits) -> "ExplainRequest":
         """Return the request of the values of the input fields, in the order of the page, from any client."""
         file, captions, mode, methods, model, variant, *against = values
-        texts = all(isinstance(value, str) for value in (captions, mode, model, variant))
-        if not texts or not isinstance(methods, list | tuple) or not all(isinstance(name, str) for name in methods):
+        if (
+            not (isinstance(captions, str) and isinstance(mode, str))
+            or not (isinstance(model, str) and isinstance(variant, str))
+            or not isinstance(methods, list | tuple)
+            or not all(isinstance(name, str) for name in methods)
+        ):
             raise BadInput("captions, mode, model and variant must be strings, and methods must be a list of names")
 
         for name, value, allowed in (("mode", mode, list(Mode)), ("variant", variant, VARIANTS)):
@@ -144,9 +148,9 @@ def _check_count(lines: Sequence[str], mode: Mode) -> None:
         raise BadInput(f"this mode needs at least two captions or labels, one per line (got {len(lines)})")
 
 
-def read_upload(file: Path | None, limits: Limits, noun: str = "an image") -> ImageInput:
+def read_upload(file: object, limits: Limits, noun: str = "an image") -> ImageInput:
     """Read an uploaded image. A file with the bytes of a sample is returned as that sample."""
-    if file is None:
+    if not isinstance(file, Path):  # no upload, or what a client made up
         raise BadInput(f"give {noun} first: upload one, paste one, or choose a sample")
 
     try:
@@ -182,7 +186,7 @@ def read_upload(file: Path | None, limits: Limits, noun: str = "an image") -> Im
 def explain_steps(
     request: ExplainRequest,
     model: LoadedModel,
-    step_context: Callable[[int], AbstractContextManager[Any]] = lambda step: nullcontext(),
+    step_context: Callable[[int], AbstractContextManager[object]] = lambda step: nullcontext(),
 ) -> Iterator[list[Panel | Failure]]:
     """Yield all outcomes so far after each method, with failures in place, and then with the word-region tables."""
     images = {"image": request.image, "against": request.against}
@@ -235,7 +239,7 @@ def _explain(request: ExplainRequest, model: LoadedModel, method: str) -> Sequen
 
 
 def _with_table(
-    outcome: Panel | Failure, request: ExplainRequest, model: LoadedModel, context: AbstractContextManager[Any]
+    outcome: Panel | Failure, request: ExplainRequest, model: LoadedModel, context: AbstractContextManager[object]
 ) -> Panel | Failure:
     """Return a panel of NIB with its word-region table, or with the reason why it has none; else the same outcome."""
     if isinstance(outcome, Failure) or not isinstance(model, Model) or outcome.answer.method["name"] != "nib":

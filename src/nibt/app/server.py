@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from pprint import pformat
-from typing import Any
+from types import FrameType
 
 from huggingface_hub.utils import yaml_dump
 
@@ -24,6 +24,7 @@ from nibt.errors import BadOption, CannotLoad, CannotWrite, Unsupported, install
 from nibt.io import one_line, read_text, remove
 from nibt.models._embedded import embedded_generators
 from nibt.models._hub import files_read
+from nibt.models._loaded import LoadedModel
 from nibt.models._loading import check_name
 from nibt.options import Keywords
 
@@ -43,7 +44,7 @@ def serve(
     public: bool = False,
     framed: bool = False,
     on_ready: Callable[[str], None] = lambda address: None,
-    served: Sequence[Any] = (),
+    served: Sequence[LoadedModel] = (),
 ) -> None:
     """Serve the page until Ctrl-C, with uploads in a temporary folder; with ``framed``, in frames of other pages.
 
@@ -89,7 +90,7 @@ def serve(
         class Server(uvicorn.Server):
             """A server that closes open pages when it is stopped."""
 
-            def handle_exit(self, sig: int, frame: Any) -> None:
+            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
                 super().handle_exit(sig, frame)
                 app.close()
 

@@ -26,7 +26,7 @@ class MapAttribution(Attribution):
         True
     """
 
-    def __init__(self, forward_func: ZeroShotClassifier, method: str | MethodSpec = "nib", **options: Any) -> None:
+    def __init__(self, forward_func: ZeroShotClassifier, method: str | MethodSpec = "nib", **options: object) -> None:
         if not isinstance(forward_func, ZeroShotClassifier):
             raise BadInput(f"forward_func must be a ZeroShotClassifier (got {type(forward_func).__name__})")
         super().__init__(forward_func)

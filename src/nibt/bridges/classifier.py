@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from nibt.core.side import Side
-from nibt.data.images import read_image
+from nibt.data.images import ImageSource, read_image
 from nibt.data.pair import as_list
 from nibt.data.units import Grid, cells_of
 from nibt.engine.encode import encode
@@ -19,7 +19,7 @@ from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.methods.base import Method
 from nibt.models._inputs import Inputs
 from nibt.models._loaded import fingerprint
-from nibt.models._loading import load_model
+from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.registry import MethodSpec
 from nibt.results.attribution import Attribution
@@ -47,7 +47,7 @@ class ZeroShotClassifier(nn.Module):
     """
 
     @plain_torch()
-    def __init__(self, model: Any, captions: str | Sequence[str]) -> None:
+    def __init__(self, model: ModelSource, captions: str | Sequence[str]) -> None:
         super().__init__()
         self.model: Model = load_model(model)
         self.captions = tuple(as_list(captions))
@@ -71,7 +71,7 @@ class ZeroShotClassifier(nn.Module):
             self._encoded = sums, encode(self.model.renewed().text, self.captions)
         return self._encoded[1]
 
-    def prepare(self, images: Sequence[Any]) -> Pixels:
+    def prepare(self, images: Sequence[ImageSource]) -> Pixels:
         """Return the pixels of images, prepared as the model's own processor does.
 
         Args:
@@ -110,7 +110,7 @@ class ZeroShotClassifier(nn.Module):
         """Stay in evaluation mode: in training mode, the loaded model would change."""
         return super().train(False)
 
-    def checked(self, pixels: Any) -> Pixels:
+    def checked(self, pixels: object) -> Pixels:
         """Return prepared pixels after a check of their shape, dtype and values."""
         shape = tuple(getattr(pixels, "shape", ()))
         least = (1, 3, *self.model.image.first_weight.shape[2:])
@@ -140,7 +140,7 @@ class ZeroShotClassifier(nn.Module):
             raise BadOption(f"layer must be between 1 and {len(blocks)} (got {number})")
         return blocks[number - 1]
 
-    def reshape_transform(self, states: Any) -> Float[Tensor, "batch channel row column"]:
+    def reshape_transform(self, states: Tensor) -> Float[Tensor, "batch channel row column"]:
         """Return the states of patches as a map with channels first, as pytorch-grad-cam expects them.
 
         They are those of the last forward pass, or of one that is running.
@@ -156,7 +156,7 @@ class ZeroShotClassifier(nn.Module):
 
     @plain_torch()
     def explain(
-        self, pixels: Pixels, targets: Any, method: str | MethodSpec | Method, options: Mapping[str, Any]
+        self, pixels: Pixels, targets: Any, method: str | MethodSpec | Method, options: Mapping[str, object]
     ) -> Attribution:
         """Compute the maps of a method of nibt for pixels and the number of a caption each."""
         self.model.renewed()  # packages randomize weights
@@ -206,7 +206,7 @@ class ZeroShotClassifier(nn.Module):
         sizes = torch.bincount(cells.flatten(), minlength=grid.count)
         return (attribution.scores.float() / sizes)[:, cells][:, None]
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "ZeroShotClassifier":
+    def __deepcopy__(self, memo: dict[int, object]) -> "ZeroShotClassifier":
         """Copy the model too, and find its towers anew."""
         request = self.model.request
         module = copy.deepcopy(self.module, memo)

@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_co
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 import httpx
 from PIL import Image
@@ -159,13 +159,13 @@ class Connection:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def post(self, path: str, bodies: Iterable[JsonObject], read: Callable[[Any], _Read]) -> list[_Read]:
+    def post(self, path: str, bodies: Iterable[JsonObject], read: Callable[[object], _Read]) -> list[_Read]:
         """Send requests, some at once, and return what ``read`` makes of each answer, in the order of the requests."""
         answers = dict(self.answers(path, bodies, read))
         return [answers[number] for number in range(len(answers))]
 
     def answers(
-        self, path: str, bodies: Iterable[JsonObject], read: Callable[[Any], _Read]
+        self, path: str, bodies: Iterable[JsonObject], read: Callable[[object], _Read]
     ) -> Iterator[tuple[int, _Read]]:
         """Send requests, some at once, and yield what ``read`` makes of the answers, with their numbers, as they come.
 
@@ -213,7 +213,12 @@ class Connection:
             raise failures[0]
 
     def _answer(
-        self, client: httpx.Client, stopped: threading.Event, path: str, body: JsonObject, read: Callable[[Any], _Read]
+        self,
+        client: httpx.Client,
+        stopped: threading.Event,
+        path: str,
+        body: JsonObject,
+        read: Callable[[object], _Read],
     ) -> _Read:
         """Send one request, again if the server is busy, and return what is read from its answer."""
         address = f"{self.url.rstrip('/')}/{path}" if not path.startswith("/") else self._root + path
@@ -306,7 +311,7 @@ class Connection:
             spent.tokens += tokens or 0
             spent.largest = max(spent.largest, tokens or 0)
 
-    def _read(self, response: httpx.Response, data: bytes, read: Callable[[Any], _Read]) -> _Read:
+    def _read(self, response: httpx.Response, data: bytes, read: Callable[[object], _Read]) -> _Read:
         """Return what is read from the data of an answer."""
         status = response.status_code
         if response.is_redirect:
@@ -351,7 +356,7 @@ def paused(stopped: threading.Event, seconds: float) -> bool:
     return stopped.wait(seconds)
 
 
-def _cancel(stopped: threading.Event, answers: Iterable[Future[Any]]) -> None:
+def _cancel(stopped: threading.Event, answers: Iterable[Future]) -> None:
     """Send no further request, and wait for no further try of those that were sent."""
     stopped.set()
     for answer in answers:
@@ -373,10 +378,11 @@ def _tokens_of(data: bytearray) -> int | None:
     return total
 
 
-def counted(value: Any) -> int | None:
+def counted(value: object) -> int | None:
     """Return a number of tokens that a server states; None if it is none, such as a text or a negative number."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return int(value) if is_number and 0 <= value < _MOST_TOKENS and value == int(value) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return int(value) if 0 <= value < _MOST_TOKENS and value == int(value) else None
 
 
 def data_address(image: Image.Image) -> str:

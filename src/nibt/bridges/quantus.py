@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import nn
 
 from nibt.bridges.classifier import ZeroShotClassifier
 from nibt.errors import BadInput
@@ -12,7 +13,12 @@ from nibt.registry import MethodSpec
 
 
 def explain_func(
-    model: Any, inputs: Any, targets: Any, method: str | MethodSpec = "nib", device: Any = None, **options: Any
+    model: nn.Module,
+    inputs: np.ndarray,
+    targets: Any,
+    method: str | MethodSpec = "nib",
+    device: object = None,
+    **options: object,
 ) -> Float[np.ndarray, "batch 1 height width"]:
     """Compute maps for the metrics of Quantus, which take this function as ``explain_func``.
 

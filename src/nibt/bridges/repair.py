@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 import torch
@@ -243,7 +243,7 @@ class Exchange:
             self._draws = np.random.default_rng((self.seed, *stream))
         return self._draws
 
-    def _check(self, pixels: Any, masks: Any) -> None:
+    def _check(self, pixels: object, masks: object) -> None:
         """Check the shapes and dtypes of a batch."""
         if not isinstance(pixels, Tensor) or pixels.ndim != 4 or not pixels.is_floating_point():
             raise BadInput(
@@ -273,7 +273,7 @@ class Exchange:
             )
 
 
-def _is_list(images: Any) -> bool:
+def _is_list(images: object) -> bool:
     """Return whether images are in an order and can be counted, as in a list, a data set or a batch in one array."""
     if isinstance(images, np.ndarray | Tensor):
         return is_batch(images)
@@ -339,12 +339,12 @@ def _of_pixels(masks: Masks, size: Sequence[int]) -> Bool[Tensor, "image height 
     return masks
 
 
-def _are_masks(value: Any) -> bool:
+def _are_masks(value: object) -> TypeGuard[Tensor]:
     """Return whether a value is masks of images: a bool tensor of three dimensions."""
     return isinstance(value, Tensor) and value.ndim == 3 and value.dtype == torch.bool
 
 
-def _described(value: Any) -> str:
+def _described(value: object) -> str:
     """Return the dtype and the shape of a tensor, or the type of another value."""
     if not isinstance(value, Tensor):
         return type(value).__name__

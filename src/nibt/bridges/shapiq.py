@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from nibt.core.side import Side
 from nibt.data.images import ImageSource, read_image
 from nibt.data.units import Grid, Words
 from nibt.errors import BadInput, Unsupported
-from nibt.models._loading import load_model
+from nibt.models._loading import ModelSource, load_model
 from nibt.results.regions import Regions, Rest
 from nibt.torch_modes import plain_torch
 
@@ -46,7 +45,7 @@ class SimilarityGame(Game):
     """
 
     @plain_torch()
-    def __init__(self, model: Any, image: ImageSource, caption: str) -> None:
+    def __init__(self, model: ModelSource, image: ImageSource, caption: str) -> None:
         loaded = load_model(model)
         if loaded.item_ndim != 1:
             raise Unsupported("late interaction compares sets of vectors: it has no game")

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 
 from nibt.data.ground_truth import seen_mask
-from nibt.data.pair import Pair, image_text_pairs, pairs_hash
+from nibt.data.pair import GivenPair, image_text_pairs, pairs_hash
 from nibt.datasets.base import Dataset
 from nibt.engine.explain import explain
 from nibt.errors import BadInput, NibtError, OtherRequest
@@ -27,7 +27,7 @@ from nibt.folder import ChunkFile, Manifest, RunFolder, require_unchanged
 from nibt.io import atomic_write, load_json, read_path
 from nibt.metrics._numbers import rank_correlation
 from nibt.metrics.localization import Energy
-from nibt.models._loading import load_model
+from nibt.models._loading import ModelSource, load_model
 from nibt.models._request import LoadOptions, check_loading
 from nibt.models.base import Model
 from nibt.options import Range, parsed
@@ -91,7 +91,7 @@ class Watch:
     """
 
     def __init__(
-        self, pairs: Sequence[Pair | tuple[Any, ...]] | Dataset, folder: str | Path, method: str = "nib", **loading: Any
+        self, pairs: Sequence[GivenPair] | Dataset, folder: str | Path, method: str = "nib", **loading: Any
     ) -> None:
         self.pairs = image_text_pairs(pairs, "Watch")
         if not self.pairs:
@@ -106,7 +106,7 @@ class Watch:
         self._folder.check_reports([_TABLE])
         self.explanations: dict[int, list[Explanation]] = {}
 
-    def log(self, model: Any, step: int) -> list[JsonObject]:
+    def log(self, model: ModelSource, step: int) -> list[JsonObject]:
         """Explain the pairs with a model as it is now, and write the step into the folder.
 
         The model is in evaluation mode for the time of the call; nothing else of it, and no random state, changes.
@@ -247,32 +247,40 @@ class WatchCallback(TrainerCallback):
         self._board = None
         self.interval = None if interval is None else parsed("interval", interval, Annotated[int, Range(1)])
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
+    ) -> None:
         if not state.is_world_process_zero:
             return
 
         if hasattr(objects.get("processing_class"), "image_processor"):
             self.watch.loading.setdefault("processor", objects["processing_class"])
-        if "tensorboard" in args.report_to:
+        if "tensorboard" in (args.report_to or ()):
             self._board = TensorBoardCallback()  # whose hooks choose the package, and open and close the file
-            self._board.logging_dir = self._board.logging_dir or os.path.join(args.output_dir, "runs", "nibt")
+            self._board.logging_dir = self._board.logging_dir or os.path.join(args.output_dir or ".", "runs", "nibt")
             self._board.on_train_begin(args, state, control)
 
         self._log(args, state.global_step, objects["model"])
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
+    ) -> None:
         if self.interval and (state.global_step % self.interval == 0 or state.global_step == state.max_steps):
             self._try(args, state, objects["model"])
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
+    ) -> None:
         if not self.interval:
             self._try(args, state, objects["model"])
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **objects: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
+    ) -> None:
         if self._board:
             self._board.on_train_end(args, state, control)
 
-    def _try(self, args: Any, state: Any, model: Any) -> None:
+    def _try(self, args: TrainingArguments, state: TrainerState, model: nn.Module) -> None:
         """Log a step of a training that goes on without it if that fails."""
         try:
             if state.is_world_process_zero:
@@ -280,7 +288,7 @@ class WatchCallback(TrainerCallback):
         except (NibtError, torch.OutOfMemoryError) as error:
             warnings.warn(f"step {state.global_step} was not logged: {error}", stacklevel=2)
 
-    def _log(self, args: Any, step: int, model: Any) -> None:
+    def _log(self, args: TrainingArguments, step: int, model: nn.Module) -> None:
         """Log a step, and report the means of its rows and the picture."""
         rows = self.watch.log(model, step)
         numbers = {}
@@ -293,6 +301,6 @@ class WatchCallback(TrainerCallback):
                 self._board.tb_writer.add_scalar(name, value, step)
             self._board.tb_writer.add_image("nibt/maps", np.asarray(self.watch.draw()), step, dataformats="HWC")
 
-        if "wandb" in args.report_to:
+        if "wandb" in (args.report_to or ()):
             wandb = import_module("wandb")
             wandb.log({**numbers, "nibt/maps": wandb.Image(self.watch.draw()), "train/global_step": step})

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class Command:
     """
 
     place: int
-    run: Callable[..., Any]
+    run: Callable[..., None]
     name: str = ""
     examples: tuple[str, ...] = ()
     interrupted: str = "no partial file is left"

@@ -19,7 +19,7 @@ from copy import copy
 from dataclasses import MISSING, dataclass, fields
 from functools import wraps
 from inspect import Parameter, Signature
-from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
+from typing import Annotated, ClassVar, get_args, get_origin, get_type_hints
 
 from typer.models import ArgumentInfo, OptionInfo
 
@@ -39,7 +39,7 @@ class OptionGroup:
             cls.panel = panel
 
 
-def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
+def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
     """Return a command for typer, in which fields replace groups; positional arguments come first."""
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type[OptionGroup]] = {}
@@ -55,7 +55,7 @@ def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
     parameters.sort(key=lambda parameter: not isinstance(_typer_info(parameter.annotation), ArgumentInfo))
 
     @wraps(command)
-    def run(**values: Any) -> Any:
+    def run(**values: object) -> None:
         built = {
             name: group(**{key: parsed(key, values.pop(key), type_) for key, type_ in field_types(group).items()})
             for name, group in groups.items()
@@ -80,7 +80,7 @@ def _expanded(group: type[OptionGroup]) -> Iterator[Parameter]:
         yield Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _typer_info(annotation: Any) -> OptionInfo | ArgumentInfo | None:
+def _typer_info(annotation: object) -> OptionInfo | ArgumentInfo | None:
     """Return the option or argument of typer in an annotation, or None if there is none."""
     if get_origin(annotation) is not Annotated:
         return None

@@ -1,9 +1,9 @@
 """Option groups that several commands share, and conversion of their texts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
@@ -369,14 +369,14 @@ def is_image(item: str) -> bool:
     return is_image_name(item)
 
 
-def typed_assignments(texts: list[str] | None, option: str, types: Mapping[str, Any]) -> Keywords:
+def typed_assignments(texts: list[str] | None, option: str, types: Mapping[str, Hashable]) -> Keywords:
     """Return ``name=value`` texts as typed values; the names must be among those of ``types``."""
     values = assignments(texts or [], option)
     check_names(f"{option} options", values, types)
     return {name: parsed(name, value, types[name]) for name, value in values.items()}
 
 
-def set_options(**options: Any) -> Keywords:
+def set_options(**options: object) -> Keywords:
     """Return the options that are set: neither None, nor False, nor an empty list."""
     return {
         name: value

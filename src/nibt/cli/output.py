@@ -1,7 +1,7 @@
 """The outputs of a command: files of any format, and the text in the terminal."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -14,6 +14,7 @@ from nibt.io import all_or_none, existing_paths, load_json
 
 if TYPE_CHECKING:
     from nibt.formats.base import Format, Result
+    from nibt.results.base import Result as BareResult
 
 _LONGEST = 60  # characters of the suffix of a default name
 STEM = "{stem}"
@@ -39,7 +40,7 @@ class Output:
     suffix: str = ""
     inputs: tuple[Path, ...] = ()
     default: tuple[str, str] = (".png", ".json")
-    drawing: Mapping[str, Any] = field(default_factory=dict)
+    drawing: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def printed(self) -> bool:
@@ -103,7 +104,9 @@ class Output:
         targets.append(OutputFile(Path(path), format_of(path), tuple(range(len(names)))))
         return targets
 
-    def write(self, results: "Sequence[Result]", targets: Sequence[OutputFile], show: Any) -> None:
+    def write(
+        self, results: "Sequence[Result]", targets: Sequence[OutputFile], show: "Callable[[list[Any]], None]"
+    ) -> None:
         """Write all files or none of them, and print the results."""
         from nibt.formats.base import bare, save
         from nibt.results.outputs import release
@@ -130,7 +133,7 @@ class Output:
             show(answers)
             say("wrote " + ", ".join(str(target.path) for target in targets))
 
-    def _distinct(self, answers: Sequence[Any], targets: Sequence[OutputFile]) -> list[OutputFile]:
+    def _distinct(self, answers: "Sequence[BareResult]", targets: Sequence[OutputFile]) -> list[OutputFile]:
         """Return the files with default names, with a number where a path has the results of another request."""
         from nibt.results.base import request_of
         from nibt.results.outputs import distinct
@@ -179,7 +182,7 @@ def slug(text: str, longest: int = 40) -> str:
     return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:longest].rstrip("-") or "caption"
 
 
-def suffix(*parts: str | None, **options: Any) -> str:
+def suffix(*parts: str | None, **options: object) -> str:
     """Return the suffix of default names: the parts and options of a request that differ from the defaults.
 
     >>> suffix("grad_cam", None, steps=8, against=["a dog"])
@@ -210,7 +213,7 @@ def model_name(model: str | None) -> str | None:
     return slug(Path(name).name or name)
 
 
-def input_paths(*sources: str | Path | Iterable[str | Path] | Mapping[str, Any] | None) -> tuple[Path, ...]:
+def input_paths(*sources: str | Path | Iterable[str | Path] | Mapping[str, object] | None) -> tuple[Path, ...]:
     """Return the existing files and folders that arguments and options refer to, such as a path or ``coco:FOLDER``."""
     paths: list[Path] = []
     for source in sources:

@@ -43,7 +43,7 @@ def complain(message: str) -> None:
     say(f"nibt: {one_line(message)}", err=True)
 
 
-def print_json(data: Any) -> None:
+def print_json(data: object) -> None:
     """Print data as JSON, which stays JSON in every encoding."""
     from nibt.results.base import as_text
 

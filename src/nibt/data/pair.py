@@ -93,6 +93,8 @@ class SameModalityPair:
 _T = TypeVar("_T")
 AnyPair: TypeAlias = Pair | SameModalityPair
 _Pair = TypeVar("_Pair", bound=AnyPair)
+GivenPair: TypeAlias = Pair | tuple[ImageSource, str | Caption] | tuple[ImageSource, str | Caption, np.ndarray]
+"""A pair, or an image and a caption, perhaps with a mask of what the caption names."""
 Text: TypeAlias = str | Caption
 Texts: TypeAlias = Text | Sequence[Text]
 Item: TypeAlias = ImageSource | Caption

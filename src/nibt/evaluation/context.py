@@ -2,7 +2,7 @@
 
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -108,7 +108,7 @@ class CallContext:
         return captions, encode(self.model.text, captions)
 
 
-def others_than(keyed: tuple[list[Any], torch.Tensor], own: Any) -> torch.Tensor:
+def others_than(keyed: tuple[list[Hashable], torch.Tensor], own: Hashable) -> torch.Tensor:
     """Return the embeddings of the inputs with other keys than that of a pair."""
     keys, embeddings = keyed
     return embeddings[[position for position, key in enumerate(keys) if key != own]]
@@ -184,8 +184,8 @@ class MeasuredScore:
 
     model: Model
     target: Target
-    others: dict[Modality, tuple[list[Any], Embedding]]
-    own: dict[Modality, list[Any]]
+    others: dict[Modality, tuple[list[Hashable], Embedding]]
+    own: dict[Modality, list[Hashable]]
 
     @classmethod
     def of(

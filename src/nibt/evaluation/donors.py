@@ -1,7 +1,6 @@
 """The other pair whose image, or whose caption, takes the place of that of a pair."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from nibt.data.pair import Pair
 from nibt.errors import BadInput
@@ -9,7 +8,7 @@ from nibt.errors import BadInput
 
 def donors(
     pairs: Sequence[Pair],
-    of: Callable[[Pair], Any],
+    of: Callable[[Pair], object],
     resembles: Callable[[Pair, Pair], bool],
     too_few: str,
 ) -> list[int]:

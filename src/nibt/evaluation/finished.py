@@ -83,7 +83,7 @@ NOTHING_FINISHED = FinishedWork()
 
 
 @contextmanager
-def finished_work(folder: str | Path | None, request: Mapping[str, Any]) -> Iterator[FinishedWork]:
+def finished_work(folder: str | Path | None, request: Mapping[str, object]) -> Iterator[FinishedWork]:
     """Open a folder of finished work on a request; None for none.
 
     Raises:

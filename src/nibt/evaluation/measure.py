@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nibt.core.side import Side
 from nibt.data.ground_truth import GroundTruth, ground_truth
-from nibt.data.pair import Pair, image_text_pairs
+from nibt.data.pair import GivenPair, Pair, image_text_pairs
 from nibt.datasets.base import Dataset
 from nibt.engine.batches import BatchCache, ExplainedBatch, ModelCache, explain_batches
 from nibt.engine.encode import encode
@@ -40,7 +40,7 @@ _Metrics: TypeAlias = _Metric | Sequence[_Metric] | Mapping[str, _Metric]
 @plain_torch()
 def measure(
     model: ModelSource,
-    pairs: Sequence[Pair | tuple[Any, ...]] | Dataset,
+    pairs: Sequence[GivenPair] | Dataset,
     metrics: _Metrics | None = None,
     method: str | MethodSpec | Method = "nib",
     target: str | None = None,
@@ -54,7 +54,7 @@ def measure(
     seed: int | None = None,
     cache: BatchCache | None = None,
     on_progress: OnProgress | None = None,
-    **options: Any,
+    **options: object,
 ) -> list[Measurement]:
     """Explain pairs with a method, and measure the maps and the regions of words with metrics.
 

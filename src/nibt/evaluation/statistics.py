@@ -1,9 +1,9 @@
 """Means with intervals, and tests of differences between methods."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, SupportsFloat, TypeAlias
 
 import numpy as np
 
@@ -38,8 +38,11 @@ class Interval(NamedTuple):
 
 NOTHING = Interval(math.nan, math.nan, math.nan)
 
+Numbers: TypeAlias = Collection[SupportsFloat]
+"""Numbers in an array, a column of a table or a list; NaN is a value that is not known."""
 
-def interval(values: Any, bounds: tuple[float, float] | None = None) -> Interval:
+
+def interval(values: Numbers, bounds: tuple[float, float] | None = None) -> Interval:
     """Return the mean of the values and its 95 % interval, by the rule that covers values of pairs.
 
     Hits, which are all at one of two bounds, have the exact interval of Clopper and Pearson (1934). Other values
@@ -109,7 +112,7 @@ def ratio(
     return ratios, np.nan_to_num(errors)
 
 
-def student(values: Any) -> Interval:
+def student(values: Numbers) -> Interval:
     """Return the mean of the values and Student's 95 % interval; equal values have none."""
     values = _known(values)
     if len(values) < 2 or not np.ptp(values):
@@ -121,7 +124,7 @@ def student(values: Any) -> Interval:
     return Interval(mean, mean - reach, mean + reach)
 
 
-def gaffke(values: Any, bounds: tuple[float, float]) -> Interval:
+def gaffke(values: Numbers, bounds: tuple[float, float]) -> Interval:
     """Return the mean of bounded values and the 95 % interval of Gaffke (2005).
 
     Student's interval of few skewed values contains their mean too rarely, since the sample often lacks the rare large
@@ -163,7 +166,7 @@ def gaffke(values: Any, bounds: tuple[float, float]) -> Interval:
     return Interval(float(values.mean()), low, high)
 
 
-def _known(values: Any) -> np.ndarray:
+def _known(values: Numbers) -> np.ndarray:
     """Return the values that are not NaN."""
     values = np.asarray(values, float)
     return values[~np.isnan(values)]
@@ -202,7 +205,7 @@ def within(mean: Interval, bounds: tuple[float, float]) -> Interval:
     return Interval(mean.mean, low, high)
 
 
-def resampled(samples: Sequence[Any], statistic: Callable[..., Any]) -> Interval:
+def resampled(samples: Sequence[Numbers], statistic: Callable[..., Any]) -> Interval:
     """Return a statistic of independent samples and its percentile bootstrap 95 % interval."""
     batch = max(1, 2_000_000 // max(map(len, samples)))
     # a ratio is infinite in resamples whose denominator is 0
@@ -308,7 +311,7 @@ def bootstrap_t(
     return within(Interval(value, float(low), float(high)), bounds)
 
 
-def ratio_of_means(parts: Any, wholes: Any, bounds: tuple[float, float]) -> Interval:
+def ratio_of_means(parts: Numbers, wholes: Numbers, bounds: tuple[float, float]) -> Interval:
     """Return the mean of some values as a share of the mean of others, and its 95 % interval (Fieller, 1954).
 
     A share is in the interval if Student's test does not reject that the mean of ``parts - share * wholes`` is 0, where
@@ -349,7 +352,7 @@ def ratio_of_means(parts: Any, wholes: Any, bounds: tuple[float, float]) -> Inte
     return within(Interval(share, float(middle - reach), float(middle + reach)), bounds)
 
 
-def paired_test(values: Any, others: Any) -> float:
+def paired_test(values: Numbers, others: Numbers) -> float:
     """Return the two-sided p value of Wilcoxon's signed-rank test (1945).
 
     It is 1 if all differences are 0, and NaN if no pair has both values. Zeros are ranked and then left out (Pratt,
@@ -394,12 +397,12 @@ def holm(values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _differences(values: Any, others: Any) -> np.ndarray:
+def _differences(values: Numbers, others: Numbers) -> np.ndarray:
     difference = np.asarray(values, float) - np.asarray(others, float)
     return difference[~np.isnan(difference)]
 
 
-def win_rate(values: Any, others: Any, better: Better) -> float:
+def win_rate(values: Numbers, others: Numbers, better: Better) -> float:
     """Return the share of pairs on which the first method is better, a tie being half a win; NaN without a direction.
 
     >>> win_rate([1.0, 2.0, 3.0, 4.0], [0.0, 2.0, 5.0, 1.0], "higher")

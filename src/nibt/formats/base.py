@@ -89,7 +89,7 @@ class Format(Plugin, ABC):
     draws: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
+    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, object]) -> bytes:
         """Return the bytes of a file, with the ``unsigned`` signature of its request."""
 
     def request(self, results: Sequence[Result], drawing: Drawing) -> JsonObject:

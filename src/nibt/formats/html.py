@@ -13,7 +13,7 @@ class ResultPage(Plugin, ABC):
     """Base class of pages of their own: that of a kind of results has the name of the kind."""
 
     @abstractmethod
-    def page(self, result: Any, sign: bool = False) -> str:
+    def page(self, result: Result, sign: bool = False) -> str:
         """Return the page, with its signature if it is a file."""
 
 
@@ -27,7 +27,7 @@ class Page(Format, name="html"):
     draws = (*LOOK, "title")
     media_type = "text/html; charset=utf-8"
 
-    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
+    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, object]) -> bytes:
         result = bare(results[0])
         if result.kind in kinds("pages"):
             return find("pages", result.kind)().page(result, sign=True).encode()

@@ -5,7 +5,7 @@ its tokens from everything before. What is explained is the log-probability of a
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
+from nibt.data.conversation import Turn
 from nibt.data.images import ImageInput
 from nibt.data.units import Word, Words
 from nibt.errors import BadInput, Unsupported, first_line
@@ -121,7 +122,7 @@ class AnswerTower(ImageTower, TextTower):
     def tokens(self, caption: str) -> Any:
         raise NotImplementedError("a generator reads prompts with images")
 
-    def group(self, item: Any) -> Any:
+    def group(self, item: object) -> Hashable:
         return id(item)
 
     def empty_inputs(self) -> Inputs:
@@ -161,7 +162,7 @@ class AnswerTower(ImageTower, TextTower):
             ids.pop()
         return self.spelled(ids).first(most)
 
-    def generate(self, most: int, *inputs: Any, inner: Any = None, **options: Any) -> list[int]:
+    def generate(self, most: int, *inputs: Tensor, inner: nn.Module | None = None, **options: Any) -> list[int]:
         """Return the ids that the model's own ``generate`` gives for one sequence of at most ``most`` words.
 
         ``inner`` is a part whose own attributes the model does not get; see ``writer``.
@@ -198,7 +199,7 @@ class AnswerTower(ImageTower, TextTower):
             return self, images[0]
         raise Unsupported(f"this model takes one image (got {len(images)}): explain each alone")
 
-    def conversation(self, turns: Sequence[Mapping[str, Any]]) -> tuple[str, tuple[int, ...]]:
+    def conversation(self, turns: Sequence[Turn]) -> tuple[str, tuple[int, ...]]:
         """Return the text of a conversation, with the places of its images, and where the texts of its turns start."""
         raise Unsupported("this model reads no conversation: give the prompt as one text")
 

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,6 +17,7 @@ from nibt.generators.answers import ForcedWord, Generator
 from nibt.generators.forced import AnswerRequest
 from nibt.generators.loading import load_generator
 from nibt.options import parsed
+from nibt.preprocessing.images import Processor
 from nibt.report.colors import Appearance
 from nibt.report.image.heatmap import GridMap, overlay
 from nibt.report.image.layout import MARGIN, TILE, centered, resized, stacked, text_rows, tile
@@ -130,7 +130,7 @@ def attentions(
     answer: str | None = None,
     *,
     max_words: int | None = None,
-    processor: Any = None,
+    processor: Processor = None,
 ) -> AnswerAttentions:
     """Compute the attention weights of the words of an answer on the image, the prompt and the earlier words.
 

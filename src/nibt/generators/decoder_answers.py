@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nibt.data.conversation import Turn
 from nibt.data.images import ImageInput, ImagePart, Region, side_by_side
 from nibt.data.units import SequenceUnits, Units, Word, cells_of
 from nibt.errors import BadInput, CannotLoad, Unsupported
@@ -22,7 +23,8 @@ from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.prompts import own_special_tokens, render_chat
 from nibt.models._vision_language.tiles import encoded, layout_of, layout_of_frames
 from nibt.models._vision_language.towers import DecoderPixels, Network, apart, decoder_of, image_token_id, preparing
-from nibt.preprocessing.captions import TOKENIZER_LOCK, in_words, words_by_offsets
+from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokenizer, in_words, words_by_offsets
+from nibt.preprocessing.images import Processor
 from nibt.types import Embedding, Hidden
 
 _WITHOUT_TEMPLATE = ("PaliGemma", "Florence2")
@@ -56,7 +58,9 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
     unread_layers = 1
     root: Any
 
-    def __init__(self, network: AnswerNetwork, layout: Layout, processor: Any, tokenizer: Any = None) -> None:
+    def __init__(
+        self, network: AnswerNetwork, layout: Layout, processor: Processor, tokenizer: Tokenizer = None
+    ) -> None:
         super().__init__()
         self.root = network.root
         self.network = network
@@ -137,7 +141,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         content = [{"type": self.layout.medium}] * count + [{"type": "text", "text": prompt}]
         return self.conversation([{"role": "user", "content": content}])[0]
 
-    def conversation(self, turns: Sequence[Mapping[str, Any]]) -> tuple[str, tuple[int, ...]]:
+    def conversation(self, turns: Sequence[Turn]) -> tuple[str, tuple[int, ...]]:
         if not getattr(self.processor, "chat_template", None):
             return super().conversation(turns)
 
@@ -392,7 +396,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         )
 
 
-def _with_marks(turn: Mapping[str, Any], marks: Iterator[str]) -> dict[str, Any]:
+def _with_marks(turn: Turn, marks: Iterator[str]) -> Turn:
     """Return a message with the next marks in place of its texts."""
     content = [{**part, "text": next(marks)} if part["type"] == "text" else part for part in turn["content"]]
     return {**turn, "content": content}

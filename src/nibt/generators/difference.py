@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
-from nibt.data.images import ImageInput, ImagePart, Region, side_by_side
+from nibt.data.images import ImageInput, ImagePart, ImageSource, Region, side_by_side
 from nibt.errors import BadInput, BadOption
 from nibt.generators.forced import AnswerRequest
 from nibt.generators.results.answer import AnswerExplanation, AnswerImage, ServerRecord
@@ -16,7 +15,9 @@ from nibt.results.attribution import image_fields
 from nibt.results.notes import note_fields
 
 
-def check_second(request: AnswerRequest, second: ImageInput, against: str | None, other_images: Any) -> None:
+def check_second(
+    request: AnswerRequest, second: ImageInput, against: str | None, other_images: Sequence[ImageSource] | None
+) -> None:
     """Check the other image of a difference, and that nothing else is compared."""
     image, *further = request.images
     if further:

@@ -18,6 +18,7 @@ from nibt.errors import BadInput, Unsupported
 from nibt.generators.answers import AnswerTokens, AnswerTower, ForcedWord, Prompted, at_rows, forced_inputs
 from nibt.models._hugging_face import HuggingFaceImageTower
 from nibt.models._inputs import Inputs
+from nibt.models._request import LoadRequest
 from nibt.models._tower import part
 from nibt.models.base import ImageTower
 from nibt.preprocessing import hugging_face
@@ -126,7 +127,7 @@ class EncoderAnswers(AnswerTower):
 class EncoderAnswerTower(EncoderAnswers, HuggingFaceImageTower):
     """The image encoder of a generator of Transformers."""
 
-    def __init__(self, root: Any, request: Any) -> None:
+    def __init__(self, root: Any, request: LoadRequest) -> None:
         super().__init__(root, request)
         self.tokenizer = request.text_tokenizer
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -25,6 +25,7 @@ from nibt.methods.base import Method
 from nibt.models._loaded import default_method
 from nibt.models.base import Tower
 from nibt.options import BatchSize, Megabytes, parsed
+from nibt.preprocessing.images import Processor
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.attribution import error_text, image_fields
@@ -54,9 +55,9 @@ def explain_answer(
     batch_size: int = 8,
     seed: int | None = None,
     memory_mb: float | None = None,
-    processor: Any = None,
+    processor: Processor = None,
     on_progress: OnProgress | None = None,
-    **options: Any,
+    **options: object,
 ) -> AnswerExplanation:
     """Explain each word of an answer: what the image, the prompt and the earlier words add to its probability.
 

@@ -208,7 +208,7 @@ def _check_pieces(text: str, tower: AnswerTower, allowed: str | None) -> None:
             raise BadInput(f"the prompt must not contain {piece!r}, a token by which the model reads images")
 
 
-def read_words(name: str, text: Any, empty: bool = False) -> str:
+def read_words(name: str, text: str, empty: bool = False) -> str:
     """Return a text without blanks around it."""
     if len(unicode_text(name, text)) > MOST_CHARACTERS:
         raise BadInput(too_long(name, text))

@@ -46,6 +46,7 @@ from nibt.models._request import (
 from nibt.models._saved import ADAPTERS, check_files, check_layers, json_object
 from nibt.models.base import Model
 from nibt.options import field_types
+from nibt.preprocessing.images import Processor
 from nibt.progress import report_stage
 from nibt.records import JsonObject
 from nibt.registry import find, kinds
@@ -67,7 +68,7 @@ def load_generator(
     *,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype = "float32",
-    processor: Any = None,
+    processor: Processor = None,
     generation: Literal["greedy", "model"] = "greedy",
     **server: Any,
 ) -> Generator:
@@ -149,7 +150,7 @@ def load_generator(
     return _checked(_by_name(name, request, device))
 
 
-def loading_options(source: Any) -> Mapping[str, Any]:
+def loading_options(source: object) -> Mapping[str, Any]:
     """Return the types of the options with which a generator is loaded, as far as they are texts and numbers."""
     return _server_loader().options() if is_address(source) else field_types(GenerationOptions)
 
@@ -161,7 +162,7 @@ def _server_loader() -> Any:
     return find("loaders", "server")
 
 
-def _by_name(name: str, request: LoadRequest, device: Any) -> Generator:
+def _by_name(name: str, request: LoadRequest, device: str | torch.device) -> Generator:
     """Load a generator of OpenCLIP by its tag, or one on a hub."""
     weights = open_clip_name(name)
     if weights is not None and not weights.startswith("hf-hub:"):
@@ -178,7 +179,7 @@ def _by_name(name: str, request: LoadRequest, device: Any) -> Generator:
     return _from_folder(name, folder, replace(request, facts={"revision": commit}), device)
 
 
-def _from_folder(name: str, folder: Path, request: LoadRequest, device: Any) -> Generator:
+def _from_folder(name: str, folder: Path, request: LoadRequest, device: str | torch.device) -> Generator:
     domain = json_object(folder / "generator.json").get("domain")  # of an embedded generator
     if isinstance(domain, str):
         request = replace(request, notes=(*request.notes, domain))
@@ -197,7 +198,7 @@ def _from_folder(name: str, folder: Path, request: LoadRequest, device: Any) -> 
     return _load(name, _family_of(name, config), str(folder), request, device)
 
 
-def _load(name: str, family: str, source: str, request: LoadRequest, device: Any) -> Generator:
+def _load(name: str, family: str, source: str, request: LoadRequest, device: str | torch.device) -> Generator:
     """Load the generator of a family from a folder, or by its name."""
     with loading(name, Path(source.removeprefix("local-dir:"))):
         report_stage("importing libraries and reading its weights")
@@ -207,7 +208,7 @@ def _load(name: str, family: str, source: str, request: LoadRequest, device: Any
         return _generator(name, family, module.eval().requires_grad_(False).to(device), request)
 
 
-def _with_adapters(name: str, folder: Path, request: LoadRequest, device: Any) -> Generator:
+def _with_adapters(name: str, folder: Path, request: LoadRequest, device: str | torch.device) -> Generator:
     """Load PEFT adapters on the base model that their configuration names."""
     with base_model(name, folder) as base:
         if any((folder / file).exists() for file in ("processor_config.json", "preprocessor_config.json")):
@@ -245,7 +246,7 @@ def _family_of(name: str, config: JsonObject) -> str:
     return _family(name, list(map(str, classes)), config.get("model_type"))
 
 
-def _family(name: str, classes: Sequence[str], model_type: Any = None) -> str:
+def _family(name: str, classes: Sequence[str], model_type: object = None) -> str:
     """Return the name of the family of a generator by the name of its class, and those of its base classes."""
     if (family := family_of_generator(classes)) is None:
         raise CannotLoad(_no_generator(name, classes, model_type))
@@ -257,7 +258,7 @@ def is_generator(folder: Path) -> bool:
     return family_of_generator(json_object(folder / "config.json").get("architectures") or []) is not None
 
 
-def _no_generator(name: str, classes: Sequence[str] = (), model_type: Any = None) -> str:
+def _no_generator(name: str, classes: Sequence[str] = (), model_type: object = None) -> str:
     """Return why a model is no generator: it compares images with captions, or its class is not supported."""
     rows = declared().values()
     if not classes or any(not {*classes}.isdisjoint(row.classes) for row in rows):

@@ -90,7 +90,7 @@ def settings_note(module: nn.Module) -> list[str]:
     ]
 
 
-def writer(module: Any, with_settings: bool, inner: Any = None) -> Any:
+def writer(module: nn.Module, with_settings: bool, inner: nn.Module | None = None) -> Any:
     """Return a copy of a generator that writes with all settings of its folder, or only ends as they say.
 
     ``inner`` is a part whose own attributes the generator does not get; see ``apart``.
@@ -110,6 +110,6 @@ def writer(module: Any, with_settings: bool, inner: Any = None) -> Any:
     return copy
 
 
-def _owners(module: Any) -> list[Any]:
+def _owners(module: nn.Module) -> list[nn.Module]:
     """Return a generator, and its parts that write, such as a language model."""
     return [each for each in (module, *module.children()) if getattr(each, "generation_config", None) is not None]

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from nibt.errors import Unsupported
 from nibt.models._attention import SUMS, AttentionRecord, AttentionRecorder, single_record
-from nibt.models._tower import Trace, first
+from nibt.models._tower import Tower, Trace, first
+from nibt.options import Keywords
+from nibt.torch_modes import TorchFunction
 from nibt.types import Embedding, Hidden, PerExample
 
 _LAYER_NORM = {F.layer_norm, torch.layer_norm}
@@ -128,7 +130,7 @@ def direct_paths(trace: Trace) -> DirectPaths:
     return paths
 
 
-def _refusal(tower: Any, why: str) -> Unsupported:
+def _refusal(tower: Tower, why: str) -> Unsupported:
     return Unsupported(
         f"this {tower.modality} tower ({type(tower).__name__}) cannot be decomposed, since {why}: use a method such as "
         "nib, or try the other side"
@@ -167,7 +169,7 @@ class _PathRecorder(AttentionRecorder):
     perceptrons only. The blocks themselves compute with their recorded inputs. In the head, everything is on the graph.
     """
 
-    def __init__(self, tower: Any, frozen: Sequence[Tensor] | None = None) -> None:
+    def __init__(self, tower: Tower, frozen: Sequence[Tensor] | None = None) -> None:
         super().__init__()
         self._tower = tower
         self._zero, self._again = frozen is not None, iter(frozen or ())
@@ -196,7 +198,7 @@ class _PathRecorder(AttentionRecorder):
         self._in_head = True
         self.perceptrons.append([])
 
-    def path_of(self, state: Any) -> Tensor | None:
+    def path_of(self, state: object) -> Tensor | None:
         """Return the path of a hidden state, if it is one."""
         kept = self._paths.get(id(state))
         return None if kept is None else kept[1]
@@ -208,7 +210,9 @@ class _PathRecorder(AttentionRecorder):
         self._attention_is_next = True
         return super().attended(AttentionRecord(**inputs, output=self.leaf(record.output)))
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: TorchFunction, types: Sequence[type], args: tuple = (), kwargs: Keywords | None = None
+    ) -> Any:
         """Handle a torch function; torch disables this mode during the call."""
         kwargs = kwargs or {}
         if func in _LAYER_NORM:
@@ -241,7 +245,7 @@ class _PathRecorder(AttentionRecorder):
         weight: Tensor | None = None,
         bias: Tensor | None = None,
         eps: float | None = None,
-        *_: Any,
+        *_: object,
     ) -> Tensor:
         """Compute a norm with a frozen scale, of a state and of its path."""
         axes = tuple(range(-len(shape), 0))

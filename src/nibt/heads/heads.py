@@ -285,9 +285,13 @@ def _replaced(head: int, mean: Tensor, record: AttentionRecord) -> Tensor:
     return output
 
 
-def _read_images(images: Any, caller: str) -> list[ImageInput]:
-    several = is_batch(images) or (isinstance(images, Sequence) and not isinstance(images, str | bytes))
-    items: list[Any] = list(images) if several else []
+def _read_images(images: object, caller: str) -> list[ImageInput]:
+    items: list[Any] = []
+    several = False
+    if is_batch(images) or (isinstance(images, Sequence) and not isinstance(images, str | bytes)):
+        items = list(images)
+        several = True
+
     read = [read_image(item.image if isinstance(item, Pair) else item) for item in items]
     if len(read) < 2:
         raise BadInput(f"{caller} needs a list of at least two images (got {len(read) if several else 'no list'})")

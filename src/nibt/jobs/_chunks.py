@@ -1,15 +1,17 @@
 """What workers get: the request of a job and chunks of rows, read ahead; and what stands for images without pixels."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from PIL import Image
 
-from nibt.data.images import ImageInput
+from nibt.data.images import ImageInput, ImageSource
+from nibt.data.pair import Texts
 from nibt.datasets.base import Dataset, Record, Wanted
+from nibt.options import Keywords
 from nibt.registry import MethodSpec
 
 _Item = TypeVar("_Item")
@@ -23,12 +25,12 @@ class JobSpec:
     model: Any
     method: MethodSpec
     target: str | None
-    against: Any
-    against_images: Any
-    templates: Any
+    against: Texts
+    against_images: ImageSource | Sequence[ImageSource]
+    templates: Sequence[str]
     batch_size: int
     seed: int | None
-    loading: Mapping[str, Any]
+    loading: Keywords
 
 
 @dataclass(frozen=True)

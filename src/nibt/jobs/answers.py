@@ -1,6 +1,5 @@
 """Rows of prompts, whose answers are explained: the worker of a generator, and its columns."""
 
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -100,7 +99,7 @@ def answer_row(record: Record, explanation: AnswerExplanation) -> JsonObject:
     }
 
 
-def answer_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> AnswerExplanation:
+def answer_of(row: JsonObject, shared: JsonObject) -> AnswerExplanation:
     """Build the explanation of a row of an answer."""
     options = shared["target"]["options"]
     varying = {name: row[name] for name in _VARYING if name != "tokens" or "against" in options}

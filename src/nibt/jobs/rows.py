@@ -5,9 +5,9 @@ model, the versions), so that explanations can be loaded from a single file.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from nibt.data import parquet
 from nibt.datasets._table import as_utf8
@@ -16,6 +16,7 @@ from nibt.errors import BadInput, NibtError
 from nibt.io import load_json
 from nibt.records import JsonObject, json_schema
 from nibt.results.attribution import ImageAttribution, TextAttribution
+from nibt.results.base import Result
 from nibt.results.explanation import Explanation
 
 _KEY = b"nibt"
@@ -94,7 +95,10 @@ def compared_columns(record: Record) -> JsonObject:
     return {} if other is None else {"against": as_utf8(other.caption or other.source), "against_hash": other.digest()}
 
 
-def explanation_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Explanation:
+_Result = TypeVar("_Result", bound=Result)
+
+
+def explanation_of(row: JsonObject, shared: JsonObject) -> Explanation:
     """Build the explanation of a row."""
     values = {side: {"name": shared["targets"][side], "value": row[f"{side}_score"]} for side in _SIDES}
     sides: dict[str, JsonObject] = {side: {"modality": side} for side in _SIDES}
@@ -114,7 +118,7 @@ def explanation_of(row: Mapping[str, Any], shared: Mapping[str, Any]) -> Explana
     return result_of(Explanation, row, shared, sides=sides, similarity=row["similarity"], target=target)
 
 
-def result_of(result: Any, row: Mapping[str, Any], shared: Mapping[str, Any], **fields: Any) -> Any:
+def result_of(result: type[_Result], row: JsonObject, shared: JsonObject, **fields: object) -> _Result:
     """Build a result of a class from its fields, and those that all results have."""
     if row["error"] is not None:
         raise BadInput(f"row {row['row']} failed: {row['error']}")
@@ -123,7 +127,7 @@ def result_of(result: Any, row: Mapping[str, Any], shared: Mapping[str, Any], **
     return result.from_json({"schema": result.schema, "kind": result.kind, **fields})
 
 
-def encode_rows(rows: Sequence[Mapping[str, Any]], shared: Mapping[str, Any], of_answers: bool = False) -> bytes:
+def encode_rows(rows: Sequence[JsonObject], shared: JsonObject, of_answers: bool = False) -> bytes:
     """Return the bytes of a Parquet file with these rows, and with the metadata that they share."""
     arrow = parquet.pyarrow("a job needs")[0]
     columns = schema(arrow)

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from torch import nn
 
 from nibt.data import parquet
+from nibt.data.images import ImageSource
+from nibt.data.pair import Texts
 from nibt.datasets._opening import Pairs, open_rows
 from nibt.datasets._table import TableDataset, as_utf8
 from nibt.datasets.base import Dataset, Record
@@ -24,7 +26,7 @@ from nibt.jobs.rows import compared_columns
 from nibt.jobs.worker import worker_of
 from nibt.models._loaded import LoadedModel, default_method, is_served
 from nibt.models._request import check_unset
-from nibt.options import BatchSize, Workers, check_mapping, parsed
+from nibt.options import BatchSize, Keywords, Workers, check_mapping, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.records import JsonObject
 from nibt.registry import MethodSpec, available
@@ -51,7 +53,7 @@ class JobRun:
     total: int | None = None
     done: int = 0
 
-    def run(self, execution: Mapping[str, Any]) -> None:
+    def run(self, execution: JsonObject) -> None:
         """Explain the missing rows. The manifest records where they were computed."""
         retry = set[int]()
         differences = list(islice(_differences(self.job, self.data, self._advance, retry), _MOST + 1))
@@ -117,12 +119,12 @@ def batch(
     split: str | None = None,
     chunk_size: int | None = None,
     variant: str | None = None,
-    against: Any = (),
-    against_images: Any = (),
+    against: Texts = (),
+    against_images: ImageSource | Sequence[ImageSource] = (),
     templates: Sequence[str] = (),
     batch_size: int = 8,
     seed: int | None = None,
-    loading: Mapping[str, Any] | None = None,
+    loading: Keywords | None = None,
     on: str = "local",
     workers: int = 1,
     cpus: int | float = 1,
@@ -130,7 +132,7 @@ def batch(
     address: str | None = None,
     send_images: bool = False,
     on_progress: OnProgress | None = None,
-    **options: Any,
+    **options: object,
 ) -> Job:
     """Explain many pairs, or many answers of a generator, and write the results into a folder of Parquet files.
 
@@ -246,7 +248,7 @@ def batch(
     return job
 
 
-def _check_execution(on: str, of_cluster: Mapping[str, Any]) -> None:
+def _check_execution(on: str, of_cluster: Mapping[str, object]) -> None:
     """Check where a job runs, and that nothing is set of a cluster without one."""
     if on not in EXECUTIONS:
         raise BadOption(f"on must be one of {', '.join(EXECUTIONS)} (got {on!r})")

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal
 
@@ -23,6 +23,7 @@ from nibt.results.regions import Regions
 from nibt.targets.base import Others, Similarity
 from nibt.types import Embedding, MeasuredSide, Modality, PerExample
 
+_Value = TypeVar("_Value")
 PixelMap = Float[Tensor, "height width"]
 
 
@@ -52,21 +53,21 @@ class SharedValues:
         of_model: Returns a value that other pairs share, too.
     """
 
-    shared: Callable[[Any, Callable[[], Any]], Any] | None = field(default=None, kw_only=True)
-    of_model: Callable[[Any, Callable[[], Any]], Any] | None = field(default=None, kw_only=True)
-    _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
+    shared: Callable[[Hashable, Callable[[], Any]], Any] | None = field(default=None, kw_only=True)
+    of_model: Callable[[Hashable, Callable[[], Any]], Any] | None = field(default=None, kw_only=True)
+    _cache: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False, kw_only=True)
 
-    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
+    def once(self, key: Hashable, compute: Callable[[], _Value]) -> _Value:
         """Return a value that several metrics share; the first of them computes it."""
         if key not in self._cache:
             self._cache[key] = compute()
         return self._cache[key]
 
-    def once_for_all_methods(self, key: Any, compute: Callable[[], Any]) -> Any:
+    def once_for_all_methods(self, key: Hashable, compute: Callable[[], _Value]) -> _Value:
         """Return a value that depends on the inputs and the model only; the first method and metric computes it."""
         return self.once(key, compute) if self.shared is None else self.shared(key, compute)
 
-    def once_for_all_pairs(self, key: Any, compute: Callable[[], Any]) -> Any:
+    def once_for_all_pairs(self, key: Hashable, compute: Callable[[], _Value]) -> _Value:
         """Return a value that depends on the model only; the first pair, method and metric computes it."""
         return self.once(key, compute) if self.of_model is None else self.of_model(key, compute)
 
@@ -96,7 +97,7 @@ class MetricInput(SharedValues):
     candidates: Callable[[], Candidates] | None = None
     images: tuple[ImageInput, ...] = ()
     for_embeddings: Callable[[Embedding, Others | None], Attribution] | None = None
-    embed: Callable[[Modality, Sequence[Any]], Embedding] | None = None
+    embed: Callable[[Modality, Sequence[ImageInput | str]], Embedding] | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from nibt.errors import Unsupported
+from nibt.options import Keywords
+from nibt.torch_modes import TorchFunction
 from nibt.types import Embedding, Hidden, PerToken
 
 Recorded = TypeVar("Recorded")
@@ -99,7 +101,9 @@ class AttentionRecorder(TorchFunctionMode):
         self._factors: tuple[Tensor, Tensor] | None = None
         self._softmax: torch.Size | None = None
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: TorchFunction, types: Sequence[type], args: tuple = (), kwargs: Keywords | None = None
+    ) -> Any:
         """Handle a torch function; torch disables this mode during the call."""
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
@@ -136,7 +140,7 @@ class AttentionRecorder(TorchFunctionMode):
         output = weights @ value
         return self.attended(AttentionRecord(weights, query, key, value, output)) if self._keep else output
 
-    def _multi_head(self, func: Any, args: Any, kwargs: Any) -> Any:
+    def _multi_head(self, func: FunctionType, args: tuple, kwargs: Keywords) -> Tensor | tuple[Tensor, Tensor | None]:
         """Call torch's function with its fused kernel replaced for this call.
 
         If another torch function mode is active, the function passes itself to that mode by its global name. That name
@@ -207,7 +211,9 @@ class RowRecorder(TorchFunctionMode):
         super().__init__()
         self.attentions: list[RowsOf] = []
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: TorchFunction, types: Sequence[type], args: tuple = (), kwargs: Keywords | None = None
+    ) -> Any:
         """Handle a torch function; torch disables this mode during the call."""
         out = func(*args, **(kwargs or {}))
         if func is F.scaled_dot_product_attention:
@@ -278,7 +284,9 @@ class AttentionReplacer(AttentionRecorder):
         super().attended(record)
         return self._attend_instead(record)
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: TorchFunction, types: Sequence[type], args: tuple = (), kwargs: Keywords | None = None
+    ) -> Any:
         """Handle a torch function; torch disables this mode during the call."""
         if self.added is None and self._records and func in SUMS and any(term is self._stream for term in args[:2]):
             self.added = args[1] if args[0] is self._stream else args[0]

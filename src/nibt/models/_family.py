@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import nn
 
@@ -16,7 +16,7 @@ from nibt.registry import Plugin
 from nibt.targets.base import CosineSimilarity, Similarity
 
 
-def class_names(module: Any) -> set[str]:
+def class_names(module: nn.Module) -> set[str]:
     """Return the names of the class of a module and of its base classes.
 
     Classes of sentence-transformers are left out, since they have the names of the classes that they wrap.
@@ -93,7 +93,7 @@ def check_no_generator(name: str, classes: Iterable[str]) -> None:
         )
 
 
-def family_of_type(name: str, model_type: Any, classes: Sequence[str] = ()) -> str:
+def family_of_type(name: str, model_type: str | None, classes: Sequence[str] = ()) -> str:
     """Return the name of the family of a ``model_type``; ``classes`` say what a model without a family is."""
     supported = {key: family for family, row in declared().items() for key in row.types}
     if model_type in supported:

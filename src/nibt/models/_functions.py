@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from nibt.data.units import Grid, Units, Word
 from nibt.errors import CannotLoad, Unsupported
 from nibt.models._checks import seeded_noise
-from nibt.models._inputs import Inputs
-from nibt.models._request import LoadRequest
+from nibt.models._inputs import Inputs, See
+from nibt.models._request import EmbedImages, EmbedTexts, LoadRequest
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import Trace
 from nibt.models.base import ImageTower, Model
@@ -31,8 +31,7 @@ from nibt.preprocessing.captions import WORD, Tokens
 from nibt.preprocessing.images import Preparation, Resize
 from nibt.types import Embedding, Hidden, PerToken
 
-EmbedImages = Callable[[list[Image.Image]], Any]
-EmbedTexts = Callable[[list[str]], Any]
+_Input = TypeVar("_Input", Image.Image, str)
 
 IMAGE_SIZE = 224
 CELLS = 8
@@ -103,7 +102,7 @@ class EmbeddingFunctions(ImageFunction):
         return _embeddings("texts", self.texts, texts)
 
 
-def _embeddings(name: str, function: Callable[[list[Any]], Any], items: list[Any]) -> Embedding:
+def _embeddings(name: str, function: Callable[[list[_Input]], object], items: list[_Input]) -> Embedding:
     """Call a function with a list, and return the unit vectors of what it must return: a finite vector for each item.
 
     They are copied, since a function may write its next answer to the same memory. Only their directions count, and the
@@ -158,7 +157,7 @@ class _FunctionTower:
         """Return the embedding, which is the only row of the state."""
         return stream[:, 0]
 
-    def on_first_tokens(self, see: Any) -> Any:
+    def on_first_tokens(self, see: See | None) -> NoReturn:
         """Refuse what needs the first tokens."""
         raise Unsupported("the layers of a model of two functions are not known: use a method that changes inputs")
 

@@ -73,7 +73,7 @@ class EndTokenTower(HuggingFaceTextTower):
 class FirstTokenTower(HuggingFaceTextTower):
     """A text tower whose head reads the first token, as those of BERT."""
 
-    norm: Any = nn.Identity()
+    norm: nn.Module = nn.Identity()
     """What is between the blocks and the projection."""
     projection = part("root.text_projection")
     """The map to the joint space."""
@@ -107,7 +107,7 @@ class DualEncoder(Family):
         return cls.image_tower(inner, request), cls.text_tower(inner, request)
 
     @classmethod
-    def dual_encoder(cls, module: Any) -> Any:
+    def dual_encoder(cls, module: nn.Module) -> Any:
         """Return the part of a class with more heads that is the dual encoder."""
         return getattr(module, cls.within, module) if cls.within else module
 

@@ -195,7 +195,7 @@ def _bar(file: str, done: dict[str, int], total: int) -> Any:
         return None
 
     class Bar(tqdm):
-        def __init__(self, *arguments: Any, **options: Any) -> None:
+        def __init__(self, *arguments: object, **options: object) -> None:
             super().__init__(*arguments, **{**options, "disable": True})
             self.update(0)  # the first megabytes take a while
 

@@ -4,7 +4,7 @@ A tower names its parts by a few properties; the heads that many families share 
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -73,7 +73,7 @@ def read_config(source: str) -> Any:
         return AutoConfig.from_pretrained(source, trust_remote_code=False)
 
 
-def check_weights(source: str, module: nn.Module, info: Mapping[str, Any], unread: str) -> list[str]:
+def check_weights(source: str, module: nn.Module, info: Mapping[str, Iterable], unread: str) -> list[str]:
     """Check that a class and the file of its weights have the same ones; return those that no result depends on.
 
     Weights that the file lacks are set to zero if nothing reads them, which the pattern ``unread`` says.
@@ -227,7 +227,7 @@ def one_row(
     row: Int[Tensor, " batch"],
     attention_mask: Tensor | None = None,
     is_causal: bool | None = None,
-    **others: Any,
+    **others: object,
 ) -> OneRow | None:
     """Compute one row of each item in the output of a block of CLIP or SigLIP, of shape (batch, 1, width)."""
     is_known = type(block).__name__ in _KNOWN and type(block).__module__.startswith("transformers.")

@@ -43,7 +43,9 @@ _EXACT = 1e-4
 _ROUNDED = 2e-2
 
 
-def find_module(source: Any, request: LoadRequest) -> tuple[nn.Module, str, LoadRequest]:
+def find_module(
+    source: nn.Module | tuple[nn.Module, nn.Module], request: LoadRequest
+) -> tuple[nn.Module, str, LoadRequest]:
     """Return the module that is explained, the name of its family, and the request with its processor."""
     if isinstance(source, tuple):
         source = _pair(*(uncompiled(model) for model in source))
@@ -211,7 +213,7 @@ def misfits(name: str, image: ImageTower, text: TextTower, request: LoadRequest)
         )
 
 
-def is_library(module: Any) -> bool:
+def is_library(module: object) -> bool:
     """Return whether a module is a model of sentence-transformers."""
     return any(base.__module__.startswith("sentence_transformers.base.model") for base in type(module).__mro__)
 

@@ -4,7 +4,7 @@ The kind comes from what Transformers declares of a class: the tasks in whose ma
 writes. It never comes from how a name is spelled.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import signature
 from typing import Any, NamedTuple
 
@@ -50,7 +50,7 @@ _AUDIO_INPUTS = {"input_features", "input_values", "audio_values", "audio_input_
 _IMAGE_INPUTS = {"pixel_values", "visual_embeds", "visual_feats", "flattened_patches", "image_patches"}
 
 
-def kind_of(classes: Sequence[str], model_type: Any) -> Kind | None:
+def kind_of(classes: Sequence[str], model_type: object) -> Kind | None:
     """Return the kind of a model by the classes that its configuration names, or by its ``model_type``."""
     for task, kind in _TASKS.items():
         if {*classes} & _classes_of(_mapping(f"FOR_{task}")):
@@ -68,7 +68,7 @@ def kind_of(classes: Sequence[str], model_type: Any) -> Kind | None:
     return None
 
 
-def declared_class(model_type: Any, supported: Iterable[str]) -> str | None:
+def declared_class(model_type: object, supported: Iterable[str]) -> str | None:
     """Return the supported class that writes text and that Transformers declares for a ``model_type``, or None."""
     declared = _mapping("FOR_IMAGE_TEXT_TO_TEXT").get(model_type) if isinstance(model_type, str) else None
     names = {*supported}
@@ -82,11 +82,11 @@ def _mapping(task: str) -> Any:
     return getattr(modeling_auto, f"MODEL_{task}_MAPPING_NAMES" if task else "MODEL_MAPPING_NAMES", {})
 
 
-def _classes_of(mapping: Any) -> set[str]:
+def _classes_of(mapping: Mapping[str, str | Iterable[str]]) -> set[str]:
     return {name for value in mapping.values() for name in _as_names(value)}
 
 
-def _as_names(value: Any) -> tuple[str, ...]:
+def _as_names(value: str | Iterable[str] | None) -> tuple[str, ...]:
     return () if value is None else (value,) if isinstance(value, str) else tuple(value)
 
 
@@ -112,7 +112,7 @@ def _kind_of_class(name: str) -> Kind | None:
     return WRITES if model_class.can_generate() else _FUSES
 
 
-def writes(classes: Sequence[str], model_type: Any) -> str:
+def writes(classes: Sequence[str], model_type: object) -> str:
     """Return what to do with a model of a class that writes text about images, and is not supported."""
     supported = [name for row in declared().values() for name in row.writes]
     writer = declared_class(model_type, supported)

@@ -21,6 +21,8 @@ from nibt.io import load_json
 from nibt.models._precision import is_quantized, quantization, state_of, stored
 from nibt.models._request import LoadRequest, is_address
 from nibt.models._tower import Tower
+from nibt.preprocessing.captions import Tokenizer
+from nibt.preprocessing.images import Processor
 from nibt.records import JsonObject
 from nibt.registry import SERVED_METHOD, MethodSpec, available, find
 from nibt.torch_modes import TensorHooks, backward_hooks_note, foreign_hooks, gradients_note
@@ -30,7 +32,7 @@ _VOLATILE = ("_name_or_path", "_attn_implementation", "transformers_version", "t
 _STATES = ("padding", "truncation")  # state of a fast tokenizer, which each call sets
 
 
-def configuration_hash(module: nn.Module, processor: Any, tokenizer: Any) -> str:
+def configuration_hash(module: nn.Module, processor: Processor, tokenizer: Tokenizer) -> str:
     """Compute a digest of the structure, hooks and configuration of a network, its image processor and its tokenizer.
 
     It has 16 hexadecimal digits.
@@ -58,13 +60,13 @@ def _plain(component: Any) -> str:
     return json.dumps(_without(data), sort_keys=True, default=str)
 
 
-def _without(data: Any) -> Any:
+def _without(data: object) -> object:
     if isinstance(data, dict):
         return {str(key): _without(value) for key, value in data.items() if key not in _VOLATILE}
     return [_without(item) for item in data] if isinstance(data, list | tuple) else data
 
 
-def _tokenizer_text(tokenizer: Any) -> str:
+def _tokenizer_text(tokenizer: Tokenizer) -> str:
     inner = getattr(tokenizer, "tokenizer", tokenizer)  # OpenCLIP wraps tokenizers of Hugging Face
     length = f"{type(inner).__name__} {getattr(tokenizer, 'context_length', '')}"
     backend = getattr(inner, "backend_tokenizer", None)
@@ -173,12 +175,12 @@ def _sets_tensor_hooks(tower: Tower) -> bool:
     return hooks.is_set
 
 
-def is_served(source: Any) -> bool:
+def is_served(source: object) -> bool:
     """Return whether a model, or what is given to load one, is behind a server."""
     return source.is_served if isinstance(source, LoadedModel) else is_address(source)
 
 
-def default_method(source: Any) -> str:
+def default_method(source: object) -> str:
     """Return the method of explanations that name none, for a model or what is given to load one."""
     return SERVED_METHOD if is_served(source) else MethodSpec.name
 
@@ -204,7 +206,7 @@ class LoadedModel(ABC):
     module: nn.Module
     folder: Path | None = field(default=None, kw_only=True)
     request: LoadRequest = field(default_factory=LoadRequest, kw_only=True)
-    kept: dict[Any, Any] = field(default_factory=dict, init=False)
+    kept: dict[Hashable, Any] = field(default_factory=dict, init=False)
     """What was computed with these weights, such as their digest; ``renewed`` drops it."""
 
     def __post_init__(self) -> None:

@@ -28,6 +28,8 @@ from nibt.models._precision import check_quantized
 from nibt.models._request import (
     EMBEDDING,
     OPEN_CLIP,
+    EmbedImages,
+    EmbedTexts,
     LoadOptions,
     LoadRequest,
     check_device,
@@ -43,6 +45,8 @@ from nibt.models._request import (
 from nibt.models._saved import ADAPTERS, SENTENCE_MODULES, check_files, check_layers, json_object
 from nibt.models.base import Model
 from nibt.options import ImageSize, Keywords, Positive, parsed
+from nibt.preprocessing.captions import Tokenizer
+from nibt.preprocessing.images import Processor
 from nibt.progress import report_stage
 from nibt.records import JsonObject, read_record
 from nibt.registry import find
@@ -60,14 +64,14 @@ def load_model(
     dtype: str | torch.dtype = "float32",
     resize: str | None = None,
     image_size: int | None = None,
-    processor: Any = None,
-    tokenizer: Any = None,
+    processor: Processor = None,
+    tokenizer: Tokenizer = None,
     pooling: str | None = None,
     instruction: str | None = None,
     image_prompt: str | None = None,
     text_prompt: str | None = None,
-    images: Callable[[list[Any]], Any] | None = None,
-    texts: Callable[[list[str]], Any] | None = None,
+    images: EmbedImages | None = None,
+    texts: EmbedTexts | None = None,
     name: str | None = None,
 ) -> Model:
     """Load an image-text model: a dual encoder, an embedder on a vision-language model, or two functions.
@@ -137,7 +141,9 @@ def load_model(
     return checked(_from_hub(name, request, device))
 
 
-def _load_request(device: Any, dtype: Any, processor: Any, tokenizer: Any, **values: Any) -> LoadRequest:
+def _load_request(
+    device: object, dtype: object, processor: Processor, tokenizer: Tokenizer, **values: Any
+) -> LoadRequest:
     """Return the options of loading, which are checked, with the processor of the model that is named."""
     if isinstance(processor, str | Path):
         with loading(str(processor)):
@@ -160,7 +166,14 @@ def _load_request(device: Any, dtype: Any, processor: Any, tokenizer: Any, **val
     )
 
 
-def _of_functions(id: Any, images: Any, texts: Any, name: Any, image_size: Any = None, **others: Any) -> Model:
+def _of_functions(
+    id: object,
+    images: EmbedImages | None,
+    texts: EmbedTexts | None,
+    name: object,
+    image_size: object = None,
+    **others: object,
+) -> Model:
     """Return a model of two functions, for which no other argument is set."""
     if images is None and texts is None:
         raise CannotLoad(f"a model is missing: give {alternatives()}, or two functions, images and texts")
@@ -195,7 +208,7 @@ def check_name(name: str) -> None:
         )
 
 
-def _from_memory(source: Any, request: LoadRequest) -> Model:
+def _from_memory(source: nn.Module | tuple[nn.Module, nn.Module], request: LoadRequest) -> Model:
     from nibt.models._in_memory import check_processor, check_scores, find_module, is_library
 
     module, family, request = find_module(source, request)
@@ -223,7 +236,7 @@ def _from_folder(
     name: str,
     folder: Path,
     request: LoadRequest,
-    device: Any,
+    device: str | torch.device,
     wants_open_clip: Callable[[JsonObject], bool] | None = None,
 ) -> Model:
     settings = _settings(folder)
@@ -271,7 +284,7 @@ def _settings(folder: Path) -> JsonObject:
     return settings
 
 
-def _with_adapters(name: str, folder: Path, request: LoadRequest, device: Any) -> Model:
+def _with_adapters(name: str, folder: Path, request: LoadRequest, device: str | torch.device) -> Model:
     """Load PEFT adapters on the base model that their configuration names."""
     from nibt.models._adapters import adapted, base_model
 
@@ -299,7 +312,7 @@ def _with_adapters(name: str, folder: Path, request: LoadRequest, device: Any) -
     return _model(name, plain.family, module, request)
 
 
-def _from_hub(text: str, request: LoadRequest, device: Any) -> Model:
+def _from_hub(text: str, request: LoadRequest, device: str | torch.device) -> Model:
     from nibt.models._hub import Wants, model_folder
 
     weights = open_clip_name(text)
@@ -321,7 +334,7 @@ def _from_hub(text: str, request: LoadRequest, device: Any) -> Model:
     )
 
 
-def _load(name: str, family: str, source: str, request: LoadRequest, device: Any) -> Model:
+def _load(name: str, family: str, source: str, request: LoadRequest, device: str | torch.device) -> Model:
     with loading(name, request.folder):
         report_stage("importing libraries and reading its weights")
         module, request = find("models", family).load(source, request)

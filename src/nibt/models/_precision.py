@@ -14,19 +14,22 @@ precision rounds them to 8 or 11; both are left out.
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 
 from nibt.errors import CannotLoad
+from nibt.options import Keywords
+from nibt.torch_modes import TorchFunction
 
 HALF = (torch.float16, torch.bfloat16)
 _CONVERSION = torch.ops.aten._to_copy.default
@@ -62,7 +65,9 @@ def float32_arithmetic(dtype: torch.dtype) -> Iterator[None]:
 class _Float32Arithmetic(TorchDispatchMode):
     """A mode in which no operation takes or gives numbers in half precision, except views of weights."""
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Sequence[type], args: tuple = (), kwargs: Keywords | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if func.is_view or func._schema.is_mutable:
             return func(*args, **kwargs)
@@ -79,13 +84,15 @@ class _Float32Arithmetic(TorchDispatchMode):
 class _Float32Arguments(TorchFunctionMode):
     """A mode that converts arguments which torch checks before it calls the other mode."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: TorchFunction, types: Sequence[type], args: tuple = (), kwargs: Keywords | None = None
+    ) -> Any:
         kwargs = kwargs or {}
-        if func in _FIRST_CHECKED:
-            first = _FIRST_CHECKED[func]
-            args = (*args[:first], *_widened(args[first:]))
-            kwargs = _widened(kwargs)
-        return func(*args, **kwargs)
+        if func not in _FIRST_CHECKED:
+            return func(*args, **kwargs)
+
+        first = _FIRST_CHECKED[func]
+        return func(*args[:first], *_widened(args[first:]), **_widened(kwargs))
 
 
 def _widened(value: Any) -> Any:
@@ -117,12 +124,12 @@ def is_quantized(module: nn.Module) -> bool:
     return _has_4_bits(weight) or _has_8_bits(weight) or is_traceable_wrapper_subclass(weight)
 
 
-def _has_4_bits(weight: Any) -> bool:
+def _has_4_bits(weight: Tensor | None) -> bool:
     """Return whether a weight is one of ``Linear4bit`` of bitsandbytes."""
     return hasattr(weight, "quant_state")
 
 
-def _has_8_bits(weight: Any) -> bool:
+def _has_8_bits(weight: Tensor | None) -> bool:
     """Return whether a weight is one of ``Linear8bitLt`` of bitsandbytes."""
     return hasattr(weight, "SCB")
 
@@ -137,11 +144,11 @@ def _format(weight: Any) -> str:
     return f"{name} ({_package(weight)})"
 
 
-def _package(weight: Any) -> str:
+def _package(weight: Tensor) -> str:
     return type(weight).__module__.partition(".")[0]
 
 
-def check_quantization(name: str, config: Any) -> None:
+def check_quantization(name: str, config: object) -> None:
     """Check that the method of quantization that a configuration names has layers that may be explained."""
     settings = getattr(config, "quantization_config", None) or {}
     method = settings.get("quant_method") if isinstance(settings, Mapping) else getattr(settings, "quant_method", None)
@@ -173,9 +180,9 @@ def check_quantized(name: str, module: nn.Module) -> None:
         raise CannotLoad(f"the {name} has a {type(layer).__name__} in {_format(weight)}, {problem}")
 
 
-def dense_weight(layer: Any) -> Tensor:
+def dense_weight(layer: nn.Module) -> Tensor:
     """Return the numbers that the weight of a quantized linear map stands for, in float32."""
-    weight = layer.weight
+    weight: Any = layer.weight
     if _has_8_bits(weight):
         return weight.data.float() * (_scales(layer)[".SCB"][:, None] / 127)
 
@@ -197,11 +204,14 @@ def dense_weight(layer: Any) -> Tensor:
     return functional.dequantize_4bit(data, state).float()
 
 
-def _scales(layer: Any) -> dict[str, Tensor]:
+def _scales(layer: nn.Module) -> dict[str, Tensor]:
     """Return the scales of a layer of bitsandbytes by their names."""
-    if _has_8_bits(layer.weight):
-        return {".SCB": layer.state.SCB if layer.weight.SCB is None else layer.weight.SCB}
-    held = {"": layer.weight.quant_state, ".state2": getattr(layer.weight.quant_state, "state2", None)}
+    weight: Any = layer.weight
+    if _has_8_bits(weight):
+        state: Any = layer.state  # has the scales after the first call of the layer
+        return {".SCB": state.SCB if weight.SCB is None else weight.SCB}
+
+    held = {"": weight.quant_state, ".state2": getattr(weight.quant_state, "state2", None)}
     numbers = {f"{end}.{key}": value for end, state in held.items() if state for key, value in vars(state).items()}
     return {key: value for key, value in numbers.items() if isinstance(value, Tensor)}
 
@@ -218,14 +228,15 @@ def of_one_dtype(module: nn.Module, dtype: torch.dtype) -> None:
                     tensor.data = tensor.data.to(dtype)
 
 
-def stored(layer: Any) -> dict[str, Tensor]:
+def stored(layer: nn.Module) -> dict[str, Tensor]:
     """Return the plain tensors of the weight of a quantized layer, by the ends of their names."""
-    if is_traceable_wrapper_subclass(layer.weight):
-        return _flat(layer.weight)
-    return {"": layer.weight.data.view(torch.uint8), **_scales(layer)}
+    weight = layer.get_parameter("weight")
+    if is_traceable_wrapper_subclass(weight):
+        return _flat(weight)
+    return {"": weight.data.view(torch.uint8), **_scales(layer)}
 
 
-def _flat(tensor: Any) -> dict[str, Tensor]:
+def _flat(tensor: Tensor) -> dict[str, Tensor]:
     if not is_traceable_wrapper_subclass(tensor):
         return {"": tensor}
     names, _ = tensor.__tensor_flatten__()
@@ -268,10 +279,14 @@ def dense_layers(layers: Mapping[str, nn.Module]) -> Iterator[None]:
                 attributes[name] = before
 
 
+_Layout: TypeAlias = tuple[torch.Size, tuple[int, ...]]
+"""The shape and the strides of a weight that is computed again."""
+
+
 class _Dense:
     """The forward pass of a quantized layer in float32; it is not kept in the layer, so that it is no change of it."""
 
-    def __init__(self, path: str, layer: nn.Module, forward: Any) -> None:
+    def __init__(self, path: str, layer: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
         self.path, self.layer, self.forward, self.thread = path, layer, forward, threading.get_ident()
 
     def __call__(self, states: Tensor) -> Tensor:
@@ -289,11 +304,11 @@ class _Dense:
         weight = [dense_weight(layer).to(dtype)]
         bias = None if layer.bias is None else layer.bias.to(dtype)
 
-        def pack(tensor: Tensor) -> Any:
+        def pack(tensor: Tensor) -> Tensor | _Layout:
             is_weight = any(tensor is dense or tensor._base is dense for dense in weight)
             return (tensor.shape, tensor.stride()) if is_weight else tensor
 
-        def unpack(kept: Any) -> Tensor:
+        def unpack(kept: Tensor | _Layout) -> Tensor:
             return kept if isinstance(kept, Tensor) else dense_weight(layer).to(dtype).as_strided(*kept)
 
         with saved_tensors_hooks(pack, unpack):

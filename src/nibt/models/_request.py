@@ -4,20 +4,26 @@ A name that could mean several models is an error that lists what to write; it i
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import torch
+from PIL import Image
 from torch import nn
 
 from nibt.errors import BadOption, CannotLoad, UnknownName
 from nibt.options import ImageSize, OneOf, complete, field_types
+from nibt.preprocessing.captions import Tokenizer
+from nibt.preprocessing.images import Processor
 from nibt.torch_modes import without_warnings
 
+EmbedImages: TypeAlias = Callable[[list[Image.Image]], object]
+EmbedTexts: TypeAlias = Callable[[list[str]], object]
+"""Functions of a user, whose results are checked."""
 OPEN_CLIP = "open_clip:"
 _SCHEMES = ("hf-hub:", "hf_hub:", "hf://")
 _PART = r"[A-Za-z0-9][\w.\-]*"
@@ -105,7 +111,7 @@ def hint(text: str) -> str:
     return ""
 
 
-def is_address(source: Any) -> bool:
+def is_address(source: object) -> bool:
     """Return whether a model is named by the address of a server, which is no page of the hub.
 
     >>> is_address("http://localhost:8000/v1"), is_address("org/name")
@@ -165,8 +171,8 @@ class LoadRequest:
     dtype: torch.dtype = torch.float32
     resize: str | None = None
     image_size: int | None = None
-    processor: Any = None
-    tokenizer: Any = None
+    processor: Processor = None
+    tokenizer: Tokenizer = None
     is_passed: bool = False  # whether the caller passed the processor or the tokenizer
     notes: tuple[str, ...] = ()  # for every result
     ignored: tuple[str, ...] = ()  # what a folder has and no result depends on
@@ -220,7 +226,7 @@ class LoadOptions(_Placement):
     processor: str | None = None
 
 
-def check_unset(kind: str, **options: Any) -> None:
+def check_unset(kind: str, **options: object) -> None:
     """Check that no option of loading is set for a model that is there already, which is neither moved nor changed."""
     plain = {"device": "cpu", "dtype": "float32", "generation": "greedy"}
     for name, value in options.items():
@@ -231,17 +237,17 @@ def check_unset(kind: str, **options: Any) -> None:
             )
 
 
-def name_of_device(device: Any) -> Any:
+def name_of_device(device: object) -> Any:
     """Return the name of a device; anything else than a device as it is, for its error."""
     return str(device) if isinstance(device, torch.device) else device
 
 
-def name_of_dtype(dtype: Any) -> Any:
+def name_of_dtype(dtype: object) -> Any:
     """Return the name of a dtype without its module; anything else than a name or a dtype as it is, for its error."""
     return str(dtype).removeprefix("torch.") if isinstance(dtype, str | torch.dtype) else dtype
 
 
-def check_processor_arguments(processor: Any, tokenizer: Any = None) -> None:
+def check_processor_arguments(processor: object, tokenizer: object = None) -> None:
     """Check that what a caller passes as a processor and a tokenizer can be called."""
     for name, value in (("processor", processor), ("tokenizer", tokenizer)):
         if value is not None and (not callable(value) or isinstance(value, type)):
@@ -252,7 +258,7 @@ def check_processor_arguments(processor: Any, tokenizer: Any = None) -> None:
             )
 
 
-def check_loading(loading: Mapping[str, Any], options: type, *others: str) -> None:
+def check_loading(loading: Mapping[str, object], options: type, *others: str) -> None:
     """Check the names of options of loading."""
     names = (*field_types(options), *others)
     for name in loading:
@@ -260,7 +266,7 @@ def check_loading(loading: Mapping[str, Any], options: type, *others: str) -> No
             raise UnknownName("loading options", name, names)
 
 
-def check_source(source: Any) -> None:
+def check_source(source: object) -> None:
     """Check what is passed as a model."""
     if isinstance(source, str | Path):
         if any(len(component) > _LONGEST_NAME for component in Path(source).parts):

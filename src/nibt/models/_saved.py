@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import torch
 from torch import nn
@@ -138,12 +137,12 @@ def check_files(name: str, folder: Path, config: JsonObject) -> None:
         raise CannotLoad(f"cannot load the model {name!r}: {problem}")
 
 
-def _numbers(data: Any) -> Iterator[tuple[str, int]]:
+def _numbers(data: object) -> Iterator[tuple[str, int]]:
     """Yield the whole numbers in the values of a configuration, with their keys."""
     yield from ((key, value) for key, value in _values(data) if isinstance(value, int))
 
 
-def _values(data: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def _values(data: object, key: str = "") -> Iterator[tuple[str, object]]:
     """Yield the numbers and texts in a configuration, with their keys."""
     if isinstance(data, dict):
         for name, value in data.items():

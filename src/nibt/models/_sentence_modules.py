@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nibt.errors import CannotLoad
 from nibt.io import load_json
 from nibt.models._saved import SENTENCE_MODULES
+from nibt.records import JsonObject
 
 NO_EFFECT = frozenset({"Dropout", "Identity", "Normalize", "Pooling"})
 """Modules after the encoder that need no layer: the family pools, and the length of an embedding has no effect."""
@@ -26,7 +27,7 @@ _ENCODERS = {"CLIPModel", "MultiModalTransformer", "Transformer"}  # the second 
 _REMEDY = "its embeddings would be others; save the model without it, with the module merged into its weights"
 
 
-def dense_folders(name: str, modules: Any, read: Callable[[str], Any]) -> list[str | None]:
+def dense_folders(name: str, modules: Any, read: Callable[[str], JsonObject]) -> list[str | None]:
     """Return the folders of the linear modules of a model in order, and None for each change to unit length."""
     try:
         listed = [(str(module["type"]).rpartition(".")[2], str(module.get("path", ""))) for module in modules]
@@ -55,7 +56,7 @@ def dense_folders(name: str, modules: Any, read: Callable[[str], Any]) -> list[s
     return folders
 
 
-def _check_dense(name: str, path: str, config: Any) -> None:
+def _check_dense(name: str, path: str, config: object) -> None:
     """Check that a ``Dense`` module maps embeddings linearly. It has Tanh if its configuration names no activation."""
     module = f"{name!r} has the module Dense ({path}) of sentence-transformers"
     if not isinstance(config, Mapping) or not all(isinstance(config.get(key), int) for key in _SIZES):
@@ -80,7 +81,7 @@ _TEXTS_REMEDY = (
 _SIZES = ("in_features", "out_features")
 
 
-def check_texts(name: str, transformer: Mapping[str, Any], prompts: Mapping[str, Any], has_prompt: bool) -> None:
+def check_texts(name: str, transformer: JsonObject, prompts: JsonObject, has_prompt: bool) -> None:
     """Check by configurations of sentence-transformers that it does not change texts."""
     compared = prompts.get("similarity_fn_name") or "cosine"
     if compared not in ("cosine", "maxsim"):
@@ -144,7 +145,7 @@ class UnitLength(nn.Module):
 class _Dense(nn.Linear):
     """The linear map of a ``Dense`` module, with its residual connection."""
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], dtype: torch.dtype) -> None:
+    def __init__(self, folder: Path, config: JsonObject, dtype: torch.dtype) -> None:
         inside, outside = (config[key] for key in _SIZES)
         super().__init__(inside, outside, bool(config.get("bias", True)), device="meta")  # draws no random numbers
         weights = _weights(folder)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool
@@ -17,7 +17,7 @@ from nibt.data.units import Units, Words
 from nibt.errors import BadInput
 from nibt.models._inputs import Inputs, See
 from nibt.models._tower import Tower
-from nibt.preprocessing.captions import Tokens
+from nibt.preprocessing.captions import Tokenizer, Tokens
 from nibt.torch_modes import set_hook
 from nibt.types import Hidden, PerToken
 
@@ -26,7 +26,7 @@ class TextTower(Tower):
     """Base class of text towers. In the blank caption every word has the embedding of the padding token."""
 
     modality = "text"
-    tokenizer: Any
+    tokenizer: Tokenizer
     full: ClassVar[bool] = True
     """Whether the forward pass takes no mask of padding, as where captions are padded to the full length."""
     offset: int = 0

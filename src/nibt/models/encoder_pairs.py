@@ -49,11 +49,11 @@ class ProjectionPair(nn.Module):
     text_model = property(attrgetter("text.text_model"))
     text_projection = property(attrgetter("text.text_projection"))
 
-    def get_image_features(self, pixel_values: Tensor, **options: Any) -> BaseModelOutputWithPooling:
+    def get_image_features(self, pixel_values: Tensor, **options: object) -> BaseModelOutputWithPooling:
         """Compute the embeddings of images."""
         return BaseModelOutputWithPooling(pooler_output=self.vision(pixel_values, **options).image_embeds)
 
-    def get_text_features(self, input_ids: Tensor, **options: Any) -> BaseModelOutputWithPooling:
+    def get_text_features(self, input_ids: Tensor, **options: object) -> BaseModelOutputWithPooling:
         """Compute the embeddings of captions."""
         return BaseModelOutputWithPooling(pooler_output=self.text(input_ids, **options).text_embeds)
 

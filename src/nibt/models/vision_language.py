@@ -22,6 +22,7 @@ from nibt.models._vision_language.towers import (
     decoder_of,
 )
 from nibt.models.base import ImageTower
+from nibt.preprocessing.images import Processor
 from nibt.targets.base import MaxSim
 
 
@@ -119,7 +120,7 @@ class LateInteraction(Family, name="late_interaction"):
         return image, DecoderTextTower(network, processor, _query_prompt(processor))
 
 
-def _query_prompt(processor: Any) -> str:
+def _query_prompt(processor: Processor) -> str:
     """Return the prompt of a query, with ``{text}``, which the processor builds inside."""
     start = processor.tokenizer.bos_token if "ColPali" in type(processor).__name__ else ""
     prompt = f"{start}{processor.query_prefix}{TEXT}{processor.query_augmentation_token * _AUGMENTATION}"

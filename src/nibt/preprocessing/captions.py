@@ -14,9 +14,13 @@ from dataclasses import dataclass
 from importlib.resources import files
 from itertools import accumulate, pairwise
 from os.path import commonprefix
+from typing import Any, TypeAlias
 
 from nibt.data.units import Word
 from nibt.io import read_text
+
+Tokenizer: TypeAlias = Any
+"""A tokenizer of Transformers or of OpenCLIP, which share no base class and few attributes."""
 
 _IDEOGRAPH = r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
 _MOST_SIGNS = 40  # of a word in a warning

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Any
 
 from jaxtyping import Float
 from PIL import Image
@@ -15,6 +14,7 @@ from nibt.errors import BadOption, Unsupported
 from nibt.options import LARGEST_SIDE, Keywords
 from nibt.preprocessing.captions import (
     TOKENIZER_LOCK,
+    Tokenizer,
     Tokens,
     special_notes,
     truncation_note,
@@ -22,14 +22,19 @@ from nibt.preprocessing.captions import (
     words_by_marks,
     words_by_offsets,
 )
-from nibt.preprocessing.images import Preparation, Resize
+from nibt.preprocessing.images import ImageProcessor, Preparation, Resize
 
 _SMALLEST = 1e-6  # by which colors are divided or multiplied
 _MOST_PATCHES = 128  # along a side; the time of attention grows with the fourth power
 
 
 def image_preparation(
-    processor: Any, resize: str | None, size: int | None, native: int, multiple: int | None, square: bool = False
+    processor: ImageProcessor,
+    resize: str | None,
+    size: int | None,
+    native: int,
+    multiple: int | None,
+    square: bool = False,
 ) -> Preparation:
     """Return the preparation of a processor, or that of whole images."""
     check_resizing(resize, size, native, multiple)
@@ -61,7 +66,7 @@ def check_resizing(resize: str | None, size: int | None, native: int, multiple: 
         raise Unsupported(f"image_size must be {native} for this image tower (got {size}): leave it out")
 
 
-def blank_value(processor: Any) -> float:
+def blank_value(processor: ImageProcessor) -> float:
     """Return the value of the pixels of a blank image: the mean color, or gray if there is no normalization."""
     check_numbers(processor)
     if getattr(processor, "do_normalize", True):
@@ -74,7 +79,7 @@ def blank_value(processor: Any) -> float:
 _SETTINGS = (("image_mean", "do_normalize"), ("image_std", "do_normalize"), ("rescale_factor", "do_rescale"))
 
 
-def check_numbers(processor: Any) -> None:
+def check_numbers(processor: ImageProcessor) -> None:
     """Check that the colors of images stay finite: an embedding of NaN would be blamed on the weights."""
     for name, used in _SETTINGS:
         value = getattr(processor, name, None)
@@ -90,19 +95,19 @@ def check_numbers(processor: Any) -> None:
             )
 
 
-def _is_finite(number: Any) -> bool:
+def _is_finite(number: object) -> bool:
     return isinstance(number, int | float) and math.isfinite(number)
 
 
-def _pixels(processor: Any, image: Image.Image, **options: Any) -> Float[Tensor, "channel height width"]:
+def _pixels(processor: ImageProcessor, image: Image.Image, **options: bool) -> Float[Tensor, "channel height width"]:
     return processor(images=image, return_tensors="pt", **options)["pixel_values"][0]
 
 
-def _side(box: Any, name: str) -> int | None:
+def _side(box: object, name: str) -> int | None:
     return box.get(name) if isinstance(box, dict) else getattr(box, name, None)
 
 
-def _native_resize(processor: Any, size: int | None) -> Resize:
+def _native_resize(processor: ImageProcessor, size: int | None) -> Resize:
     """Return how a processor resizes images, to at most the size that a tower may be given."""
     resize = _resize_of(processor, size)
     check_sides(resize)
@@ -119,7 +124,7 @@ def check_sides(resize: Resize) -> None:
             )
 
 
-def _resize_of(processor: Any, size: int | None) -> Resize:
+def _resize_of(processor: ImageProcessor, size: int | None) -> Resize:
     """Return how a processor resizes images, with another size of the input if one is given."""
     _check_fixed_size(processor)
     box = processor.size
@@ -142,7 +147,7 @@ def _resize_of(processor: Any, size: int | None) -> Resize:
     return Resize("squash", size or height, size or width)
 
 
-def _check_fixed_size(processor: Any) -> None:
+def _check_fixed_size(processor: ImageProcessor) -> None:
     """Check that a processor of images resizes all of them to one size."""
     if not hasattr(processor, "size"):
         raise BadOption(
@@ -156,12 +161,12 @@ def _check_fixed_size(processor: Any) -> None:
         )
 
 
-def native_size(processor: Any) -> int:
+def native_size(processor: ImageProcessor) -> int:
     """Return the height of the images that a processor gives."""
     return _native_resize(processor, None).height
 
 
-def _resized(processor: Any, size: int) -> Keywords:
+def _resized(processor: ImageProcessor, size: int) -> Keywords:
     box = {"height": size, "width": size}
     fit = _native_resize(processor, size)
     if fit.way == "shortest":
@@ -170,7 +175,7 @@ def _resized(processor: Any, size: int) -> Keywords:
 
 
 def tokens(
-    tokenizer: Any, caption: str, context: int, full: bool, clean: Callable[[str], str] = lambda text: text
+    tokenizer: Tokenizer, caption: str, context: int, full: bool, clean: Callable[[str], str] = lambda text: text
 ) -> Tokens:
     """Tokenize one caption."""
     text = clean(caption)
@@ -204,7 +209,7 @@ def tokens(
 
 
 @lru_cache(maxsize=8)
-def special_tokens(tokenizer: Any, length: int) -> set[str]:
+def special_tokens(tokenizer: Tokenizer, length: int) -> set[str]:
     """Return the texts of the special tokens: start, end, padding, images; a tokenizer gets longer if one is added."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     return {*map(str, tokenizer.all_special_tokens), *(str(token) for token in added if token.special)}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -13,6 +13,11 @@ from torch import Tensor
 from nibt.data.images import ImageInput, Region
 from nibt.errors import BadInput
 from nibt.torch_modes import float32_numbers
+
+ImageProcessor: TypeAlias = Any
+"""A processor of images of Transformers; its class decides what settings it has."""
+Processor: TypeAlias = Any
+"""A processor of images and texts, which has a processor of images, a tokenizer, and settings of its class."""
 
 _MOST_PADDED = 8192  # a square of this side has 0.8 GB as float32
 
@@ -100,7 +105,7 @@ class Resize:
         return (max(1, round(width)), max(1, round(height))) if min(width, height) < 1 else None
 
 
-def height_and_width(size: Any) -> tuple[int, int]:
+def height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
     """Return the height and the width of a size that is one number or two."""
     height, width = size if isinstance(size, Sequence) else (size, size)
     return int(height), int(width)

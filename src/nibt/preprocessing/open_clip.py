@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import functional as transforms
 from nibt.preprocessing import hugging_face
 from nibt.preprocessing.captions import (
     TOKENIZER_LOCK,
+    Tokenizer,
     Tokens,
     in_words,
     special_notes,
@@ -19,14 +20,18 @@ from nibt.preprocessing.captions import (
     words_by_marks,
     words_by_offsets,
 )
-from nibt.preprocessing.images import Preparation, Resize, height_and_width
+from nibt.preprocessing.images import ImageProcessor, Preparation, Resize, height_and_width
 
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _TO_TENSOR = ("ToTensor", "MaybeToTensor")  # of torchvision and of OpenCLIP
 
 
 def image_preparation(
-    config: Any, transform: Any, resize: str | None, size: int | None, multiple: int | None
+    config: Any,
+    transform: ImageProcessor,
+    resize: str | None,
+    size: int | None,
+    multiple: int | None,
 ) -> Preparation:
     """Return the preparation of a transform, or that of whole images."""
     height, width = height_and_width(config.size)
@@ -53,7 +58,7 @@ def _pixels(image: Image.Image) -> Tensor:
     return transforms.pil_to_tensor(image).to(torch.float32) / 255
 
 
-def tokens(tokenizer: Any, caption: str, context: int) -> Tokens:
+def tokens(tokenizer: Tokenizer, caption: str, context: int) -> Tokens:
     """Tokenize one caption, padded to the context, with OpenCLIP's tokenizer or a wrapped one of Hugging Face."""
     if hasattr(tokenizer, "byte_decoder"):
         return _byte_pairs(tokenizer, caption, context)
@@ -76,7 +81,7 @@ def tokens(tokenizer: Any, caption: str, context: int) -> Tokens:
     return Tokens(ids, tuple(texts), in_words(words, len(ids)), words, row.notes)
 
 
-def _byte_pairs(tokenizer: Any, caption: str, context: int) -> Tokens:
+def _byte_pairs(tokenizer: Tokenizer, caption: str, context: int) -> Tokens:
     """Tokenize one caption with CLIP's byte pairs: words lie between the start and the end token, and 0 pads."""
     ids = tokenizer([caption], context_length=context)[0].tolist()
     text = tokenizer.clean_fn(caption)
@@ -113,7 +118,7 @@ def _offsets(text: str, pieces: list[str]) -> list[tuple[int, int]] | None:
     return [(positions[first], positions[last - 1] + 1) for first, last in zip([0, *ends], ends, strict=False)]
 
 
-def _display(tokenizer: Any, piece: str) -> str:
+def _display(tokenizer: Tokenizer, piece: str) -> str:
     """Return a piece decoded for display; parts of a character stay unchanged."""
     bare = piece.removesuffix("</w>")
     codes = [tokenizer.byte_decoder.get(character) for character in bare]

@@ -30,7 +30,7 @@ def register(shell: Any) -> None:
                 formatter.for_type_by_name(module, name, partial(_display, media_type))
 
 
-def _display(media_type: str, value: Any) -> Any:
+def _display(media_type: str, value: object) -> Any:
     """Return a value in a media type, or None if it has no such form."""
     if isinstance(value, list) and not (value and type(value[0]).__module__ == "nibt.results.records"):
         return None

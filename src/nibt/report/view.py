@@ -84,7 +84,7 @@ def view_of(result: ResultWithMaps) -> MapView:
     return find("views", result.kind)()
 
 
-def require_view(value: Any, caller: str, of: type[View] = View) -> None:
+def require_view(value: object, caller: str, of: type[View] = View) -> None:
     """Check that a function was given a result that has a view, with finite numbers."""
     own = getattr(value, "kind", None)
     known = kinds("views")

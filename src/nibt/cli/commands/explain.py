@@ -25,6 +25,7 @@ from nibt.errors import BadOption
 from nibt.options import Keywords
 from nibt.progress import Progress
 from nibt.registry import MethodSpec
+from nibt.results.parts import Parts
 
 if TYPE_CHECKING:
     from nibt.models.base import Model
@@ -174,7 +175,7 @@ def _known_parts(file: Path | None) -> Any:
 
 
 def _additions(
-    model: "Model", method: ExplainMethodOptions, known: Any
+    model: "Model", method: ExplainMethodOptions, known: "Parts | None"
 ) -> "Iterator[tuple[str, Callable[[Explanation], Explanation]]]":
     """Yield what is found out about each map, with the label of its progress."""
     if method.check:

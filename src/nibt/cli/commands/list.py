@@ -87,7 +87,7 @@ def _page(kind: Kind, name: str) -> str:
     return "\n".join(lines).rstrip()
 
 
-def _option_lines(plugin: Any, of_variant: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _option_lines(plugin: type, of_variant: Mapping[str, Mapping[str, object]]) -> list[str]:
     """Return a line for each option of a plugin, with its default in a variant, which may differ between sides."""
     texts = section(plugin, "Attributes") | section(plugin, "Args")
     if not is_dataclass(plugin):

@@ -89,7 +89,7 @@ def fingerprint(table: Any) -> str:
     return digest.hexdigest()
 
 
-def _bits(value: Any) -> Any:
+def _bits(value: object) -> object:
     """Convert a value for JSON, with all bits of its numbers."""
     if isinstance(value, list):
         return [_bits(element) for element in value]
@@ -268,5 +268,5 @@ class CellRunner:
         return self.model.weights_hash
 
 
-def _as_json(options: Any) -> str:
+def _as_json(options: object) -> str:
     return json.dumps(options, sort_keys=True, default=str)

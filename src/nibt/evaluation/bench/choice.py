@@ -53,7 +53,7 @@ class Choice(BaseModel):
         choice._any_plugin = any_plugin
         return choice
 
-    def with_options(self: _AnyChoice, **options: Any) -> _AnyChoice:
+    def with_options(self: _AnyChoice, **options: object) -> _AnyChoice:
         """Return a copy with other values of some options."""
         return self.model_copy(update={"options": {**self.options, **options}})
 
@@ -160,7 +160,7 @@ class PublishedValue(BaseModel):
     source: str = Field(min_length=1, description="The table and the model that it is for.")
 
 
-def default_label(name: str, *words: str, **options: Any) -> str:
+def default_label(name: str, *words: str, **options: object) -> str:
     """Return the label of an entry without one: its name and everything that differs from its defaults.
 
     >>> default_label("nib", "paper", steps=4, layer=[1, 2])

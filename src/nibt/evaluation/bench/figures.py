@@ -2,9 +2,9 @@
 
 import io
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from nibt.evaluation.bench.plan import CONTROLS
 from nibt.evaluation.bench.summary import FAMILY, SERIES, Summary
@@ -17,7 +17,7 @@ _COLUMNS = 3
 def plot_cost(lines: DataFrame) -> bytes:
     """Plot each metric against the milliseconds per explanation: a point with its interval for each method."""
 
-    def panel(axes: Any, of_metric: DataFrame) -> None:
+    def panel(axes: Axes, of_metric: DataFrame) -> None:
         for line in of_metric.dropna(subset=["mean", "seconds"]).itertuples():
             cost = 1000 * line.seconds
             axes.errorbar(
@@ -40,7 +40,7 @@ def plot_cost(lines: DataFrame) -> bytes:
 def plot_distributions(lines: DataFrame, summary: Summary) -> bytes:
     """Plot a box per method: quartiles, mean, and whiskers of 1.5 times the interquartile range."""
 
-    def panel(axes: Any, of_metric: DataFrame) -> None:
+    def panel(axes: Axes, of_metric: DataFrame) -> None:
         values = summary.values[tuple(of_metric.iloc[0][FAMILY])]
         methods = list(of_metric["method"])
         samples = [values[method].dropna() for method in methods]
@@ -60,7 +60,7 @@ def plot_distributions(lines: DataFrame, summary: Summary) -> bytes:
 def plot_curves(lines: DataFrame, summary: Summary) -> bytes:
     """Plot the mean curves of deletion and insertion; the base method is thick, controls are dotted."""
 
-    def panel(axes: Any, of_metric: DataFrame) -> None:
+    def panel(axes: Axes, of_metric: DataFrame) -> None:
         for position, (*family, method) in enumerate(of_metric[SERIES].itertuples(index=False, name=None)):
             curve = summary.curves[*family, method]
             style = ":" if method in CONTROLS else ("-", "--", "-.")[position // 10 % 3]
@@ -85,7 +85,7 @@ def _label(text: str) -> str:
     return one_line(f" {text}" if text.startswith("_") else text).replace("$", r"\$")
 
 
-def _panels(lines: DataFrame, panel: Callable[[Any, DataFrame], None], row_height: float = 0.0) -> bytes:
+def _panels(lines: DataFrame, panel: Callable[[Axes, DataFrame], None], row_height: float = 0.0) -> bytes:
     """Draw a panel for each metric; a row is at least ``row_height`` inches high."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -49,7 +49,10 @@ def published() -> Figures:
     }
 
 
-def gain(metric: str, nib: Any, m2ib: Any, relative_to_m2ib: bool = False) -> Any:
+_Values = TypeVar("_Values", float, np.ndarray)
+
+
+def gain(metric: str, nib: _Values, m2ib: _Values, relative_to_m2ib: bool = False) -> Any:
     """Return the gain of NIB as a share, for numbers or arrays.
 
     >>> gain("confidence_drop", 1.0, 2.0), gain("fps", 2.0, 1.0), gain("fps", 2.0, 1.0, relative_to_m2ib=True)

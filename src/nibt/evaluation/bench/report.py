@@ -3,7 +3,6 @@
 import math
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from nibt.evaluation.bench.choice import MethodChoice
 from nibt.evaluation.bench.figures import plot_cost, plot_curves, plot_distributions
@@ -11,7 +10,7 @@ from nibt.evaluation.bench.headline import DROP, FPS, INCREASE, headlines, publi
 from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.run import Benchmark
 from nibt.evaluation.bench.summary import Group, Summary
-from nibt.evaluation.statistics import NOTHING, Interval, interval
+from nibt.evaluation.statistics import NOTHING, Interval, Numbers, interval
 from nibt.evaluation.tables import ReportTable, describe_session, number, report_markdown, report_page, with_interval
 from nibt.metrics.base import PooledMetric
 from nibt.results.frames import DataFrame
@@ -246,7 +245,7 @@ def _speed(group: Group, summary: Summary) -> ReportTable:
     )
 
 
-def per_second(seconds: Any) -> Interval:
+def per_second(seconds: Numbers) -> Interval:
     """Return the pairs per second with their interval, from the seconds of each pair."""
     mean, low, high = interval(seconds, (0.0, math.inf))
     if mean <= 0:

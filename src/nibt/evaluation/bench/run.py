@@ -263,7 +263,7 @@ class Benchmark(RunFolder[BenchmarkManifest]):
 
 
 def benchmark(
-    plan: str | Path | Mapping[str, Any] | Plan, out: str | Path, *, on_progress: OnProgress | None = None
+    plan: str | Path | Mapping[str, object] | Plan, out: str | Path, *, on_progress: OnProgress | None = None
 ) -> Benchmark:
     """Measure a plan into a folder, or resume the run that is in the folder.
 

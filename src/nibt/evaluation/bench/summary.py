@@ -60,11 +60,11 @@ class Summary:
     """The values of a run by pair, averaged over seeds, with the times, failures, curves and pooled numbers."""
 
     plan: Plan
-    values: Mapping[Any, DataFrame]
-    times: Mapping[Any, DataFrame]
+    values: Mapping[tuple[str, ...], DataFrame]
+    times: Mapping[tuple[str, ...], DataFrame]
     failures: DataFrame
-    curves: Mapping[Any, np.ndarray]
-    pooled: Mapping[Any, Interval]
+    curves: Mapping[tuple[str, ...], np.ndarray]
+    pooled: Mapping[tuple[str, ...], Interval]
     metrics: Mapping[str, Metric]
     views: Mapping[tuple[str, str, str], str]
     """The views of an image, by model, side and method; captions, and methods whose pairs all failed, have none."""

@@ -15,7 +15,7 @@ class Card(Format, name="card"):
     holds = ("audit",)
     media_type = "text/markdown; charset=utf-8"
 
-    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
+    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, object]) -> bytes:
         from nibt.report.certificate import certificate, span  # when a card is written
         from nibt.report.html.document import template
 

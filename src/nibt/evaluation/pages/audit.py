@@ -1,13 +1,12 @@
 """The page of an audit."""
 
-from typing import Any
-
 from nibt.formats.html import ResultPage
 from nibt.report.html.audit import page
+from nibt.results.audit import Audit
 
 
 class AuditPage(ResultPage, name="audit"):
     """The page of an audit."""
 
-    def page(self, result: Any, sign: bool = False) -> str:
+    def page(self, result: Audit, sign: bool = False) -> str:
         return page(result, sign=sign)

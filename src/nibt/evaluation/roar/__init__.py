@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nibt.data.pair import Pair, image_text_pairs
+from nibt.data.pair import GivenPair, image_text_pairs
 from nibt.engine.spec import Request, resolve
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation.maps import named_methods, with_controls
@@ -35,7 +35,7 @@ from nibt.torch_modes import plain_torch
 @plain_torch()
 def roar(
     model: ModelSource,
-    pairs: Sequence[Pair | tuple[Any, ...]],
+    pairs: Sequence[GivenPair],
     methods: str | Sequence[str] = "nib",
     *,
     out: str | Path,
@@ -43,7 +43,7 @@ def roar(
     side: str | Iterable[str] = REMOVALS,
     repeats: int = 3,
     learning_rate: float | Mapping[str, float] | None = None,
-    data: Mapping[str, Any] | None = None,
+    data: Mapping[str, object] | None = None,
     on_progress: OnProgress | None = None,
     **settings: Any,
 ) -> Roar:

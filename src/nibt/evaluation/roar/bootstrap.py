@@ -7,13 +7,12 @@ are. All methods and trainables use the same resamples, so that differences are 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
 from nibt.evaluation import CONTROLS
 from nibt.evaluation.roar.settings import TRAINABLES
-from nibt.evaluation.statistics import RESAMPLES, scipy_stats
+from nibt.evaluation.statistics import RESAMPLES, Numbers, scipy_stats
 from nibt.results.roar import Agreement, LossIncrease
 
 
@@ -116,7 +115,7 @@ def _ends(drawn: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _tau(first: Any, second: Any) -> float:
+def _tau(first: Numbers, second: Numbers) -> float:
     """Return Kendall's tau-b (scipy). It is NaN if all values are equal."""
     return float(scipy_stats().kendalltau(first, second).statistic)
 

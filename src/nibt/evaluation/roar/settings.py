@@ -87,7 +87,7 @@ _USED_WITH = {
 }
 
 
-def check_used(settings: Mapping[str, Any], **chosen: Sequence[str]) -> None:
+def check_used(settings: Mapping[str, object], **chosen: Sequence[str]) -> None:
     """Check that settings have an effect beside what is trained and what is removed."""
     for name, (argument, values) in _USED_WITH.items():
         if settings.get(name) is not None and not {*values} & {*chosen[argument]}:

@@ -1,13 +1,16 @@
 """What nibt reads of a generator."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+
+from torch import Tensor
 
 from nibt.data.images import ImageInput
 from nibt.engine.reading import image_line, token_line
 from nibt.generators.answers import ForcedWord, Generator, Prompted
 from nibt.generators.loading import load_generator, replay_errors
 from nibt.generators.writing import changed_settings
+from nibt.options import Keywords
+from nibt.preprocessing.captions import Tokenizer
 from nibt.registry import Plugin
 
 _ANSWER = "a cat"
@@ -17,7 +20,7 @@ class GeneratorReading(Plugin, name="generator"):
     """The lines of a model that writes."""
 
     @staticmethod
-    def load(name: str, loading: Mapping[str, Any]) -> Generator:
+    def load(name: str, loading: Keywords) -> Generator:
         """Load a generator."""
         return load_generator(name, **loading)
 
@@ -47,7 +50,7 @@ class GeneratorReading(Plugin, name="generator"):
         }
 
 
-def _prompt_ids(inputs: Mapping[str, Any], answer: list[int]) -> list[list[int]]:
+def _prompt_ids(inputs: Mapping[str, Tensor], answer: list[int]) -> list[list[int]]:
     """Return the ids of each sequence that reads the prompt; the last one may end with the answer."""
     names = [name for name in ("question", "qformer_input_ids", "input_ids", "ids") if name in inputs]
     ids = [inputs[name][0].tolist() for name in names]
@@ -73,7 +76,7 @@ def _generation_line(model: Generator) -> str:
     return f"{line}; settings of the folder: {settings} ({used})"
 
 
-def _texts(tokenizer: Any, ids: Iterable[int | None]) -> list[str]:
+def _texts(tokenizer: Tokenizer, ids: Iterable[int | None]) -> list[str]:
     """Return the texts of tokens; an id without a token, such as the start of BLIP's decoder, in brackets."""
     pieces = [None if number is None else tokenizer.convert_ids_to_tokens(number) for number in ids]
     return [f"[{number}]" if piece is None else str(piece) for number, piece in zip(ids, pieces, strict=True)]

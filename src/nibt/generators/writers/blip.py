@@ -14,6 +14,7 @@ from nibt.models._request import LoadRequest
 from nibt.models._tower import part
 from nibt.models._vision_language.towers import apart
 from nibt.models.base import Inputs
+from nibt.options import Keywords
 from nibt.torch_modes import set_hook
 from nibt.types import Embedding, Hidden
 
@@ -80,7 +81,7 @@ class BLIPWriter(Writer, name="blip"):
     joint_processor = False
 
     @staticmethod
-    def tower(module: Any, request: LoadRequest) -> EncoderAnswerTower:
+    def tower(module: nn.Module, request: LoadRequest) -> EncoderAnswerTower:
         return (BLIPQuestionTower if hasattr(module, "text_encoder") else BLIPCaptionTower)(module, request)
 
 
@@ -91,7 +92,7 @@ class _FixedEncoder(nn.Module):
         super().__init__()
         self.states = states
 
-    def forward(self, *_: Any, **__: Any) -> Any:
+    def forward(self, *_: object, **__: object) -> Any:
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
         return BaseModelOutputWithPooling(last_hidden_state=self.states, pooler_output=self.states[:, 0])  # pyright: ignore
@@ -100,7 +101,7 @@ class _FixedEncoder(nn.Module):
 class BLIP2AnswerTower(EncoderAnswerTower):
     """The image encoder of BLIP-2 or InstructBLIP, with the Q-Former and the language model as the head."""
 
-    def __init__(self, root: Any, request: Any) -> None:
+    def __init__(self, root: Any, request: LoadRequest) -> None:
         super().__init__(root, request)
         self.query_tokenizer = getattr(request.processor, "qformer_tokenizer", None)  # of InstructBLIP
         if root.config.image_token_index is None:
@@ -144,7 +145,7 @@ class BLIP2AnswerTower(EncoderAnswerTower):
         return self._read(self.root, inputs.values, inputs.extra)
 
     def answer_ids(self, pixels: Tensor, texts: dict[str, Tensor], most: int) -> Sequence[int]:
-        ids = {"input_ids": texts["ids"], **self._others(texts)}
+        ids: Keywords = {"input_ids": texts["ids"], **self._others(texts)}
         start = 1
         if "input_ids" not in texts:
             start = texts["ids"].shape[1]

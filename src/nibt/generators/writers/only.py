@@ -43,7 +43,7 @@ class GITTower(DecoderAnswerTower):
     prompts = "optional"
     composed = AnswerTower.composed
 
-    def __init__(self, module: Any, request: LoadRequest) -> None:
+    def __init__(self, module: nn.Module, request: LoadRequest) -> None:
         images = request.image_processor
         super().__init__(
             GITNetwork(module, module.git, module.git), SquareLayout(images), images, request.text_tokenizer

@@ -1,7 +1,6 @@
 """CoCa of OpenCLIP, which writes captions."""
 
 from dataclasses import replace
-from typing import Any
 
 from torch import nn
 
@@ -20,5 +19,5 @@ class OpenCLIPWriter(Writer, name="open_clip"):
         return OpenCLIP.load(source, request)
 
     @staticmethod
-    def tower(module: Any, request: LoadRequest) -> AnswerTower:
+    def tower(module: nn.Module, request: LoadRequest) -> AnswerTower:
         return CoCaAnswers(module, replace(request, tokenizer=request.tokenizer or own_tokenizer(module)))

@@ -18,7 +18,7 @@ from nibt.data.units import Grid
 from nibt.errors import Unsupported
 from nibt.models._inputs import Inputs
 from nibt.preprocessing.hugging_face import blank_value, image_preparation, native_size
-from nibt.preprocessing.images import crop_notes
+from nibt.preprocessing.images import ImageProcessor, crop_notes
 
 _SPECIAL = 8  # tokens of a vision encoder that are no cells at most, such as a class token and registers
 
@@ -34,7 +34,7 @@ class Layout(ABC):
     company = 1  # how many images a processor is given to prepare one of several
     names: tuple[str, ...] = ()  # of what the model takes besides the pixels, as the processor gives it
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: ImageProcessor) -> None:
         self.processor = processor
         self.blank = blank_value(processor)
 
@@ -80,7 +80,7 @@ class Layout(ABC):
 class SquareLayout(Layout):
     """One image of a fixed size, as in PaliGemma and LLaVA."""
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: ImageProcessor) -> None:
         super().__init__(processor)
         if getattr(processor, "do_pad", False) and type(processor).__name__.startswith("LlavaImageProcessor"):
             raise Unsupported("the processor pads images to a square, which is not supported: set its do_pad to False")
@@ -114,7 +114,7 @@ class RowsLayout(Layout):
 
     names = ("image_sizes",)
 
-    def __init__(self, processor: Any, side: int) -> None:
+    def __init__(self, processor: ImageProcessor, side: int) -> None:
         super().__init__(processor)
         self.side = side  # of a cell in pixels
 
@@ -129,7 +129,7 @@ class PatchLayout(Layout):
     Patches are in the order of blocks of ``merge`` x ``merge`` patches, which the model merges to one token.
     """
 
-    def __init__(self, processor: Any, nested: bool = False, still: bool = True) -> None:
+    def __init__(self, processor: ImageProcessor, nested: bool = False, still: bool = True) -> None:
         super().__init__(processor)
         self.nested = nested
         self.still = still
@@ -179,7 +179,7 @@ class PatchLayout(Layout):
 class PaddedLayout(RowsLayout):
     """The flattened patches of Gemma 4, with padding to a fixed number; the model averages them to cells."""
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: ImageProcessor) -> None:
         super().__init__(processor, processor.patch_size * processor.pooling_kernel_size)
         self.patch = processor.patch_size
 

@@ -6,7 +6,6 @@ states are pooled, and in which prompt, is no part of its configuration.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from jinja2 import TemplateError
 
@@ -16,8 +15,16 @@ from nibt.models._classes import known_checkpoint
 from nibt.models._failures import WritesText
 from nibt.models._request import LoadOptions, LoadRequest
 from nibt.models._sentence_modules import TEXT_SETTINGS
-from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokens, special_notes, unknown_notes, words_by_offsets
+from nibt.preprocessing.captions import (
+    TOKENIZER_LOCK,
+    Tokenizer,
+    Tokens,
+    special_notes,
+    unknown_notes,
+    words_by_offsets,
+)
 from nibt.preprocessing.hugging_face import special_tokens
+from nibt.preprocessing.images import Processor
 from nibt.records import JsonObject
 
 POOLINGS = {"lasttoken": "last", "mean": "mean", "mean_tokens": "mean"}
@@ -80,7 +87,7 @@ def check_sizes(request: LoadRequest) -> None:
 TEXT = "{text}"
 
 
-def prompts_of(processor: Any, settings: Mapping[str, Any]) -> dict[str, str]:
+def prompts_of(processor: Processor, settings: JsonObject) -> dict[str, str]:
     """Return the prompts of an image, with its token, and of a text: those that are set, or of the chat template."""
     image, text, template = (settings.get(name) for name in ("image_prompt", "text_prompt", "template"))
     if (image is None or text is None) and not getattr(processor, "chat_template", None):
@@ -113,7 +120,7 @@ def prompts_of(processor: Any, settings: Mapping[str, Any]) -> dict[str, str]:
     return {"image_prompt": image, "text_prompt": text}
 
 
-def _chat(processor: Any, instruction: str | None, content: Mapping[str, str], options: JsonObject) -> str:
+def _chat(processor: Processor, instruction: str | None, content: Mapping[str, str], options: JsonObject) -> str:
     """Return the prompt of the chat template for one message, with the generation prompt if no option removes it."""
     system = [{"role": "system", "content": [{"type": "text", "text": instruction}]}] if instruction else []
     messages = [*system, {"role": "user", "content": [dict(content)]}]
@@ -126,7 +133,9 @@ def _chat(processor: Any, instruction: str | None, content: Mapping[str, str], o
     return prompt
 
 
-def render_chat(processor: Any, messages: Sequence[Mapping[str, Any]], options: JsonObject | None = None) -> str:
+def render_chat(
+    processor: Processor, messages: Sequence[Mapping[str, object]], options: JsonObject | None = None
+) -> str:
     """Return the text of messages in the chat template of a processor, with the generation prompt by default."""
     try:
         return processor.apply_chat_template(
@@ -136,7 +145,7 @@ def render_chat(processor: Any, messages: Sequence[Mapping[str, Any]], options: 
         raise BadInput(f"the model's chat template rejects the messages: {first_line(error)}") from None
 
 
-def own_special_tokens(tokenizer: Any, text: str) -> Mapping[str, bool]:
+def own_special_tokens(tokenizer: Tokenizer, text: str) -> Mapping[str, bool]:
     """Return the option with which a tokenizer adds no special tokens to a prompt that starts with the first of them.
 
     ``apply_chat_template`` of Transformers does so, too: else a template that has the token would give it twice.
@@ -145,7 +154,7 @@ def own_special_tokens(tokenizer: Any, text: str) -> Mapping[str, bool]:
     return {"add_special_tokens": False} if first and text.startswith(first) else {}
 
 
-def tokens(tokenizer: Any, prompt: str, caption: str, context: int) -> Tokens:
+def tokens(tokenizer: Tokenizer, prompt: str, caption: str, context: int) -> Tokens:
     """Tokenize a caption in its prompt. Only tokens of the caption are explained."""
     before, after = prompt.split(TEXT)
     with TOKENIZER_LOCK:

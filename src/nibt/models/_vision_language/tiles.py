@@ -24,6 +24,7 @@ from nibt.models._vision_language.pixels import (
     flat_patches,
     ordered,
 )
+from nibt.preprocessing.images import ImageProcessor, Processor
 
 _TILE = re.compile(r"<(?:\|img_)?row_(\d+)_col_(\d+)\|?>")
 
@@ -31,7 +32,7 @@ _TILE = re.compile(r"<(?:\|img_)?row_(\d+)_col_(\d+)\|?>")
 class CanvasLayout(TileLayout):
     """Tiles of an image that was squeezed to a whole number of them and, last, an overview, as in InternVL."""
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: ImageProcessor) -> None:
         if type(processor).__name__.startswith("Cohere2Vision"):
             from transformers.models.cohere2_vision.image_processing_cohere2_vision import get_optimal_tiled_canvas
         else:
@@ -107,7 +108,7 @@ class AnyResolutionLayout(Layout):
     shiftable = False
     names = ("image_sizes",)
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: ImageProcessor) -> None:
         super().__init__(processor.image_processor)
         self.processor = processor
         self.pinpoints = processor.image_processor.image_grid_pinpoints
@@ -232,7 +233,7 @@ class FlatTileLayout(TileLayout):
     The values of a tower are (tile, patch, pixel x channel).
     """
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: ImageProcessor) -> None:
         super().__init__(processor)
         self.patch = processor.encoder_patch_size
         self.merge = processor.downsample_factor
@@ -280,7 +281,7 @@ class FlatTileLayout(TileLayout):
         return torch.cat(flat, 1).repeat_interleave(channels, -1)
 
 
-def layout_of(processor: Any, nested: bool = False) -> Layout:
+def layout_of(processor: Processor, nested: bool = False) -> Layout:
     """Return the layout of a processor's pixels."""
     images = processor.image_processor
     if hasattr(images, "image_grid_pinpoints"):
@@ -300,7 +301,7 @@ def layout_of(processor: Any, nested: bool = False) -> Layout:
     return TileLayout(images) if hasattr(images, "do_image_splitting") else SquareLayout(images)
 
 
-def layout_of_frames(processor: Any) -> Layout:
+def layout_of_frames(processor: Processor) -> Layout:
     """Return the layout of the frames of a video that a processor gives together."""
     videos = getattr(processor, "video_processor", None)
     if hasattr(videos, "merge_size"):
@@ -312,7 +313,7 @@ def layout_of_frames(processor: Any) -> Layout:
     return SquareLayout(videos)
 
 
-def encoded(processor: Any, output: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def encoded(processor: Processor, output: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Return the output of a processor, with the number of tiles in rows and columns if it divides images."""
     values = dict(output)
     if "pixel_attention_mask" in values:

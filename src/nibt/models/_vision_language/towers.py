@@ -24,6 +24,7 @@ from nibt.models._vision_language.prompts import tokens
 from nibt.models.base import ImageTower
 from nibt.options import Keywords
 from nibt.preprocessing.captions import Tokens
+from nibt.preprocessing.images import Processor
 from nibt.torch_modes import float32_numbers, set_hook
 from nibt.types import Embedding, Hidden
 
@@ -308,7 +309,7 @@ class DecoderTextTower(_DecoderTower, TextTower):
 
     full = False
 
-    def __init__(self, network: Network, processor: Any, prompt: str) -> None:
+    def __init__(self, network: Network, processor: Processor, prompt: str) -> None:
         super().__init__()
         self.root = network.root
         self.network = network

@@ -22,6 +22,7 @@ from nibt.models._request import LoadRequest
 from nibt.models._saved import check_built, json_object
 from nibt.models._text_tower import TextTower
 from nibt.models.base import ImageTower
+from nibt.preprocessing.captions import Tokenizer
 from nibt.records import JsonObject
 
 FILE = "open_clip_config.json"
@@ -205,7 +206,7 @@ class OpenCLIP(Family):
         return _image_tower(module, request), text(module, tokenizer)
 
 
-def own_tokenizer(module: Any) -> Any:
+def own_tokenizer(module: Any) -> Tokenizer:
     """Return CLIP's byte-pair tokenizer if its vocabulary fits the model in memory."""
     import open_clip
 

@@ -44,7 +44,7 @@ def first_rows(
     rope: Tensor | None = None,
     attn_mask: Tensor | None = None,
     is_causal: bool = False,
-    **others: Any,
+    **others: object,
 ) -> Tensor | None:
     """Compute the first rows of each item in the output of a block, of shape (batch, count, width).
 

@@ -3,10 +3,10 @@
 Its transformers take states of the shape (token, batch, width), and its parts lack what OpenCLIP added to them.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from nibt.data.units import Grid, Units
@@ -19,7 +19,7 @@ from nibt.options import Keywords
 from nibt.types import Embedding, Hidden
 
 
-def is_openai(module: Any) -> bool:
+def is_openai(module: nn.Module) -> bool:
     """Return whether a class named ``CLIP`` is OpenAI's; OpenCLIP's has an ``image_size``."""
     return hasattr(getattr(module, "visual", None), "input_resolution")
 

@@ -23,7 +23,7 @@ from nibt.models._tower import part
 from nibt.models.base import Inputs
 from nibt.options import Keywords
 from nibt.preprocessing import open_clip as preparation
-from nibt.preprocessing.captions import Tokens
+from nibt.preprocessing.captions import Tokenizer, Tokens
 from nibt.types import Embedding, Hidden, OneRow
 
 
@@ -32,7 +32,7 @@ class OpenCLIPTextTower(TextTower):
 
     encode_options: ClassVar[Keywords] = {"normalize": False}
 
-    def __init__(self, module: Any, tokenizer: Any) -> None:
+    def __init__(self, module: Any, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.root = self.module = module
         self.tokenizer = tokenizer
@@ -124,7 +124,7 @@ class HuggingFaceText(OpenCLIPTextTower):
 
 
 def one_row(
-    block: Any,
+    block: nn.Module,
     stream: Hidden,
     row: Int[Tensor, " batch"],
     k_x: Tensor | None = None,

@@ -29,12 +29,12 @@ def template(name: str, package: str = "nibt.report.html") -> Template:
     return _TEMPLATES.from_string(read_text(files(package) / name))
 
 
-def plain_text(name: str, package: str, **values: Any) -> list[str]:
+def plain_text(name: str, package: str, **values: object) -> list[str]:
     """Return the paragraphs of a template whose values are no HTML; each is one line of the file."""
     return _PLAIN.from_string(read_text(files(package) / name)).render(values).split("\n\n")
 
 
-def rendered(name: str, **values: Any) -> Markup:
+def rendered(name: str, **values: object) -> Markup:
     """Return a template of this folder with its values."""
     return Markup(template(name).render(values).strip())
 
@@ -45,7 +45,7 @@ def macros(name: str, package: str = "nibt.report.html") -> Any:
 
 
 def document(
-    title: str, body: str, style: str = "", scripts: Sequence[str] = (), request: Mapping[str, Any] | None = None
+    title: str, body: str, style: str = "", scripts: Sequence[str] = (), request: Mapping[str, object] | None = None
 ) -> str:
     """Return the page of HTML, whose policy (W3C, level 3) forbids all but data URIs and its own style and scripts."""
     style = STYLE + style

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from nibt.errors import BadInput
 from nibt.io import read_text
+from nibt.records import JsonObject
 from nibt.report.colors import COVER, DARKEST, DEFAULT, KEPT, LIGHTEST, OUTLINED, PALE, PAPER, Appearance, appearance
 from nibt.report.html.document import document, rendered
 from nibt.report.html.view_data import EncodedImages, Failure, Panel, panel_data
@@ -19,7 +20,7 @@ from nibt.report.html.view_text import heading, panel_text, scored_words
 from nibt.report.image.heatmap import STRIPED, STRIPES
 from nibt.report.request import question, sentence
 from nibt.report.view import fixed
-from nibt.results.attribution import TextAttribution
+from nibt.results.attribution import SideAttribution, TextAttribution
 from nibt.results.base import ResultWithMaps
 from nibt.results.regions import Regions
 from nibt.torch_modes import plain_torch
@@ -41,7 +42,7 @@ def page(
     positive_only: bool = False,
     style: str = "overlay",
     cmap: str = "red_blue",
-    request: Mapping[str, Any] | None = None,
+    request: Mapping[str, object] | None = None,
 ) -> str:
     """Return the page of one result, or of several side by side with shared controls."""
     panels = panels_of(answers)
@@ -116,7 +117,7 @@ def fragment(outcomes: Sequence[Panel | Failure], look: Appearance = DEFAULT, he
     )
 
 
-def _side(attribution: Any, record: Mapping[str, Any], uris: Sequence[str], drawn: set[int]) -> dict[str, Any]:
+def _side(attribution: SideAttribution, record: JsonObject, uris: Sequence[str], drawn: set[int]) -> dict[str, Any]:
     """Return a caption, or an image, which is in the page on first use: the script copies it to other panels."""
     if isinstance(attribution, TextAttribution):
         name = record["name"]
@@ -130,7 +131,7 @@ def _side(attribution: Any, record: Mapping[str, Any], uris: Sequence[str], draw
     return {"number": number, "source": attribution.source, "uri": uris[number] if is_new else ""}
 
 
-def as_json(data: Any) -> str:
+def as_json(data: object) -> str:
     r"""Return JSON that cannot close the script element around it.
 
     >>> as_json(["</script>"])

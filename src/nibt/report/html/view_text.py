@@ -151,7 +151,7 @@ def _coarser(panel: Panel) -> Iterator[str]:
             )
 
 
-def _flat(name: str, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _flat(name: str, data: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     for key, value in data.items():
         if isinstance(value, Mapping):
             yield from _flat(f"{name}{key} ", value)

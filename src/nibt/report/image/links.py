@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -197,8 +197,8 @@ def _inside(regions: Regions, box: Box, shape: tuple[int, ...]) -> np.ndarray:
 class _Frame:
     """The figure of matplotlib, the axes of the photograph, the height in inches, the colors and the largest score."""
 
-    figure: Any
-    axes: Any
+    figure: Figure
+    axes: Axes
     figure_height: float
     look: Appearance
     most: float
