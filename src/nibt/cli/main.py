@@ -9,7 +9,7 @@ one line, without a traceback.
 import os
 import sys
 from itertools import takewhile
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperOption
@@ -33,7 +33,7 @@ app = typer.Typer(
 class _StrictCommand(TyperCommand):
     """A command that rejects repeated options, unless they are repeatable, and empty ones, so that no value is lost."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments, and reject options that occur twice before ``--``, and empty texts."""
         typed = [word.partition("=")[0] for word in takewhile("--".__ne__, args) if word.startswith("--")]
         allowed = {name for option in self.params for name in (*option.opts, *option.secondary_opts, "--help")}

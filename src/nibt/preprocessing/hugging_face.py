@@ -99,7 +99,7 @@ def _is_finite(number: object) -> bool:
     return isinstance(number, int | float) and math.isfinite(number)
 
 
-def _pixels(processor: ImageProcessor, image: Image.Image, **options: bool) -> Float[Tensor, "channel height width"]:
+def _pixels(processor: ImageProcessor, image: Image.Image, **options: object) -> Float[Tensor, "channel height width"]:
     return processor(images=image, return_tensors="pt", **options)["pixel_values"][0]
 
 
