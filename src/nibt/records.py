@@ -48,7 +48,7 @@ def json_schema(record_type: type, mode: Literal["validation", "serialization"] 
     return _adapter(record_type).json_schema(by_alias=True, mode=mode)
 
 
-def describe(mistakes: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -> str:
+def describe(mistakes: Sequence[Mapping[str, Any]], schema: JsonObject) -> str:
     """Return a message about the first mistakes of a validation, with their keys.
 
     >>> describe([{"type": "missing", "loc": ("image", "grid", 0), "msg": "Field required", "input": {}}], {})
@@ -61,7 +61,7 @@ def describe(mistakes: Sequence[Mapping[str, Any]], schema: Mapping[str, Any]) -
     return "; ".join([*(_describe(mistake, schema) for mistake in mistakes[:_MOST]), *more])
 
 
-def _describe(mistake: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+def _describe(mistake: Mapping[str, Any], schema: JsonObject) -> str:
     value = mistake["input"]
     location, names = _location(mistake["loc"], schema)
     place = place_of(location)
@@ -90,7 +90,7 @@ def _describe(mistake: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
             return f"{place} {text[:1].lower()}{text[1:]} (got {got})".lstrip()
 
 
-def _location(place: Sequence[str | int], schema: Mapping[str, Any]) -> tuple[list[str | int], list[str]]:
+def _location(place: Sequence[str | int], schema: JsonObject) -> tuple[list[str | int], list[str]]:
     """Return the keys to a value, without pydantic's tags of unions, and the names that a JSON Schema has beside it."""
     definitions = schema.get("$defs", {})
     node = schema
@@ -136,7 +136,7 @@ def _validator(record_type: type) -> Any:
     return type(adapter.validator)(_strict(adapter.core_schema))
 
 
-def _strict(schema: Any) -> Any:
+def _strict(schema: object) -> object:
     """Return a schema of pydantic in which numbers and truths are not read from other types, as ``"0.3"``."""
     if isinstance(schema, list | tuple):
         return type(schema)(map(_strict, schema))

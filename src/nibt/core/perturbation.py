@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -183,7 +182,7 @@ def perturbed(side: Side, radius: float, seed: int, sample: int) -> Iterator[Sid
         drawn = item_rng(side.inputs, item, seed, _NOISE, sample).uniform(-1, 1, embeddings.shape)
         noise[item, explained] = radius * embeddings.square().mean().sqrt() * torch.from_numpy(drawn).to(embeddings)
 
-    def add(_: nn.Module, args: tuple[Any, ...], out: Tensor) -> Tensor:  # to the embeddings of these captions only
+    def add(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:  # to the embeddings of these captions only
         ids = args[0]
         same = (ids[:, None] == caption_ids[:, : ids.shape[1]]).all(-1)
         return out + noise[same.int().argmax(1), : out.shape[1]] * same.any(1)[:, None, None]

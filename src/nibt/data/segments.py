@@ -15,7 +15,7 @@ from nibt.io import check_regular, load_json
 from nibt.records import JsonObject
 
 
-def decoded(outline: Any, size: tuple[int, int], where: str) -> np.ndarray:
+def decoded(outline: JsonObject | list, size: tuple[int, int], where: str) -> np.ndarray:
     """Decode the mask of an object."""
     width, height = size
     if isinstance(outline, dict):

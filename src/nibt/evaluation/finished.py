@@ -64,7 +64,7 @@ class FinishedWork:
         """Return an array of numbers that has a name."""
         return compute() if self.folder is None else np.array(self._kept(name, lambda: compute().tolist()), float)
 
-    def _kept(self, name: str, compute: Callable[[], Any]) -> Any:
+    def _kept(self, name: str, compute: Callable[[], object]) -> Any:
         """Return the data of a name from its file, or compute and write it."""
         assert self.folder is not None
         digest = sha256(f"{self.model} {name}".encode()).hexdigest()[:_DIGITS]

@@ -97,7 +97,7 @@ class Format(Plugin, ABC):
         return request_of([bare(result) for result in results])
 
     @plain_torch()
-    def save(self, results: Sequence[Result], path: Path, overwrite: bool = False, **options: Any) -> None:
+    def save(self, results: Sequence[Result], path: Path, overwrite: bool = False, **options: object) -> None:
         """Write results into a file, as ``nibt.save`` does."""
         if "{stem}" in path.name:
             raise BadOption(f"{{stem}} is for commands (got {path.name!r}): save each result under a name of its own")
@@ -173,7 +173,7 @@ def bare(result: Result) -> Any:
     return result.answer if isinstance(result, base.Beside) else result
 
 
-def save(results: Result | Sequence[Result], path: str | Path, *, overwrite: bool = False, **options: Any) -> None:
+def save(results: Result | Sequence[Result], path: str | Path, *, overwrite: bool = False, **options: object) -> None:
     """Write results into a file, completely or not at all; the ending of its name chooses the format.
 
     ``nibt list formats`` lists the endings: ``.png`` and other formats of images, ``.html``, ``.json``, ``.tif``,

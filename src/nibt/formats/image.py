@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 from zlib import crc32
 
 from PIL import Image
@@ -41,7 +41,7 @@ class PictureFormat(Format):
         if path.suffix.lower() in PIXELS:
             encoded(Image.new("RGB", (16, 16)), PIXELS[path.suffix.lower()], {})  # some builds of Pillow lack encoders
 
-    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
+    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, object]) -> bytes:
         ending = path.suffix.lower()
         if ending not in VECTOR:
             return encoded(self.picture(results, drawing), PIXELS[ending], request)
@@ -53,7 +53,7 @@ class PictureFormat(Format):
         return with_texts(picture, ending[1:], unsigned(request))
 
 
-def encoded(image: Image.Image, format_name: str, request: Mapping[str, Any]) -> bytes:
+def encoded(image: Image.Image, format_name: str, request: Mapping[str, object]) -> bytes:
     """Encode an image with its signature, which is in its EXIF data or after its last byte, where readers ignore it."""
     plain = BytesIO()
     sized = BytesIO()
@@ -78,7 +78,7 @@ def encoded(image: Image.Image, format_name: str, request: Mapping[str, Any]) ->
     return signed(plain.getvalue() + f"\n% {unsigned(request)}\n".encode())
 
 
-def _encoded_png(image: Image.Image, request: Mapping[str, Any]) -> bytes:
+def _encoded_png(image: Image.Image, request: Mapping[str, object]) -> bytes:
     """Encode an image once: PNG keeps all pixels, and a number in its signature does not change how large it is."""
     buffer = BytesIO()
     image.save(buffer, "PNG", exif=image_exif(image, request))
@@ -102,7 +102,7 @@ class Links(PictureFormat, name="links"):
     holds = ("regions",)
     draws = (*LOOK, "top", "box", "words")
 
-    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
+    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, object]) -> bytes:
         if path.suffix.lower() in VECTOR:
             return _figure(results, drawing, path.suffix.lower()[1:], unsigned(request))
         return super().encode(results, path, drawing, request)

@@ -8,7 +8,7 @@ an annotation is a region of the map of that image for that caption.
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 from nibt.formats.base import Drawing, Format, Result, bare
 from nibt.records import JsonObject
@@ -26,7 +26,7 @@ class Json(Format, name="json"):
     several: ClassVar = True
     media_type = "application/json"
 
-    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
+    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, object]) -> bytes:
         data = [bare(result).to_json() for result in results]
         data[0] = {"signature": unsigned(request), **data[0]}
         return as_text(data[0] if len(data) == 1 else data).encode()
@@ -44,7 +44,7 @@ class Coco(Format, name="coco"):
     media_type = "application/json"
     draws = ("threshold",)
 
-    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, Any]) -> bytes:
+    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, object]) -> bytes:
         explanations = [cast(Explanation, bare(result)) for result in results]
         return as_text({"signature": unsigned(request), **to_coco(explanations, drawing.threshold)}).encode()
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from nibt.errors import CannotLoad
@@ -25,14 +25,15 @@ class CoCaAnswers(EncoderAnswers, OwnViT):
 
     prompts = "optional"
 
-    def __init__(self, module: Any, request: LoadRequest) -> None:
+    def __init__(self, module: nn.Module, request: LoadRequest) -> None:
         super().__init__(module, request)
         tokenizer = request.tokenizer
         if not (hasattr(tokenizer, "byte_decoder") and hasattr(self.visual, "transformer")):
             raise CannotLoad(
                 "only a CoCa with OpenCLIP's own image encoder and CLIP's tokenizer can be explained as a generator"
             )
-        if len(tokenizer.encoder) != module.text.vocab_size:
+        text: Any = module.text
+        if len(tokenizer.encoder) != text.vocab_size:
             raise CannotLoad("the vocabulary of the model is not CLIP's")
 
         merges = sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.__getitem__)

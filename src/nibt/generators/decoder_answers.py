@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nibt.data.conversation import Turn
 from nibt.data.images import ImageInput, ImagePart, Region, side_by_side
@@ -402,10 +402,11 @@ def _with_marks(turn: Turn, marks: Iterator[str]) -> Turn:
     return {**turn, "content": content}
 
 
-def decoder_answer_tower(module: Any, request: LoadRequest) -> DecoderAnswerTower:
+def decoder_answer_tower(module: nn.Module, request: LoadRequest) -> DecoderAnswerTower:
     """Return the tower of a generator of Transformers whose decoder reads image tokens."""
-    base = module.model
-    text = module.config.get_text_config()
+    base: Any = module.model
+    config: Any = module.config
+    text = config.get_text_config()
     if any(getattr(text, name, 0) for name in ("hidden_size_per_layer_input", "num_kv_shared_layers")):
         raise Unsupported(
             "layers of its decoder read inputs or keys that bypass the layers before them, so it cannot be cut at a "

@@ -8,10 +8,10 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from operator import methodcaller
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nibt.data.units import Grid, SequenceUnits, Units, Words
 from nibt.errors import BadInput, Unsupported
@@ -127,7 +127,7 @@ class EncoderAnswers(AnswerTower):
 class EncoderAnswerTower(EncoderAnswers, HuggingFaceImageTower):
     """The image encoder of a generator of Transformers."""
 
-    def __init__(self, root: Any, request: LoadRequest) -> None:
+    def __init__(self, root: nn.Module, request: LoadRequest) -> None:
         super().__init__(root, request)
         self.tokenizer = request.text_tokenizer
 

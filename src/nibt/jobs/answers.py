@@ -1,6 +1,7 @@
 """Rows of prompts, whose answers are explained: the worker of a generator, and its columns."""
 
 from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 from nibt.data import parquet
@@ -27,7 +28,7 @@ class AnswerWorker(RowWorker):
 
     of_answers = True
 
-    def load(self, **compared: Any) -> None:
+    def load(self) -> None:
         request = self.request
         foreign = {"target": request.target not in (None, "cosine")}  # other options of targets are for pairs
         foreign |= {name: bool(as_list(getattr(request, name))) for name in ("against_images", "templates")}
@@ -109,7 +110,7 @@ def answer_of(row: JsonObject, shared: JsonObject) -> AnswerExplanation:
 
 
 @lru_cache
-def answer_schema(arrow: Any) -> Any:
+def answer_schema(arrow: ModuleType) -> Any:
     """Return the Arrow schema of a file of rows of answers, whose types are those of the fields of explanations."""
     declared = json_schema(AnswerExplanation, "serialization")
     text = arrow.string()

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -95,7 +96,7 @@ class Cluster:
                     ray.kill(worker)
 
     @contextmanager
-    def _connected(self, ray: Any) -> Iterator[None]:
+    def _connected(self, ray: ModuleType) -> Iterator[None]:
         """Connect to the cluster: an existing connection, the address, or a temporary cluster on this machine."""
         if ray.is_initialized():
             yield
@@ -135,7 +136,7 @@ class Cluster:
 class _Pool:
     """The actors, the actor and chunk of each unfinished result, and how often actors died, by chunk and in a row."""
 
-    ray: Any
+    ray: ModuleType
     make: Callable[[], Any]
     size: int
     actors: list[Any] = field(default_factory=list)

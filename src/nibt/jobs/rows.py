@@ -7,6 +7,7 @@ model, the versions), so that explanations can be loaded from a single file.
 import json
 from collections.abc import Sequence
 from functools import lru_cache
+from types import ModuleType
 from typing import Any, TypeVar
 
 from nibt.data import parquet
@@ -158,7 +159,7 @@ def shared_metadata(file: Any) -> JsonObject:
 
 
 @lru_cache
-def schema(arrow: Any) -> Any:
+def schema(arrow: ModuleType) -> Any:
     """Return the Arrow schema of a file of rows, whose types are those of the fields of the attributions."""
     sides = {side: parquet.struct(json_schema(attribution, "serialization")) for side, attribution in _SIDES.items()}
     fields = [(column, sides[side].field(name).type) for column, (side, name) in _FIELDS.items()]
@@ -168,7 +169,7 @@ def schema(arrow: Any) -> Any:
     return row_schema(arrow, [*fields, *((name, arrow.float64()) for name in numbers)])
 
 
-def row_schema(arrow: Any, fields: Sequence[tuple[str, Any]]) -> Any:
+def row_schema(arrow: ModuleType, fields: Sequence[tuple[str, Any]]) -> Any:
     """Return the schema of these columns and those that all rows have."""
     text = arrow.string()
     notes = [(name, arrow.list_(text)) for name in NOTES]

@@ -57,15 +57,18 @@ class Worker:
         self.load()
         self._failures: int | None = 0  # before the first success; None after it
 
-    def load(self, **compared: Any) -> None:
-        """Load the model, and resolve the defaults of the request, with what is compared in place of its own."""
+    def load(self) -> None:
+        """Load the model, and resolve the defaults of the request."""
         request = self.request
+        contrast = replace(self.contrast(), explained=True)
         check_loading(request.loading, LoadOptions, "tokenizer")
         loaded = request.model if isinstance(request.model, Model) else load_model(request.model, **request.loading)
-        named = {"against": request.against, "against_images": request.against_images, **compared}
-        contrast = replace(Contrast.of(**named, templates=request.templates), explained=True)
         asked = Request(request.method, request.target, contrast, seed=request.seed)
         self.spec = resolve(loaded.renewed(anew=True), asked)
+
+    def contrast(self) -> Contrast:
+        """Return what the pairs are compared with."""
+        return Contrast.of(self.request.against, self.request.against_images, self.request.templates)
 
     def describe(self) -> JsonObject:
         """Return the resolved request, the model and the versions, which all rows share."""
@@ -235,13 +238,16 @@ class RowWorker(Worker, ABC):
 class ComparingWorker(RowWorker):
     """A worker for pairs that each are compared with a caption or an image of their own."""
 
-    def load(self, **compared: Any) -> None:
+    def contrast(self) -> Contrast:
+        """Return a caption or an image in place of those of the rows, only for the facts that all rows share."""
         for name in ("against", "against_images"):
             if as_list(getattr(self.request, name)):
                 raise BadOption(f"{name} is given by a column, too: leave it out, or rename the column")
-        against = getattr(self.data, "against", None)
-        blank = ImageInput(Image.new("RGB", (32, 32)), "blank")  # only for the facts that all rows share
-        super().load(**({"against": "a"} if against == "against" else {"against_images": blank}))
+
+        templates = self.request.templates
+        if getattr(self.data, "against", None) == "against":
+            return Contrast.of("a", (), templates)
+        return Contrast.of((), ImageInput(Image.new("RGB", (32, 32)), "blank"), templates)
 
     def describe(self) -> JsonObject:
         described = super().describe()

@@ -29,7 +29,7 @@ class Classes:
     types: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
-    known: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    known: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 @lru_cache

@@ -283,7 +283,7 @@ class HuggingFaceImageTower(ImageTower):
     square: bool = False
     """Whether the processor pads images to a square."""
 
-    def __init__(self, root: Any, request: LoadRequest) -> None:
+    def __init__(self, root: nn.Module, request: LoadRequest) -> None:
         super().__init__()
         self.root = root
         config = self.vision_config
@@ -334,10 +334,10 @@ class HuggingFaceTextTower(TextTower):
     root: Any
     full = False
 
-    def __init__(self, root: Any, request: LoadRequest) -> None:
+    def __init__(self, root: nn.Module, request: LoadRequest) -> None:
         super().__init__()
         self.root = root
-        self.config = root.config.text_config
+        self.config = self.root.config.text_config
         self.tokenizer = request.text_tokenizer
         if not hasattr(self.tokenizer, "is_fast"):
             raise BadOption(

@@ -317,8 +317,8 @@ class Tower(ABC, Generic[_Item]):
             streams.append(args[0].detach() if len(streams) >= lowest else None)
             calls.append((args[1:], kwargs))
 
-        def after(_: nn.Module, args: tuple, out: Any) -> None:
-            streams.append((out[0] if isinstance(out, tuple | list) else out).detach())
+        def after(_: nn.Module, args: tuple, out: object) -> None:
+            streams.append(first(out).detach())
 
         with self.computing(), ExitStack() as hooks, torch.no_grad():
             for block in self.blocks:

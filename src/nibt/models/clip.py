@@ -75,7 +75,7 @@ class AltCLIP(DualEncoder, name="altclip"):
 class OWLImageTower(ClassTokenTower):
     """The image tower of OWL-ViT and OWLv2."""
 
-    def __init__(self, root: Any, request: LoadRequest) -> None:
+    def __init__(self, root: nn.Module, request: LoadRequest) -> None:
         self.square = bool(getattr(request.image_processor, "do_pad", False))
         self.any_size = not self.square  # the processor of OWLv2 cannot leave the size of an image as it is
         super().__init__(root, request)
@@ -98,7 +98,7 @@ class OWL(DualEncoder, name="owlvit"):
     text_tower = OWLTextTower
 
     @classmethod
-    def dual_encoder(cls, module: Any) -> Any:
+    def dual_encoder(cls, module: nn.Module) -> Any:
         return getattr(module, "owlvit", getattr(module, "owlv2", module))
 
 

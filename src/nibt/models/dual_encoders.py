@@ -23,8 +23,9 @@ class AIMv2ImageTower(HuggingFaceImageTower):
 
     interpolates = True
 
-    def __init__(self, root: Any, request: LoadRequest) -> None:
-        self.any_size = root.config.vision_config.is_native
+    def __init__(self, root: nn.Module, request: LoadRequest) -> None:
+        config: Any = root.config
+        self.any_size = config.vision_config.is_native
         super().__init__(root, request)
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
@@ -71,7 +72,7 @@ class ALIGNImageTower(FeatureMapTower):
 
     root: Any
 
-    def __init__(self, root: Any, request: LoadRequest) -> None:
+    def __init__(self, root: nn.Module, request: LoadRequest) -> None:
         super().__init__()
         self.root = root
         processor = request.image_processor

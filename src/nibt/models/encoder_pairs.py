@@ -6,6 +6,7 @@ from operator import attrgetter
 from typing import Any
 
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from nibt.data.units import Grid, Units
@@ -26,8 +27,8 @@ _SCALE = 100.0
 class Configurations:
     """The configurations of both models, by the names that CLIP has for them."""
 
-    vision_config: Any
-    text_config: Any
+    vision_config: PreTrainedConfig
+    text_config: PreTrainedConfig
 
     def to_dict(self) -> JsonObject:
         """Return both as plain data."""
@@ -37,11 +38,13 @@ class Configurations:
 class ProjectionPair(nn.Module):
     """``CLIPVisionModelWithProjection`` and ``CLIPTextModelWithProjection``, or those of MetaCLIP 2."""
 
-    def __init__(self, vision: Any, text: Any) -> None:
+    def __init__(self, vision: nn.Module, text: nn.Module) -> None:
         super().__init__()
         self.vision = vision
         self.text = text
-        self.config = Configurations(vision.config, text.config)
+        vision_config: Any = vision.config
+        text_config: Any = text.config
+        self.config = Configurations(vision_config, text_config)
         self.training = vision.training or text.training
 
     vision_model = property(attrgetter("vision.vision_model"))
@@ -80,7 +83,7 @@ class PairFamily(Family, name="projection_pair"):
         raise CannotLoad("an image model and a text model are loaded by Transformers, and given as a pair")
 
     @staticmethod
-    def towers(module: Any, request: LoadRequest) -> tuple[ImageTower, TextTower]:
+    def towers(module: nn.Module, request: LoadRequest) -> tuple[ImageTower, TextTower]:
         return ClassTokenTower(module, request), PairTextTower(module, request)
 
     @staticmethod
@@ -88,9 +91,10 @@ class PairFamily(Family, name="projection_pair"):
         return _SCALE, 0.0
 
 
-def encoder_of_images(module: Any) -> Any:
+def encoder_of_images(module: nn.Module) -> Any:
     """Return the encoder of images, which older CLIP and SigLIP have inside of a class."""
-    return getattr(module.vision_model, "vision_model", module.vision_model)
+    vision: Any = module.vision_model
+    return getattr(vision, "vision_model", vision)
 
 
 class PooledImageTower(ClassTokenTower):
@@ -140,7 +144,7 @@ class VisionTextDualEncoder(DualEncoder, name="vision_text_dual_encoder"):
     auto_class = "VisionTextDualEncoderModel"
 
     @classmethod
-    def towers(cls, module: Any, request: LoadRequest) -> tuple[ImageTower, TextTower]:
+    def towers(cls, module: nn.Module, request: LoadRequest) -> tuple[ImageTower, TextTower]:
         vision = encoder_of_images(module)
         if not hasattr(vision.config, "image_size") or not (
             hasattr(vision, "post_layernorm") or hasattr(vision.embeddings, "cls_token")

@@ -47,10 +47,10 @@ class NaFlexImageTower(ImageTower):
     root: Any
     shiftable = False
 
-    def __init__(self, siglip: Any, request: LoadRequest) -> None:
+    def __init__(self, siglip: nn.Module, request: LoadRequest) -> None:
         super().__init__()
         self.root = siglip
-        self.vision = siglip.vision_model
+        self.vision = self.root.vision_model
         self.processor = request.image_processor
         hugging_face.check_resizing(None, request.image_size, 0, self.processor.patch_size)
         self.most = (request.image_size // self.processor.patch_size) ** 2 if request.image_size else None

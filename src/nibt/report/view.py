@@ -7,29 +7,33 @@ its own kinds.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 from PIL import Image
 
+from nibt.records import JsonObject
 from nibt.registry import Plugin, find, kinds
 from nibt.report.colors import Appearance
-from nibt.results.base import ResultWithMaps, require_result
+from nibt.results.base import Result, ResultWithMaps, require_result
+
+_Shown = TypeVar("_Shown", bound=Result)
+_Mapped = TypeVar("_Mapped", bound=ResultWithMaps)
 
 
-class View(Plugin, ABC):
+class View(Plugin, ABC, Generic[_Shown]):
     """Base class of views. Its name is the kind of the results."""
 
-    shows: ClassVar[type]
+    shows: ClassVar[type[Result]]
     """The class of the results."""
     place: ClassVar[int]
     """Where the class stands in the lists of messages."""
 
     @abstractmethod
-    def draw(self, result: Any, look: Appearance) -> Image.Image:
+    def draw(self, result: _Shown, look: Appearance) -> Image.Image:
         """Draw a result."""
 
 
-class MapView(View):
+class MapView(View[_Mapped]):
     """Base class of views of results with maps, which pages and the terminal show, too."""
 
     before_method: ClassVar[str] = ""
@@ -39,44 +43,40 @@ class MapView(View):
     """What its words are of: a caption, or an answer."""
 
     @abstractmethod
-    def question(self, result: Any) -> str:
+    def question(self, result: _Mapped) -> str:
         """Return the question of a result as a sentence."""
 
     @abstractmethod
-    def raised(self, result: Any) -> str:
+    def raised(self, result: _Mapped) -> str:
         """Return the name of the number that the color of positive scores raises."""
 
     @abstractmethod
-    def target_line(self, result: Any) -> str:
+    def target_line(self, result: _Mapped) -> str:
         """Return the target of each side, its value and its alternatives."""
 
-    def outline(self, result: Any) -> str:
+    def outline(self, result: _Mapped) -> str:
         """Return what the outline on the map is; empty without one."""
         return ""
 
-    def is_signed(self, result: Any) -> bool:
+    def is_signed(self, result: _Mapped) -> bool:
         """Return whether the sign of a score is the direction in which a unit moves the target."""
         return bool(result.method.get("signed", True))
 
-    def heading(self, result: Any) -> str:
+    @abstractmethod
+    def heading(self, result: _Mapped) -> str:
         """Return the heading of a panel without a title."""
-        return result.caption
 
-    def strong(self, result: Any) -> str:
+    @abstractmethod
+    def strong(self, result: _Mapped) -> str:
         """Return the number that a panel shows first."""
-        return f"similarity {fixed(result.similarity)}"
 
-    def word_table(self, result: Any) -> dict[str, Any] | None:
+    def word_table(self, result: _Mapped) -> JsonObject | None:
         """Return the table of the words of an answer."""
         return None
 
-    def facts(self, result: Any) -> dict[str, Any]:
+    @abstractmethod
+    def facts(self, result: _Mapped) -> JsonObject:
         """Return what the details list beside the method, the model and the versions."""
-        return {"target": dict(result.target)}
-
-    def words_matter(self, result: Any) -> list[bool]:
-        """Return whether the map of each word is evidence."""
-        return [True] * len(result.words)
 
 
 def view_of(result: ResultWithMaps) -> MapView:

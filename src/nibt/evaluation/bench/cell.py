@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_type_hints
 
 from typing_extensions import TypedDict
@@ -96,7 +97,7 @@ def _bits(value: object) -> object:
     return value.hex() if isinstance(value, float) else value
 
 
-def _schema(arrow: Any) -> Any:
+def _schema(arrow: ModuleType) -> Any:
     number = arrow.float64()
     types = {str: arrow.string(), int: arrow.int64(), float: number, list[float]: arrow.list_(number)}
     return arrow.schema([(name, types[annotation]) for name, annotation in get_type_hints(Row).items()])

@@ -124,7 +124,7 @@ class Plan(BaseModel):
             super().__init__(**entries)
 
     @classmethod
-    def read(cls, source: "str | Path | Mapping[str, Any] | Plan") -> "Plan":
+    def read(cls, source: "str | Path | Mapping[str, object] | Plan") -> "Plan":
         """Read a plan from a TOML file, from a mapping with the same keys, or by the name of a plan of nibt.
 
         ``*`` and grids are expanded, labels are filled in, and the negative controls are added, as is the side

@@ -97,7 +97,7 @@ class Benchmark(RunFolder[BenchmarkManifest]):
 
     @classmethod
     def begin(
-        cls, plan: str | Path | Mapping[str, Any] | Plan, out: str | Path
+        cls, plan: str | Path | Mapping[str, object] | Plan, out: str | Path
     ) -> "tuple[Benchmark, dict[str, Dataset]]":
         """Check a plan and its folder, and return its run with its data sets. Nothing is written."""
         folder = read_path("out", out)

@@ -8,7 +8,7 @@ constant map removes the same units as a random map.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,12 +16,15 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from nibt.core.perturbation import item_rng
+from nibt.data.images import ImageInput
 from nibt.models._inputs import Inputs
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import Trace
 from nibt.models.base import ImageTower, Tower
 from nibt.results.pixels import to_pixels
 from nibt.types import Embedding
+
+_Value = TypeVar("_Value")
 
 _TIES = 3  # the random stream of ties, distinct from other draws for an item
 _DIGITS = 9  # digits relative to the largest score; smaller differences are rounding errors of resizing
@@ -109,7 +112,7 @@ class InputGroup:
         for rows in np.array_split(np.arange(len(self.items)), count):
             yield self.take(rows.tolist())
 
-    def apply(self, tower: Tower, function: Callable[[Inputs], Any]) -> Any:
+    def apply(self, tower: Tower, function: Callable[[Inputs], _Value]) -> _Value:
         """Call a function with the inputs, from which the removed pixels or tokens are removed."""
         if self.removed is None:
             return function(self.inputs)
@@ -130,7 +133,7 @@ class TowerInputs:
     groups: tuple[InputGroup, ...]
 
     @classmethod
-    def of(cls, tower: Tower, items: Sequence[Any]) -> "TowerInputs":
+    def of(cls, tower: Tower, items: Sequence[ImageInput | str]) -> "TowerInputs":
         """Prepare items. Captions are padded to the longest one, so that all may share a batch."""
         keys = [tower.group(item) for item in items]
         members = [tuple(n for n, item_key in enumerate(keys) if item_key == key) for key in dict.fromkeys(keys)]

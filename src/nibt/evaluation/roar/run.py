@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import NotRequired
 
 import numpy as np
 from typing_extensions import TypedDict
@@ -119,7 +119,7 @@ class RoarRun:
         plan: RoarPlan,
         settings: Settings,
         out: Path,
-        data: Mapping[str, Any],
+        data: Mapping[str, object],
     ) -> None:
         self.model = model
         self.pairs = pairs

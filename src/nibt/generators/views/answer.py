@@ -1,9 +1,10 @@
 """The view of answers: the maps of the words of an answer."""
 
-from typing import Any
+from torch import Tensor
 
 from nibt.generators.results.answer import ANSWER_TARGETS, AnswerExplanation, is_change
 from nibt.generators.results.answer_word import AnswerWord
+from nibt.records import JsonObject
 from nibt.report.image.words import WordsView
 from nibt.report.request import sentence
 from nibt.report.view import fixed, names_of, other_image, quoted
@@ -45,13 +46,16 @@ class AnswerView(WordsView, name="answer"):
             text += f", difference {fixed(sum(word.value for word in result.words))}"
         return text
 
+    def facts(self, result: AnswerExplanation) -> JsonObject:
+        return {"target": dict(result.target)}
+
     def words_matter(self, result: AnswerExplanation) -> list[bool]:
         return [not word.image_hardly_matters for word in result.words]
 
-    def errors(self, result: AnswerExplanation) -> list[Any]:
+    def errors(self, result: AnswerExplanation) -> list[Tensor | None]:
         return [None if word.error is None else word.error.grid for word in result.words]
 
-    def parts(self, result: AnswerExplanation) -> list[Any]:
+    def parts(self, result: AnswerExplanation) -> list[Tensor | None]:
         decisive = result.decisive
         if decisive is None:
             return super().parts(result)
@@ -60,7 +64,7 @@ class AnswerView(WordsView, name="answer"):
     def outline(self, result: AnswerExplanation) -> str:
         return super().outline(result) if result.decisive is None else f"Outline: {result.decisive_about}"
 
-    def word_table(self, result: AnswerExplanation) -> dict[str, Any]:
+    def word_table(self, result: AnswerExplanation) -> JsonObject:
         return _answer_table(result)
 
     def adds_up(self, result: AnswerExplanation) -> bool:
@@ -83,7 +87,7 @@ def _rather(result: AnswerExplanation) -> str:
     )
 
 
-def _answer_table(result: AnswerExplanation) -> dict[str, Any]:
+def _answer_table(result: AnswerExplanation) -> JsonObject:
     """Return the words of an answer, with what each took from the image, the prompt and the words before."""
     from nibt.report.html.view_text import signed_row  # pages are imported when one is written
 

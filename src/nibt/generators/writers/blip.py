@@ -101,10 +101,10 @@ class _FixedEncoder(nn.Module):
 class BLIP2AnswerTower(EncoderAnswerTower):
     """The image encoder of BLIP-2 or InstructBLIP, with the Q-Former and the language model as the head."""
 
-    def __init__(self, root: Any, request: LoadRequest) -> None:
+    def __init__(self, root: nn.Module, request: LoadRequest) -> None:
         super().__init__(root, request)
         self.query_tokenizer = getattr(request.processor, "qformer_tokenizer", None)  # of InstructBLIP
-        if root.config.image_token_index is None:
+        if self.root.config.image_token_index is None:
             raise CannotLoad("its configuration lacks image_token_index: save the model with a newer Transformers")
 
     @property

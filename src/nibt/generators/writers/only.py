@@ -90,8 +90,9 @@ class Florence2Tower(DecoderAnswerTower):
     read = AnswerTower.read
     offers = frozenset({"states", "stem"})  # pyright: ignore  # the head has many attentions
 
-    def __init__(self, module: Any, request: LoadRequest) -> None:
-        network = Florence2Network(module, module.model, module.model.language_model.encoder)
+    def __init__(self, module: nn.Module, request: LoadRequest) -> None:
+        model: Any = module.model
+        network = Florence2Network(module, model, model.language_model.encoder)
         super().__init__(network, layout_of(request.processor), request.processor)
 
     @property

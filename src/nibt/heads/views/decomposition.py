@@ -20,7 +20,7 @@ _STRONGEST = 6
 _HEADS_ACROSS = 3
 
 
-class DecompositionView(View, name="decomposition"):
+class DecompositionView(View[Decomposition], name="decomposition"):
     """A table of heads, and maps."""
 
     shows = Decomposition

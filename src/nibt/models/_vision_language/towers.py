@@ -146,7 +146,7 @@ class LateNetwork(Network):
         return F.normalize(vectors, dim=-1, eps=0.0) * mask[..., None].to(vectors)
 
 
-def decoder_of(base: Any) -> Any:
+def decoder_of(base: nn.Module) -> Any:
     """Return the language model of a vision-language model."""
     for name in ("language_model", "text_model"):
         decoder = getattr(base, name, None)
@@ -155,9 +155,10 @@ def decoder_of(base: Any) -> Any:
     raise Unsupported(f"the language model of {type(base).__name__} is not supported: it must have a list of layers")
 
 
-def image_token_id(module: Any) -> int:
+def image_token_id(module: nn.Module) -> int:
     """Return the id of the tokens that stand for parts of an image; -1 if there are none."""
-    return getattr(getattr(module.config, "vlm_config", module.config), "image_token_id", -1)
+    config: Any = module.config
+    return getattr(getattr(config, "vlm_config", config), "image_token_id", -1)
 
 
 Encode = Callable[[ImageInput], Mapping[str, Tensor]]

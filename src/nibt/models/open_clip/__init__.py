@@ -186,7 +186,7 @@ class OpenCLIP(Family):
         return module.to(request.dtype), replace(request, tokenizer=tokenizer)
 
     @staticmethod
-    def towers(module: Any, request: LoadRequest) -> tuple[ImageTower, TextTower]:
+    def towers(module: nn.Module, request: LoadRequest) -> tuple[ImageTower, TextTower]:
         from nibt.models.open_clip.openai import OpenAIResNet, OpenAIText, OpenAIViT, is_openai
         from nibt.models.open_clip.text import HuggingFaceText, OwnText
 
@@ -206,11 +206,12 @@ class OpenCLIP(Family):
         return _image_tower(module, request), text(module, tokenizer)
 
 
-def own_tokenizer(module: Any) -> Tokenizer:
+def own_tokenizer(module: nn.Module) -> Tokenizer:
     """Return CLIP's byte-pair tokenizer if its vocabulary fits the model in memory."""
     import open_clip
 
-    tokenizer = open_clip.SimpleTokenizer(context_length=module.context_length)
+    context_length: Any = module.context_length
+    tokenizer = open_clip.SimpleTokenizer(context_length=context_length)
     if getattr(module, "text", module).vocab_size != tokenizer.vocab_size:
         raise CannotLoad("the vocabulary of the model is not CLIP's: pass tokenizer=open_clip.get_tokenizer(...)")
     return tokenizer
@@ -256,7 +257,7 @@ def quick_gelu(name: str, tag: str) -> tuple[bool, tuple[str, ...]]:
     return listed, note
 
 
-def _image_tower(module: Any, request: LoadRequest) -> ImageTower:
+def _image_tower(module: nn.Module, request: LoadRequest) -> ImageTower:
     from nibt.models.open_clip.image import ConvolutionalTower, OwnViT, SwinTower, TimmViT
 
     visual = module.visual

@@ -112,7 +112,7 @@ def _projected(attention: Any, normed: Hidden, count: int) -> tuple[Tensor, Hidd
     return query, key, value
 
 
-def _scaled(block: Any, number: int, rows: Tensor) -> Tensor:
+def _scaled(block: nn.Module, number: int, rows: Tensor) -> Tensor:
     """Scale the output of the attention (1) or of the perceptron (2), as each class of blocks does it."""
     gamma = getattr(block, f"gamma_{number}", None)
     return getattr(block, f"ls{number}", nn.Identity())(rows if gamma is None else gamma * rows)
@@ -127,10 +127,11 @@ class OpenCLIPImageTower(ImageTower):
 
     encode_options: ClassVar[Keywords] = {"normalize": False}
 
-    def __init__(self, module: Any, request: LoadRequest) -> None:
+    def __init__(self, module: nn.Module, request: LoadRequest) -> None:
         super().__init__()
-        self.root = self.module = module
-        self.visual = module.visual
+        self.module: Any = module
+        self.root = self.module
+        self.visual = self.module.visual
         # a model created in memory has only its image size
         config = PreprocessCfg(**(getattr(self.visual, "preprocess_cfg", None) or {"size": _input_size(self.visual)}))
         transform = request.processor or image_transform_v2(config, is_train=False)
@@ -201,10 +202,11 @@ class ConvolutionalTower(FeatureMapTower, OpenCLIPImageTower):
     One forward pass determines which parts the trunk calls after its stages.
     """
 
-    def __init__(self, module: Any, request: LoadRequest) -> None:
-        self.trunk = getattr(module.visual, "trunk", module.visual)
+    def __init__(self, module: nn.Module, request: LoadRequest) -> None:
+        visual: Any = module.visual
+        self.trunk = getattr(visual, "trunk", visual)
         self.stages = _stages(self.trunk)
-        self.tail, self.stride = _find_tail(self.trunk, self.stages, module.visual)
+        self.tail, self.stride = _find_tail(self.trunk, self.stages, visual)
         super().__init__(module, request)
 
     def multiple(self) -> int | None:
@@ -252,14 +254,14 @@ def _stages(trunk: nn.Module) -> list[nn.Module]:
     )
 
 
-def _find_tail(trunk: nn.Module, stages: list[nn.Module], visual: Any) -> tuple[list[nn.Module], int]:
+def _find_tail(trunk: nn.Module, stages: list[nn.Module], visual: nn.Module) -> tuple[list[nn.Module], int]:
     """Return the parts that a trunk calls after its last stage, in order, and the stride of the last feature map."""
     example = next(trunk.parameters())
     height, width = height_and_width(_input_size(visual))
     maps: list[Any] = []
     tail: list[nn.Module] = []
 
-    def before(module: nn.Module, _: Any) -> None:
+    def before(module: nn.Module, _: object) -> None:
         if maps:  # the last stage has run
             tail.append(module)
 

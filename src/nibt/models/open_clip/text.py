@@ -32,11 +32,12 @@ class OpenCLIPTextTower(TextTower):
 
     encode_options: ClassVar[Keywords] = {"normalize": False}
 
-    def __init__(self, module: Any, tokenizer: Tokenizer) -> None:
+    def __init__(self, module: nn.Module, tokenizer: Tokenizer) -> None:
         super().__init__()
-        self.root = self.module = module
+        self.module: Any = module
+        self.root = self.module
         self.tokenizer = tokenizer
-        self.text = getattr(module, "text", module)
+        self.text: Any = getattr(module, "text", module)
 
     def tokens(self, caption: str) -> Tokens:
         return preparation.tokens(self.tokenizer, caption, self.text.context_length)

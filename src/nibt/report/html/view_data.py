@@ -128,6 +128,18 @@ def _part(cells: Tensor) -> list[int]:
     return (part >= part.amax() / 2).flatten().int().tolist()
 
 
+def _errors_of(table: Any) -> list[Tensor | None]:
+    """Return the errors of the map of each word of a table, if there is one."""
+    return [] if table is None else _view_of_words(table).errors(table)
+
+
+def _view_of_words(table: ResultWithMaps) -> WordsView:
+    """Return the view of a result with a map for each word."""
+    view = view_of(table)
+    assert isinstance(view, WordsView), "what has a map for each word has its view"
+    return view
+
+
 def rounded(scores: Tensor) -> list[float]:
     """Flatten scores and round them to a few significant digits.
 
@@ -154,7 +166,7 @@ def _side(attribution: SideAttribution, name: str, table: Any, images: EncodedIm
     scores = rounded(torch.tensor([word.score for word in attribution.words], dtype=torch.float32, device="cpu"))
     unsure = set[tuple[int, ...]]()
     if table is not None:
-        matters = view_of(table).words_matter(table)
+        matters = _view_of_words(table).words_matter(table)
         unsure = {entry.tokens for entry, matters in zip(table.words, matters, strict=True) if not matters}
 
     rows = {} if table is None else {entry.tokens: row for row, entry in reversed([*enumerate(table.words)])}

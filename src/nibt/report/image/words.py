@@ -4,6 +4,7 @@ from abc import abstractmethod
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from nibt.report.colors import Appearance
 from nibt.report.image.heatmap import GridMap, overlay
@@ -15,7 +16,7 @@ from nibt.report.view import MapView
 _WORDS_ACROSS = 5
 
 
-class WordsView(MapView):
+class WordsView(MapView[Any]):
     """Base class of views of results with a map for each word."""
 
     @abstractmethod
@@ -26,7 +27,11 @@ class WordsView(MapView):
         """Return whether each map adds up to the number beside its word."""
         return True
 
-    def errors(self, result: Any) -> list[Any]:
+    def words_matter(self, result: Any) -> list[bool]:
+        """Return whether the map of each word is evidence."""
+        return [True] * len(result.words)
+
+    def errors(self, result: Any) -> list[Tensor | None]:
         """Return the errors of the map of each word; None for maps that are no estimates."""
         return [None] * len(result.words)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from PIL import Image
 
 from nibt.data.pair import NOUNS
+from nibt.records import JsonObject
 from nibt.report.colors import PAPER, Appearance
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SIDE, below, centered, resized, stacked, tile
@@ -21,7 +22,7 @@ _LINE = 760
 _NEAR = 14
 
 
-class ExplanationView(MapView, name="explanation"):
+class ExplanationView(MapView[Explanation], name="explanation"):
     """Both inputs with their scores."""
 
     shows = Explanation
@@ -71,7 +72,10 @@ class ExplanationView(MapView, name="explanation"):
 
     def strong(self, result: Explanation) -> str:
         difference = f", difference {fixed(result.target['value'])}" if "against" in result.sides else ""
-        return super().strong(result) + difference
+        return f"similarity {fixed(result.similarity)}{difference}"
+
+    def facts(self, result: Explanation) -> JsonObject:
+        return {"target": dict(result.target)}
 
     def target_line(self, result: Explanation) -> str:
         if all(result.target[name]["name"] == "cosine" for name in result.sides):

@@ -1,7 +1,8 @@
 """The view of the maps of the words of a caption."""
 
+from nibt.records import JsonObject
 from nibt.report.image.words import WordsView
-from nibt.report.view import quoted, similarity_name
+from nibt.report.view import fixed, quoted, similarity_name
 from nibt.results.regions import Regions
 
 
@@ -24,7 +25,13 @@ class RegionsView(WordsView, name="regions"):
     def target_line(self, result: Regions) -> str:
         return f"target {similarity_name(result)}"
 
-    def facts(self, result: Regions) -> dict[str, str]:
+    def heading(self, result: Regions) -> str:
+        return result.caption
+
+    def strong(self, result: Regions) -> str:
+        return f"similarity {fixed(result.similarity)}"
+
+    def facts(self, result: Regions) -> JsonObject:
         return {"sum": f"{float(result.scores.sum()):.6g}", "expected sum": f"{result.product:.6g}"}
 
     def sums(self, result: Regions) -> str:
