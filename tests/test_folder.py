@@ -193,6 +193,7 @@ def test_folders_must_be_new_or_of_the_same_kind(tmp_path: Path) -> None:
         ("no JSON", "cannot be read as the manifest of a squares"),
         ('{"kind": "squares", "schema": 0}', r"must have schema 1 \(got 0\)"),
         ('{"kind": "squares", "schema": 1}', "request is missing"),
+        ('{"kind": "squares", "schema": 1, "request": [2]}', r"request must be a valid dictionary \(got \[2\]\)"),
     ):
         (tmp_path / MANIFEST).write_text(text)
         with pytest.raises(BadInput, match=message):

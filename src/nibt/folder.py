@@ -75,7 +75,7 @@ class RunFolder(Generic[_Manifest]):
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", read_path("folder", self.folder))
 
-    manifest_class: ClassVar[type[Any]]
+    manifest_class: ClassVar[type[Any]]  # of _Manifest, which a class variable cannot name
     chunk_pattern: ClassVar[str]
 
     @property

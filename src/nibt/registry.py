@@ -241,7 +241,7 @@ class MethodSpec:
     name: str = "nib"
     variant: str = "default"
     options: Mapping[str, object] = field(default_factory=dict)
-    instance: Any = None
+    instance: Any = None  # a Method, whose class is above this module
 
     @classmethod
     def of(

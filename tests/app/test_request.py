@@ -53,6 +53,9 @@ def test_request_takes_a_prompt_and_an_answer() -> None:
         ({"mode": "images", "captions": "a\nb"}, "compared for one caption"),
         ({"variant": "../x"}, "variant must be one of default, fast, paper"),
         ({"file": None}, "give an image first"),
+        ({"file": "photo.png"}, "give an image first"),  # what a client sends that is not the page
+        ({"file": ["photo.png"]}, "give an image first"),
+        ({"mode": "images", "against": "photo.png"}, "give the other image first"),
         ({"file": Path("gone.png")}, "no longer here"),
     ],
 )

@@ -71,7 +71,7 @@ def test_mode_of_answers_opens_with_a_prompt_unless_the_visitor_gave_something(t
     image, again = open_mode(Path(image), prompt, "each")
     assert (Path(image).stem, again) == ("collage", caption)
     (tmp_path / "mine.png").write_bytes(b"a photograph")
-    for file in (tmp_path / "mine.png", sample_file("coffee"), None):
+    for file in (tmp_path / "mine.png", sample_file("coffee"), None, "photo.png"):
         for mode in ("answer", "each", "labels"):
             assert all(open_mode(file, text, mode) == kept for text in (caption, prompt, "", "my words"))
     assert all(open_mode(collage, text, "answer") == kept for text in ("", "my own words"))

@@ -1,12 +1,10 @@
 """nibt's methods as attributions of captum."""
 
-from typing import Any
-
 from captum.attr import Attribution
 from captum.log import log_usage  # pyright: ignore
 from torch import Tensor
 
-from nibt.bridges.classifier import Pixels, ZeroShotClassifier
+from nibt.bridges.classifier import Pixels, Targets, ZeroShotClassifier
 from nibt.errors import BadInput
 from nibt.registry import MethodSpec
 
@@ -35,7 +33,7 @@ class MapAttribution(Attribution):
         self.options = options
 
     @log_usage()
-    def attribute(self, inputs: Pixels | tuple[Pixels], target: Any = None) -> Tensor | tuple[Tensor]:
+    def attribute(self, inputs: Pixels | tuple[Pixels], target: Targets = None) -> Tensor | tuple[Tensor]:
         """Compute a score for each value of each pixel.
 
         Args:

@@ -3,8 +3,9 @@
 import copy
 from collections.abc import Mapping, Sequence
 from operator import ge
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -27,6 +28,10 @@ from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, PerExample
 
 Pixels = Float[Tensor, "batch channel height width"]
+
+
+Targets: TypeAlias = int | Sequence[int] | np.ndarray | Tensor | None
+"""The number of a caption, or one for each image; None means the only caption."""
 
 
 class ZeroShotClassifier(nn.Module):
@@ -156,7 +161,7 @@ class ZeroShotClassifier(nn.Module):
 
     @plain_torch()
     def explain(
-        self, pixels: Pixels, targets: Any, method: str | MethodSpec | Method, options: Mapping[str, object]
+        self, pixels: Pixels, targets: Targets, method: str | MethodSpec | Method, options: Mapping[str, object]
     ) -> Attribution:
         """Compute the maps of a method of nibt for pixels and the number of a caption each."""
         self.model.renewed()  # packages randomize weights
@@ -177,7 +182,7 @@ class ZeroShotClassifier(nn.Module):
             raise Unsupported(f"{spec.name} gives no map of the image")
         return attribution
 
-    def numbers(self, targets: Any, count: int) -> Int[Tensor, " batch"]:
+    def numbers(self, targets: object, count: int) -> Int[Tensor, " batch"]:
         """Return the number of a caption for each of ``count`` images; None means the only caption.
 
         Raises:

@@ -1,13 +1,11 @@
 """nibt's methods as explanations of Quantus."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import nn
 
-from nibt.bridges.classifier import ZeroShotClassifier
+from nibt.bridges.classifier import Targets, ZeroShotClassifier
 from nibt.errors import BadInput
 from nibt.registry import MethodSpec
 
@@ -15,7 +13,7 @@ from nibt.registry import MethodSpec
 def explain_func(
     model: nn.Module,
     inputs: np.ndarray,
-    targets: Any,
+    targets: Targets,
     method: str | MethodSpec = "nib",
     device: object = None,
     **options: object,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from operator import itemgetter
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 from PIL import Image
 
@@ -17,6 +17,7 @@ from nibt.records import JsonObject
 
 SHAPES = ("openai", "infinity", "jina", "cohere")
 _TOGETHER = 16  # items in a request, where it takes several
+_Item = TypeVar("_Item")
 Vector: TypeAlias = list[float]
 
 
@@ -79,13 +80,13 @@ class EmbeddingServer(Connection):
             case _:
                 return self._of_lists(listed, lambda part: self._body(input=part))
 
-    def _body(self, **entries: Any) -> JsonObject:
+    def _body(self, **entries: object) -> JsonObject:
         return {"model": self.name, "encoding_format": "float", **entries}
 
-    def _cohere_body(self, **entries: Any) -> JsonObject:
+    def _cohere_body(self, **entries: object) -> JsonObject:
         return {"model": self.name, "embedding_types": ["float"], **entries}
 
-    def _of_lists(self, items: Sequence[Any], body: Callable[[list[Any]], JsonObject]) -> list[Vector]:
+    def _of_lists(self, items: Sequence[_Item], body: Callable[[list[_Item]], JsonObject]) -> list[Vector]:
         """Return the vectors of items that go to the server in lists."""
         parts = [list(items[first : first + _TOGETHER]) for first in range(0, len(items), _TOGETHER)]
         return self._vectors(map(body, parts), [len(part) for part in parts])

@@ -215,7 +215,7 @@ class Watch:
 
 
 @contextmanager
-def _evaluation_mode(model: Any) -> Iterator[None]:
+def _evaluation_mode(model: object) -> Iterator[None]:
     """Set the flag of each module, and set it back: a ``train`` of its own may do more, such as merge adapters."""
     roots = model if isinstance(model, tuple) else (model.module if isinstance(model, Model) else model,)
     flags = [(module, module.training) for root in roots if isinstance(root, nn.Module) for module in root.modules()]

@@ -77,7 +77,7 @@ class ExplainInputOptions(InputOptions):
 class CliInputs:
     """The inputs of a command; pairs are all combinations of firsts and seconds."""
 
-    firsts: list[Any]
+    firsts: list[Any]  # words of the command line; after ``read``, the images and captions that they name
     seconds: list[Any]
     modalities: "tuple[Modality, Modality]" = ("image", "text")
     ranked: Literal["labels", "images", "words", ""] = ""  # labels or images for each of the others; words of a caption

@@ -33,6 +33,7 @@ app = typer.Typer(
 class _StrictCommand(TyperCommand):
     """A command that rejects repeated options, unless they are repeatable, and empty ones, so that no value is lost."""
 
+    # typer has a click of its own in later versions, so the class of the context depends on the version
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments, and reject options that occur twice before ``--``, and empty texts."""
         typed = [word.partition("=")[0] for word in takewhile("--".__ne__, args) if word.startswith("--")]

@@ -57,7 +57,7 @@ class FinishedWork:
         return [_map_of(entry) for entry in self._kept(name, lambda: [_entry(each) for each in compute()])]
 
     def values(self, name: str, compute: Callable[[], Sequence[Sequence[Any]]]) -> Sequence[Sequence[Any]]:
-        """Return rows of numbers and strings that have a name."""
+        """Return rows of numbers and strings that have a name; those of a file are lists, since JSON has no tuples."""
         return compute() if self.folder is None else self._kept(name, compute)
 
     def numbers(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:

@@ -220,7 +220,7 @@ class AnswerTower(ImageTower, TextTower):
         return self.kept["empty"]
 
     @abstractmethod
-    def prepare(self, items: Sequence[Any]) -> Inputs:
+    def prepare(self, items: Sequence[ForcedWord]) -> Inputs:
         """Prepare words of one answer: items of ``ForcedWord``."""
 
     @abstractmethod

@@ -5,7 +5,7 @@ The file ``writers/blip.py`` has the writers of the families ``blip`` and ``blip
 
 from abc import ABC
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import nn
 
@@ -35,7 +35,7 @@ class Writer(Plugin, ABC):
             request = with_joint_processor(source, request, "load_generator")
         return load_generator_class(shipped()[cls.name].writes, source, request, cls.unread)
 
-    tower: ClassVar[Callable[[Any, LoadRequest], AnswerTower]]
+    tower: ClassVar[Callable[[nn.Module, LoadRequest], AnswerTower]]
     """Returns the tower of a generator."""
 
 

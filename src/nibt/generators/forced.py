@@ -274,7 +274,7 @@ def explained_words(
     probabilities: Sequence[WordProbabilities],
     sources: Sequence[Source],
     method: Method,
-    alternatives: Any,
+    alternatives: Tensor | None,
     memory: float | None,
     numbers: Sequence[int],
 ) -> list[AnswerWord]:

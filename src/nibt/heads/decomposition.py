@@ -115,8 +115,14 @@ class Decomposition(ResultOfImage):
         share = outside / (scores.abs().sum() + rest.abs()).clamp_min(1e-30)
         if self.side == "image":
             attribution = Attribution(scores, Grid(*self.maps.shape[2:]), share)
-            image = {name: getattr(self, name) for name in ("source", "image_hash", "size", "region", "input")}
-            return ImageAttribution.of(attribution, **image)
+            return ImageAttribution.of(
+                attribution,
+                source=self.source,
+                size=self.size,
+                region=self.region,
+                image_hash=self.image_hash,
+                input=self.input,
+            )
 
         units = Words((self.tokens,), (self.words,), ~self.special)
         return TextAttribution.of(Attribution(scores.masked_fill(self.special, 0.0), units, share), self.caption)

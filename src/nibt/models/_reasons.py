@@ -1,7 +1,7 @@
 """Why loading a model failed, in words: what a hub answers, and which file of a folder is broken."""
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from re import fullmatch
@@ -102,7 +102,7 @@ def _answer(error: Any) -> str:
     return f"the hub answers with status {status}{says}: try again later"
 
 
-def _wait(headers: Any) -> str:
+def _wait(headers: Mapping[str, str]) -> str:
     from huggingface_hub.utils import parse_ratelimit_headers
 
     seconds = headers.get("retry-after", "")

@@ -19,6 +19,7 @@ from nibt.errors import BadOption, CannotLoad, UnknownName
 from nibt.options import ImageSize, OneOf, complete, field_types
 from nibt.preprocessing.captions import Tokenizer
 from nibt.preprocessing.images import Processor
+from nibt.records import JsonObject
 from nibt.torch_modes import without_warnings
 
 EmbedImages: TypeAlias = Callable[[list[Image.Image]], object]
@@ -176,10 +177,10 @@ class LoadRequest:
     is_passed: bool = False  # whether the caller passed the processor or the tokenizer
     notes: tuple[str, ...] = ()  # for every result
     ignored: tuple[str, ...] = ()  # what a folder has and no result depends on
-    embedding: Mapping[str, Any] = field(default_factory=dict)  # values of ``EMBEDDING``
-    facts: Mapping[str, Any] = field(default_factory=dict)  # for records, besides the name and the weights
+    embedding: JsonObject = field(default_factory=dict)  # values of ``EMBEDDING``
+    facts: JsonObject = field(default_factory=dict)  # for records, besides the name and the weights
     folder: Path | None = None  # of a local or embedded model
-    defaults: Mapping[str, Any] = field(default_factory=dict)  # recommended values of options
+    defaults: JsonObject = field(default_factory=dict)  # recommended values of options
     generation: Literal["greedy", "model"] = "greedy"  # how a generator writes
     after: nn.Module | None = None  # what follows the encoders in a folder of sentence-transformers
 

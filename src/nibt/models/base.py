@@ -6,7 +6,7 @@ every block are recorded, and the remaining blocks are replayed. The model is ne
 ``with``, under one lock per model object, and act only in the thread that set them (``torch_modes``).
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -186,7 +186,7 @@ class Model(LoadedModel):
     """How embeddings are compared, seen from the image side."""
     has_logits: bool = True
     """Whether the model has a scale that turns similarities into logits; if not, ``scale`` is 1."""
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: JsonObject = field(default_factory=dict)
     """Recommended values of options, such as ``image_layer``."""
 
     @property

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, TypedDict
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field, computed_field, model_validator
 from torch import Tensor
 
-from nibt.data.images import ImageInput
+from nibt.data.images import ImageInput, Region
 from nibt.data.objects import read_box
 from nibt.data.units import Grid, Units, Word, Words, WordScore, check_tokens, special_token_share
 from nibt.errors import BadInput
@@ -241,7 +241,16 @@ class ImageAttribution(OfImage):
         return self
 
     @classmethod
-    def of(cls, attribution: Attribution, **image: Any) -> "ImageAttribution":
+    def of(
+        cls,
+        attribution: Attribution,
+        *,
+        source: str,
+        size: tuple[int, int],
+        region: Region,
+        image_hash: str = "",
+        input: ImageInput | None = None,
+    ) -> "ImageAttribution":
         """Build an image's attribution from the scores of a method and the fields of the image."""
         assert isinstance(attribution.units, Grid)
         known = attribution.known_error
@@ -251,7 +260,11 @@ class ImageAttribution(OfImage):
             path=attribution.path,
             error=None if known is None else attribution.units.unfold(known),
             evaluations=next(iter(attribution.evaluations), None),
-            **image,
+            source=source,
+            size=size,
+            region=region,
+            image_hash=image_hash,
+            input=input,
         )
 
     @property
@@ -434,7 +447,16 @@ def _inside(start: float, length: float, cells: int, size: float) -> np.ndarray:
     return inside.clip(min=0) * cells / length
 
 
-def image_fields(image: ImageInput) -> dict[str, Any]:
+class ImageFields(TypedDict):
+    """What records have of an image that was read."""
+
+    source: str
+    image_hash: str
+    size: tuple[int, int]
+    input: ImageInput
+
+
+def image_fields(image: ImageInput) -> ImageFields:
     """Return what records have of an image that was read."""
     return {"source": image.source, "image_hash": image.digest, "size": image.size, "input": image}
 

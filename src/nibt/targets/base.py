@@ -123,7 +123,7 @@ class Score:
     scale: float = 1.0
     bias: float = 0.0
     others: Others | None = None
-    other: Any = None
+    other: Any = None  # a target is called only with a pair, and need not ask for None
     own: Bool[Tensor, "batch other"] | None = None
 
     def __call__(self, embedding: Embedding) -> PerExample:

@@ -171,7 +171,7 @@ def _on_common_pairs(tables: Mapping[str, DataFrame | None], nib: str, m2ib: str
 def _mean_gain(data_sets: Sequence[Sequence[_PairedValues]], relative_to_m2ib: bool = False) -> Interval:
     """Return the mean gain over the data sets and their metrics, with its interval."""
 
-    def statistic(*indices: Any, axis: int = -1) -> Any:
+    def statistic(*indices: np.ndarray, axis: int = -1) -> Any:
         gains = []
         for paired, drawn in zip(data_sets, indices, strict=True):
             for metric, of_nib, of_m2ib in paired:

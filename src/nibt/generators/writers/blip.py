@@ -128,7 +128,7 @@ class BLIP2AnswerTower(EncoderAnswerTower):
         continued = prompted.prompt and self.root.config.use_decoder_only_language_model
         return super().read(prompted, f" {answer}" if continued else answer)
 
-    def _read(self, root: Any, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
+    def _read(self, root: nn.Module, pixels: Tensor, texts: dict[str, Tensor]) -> Tensor:
         ids = {"decoder_input_ids": texts["ids"]} if "input_ids" in texts else {"input_ids": texts["ids"]}
         return root(pixel_values=pixels, **ids, **self._others(texts)).logits
 

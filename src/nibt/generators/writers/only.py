@@ -159,7 +159,7 @@ class Florence2Tower(DecoderAnswerTower):
         states = decoder(input_ids=extra["read"], encoder_hidden_states=stream, use_cache=False).last_hidden_state
         return self.network.embed(states, extra["rows"])
 
-    def _whole(self, model: Any, inputs: Inputs) -> Any:
+    def _whole(self, model: nn.Module, inputs: Inputs) -> Any:
         return model(**self.arguments(inputs), decoder_input_ids=inputs.extra["read"], use_cache=False)
 
     def run(self, inputs: Inputs) -> Embedding:
