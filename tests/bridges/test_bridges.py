@@ -202,6 +202,7 @@ def test_copies_have_their_own_weights() -> None:
         ("cat", "must be the number of a caption"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_targets_are_one_error(targets: Any, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         classifier("clip").explain(pixels("clip"), targets, "occlusion", {})
