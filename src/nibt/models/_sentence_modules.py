@@ -3,7 +3,7 @@
 ``Dense`` modules are applied if they are linear. Anything else that would change embeddings is refused.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,7 +27,7 @@ _ENCODERS = {"CLIPModel", "MultiModalTransformer", "Transformer"}  # the second 
 _REMEDY = "its embeddings would be others; save the model without it, with the module merged into its weights"
 
 
-def dense_folders(name: str, modules: Sequence[JsonObject], read: Callable[[str], JsonObject]) -> list[str | None]:
+def dense_folders(name: str, modules: Any, read: Callable[[str], JsonObject]) -> list[str | None]:
     """Return the folders of the linear modules of a model in order, and None for each change to unit length."""
     try:
         listed = [(str(module["type"]).rpartition(".")[2], str(module.get("path", ""))) for module in modules]
