@@ -22,7 +22,6 @@ from pydantic import (
     model_validator,
 )
 from pydantic.fields import ComputedFieldInfo
-from pydantic_core import CoreSchema
 from torch import Tensor
 
 from nibt.data.images import MOST_PIXELS, ImageInput, Region, image_at
@@ -53,13 +52,13 @@ class Array:
     is_share: bool = False
     """Whether the numbers are between 0 and 1."""
 
-    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> Any:
         nested: Any = {"number": float, "integer": int, "boolean": bool}[self.entries]
         for _ in range(self.axes):
             nested = Annotated[list[nested], Field(min_length=min(self.axes - 1, 1))]  # a table has an entry
         return handler.generate_schema(Annotated[nested, AfterValidator(self._tensor), PlainSerializer(self._lists)])
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonObject:
+    def __get_pydantic_json_schema__(self, schema: object, handler: GetJsonSchemaHandler) -> JsonObject:
         node: JsonObject = {"type": self.entries, **({"format": "float"} if self.entries == "number" else {})}
         for _ in range(self.axes):
             node = {"type": "array", "items": node}

@@ -25,12 +25,12 @@ from nibt.errors import BadOption
 from nibt.options import Keywords
 from nibt.progress import Progress
 from nibt.registry import MethodSpec
-from nibt.results.parts import Parts
 
 if TYPE_CHECKING:
     from nibt.models.base import Model
     from nibt.report.html.view_data import Panel
     from nibt.results.explanation import Explanation
+    from nibt.results.parts import Parts
 
 
 _FROM_ANSWER = {"layer", "image_layer", "text_layer", "amounts", "image_amounts", "seed"}
