@@ -25,8 +25,6 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack,
 from torch.utils._device import DeviceContext
 from torch.utils.hooks import RemovableHandle
 
-from nibt.options import Keywords
-
 TorchFunction: TypeAlias = Callable[..., Any]
 """A function of PyTorch that calls a mode in its place."""
 _AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")
@@ -106,7 +104,7 @@ class _Float32Numbers(TorchFunctionMode):
     """A mode that repeats calls with float32 if their result has the default dtype and no argument determines it."""
 
     def __torch_function__(
-        self, func: TorchFunction, types: Sequence[type], args: tuple = (), kwargs: Keywords | None = None
+        self, func: TorchFunction, types: Sequence[type], args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
@@ -159,7 +157,7 @@ class TensorHooks(TorchFunctionMode):
     is_set = False
 
     def __torch_function__(
-        self, func: TorchFunction, types: Sequence[type], args: tuple = (), kwargs: Keywords | None = None
+        self, func: TorchFunction, types: Sequence[type], args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         self.is_set = self.is_set or func is Tensor.register_hook
         return func(*args, **(kwargs or {}))

@@ -67,10 +67,10 @@ class Conversation:
     def with_texts(self, texts: Sequence[str]) -> "Conversation":
         """Return the conversation with other texts."""
         left = iter(texts)
-        turns = [
-            {**turn, "content": [{**part, "text": next(left)} if "text" in part else part for part in turn["content"]]}
-            for turn in self.turns
-        ]
+        turns: list[Turn] = []
+        for turn in self.turns:
+            content = [{**part, "text": next(left)} if "text" in part else part for part in turn["content"]]
+            turns.append({"role": turn["role"], "content": content})
         return Conversation(tuple(turns))
 
 
