@@ -11,11 +11,11 @@ from torch import Tensor
 from nibt.bridges.questions import Question
 from nibt.bridges.scored_answers import ScoredAnswer
 from nibt.bridges.served_words import (
-    AfterWords,
     EarlierWords,
     KnownWords,
     PromptWords,
     TargetModel,
+    WordAfter,
     WordGame,
     WordGameTower,
 )
@@ -188,7 +188,7 @@ class ServedNarrowing:
         """Return the values of words after some of the earlier ones, which the server is asked for."""
         count = len(self.scored.answer.words)
 
-        def ask(words: Sequence[AfterWords]) -> Iterator[tuple[int, list[float]]]:
+        def ask(words: Sequence[WordAfter]) -> Iterator[tuple[int, list[float]]]:
             answers = [
                 (self.scored.answer.with_words([*kept, *range(number, count)]), len(kept)) for number, kept in words
             ]
@@ -237,13 +237,13 @@ class ServedNarrowing:
         return sum(len(words[number].tokens) for number in asked)
 
     @cached_property
-    def _asked_words(self) -> list[AfterWords]:
+    def _asked_words(self) -> list[WordAfter]:
         """The words that are asked for after some of the earlier ones, found by playing without the server."""
-        asked: list[AfterWords] = []
+        asked: list[WordAfter] = []
         count = len(self.scored.answer.words)
         is_whole = self.scored.offer.way != "prefill"
 
-        def ask(words: Sequence[AfterWords]) -> Iterator[tuple[int, list[float]]]:
+        def ask(words: Sequence[WordAfter]) -> Iterator[tuple[int, list[float]]]:
             asked.extend(words)
             for place, (number, _) in enumerate(words):
                 yield place, [0.0] * (count - number if is_whole else 1)

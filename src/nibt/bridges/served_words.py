@@ -22,7 +22,7 @@ from nibt.types import Embedding
 
 Kept: TypeAlias = tuple[int, ...]
 """The numbers of the words that are kept."""
-AfterWords: TypeAlias = tuple[int, Kept]
+WordAfter: TypeAlias = tuple[int, Kept]
 """The number of a word of an answer, and the words before it that are kept."""
 Rows: TypeAlias = Sequence[Sequence[float]]
 
@@ -131,17 +131,17 @@ class KnownWords:
             answers, those of the words after it.
     """
 
-    def __init__(self, count: int, ask: Callable[[Sequence[AfterWords]], Iterable[tuple[int, Sequence[float]]]]):
+    def __init__(self, count: int, ask: Callable[[Sequence[WordAfter]], Iterable[tuple[int, Sequence[float]]]]):
         self.count = count
         self.ask = ask
-        self.values: dict[AfterWords, float] = {}
+        self.values: dict[WordAfter, float] = {}
 
     def add(self, number: int, kept: Kept, values: Sequence[float]) -> None:
         """Keep the values of a word, and of those after it, with some of the words before it."""
         for later, value in enumerate(values, number):
             self.values[later, (*kept, *range(number, later))] = value
 
-    def fetch(self, words: Iterable[AfterWords]) -> None:
+    def fetch(self, words: Iterable[WordAfter]) -> None:
         """Ask for the values that are not known."""
         new = [word for word in dict.fromkeys(words) if word not in self.values]
         for place, values in self.ask(new):
