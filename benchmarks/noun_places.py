@@ -19,8 +19,8 @@ import torch
 import nibt
 from nibt.data.images import read_image
 from nibt.data.pair import Pair
-from nibt.evaluation.audit.checks import WORDING
 from nibt.evaluation.maps import Map, maps
+from nibt.evaluation.vocabulary import WORDING
 from nibt.preprocessing.captions import NOUNS
 from nibt.registry import MethodSpec
 

@@ -2,11 +2,15 @@
 
     OMP_NUM_THREADS=1 python recipes/scenes/parts.py measure --models MODELS --out RUN [--count 200]
     python recipes/scenes/parts.py report --out RUN    # prints the table, and writes docs/explanation/study/parts.csv
+    python recipes/scenes/parts.py measure --audits --models MODELS --out RUN --count 144    # and report --audits
 
 With masks, the parts of ``nibt.parts`` are ranked as it does, shortcuts first; without, by their share of the score. A
 part's purity is the share of its score on cells of which the cue covers more than 5 %. The settings of ``CHOSEN_ON``
 were looked at, on other scenes, when the number of clusters, their division by masks, and the thresholds were chosen;
 ``badge`` and ``frame`` (``cues.py``) and those of ``background`` and ``companion`` were not.
+
+With ``--audits``, the tenth question of an audit is answered as ``nibt audit`` does, with maps of ``nib``, on other
+scenes, on which nothing was chosen. Audits of ``SIZES`` pairs are of pairs in a row, without overlap.
 """
 
 import time
@@ -23,11 +27,13 @@ from shortcut import SHORTCUTS, interventions, mixed, planted, share
 import nibt
 from nibt.data.ground_truth import covered_share
 from nibt.datasets.scenes import Scenes
+from nibt.evaluation.audit.parts import MOST_UNDECIDED, PASSING_PAIRS
+from nibt.evaluation.finished import NOTHING_FINISHED
 from nibt.evaluation.maps import maps
-from nibt.evaluation.parts import COUNT, DEPTH
 from nibt.evaluation.parts.evidence import evidence_cells
+from nibt.evaluation.parts.found import DEPTH, default_count, found_parts
 from nibt.evaluation.parts.groups import grouped, object_cells
-from nibt.evaluation.statistics import jackknife
+from nibt.evaluation.statistics import interval, jackknife
 from nibt.registry import MethodSpec
 
 FULL = ("mark", "text", "background", "companion", "frame", "badge")
@@ -84,7 +90,7 @@ def measured(model, kind, count, seed, has_cue):
     started = time.perf_counter()
     result = nibt.parts(model, pairs)
     seconds = time.perf_counter() - started
-    with_masks = grouped(cells, object_cells(pairs, cells.regions, cells.shape), COUNT, 0)
+    with_masks = grouped(cells, object_cells(pairs, cells.regions, cells.shape), default_count(count), 0)
     matched = [min(with_masks, key=lambda group: distance(part, group)) for part in result.parts]
     record = {
         "seconds": seconds,
@@ -97,7 +103,7 @@ def measured(model, kind, count, seed, has_cue):
     if has_cue:
         scenes = [planted(kind, data, item) for item in range(count)]
         cue = [covered_share(torch.from_numpy(scene.of_shortcut), cells.shape).numpy() for scene in scenes]
-        without = by_share(grouped(cells, None, COUNT, 0), cells)
+        without = by_share(grouped(cells, None, default_count(count), 0), cells)
         record["with"] = purities(matched, cells, cue)
         record["without"] = purities(without, cells, cue)
         record["truth"] = list(jackknife(interventions(model, scenes), share))
@@ -128,6 +134,64 @@ def measure(options):
         print(
             key, [round(value, 2) for value in record.get("with", ())], record["verdicts"].count("shortcut"), flush=True
         )
+
+
+SIZES = (24, 48)
+"""The numbers of pairs of audits."""
+METHOD = "nib"
+"""The method of audits."""
+
+
+def audited(model, kind, count, seed):
+    """The verdicts and the effects of the parts of each audit, by the number of pairs."""
+    pairs = pairs_of(kind, count, seed)
+    image_maps = maps(model, pairs, MethodSpec.parse(METHOD), "image", 0)
+    audits = {}
+    for size in SIZES:
+        for first in range(0, count - size + 1, size):
+            found = found_parts(
+                model,
+                pairs[first : first + size],
+                image_maps[first : first + size],
+                METHOD,
+                layer=model.image.relative(DEPTH),
+                count=default_count(size),
+                texts=[],
+                seed=0,
+                batch_size=16,
+                data={},
+                versions={},
+                finished=NOTHING_FINISHED,
+            )
+            rows = [
+                {
+                    "verdict": part.verdict,
+                    "on_objects": part.on_objects,
+                    "share": part.share,
+                    "images": part.images,
+                    "needed": part.needed and [part.needed.value, part.needed.low, part.needed.high],
+                }
+                for part in found.parts
+            ]
+            audits.setdefault(str(size), []).append(rows)
+    return audits
+
+
+def measure_audits(options):
+    torch.set_num_threads(1)
+    path = options.out / f"part-audits-{options.part}.jsonl"
+    half_last = sorted(settings(), key=lambda setting: setting[0].startswith("half "))
+    for number, (name, kind) in enumerate(half_last):
+        key = f"{name}|{kind}"
+        if number % options.parts != options.part or key in stored(path):
+            continue
+        started = time.perf_counter()
+        audits = audited(loaded(name, options.models), kind, options.count, UNSEEN + 12)
+        kept(path, {"key": key, "audits": audits})
+        fails = {
+            size: sum(any(row["verdict"] == "shortcut" for row in one) for one in rows) for size, rows in audits.items()
+        }
+        print(key, fails, f"{time.perf_counter() - started:.0f} s", flush=True)
 
 
 def rank(purities):
@@ -173,10 +237,68 @@ def report(options):
     write_csv(CSV, HEADINGS, table)
 
 
+def verdict(rows, size):
+    """The verdict of the check of an audit, from the verdicts of its parts."""
+    if any(row["verdict"] == "shortcut" for row in rows):
+        return "fail"
+    if size < PASSING_PAIRS:
+        return "no verdict"
+    undecided = sum(row["share"] for row in rows if row["verdict"] == "no verdict" and not row["on_objects"])
+    return "cannot tell" if undecided > MOST_UNDECIDED else "pass"
+
+
+def counted(verdicts, wanted):
+    """How many verdicts are that one, with the interval of their share."""
+    found = sum(one == wanted for one in verdicts)
+    if len(verdicts) < 2:
+        return f"{found} of {len(verdicts)}"
+    low, high = interval([float(one == wanted) for one in verdicts])[1:]
+    return f"{found} of {len(verdicts)} [{low:.2f}, {high:.2f}]"
+
+
+def group_of(key):
+    """The group of a setting, in which its audits are also counted together."""
+    name, kind = key.split("|")
+    if not is_cue_setting(name, kind):
+        return "all without a cue"
+    return "all half" if name.startswith("half ") else "all full"
+
+
+AUDIT_HEADINGS = ("model", "pairs", "24 pairs: fail", "48 pairs: fail", "pass", "cannot tell")
+AUDIT_CSV = CSV.with_name("part_audits.csv")
+
+
+def report_audits(options):
+    verdicts = {}
+    for key, record in collect(options.out, "part-audits").items():
+        for group in (tuple(key.split("|")), (group_of(key), "")):
+            for size, audits in record["audits"].items():
+                of_group = verdicts.setdefault(group, {"24": [], "48": []})
+                of_group[size] += [verdict(rows, int(size)) for rows in audits]
+
+    table = []
+    for (name, kind), by_size in sorted(verdicts.items(), key=lambda row: row[0][0].startswith("all")):
+        few, many = by_size["24"], by_size["48"]
+        cells = (name, kind, counted(few, "fail"), *(counted(many, one) for one in ("fail", "pass", "cannot tell")))
+        table.append(dict(zip(AUDIT_HEADINGS, cells, strict=True)))
+
+    print(f"{machine()}; {options.count} scenes of seed {UNSEEN + 12}\n")
+    print(f"| {' | '.join(AUDIT_HEADINGS)} |\n|{'---|' * len(AUDIT_HEADINGS)}")
+    for row in table:
+        print(f"| {' | '.join(row.values())} |")
+    write_csv(AUDIT_CSV, AUDIT_HEADINGS, table)
+
+
 def extend(parser):
     parser.add_argument("--models", type=Path, help="the folder of the models")
+    parser.add_argument("--audits", action="store_true", help="the tenth question of audits")
+
+
+def main():
+    options = parse_arguments(__doc__, extend)
+    both = (measure_audits, report_audits) if options.audits else (measure, report)
+    both[options.what == "report"](options)
 
 
 if __name__ == "__main__":
-    arguments = parse_arguments(__doc__, extend)
-    {"measure": measure, "report": report}[arguments.what](arguments)
+    main()

@@ -7,10 +7,11 @@ from rich.table import Table
 from rich.text import Text
 
 from nibt.cli.console import VERDICT_STYLES
+from nibt.cli.console_parts import COLUMNS, table_of_parts
 from nibt.cli.terminal import Terminal
 from nibt.report.certificate import HEADINGS, Certificate, certificate, moved_by, span, threshold
 from nibt.results.audit import Audit, ModelDifference
-from nibt.results.audit_questions import CHECKS, QUESTIONS
+from nibt.results.audit_questions import CHECKS, QUESTION_OF_PARTS, QUESTIONS
 from nibt.results.check import VERDICTS, Check
 from nibt.results.explanation import shortened
 
@@ -21,9 +22,16 @@ def show_audit(audit: Audit) -> None:
     console.print(Text(f"{audit.model['id']}, {audit.data.get('pairs')} pairs", style="bold"))
     for number, question in QUESTIONS.items():
         checks = [check for check in audit.checks if check.question == number]
-        if checks:
+        parts = audit.parts if number == QUESTION_OF_PARTS else ()
+        if checks or parts:
             console.print(Text(f"\n{number}. {question.heading}", style="bold"))
+        if checks:
             _show_checks(console, checks)
+        for found in parts:
+            console.print(Text(found.method, style="bold"))
+            console.print(table_of_parts(found))
+        if parts:
+            console.print(COLUMNS, style="dim")
         if checks and number == 8 and audit.unknown_nouns:
             console.print(f"{len(audit.unknown_nouns)} unknown: {shortened(audit.unknown_nouns)}", style="dim")
 

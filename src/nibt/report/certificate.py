@@ -74,7 +74,8 @@ def _missing(audit: Audit) -> Iterator[str]:
         yield (
             "quick: fewer stages of randomization and wordings were tried, deletion and insertion have fewer steps, "
             "and maps were compared with the control random only, without center and ones. A map that fails only at a "
-            "stage or with a wording that was left out may pass: audit without --quick before you rely on it."
+            "stage or with a wording that was left out may pass. Question 10, the parts of the images, was left out. "
+            "Audit without --quick before you rely on the model."
         )
 
     names = {check.name for check in audit.checks}
@@ -99,6 +100,8 @@ def _sentence(name: str, verdict: Verdict, checks: Sequence[Check]) -> str:
         if any(check.is_passing_value for check in checks):
             return f"Not shown, since an interval is too wide: {texts.good[0].lower()}{texts.good[1:]} ({named})"
         return f"Between the thresholds: {checks[0].about} ({named}) {texts.advice}".rstrip()
+    if verdict == "cannot tell" and checks[0].is_count:
+        return f"None was found, but {reasons}. ({named}) {texts.advice}"
     if verdict == "cannot tell":
         return f"{texts.bad} ({named}) But {reasons}. {texts.advice}".rstrip()
     return f"{texts.bad} ({named}) {texts.other} {texts.advice}".rstrip()
@@ -143,11 +146,13 @@ def moved_by(row: ModelDifference) -> str:
 
 
 def span(check: Check | MetricMean) -> str:
-    """Return a mean with its interval.
+    """Return a mean with its interval, or a number of findings.
 
     >>> span(MetricMean("nib", "image", "deletion", 0.2, 0.1, 0.3, 24, "lower"))
     '0.200 [0.100, 0.300]'
     """
+    if isinstance(check, Check) and check.is_count:
+        return f"{check.value:.0f}"
     return f"{check.value:.3f} [{check.low:.3f}, {check.high:.3f}]"
 
 

@@ -13,6 +13,7 @@ from nibt.records import JsonObject
 from nibt.results.audit_questions import CHECKS, QUESTIONS
 from nibt.results.base import Result, Serializable
 from nibt.results.check import VERDICTS, Check, Verdict
+from nibt.results.parts import Parts
 from nibt.results.records import DataURI
 from nibt.types import ModelRecord
 
@@ -163,6 +164,8 @@ class Audit(Result):
         against: The model it is compared with, and its hashes.
         against_checks: The checks of that model.
         differences: The differences between both models, each with a test.
+        parts: The parts of the images that carry the positive scores of each method, as ``nibt.parts`` finds; their
+            ``seconds`` are 0, since ``seconds`` has the time of the whole audit. Empty if the audit is quick.
     """
 
     kind: ClassVar[str] = "audit"
@@ -184,6 +187,7 @@ class Audit(Result):
     against: ModelRecord | None = None
     against_checks: tuple[Check, ...] = ()
     differences: tuple[ModelDifference, ...] = ()
+    parts: tuple[Parts, ...] = ()
 
     @model_validator(mode="after")
     def _of_its_methods(self) -> "Audit":
@@ -197,7 +201,7 @@ class Audit(Result):
         if not isinstance(pairs, int) or pairs < 0:
             raise ValueError(f"data.pairs must be a whole number, at least 0 (got {pairs!r:.60})")
 
-        for name in ("checks", "against_checks", "curves", "differences"):
+        for name in ("checks", "against_checks", "curves", "differences", "parts"):
             _check_methods(name, getattr(self, name), self.methods)
         _check_names("checks", self.checks)
         _check_names("against_checks", self.against_checks)

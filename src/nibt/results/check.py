@@ -16,14 +16,14 @@ FEWEST_PAIRS = 24
 
 @dataclass(frozen=True, eq=False)
 class Check(Serializable):
-    """One check: a mean over pairs or nouns with its interval, and the thresholds that decide its verdict.
+    """One check: a mean over pairs or nouns with its interval, or a number of findings, and what decides its verdict.
 
     Attributes:
         name: The name of the check.
         question: The number of the page's question that the check belongs to, from 1.
         method: The method; empty for a check of the model.
         side: The side; empty for a check of both towers.
-        value: The mean over pairs.
+        value: The mean over pairs, or the number of findings.
         low: The lower end of its 95 % interval.
         high: The upper end.
         count: The number of pairs, or of nouns.
@@ -34,7 +34,10 @@ class Check(Serializable):
         least_pairs: The least number of pairs with which a value at the passing threshold can pass; 1 for a check that
             is not of pairs.
         unclear: Why a value at or beyond the failing threshold may have another cause than the model, which these data
-            do not rule out; empty if they do.
+            do not rule out; empty if they do. For a number of findings: why that there is none shows nothing.
+        is_count: Whether the value is a number of findings, each of which was tested by itself. Then it has no
+            interval, a finding fails with any number of pairs, and without one the check passes from ``least_pairs``
+            on.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Check(Serializable):
     about: str
     least_pairs: int = 1
     unclear: str = ""
+    is_count: bool = False
 
     @model_validator(mode="after")
     def _of_an_interval(self) -> "Check":
@@ -74,8 +78,11 @@ class Check(Serializable):
         ``fail``: The value is at or beyond the failing threshold. ``cannot tell``: So it is, but it may have another
         cause (``unclear``). ``pass``: The value is at the passing threshold or better, and its interval does not reach
         the failing threshold. ``no verdict``: There are fewer than 24 pairs, or too few for a value at the passing
-        threshold to pass. ``warn``: All other values.
+        threshold to pass. ``warn``: All other values. A number of findings never warns.
         """
+        if self.is_count:
+            return self._verdict_of_count
+
         if self.count < min(self.least_pairs, FEWEST_PAIRS):
             return "no verdict"
 
@@ -86,6 +93,14 @@ class Check(Serializable):
             return "pass"
 
         return "no verdict" if self.count < self.least_pairs else "warn"
+
+    @property
+    def _verdict_of_count(self) -> Verdict:
+        if self.reaches_failing:
+            return "fail"
+        if self.count < self.least_pairs:
+            return "no verdict"
+        return "cannot tell" if self.unclear else "pass"
 
     @property
     def reaches_failing(self) -> bool:

@@ -158,13 +158,18 @@ class Part(Serializable):
         if self.on_objects is None or self.needed is None or self.images < FEWEST_IMAGES:
             return "no verdict"
 
-        if self.on_objects >= ON_OBJECTS:
+        if self.is_on_objects:
             return "object"
 
         if self.needed.high - self.needed.low > WIDEST:
             return "no verdict"
 
         return "shortcut" if self.needed.low > LEAST_EFFECT else "not needed"
+
+    @property
+    def is_on_objects(self) -> bool | None:
+        """Whether at least 0.3 of its score is on named objects, also without a verdict; None if this is unknown."""
+        return None if self.on_objects is None else self.on_objects >= ON_OBJECTS
 
     @property
     def where(self) -> str:

@@ -1,6 +1,5 @@
 """``nibt parts``, which finds what a model looks at over a data set."""
 
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from nibt.cli.options import (
     set_options,
 )
 from nibt.cli.output import Output, input_paths, model_name, suffix
-from nibt.cli.terminal import Terminal, interruptible, show_progress
+from nibt.cli.terminal import interruptible, show_progress
 from nibt.errors import BadInput, BadOption, reason
 from nibt.io import read_text
 from nibt.options import Count, Keywords, Layer, PartCount
@@ -36,12 +35,9 @@ from nibt.options import Count, Keywords, Layer, PartCount
 if TYPE_CHECKING:
     from nibt.data.pair import Pair
     from nibt.results.explanation import Explanation
-    from nibt.results.parts import Parts
 
 _COUNT = 200
 FAST = "nib:fast"
-_NUMBERS = ("score", "images", "on objects", "needed", "sufficient", "stable")
-_STYLES = {"shortcut": "bold red", "object": "bold blue", "not needed": "bold", "no verdict": "bold"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +68,10 @@ class FastMethodOptions(MethodOptions):
 class PartsOptions(WorkOptions, panel="Parts"):
     """How cells are clustered, and what parts are named by."""
 
-    parts: Annotated[PartCount, Option(help="The number of clusters; with masks, at least two.")] = 12
+    parts: Annotated[
+        PartCount | None,
+        Option(help="The number of clusters; with masks, at least two. Default: one per 10 pairs, at most 12."),
+    ] = None
     layer: Annotated[
         Layer | None,
         Option(help="The layer whose hidden states describe cells. Default: two thirds of the depth of the tower."),
@@ -113,6 +112,7 @@ def parts(
     Over the folder of a job, no map is computed again.
     With the model scenes and 200 pairs it takes less than a minute on one core.
     """
+    from nibt.cli.console_parts import show_parts
     from nibt.evaluation.finished import WorkFolder
     from nibt.evaluation.parts import parts as run
     from nibt.folder import MANIFEST
@@ -120,8 +120,7 @@ def parts(
     names = None if clusters.names is None else _texts(clusters.names)
     name_suffix = suffix(
         None if method.method == FAST else method.method,
-        **set_options(count=data.count, seed=data.seed or None, layer=clusters.layer),
-        **({} if clusters.parts == 12 else {"parts": clusters.parts}),
+        **set_options(count=data.count, seed=data.seed or None, layer=clusters.layer, parts=clusters.parts),
     )
     inputs = input_paths(model.model, data.data, clusters.names)
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, inputs, (".html", ".json"))
@@ -173,39 +172,6 @@ def _of_job(
     rows = Job.open(data.data).explained_pairs(count, data.seed)
     pairs = [pair for pair, _ in rows]
     return pairs, [explanation for _, explanation in rows], {"job": data.data, "pairs": len(pairs)}
-
-
-def show_parts(result: "Parts") -> None:
-    """Print a table of parts, and the notes."""
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Terminal(width=None if sys.stdout.isatty() else 120)
-    console.print(Text(f"{result.model['id']}, {result.data.get('pairs')} pairs", style="bold"))
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("", "verdict", "score", "images", "on objects", "needed", "sufficient", "place", "name", "stable"):
-        table.add_column(heading, justify="right" if heading in _NUMBERS else "left", no_wrap=True)
-    for part in result.parts:
-        table.add_row(
-            str(part.number),
-            Text(part.verdict, style=_STYLES[part.verdict]),
-            f"{part.share:.0%}",
-            str(part.images),
-            "-" if part.on_objects is None else f"{part.on_objects:.0%}",
-            *(f"{effect.value:.2f}" if effect else "-" for effect in (part.needed, part.sufficient)),
-            part.where,
-            part.name or "-",
-            f"{part.stability:.0%}",
-        )
-
-    console.print(table)
-    console.print(
-        "needed: what images lose without the part's cells, as a share of what they lose without all. sufficient: what "
-        "others gain by them.",
-        style="dim",
-    )
-    for note in result.notes:
-        console.print(f"note: {note}", style="yellow")
 
 
 def _texts(path: Path) -> list[str]:

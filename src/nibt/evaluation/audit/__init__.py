@@ -1,7 +1,8 @@
-"""The audit of a model and its explanations: nine questions, answered by checks with a verdict each.
+"""The audit of a model and its explanations: ten questions, answered by checks with a verdict each.
 
 ``runner`` answers questions 1 to 4, ``randomization`` changes the weights of a copy of the model for question 1,
-``checks`` answers questions 5 to 8, ``evidence`` question 9, and ``against`` compares two models.
+``checks`` answers questions 5 to 8, ``evidence`` question 9, and ``parts`` question 10. ``against`` compares two
+models.
 """
 
 import time
@@ -19,6 +20,7 @@ from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation import CONTROLS
 from nibt.evaluation.audit.against import check_against, compared, too_few
 from nibt.evaluation.audit.checks import LEAST_PAIRS, MetricScores, discrimination, vocabulary_check
+from nibt.evaluation.audit.parts import audited_parts, parts_check
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.finished import finished_work
 from nibt.evaluation.maps import named_methods
@@ -29,6 +31,7 @@ from nibt.options import BatchSize, Seed, check_facts, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.audit import Audit, Check, audit_request
+from nibt.results.parts import Parts
 from nibt.torch_modes import plain_torch
 
 STAGES = 12
@@ -55,9 +58,12 @@ def audit(
 ) -> Audit:
     """Audit a model and its explanations on pairs of images and their right captions.
 
-    The audit has nine questions. Each has checks, and each check has a verdict. The audit needs about 47 explanations
+    The audit has ten questions. Each has checks, and each check has a verdict. The audit needs about 47 explanations
     of one side of each pair per method, and about 50 forward passes per method and per control. It keeps a copy of the
     weights in memory. The model itself is not changed.
+
+    For question 10, it finds the parts of the images that carry the positive scores, as ``parts`` does, and exchanges
+    them between images. It has a verdict if masks or boxes of the named objects are known.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
@@ -68,7 +74,7 @@ def audit(
             has the differences between both models. This takes twice the time.
         seed: The seed of all random draws.
         quick: Use fewer stages of randomization, fewer wordings, coarser deletion and insertion curves, and only the
-            control ``random``.
+            control ``random``, and leave question 10 out.
         batch_size: The largest number of pairs that go through the model together.
         data: The origin of the pairs, which is saved with the result.
         folder: A folder that keeps finished work. If an audit was stopped, the same call with this folder goes on.
@@ -76,7 +82,7 @@ def audit(
         on_progress: Called when a step begins.
 
     Returns:
-        The checks, curves, scores of metrics, and examples.
+        The checks, curves, scores of metrics, parts and examples.
 
     Raises:
         BadInput: There are fewer than 8 pairs, or all have the same caption or the same image; or ``against`` is the
@@ -115,7 +121,7 @@ def audit(
     if against is not None:
         check_against(*models)
     controls = [MethodSpec(name) for name in CONTROLS[: 1 if quick else None]]
-    total = _count_steps(models, len(controls) + len(specs), QUICK_STAGES if quick else STAGES)
+    total = _count_steps(models, len(controls) + len(specs), quick)
     begun = count()
 
     def steps(step: str) -> None:
@@ -143,11 +149,13 @@ def audit(
     return replace(result, seconds=time.perf_counter() - started)
 
 
-def _count_steps(models: Sequence[Model], methods: int, stages: int) -> int:
+def _count_steps(models: Sequence[Model], methods: int, quick: bool) -> int:
     """Return the number of steps of an audit with so many methods and controls."""
     # of randomization: nothing, the head, the groups of blocks, and the stem
+    stages = QUICK_STAGES if quick else STAGES
     randomized = sum(min(stages, model.tower(side).depth) + 3 for model in models for side in SIDES)
-    return (5 + methods) * len(models) + randomized
+    of_parts = 0 if quick else 1
+    return (5 + of_parts + methods) * len(models) + randomized
 
 
 def _check_unchanged(models: Sequence[Model], hashes: Sequence[str]) -> None:
@@ -204,6 +212,12 @@ def _audited(
     steps("everyday nouns")
     vocabulary, unknown_nouns = vocabulary_check(runner.model)
     checks.append(vocabulary)
+    parts: list[Parts] = []
+    if not quick:
+        steps("the parts of the images")
+        parts += audited_parts(runner, unknown_nouns, data)
+        checks += [check for found in parts if (check := parts_check(found))]
+
     randomized, curves = runner.weights(QUICK_STAGES if quick else STAGES, steps)
     checks += runner.checked(randomized)
 
@@ -222,6 +236,7 @@ def _audited(
         notes=tuple(runner.notes),
         quick=quick,
         unknown_nouns=unknown_nouns,
+        parts=tuple(parts),
     )
 
 

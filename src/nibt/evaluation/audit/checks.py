@@ -6,28 +6,24 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from torch.nn.utils.rnn import pad_sequence
 
-from nibt.core.side import Side
 from nibt.data.pair import Pair
 from nibt.engine.batches import BatchCache
-from nibt.engine.encode import encode, within_memory
-from nibt.engine.reactions import NEAR_BLANK, reactions
+from nibt.engine.encode import encode
 from nibt.evaluation.finished import NOTHING_FINISHED, FinishedWork
 from nibt.evaluation.measure import measure
 from nibt.evaluation.statistics import Interval, gaffke, interval, student, within
+from nibt.evaluation.vocabulary import unknown_nouns
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
-from nibt.preprocessing.captions import NOUNS, UNKNOWN
+from nibt.preprocessing.captions import NOUNS
 from nibt.registry import MethodSpec, find
 from nibt.results.audit import MetricMean
 from nibt.results.check import FEWEST_PAIRS, Check
-from nibt.types import Embedding, MeasuredSide
+from nibt.types import MeasuredSide
 
 LEAST_PAIRS = 8
 """The least number of pairs of an audit; below ``FEWEST_PAIRS``, its checks have values, but no verdict."""
@@ -282,9 +278,6 @@ class MetricScores:
             yield CheckValues("special", str(method), side, measured[side, "special_token_share"])
 
 
-WORDING = "a photo of a {}"
-_TIE = 1e-4  # embeddings of synonyms that were trained to be equal differ by rounding
-_BATCH = 32
 _DIGITS = 5  # smaller differences of similarities are rounding errors
 
 
@@ -309,47 +302,9 @@ def discrimination(model: Model, pairs: Sequence[Pair]) -> list[CheckValues]:
 
 
 def vocabulary_check(model: Model, nouns: Sequence[str] = NOUNS) -> tuple[Check, tuple[str, ...]]:
-    """Check which nouns the model knows: read without unknown tokens, not blank, and nearest to their own captions.
-
-    A distance from the blank caption alone would not do, since a model embeds an unseen spelling somewhere, too.
-    """
-    read = []  # in which the tokenizer finds words whose tokens it knows
-    for noun in nouns:
-        tokens = model.text.tokens(noun)
-        if any(tokens.explained) and not any(note.startswith(UNKNOWN) for note in tokens.notes):
-            read.append(noun)
-
-    spelled = sorted(read, key=model.text.length)  # less padding
-    reacted, embeddings = _reacted(model, spelled)
-    candidates = [noun for noun, reacts in zip(spelled, reacted, strict=True) if reacts]
-    recognized = set()
-    if candidates:
-        worded = encode(model.text, [WORDING.format(noun) for noun in candidates], _BATCH).float()
-        compare = model.seen_from("text").to_each
-        rows = embeddings[torch.tensor(reacted, device=embeddings.device)].split(_BATCH)  # sets of vectors need memory
-        similarity = torch.cat([compare(row, worded) for row in rows])
-        best = similarity.diagonal() >= similarity.amax(1) - _TIE
-        recognized = {noun for noun, is_best in zip(candidates, best.tolist(), strict=True) if is_best}
-
-    known = np.array([float(noun in recognized) for noun in nouns])
+    """Check which nouns the model knows, and return those that it does not know."""
+    unknown = unknown_nouns(model, nouns)
+    known = np.array([float(noun not in unknown) for noun in nouns])
     check = CheckValues("vocabulary", "", "text", known).check()
     assert check is not None, "there are nouns"
-    unknown = tuple(noun for noun in nouns if noun not in recognized)
     return replace(check, least_pairs=1), unknown  # a value for each noun, not for each pair
-
-
-def _reacted(model: Model, nouns: Sequence[str]) -> tuple[list[bool], Embedding]:
-    """Return whether the embedding of each noun is not that of a blank caption, and the embeddings."""
-
-    def side(indices: Sequence[int]) -> Side:
-        inputs = model.text.prepare([nouns[index] for index in indices])
-        return Side(model, model.text.trace(inputs, model.text.depth), partial(torch.norm, dim=-1))
-
-    reacted = []
-    embeddings = []
-    batches = [list(range(len(nouns)))[first : first + _BATCH] for first in range(0, len(nouns), _BATCH)]
-    for _, text in within_memory(batches, side):
-        reacted += (reactions(text) >= NEAR_BLANK).tolist()
-        embeddings += text.trace.embedding.float()
-
-    return reacted, pad_sequence(embeddings, batch_first=True) if embeddings else torch.empty(0)

@@ -19,9 +19,10 @@ from nibt.engine.batches import trace_sides
 from nibt.engine.encode import encode
 from nibt.engine.explain import explain
 from nibt.engine.spec import Request, resolve
-from nibt.evaluation.audit.checks import BOUNDS, WORDING
+from nibt.evaluation.audit.checks import BOUNDS
 from nibt.evaluation.audit.randomization import randomized
 from nibt.evaluation.maps import maps, spearman, without_mean_states
+from nibt.evaluation.vocabulary import WORDING
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model

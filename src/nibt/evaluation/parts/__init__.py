@@ -1,18 +1,19 @@
 """Parts of evidence: what a model looks at over a data set, whether that decides, and by how much.
 
 ``evidence`` finds the cells that carry the positive scores, ``groups`` and ``clusters`` group them, ``effects``
-exchanges them between images, ``names`` compares them with texts, ``gallery`` draws them, and ``measured`` puts all of
-this together. ``stored`` reads maps that were computed before. ``space`` finds parts in other images, for the share
-that they decide (``used``) and for their scores in one map (``scores``).
+exchanges them between images, ``names`` compares them with texts, ``gallery`` draws them, ``measured`` puts their
+descriptions together, and ``found`` does all of this for maps that are computed already. ``stored`` reads maps that
+were computed before. ``space`` finds parts in other images, for the share that they decide (``used``) and for their
+scores in one map (``scores``).
 """
 
+import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from nibt.data.pair import Pair, as_list, image_text_pairs, pairs_hash, read_caption
 from nibt.engine.spec import Request, resolve
@@ -20,10 +21,7 @@ from nibt.errors import BadOption
 from nibt.evaluation.finished import FinishedWork, finished_work
 from nibt.evaluation.maps import Map, maps
 from nibt.evaluation.parts.effects import donors_of
-from nibt.evaluation.parts.evidence import Cells, evidence_cells
-from nibt.evaluation.parts.groups import grouped, object_cells
-from nibt.evaluation.parts.measured import measured, to_float32
-from nibt.evaluation.parts.names import everyday_nouns
+from nibt.evaluation.parts.found import DEPTH, STEPS, default_count, found_parts
 from nibt.evaluation.parts.stored import stored_maps
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
@@ -32,15 +30,10 @@ from nibt.options import BatchSize, Layer, PartCount, Seed, check_facts, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.explanation import Explanation
-from nibt.results.parts import Part, Parts, parts_request
+from nibt.results.parts import Parts, parts_request
 from nibt.torch_modes import plain_torch
 
-COUNT = 12
-"""The default number of clusters."""
-DEPTH = 2 / 3
-"""The default layer, as a share of the depth of the tower."""
 _TOGETHER = 256  # pairs whose maps are kept together
-_STEPS = ("maps", "states", "clusters", "texts")
 
 
 @plain_torch()
@@ -50,7 +43,7 @@ def parts(
     method: str | MethodSpec | Method = "nib:fast",
     *,
     layer: int | None = None,
-    count: int = COUNT,
+    count: int | None = None,
     texts: Sequence[str] | None = None,
     explanations: Sequence[Explanation] | None = None,
     seed: int = 0,
@@ -75,7 +68,7 @@ def parts(
         method: A method with maps of the image side, with its variant and options.
         layer: The layer of the image tower whose hidden states describe cells; None means two thirds of its depth.
         count: The number of clusters; with masks, at least one on the objects and one beside them. A larger one splits
-            parts, a smaller one mixes them.
+            parts, a smaller one mixes them. None means one per 10 pairs, but at least 2 and at most 12.
         texts: The texts that parts are named by, such as nouns; an empty list for no names. None means the everyday
             nouns that the model knows.
         explanations: Explanations of the pairs in their order, such as those of a job (``Job.explained_pairs``), whose
@@ -107,9 +100,10 @@ def parts(
     check_facts("data", data)
     seed = parsed("seed", seed, Seed)
     batch_size = parsed("batch_size", batch_size, BatchSize)
-    count = parsed("count", count, PartCount)
+    count = parsed("count", count, PartCount | None)
     layer = parsed("layer", layer, Layer | None)
     pairs = image_text_pairs(pairs, "parts")
+    count = default_count(len(pairs)) if count is None else count
     donors_of(pairs)  # an error before anything is computed
     named_by = None if texts is None else _different(texts)
     model = load_model(model).renewed()
@@ -125,41 +119,33 @@ def parts(
 
     data = {**(data or {}), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
     request = parts_request(provenance["model"], data, method_name, layer, seed, count)
-    steps = len(_STEPS) + count
+    total = 1 + len(STEPS) + count
+    begun = itertools.count()
+
+    def on_step(step: str) -> None:
+        report(Progress(next(begun), total, step))
+
     with finished_work(folder, {**request, "versions": provenance["versions"]}) as finished:
-        report(Progress(0, steps, "maps"))
+        on_step("maps")
         if image_maps is None:
             image_maps = _maps(model, pairs, spec, seed, batch_size, finished)
-        report(Progress(1, steps, "hidden states"))
-        cells = evidence_cells(model, [pair.image for pair in pairs], image_maps, layer, batch_size, method_name)
-        objects = object_cells(pairs, cells.regions, cells.shape)
-        report(Progress(2, steps, "clusters"))
-        groups = grouped(cells, objects, count, seed)
-        report(Progress(3, steps, "texts"))
-        named_by = everyday_nouns(model) if named_by is None else named_by
+        found = found_parts(
+            model,
+            pairs,
+            image_maps,
+            method_name,
+            layer=layer,
+            count=count,
+            texts=named_by,
+            seed=seed,
+            batch_size=batch_size,
+            data=data,
+            versions=provenance["versions"],
+            finished=finished,
+            on_step=on_step,
+        )
 
-        def measuring(number: int) -> None:
-            report(Progress(len(_STEPS) + number, steps, f"effect of part {number + 1}"))
-
-        rows = measured(model, pairs, cells, layer, objects, groups, named_by, seed, batch_size, finished, measuring)
-
-    parts_by_rank = [part for part, _ in rows]
-    return Parts(
-        model=provenance["model"],
-        data=data,
-        method=method_name,
-        layer=layer,
-        grid=cells.shape,
-        seed=seed,
-        count=count,
-        seconds=time.perf_counter() - started,
-        versions=provenance["versions"],
-        kept=float(cells.weights.sum()) / len(np.unique(cells.images)),
-        means=to_float32(cells.means),
-        deviations=to_float32(cells.deviations),
-        parts=tuple(parts_by_rank),
-        notes=tuple(_notes(pairs, cells, parts_by_rank, count)),
-    )
+    return replace(found, seconds=time.perf_counter() - started)
 
 
 def _maps(
@@ -185,24 +171,3 @@ def _different(texts: Sequence[str]) -> list[str]:
             "empty list for no names"
         )
     return different
-
-
-def _notes(pairs: Sequence[Pair], cells: Cells, parts_by_rank: Sequence[Part], count: int) -> Iterator[str]:
-    """Yield warnings about the data and the parts."""
-    if parts_by_rank[0].on_objects is None:
-        yield "no masks or boxes of named objects are known, so no part has a verdict: look at the gallery"
-    silent = len(pairs) - len(np.unique(cells.images))
-    if silent:
-        yield f"{silent} of {len(pairs)} images have no positive score, and are in no part"
-    if len(parts_by_rank) < count:
-        yield f"there are {len(parts_by_rank)} parts in place of {count}, since too few cells differ: give more images"
-    unstable = sum(not part.is_stable for part in parts_by_rank)
-    if unstable:
-        yield (
-            f"{unstable} of {len(parts_by_rank)} parts are not stable: fewer than half of the draws of half of the "
-            "images have a matching part"
-        )
-
-    unknown = sum(part.needed is None for part in parts_by_rank)
-    if unknown:
-        yield f"the effect of {unknown} of {len(parts_by_rank)} parts is unknown, since too few images have them"

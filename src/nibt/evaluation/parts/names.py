@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 
 from nibt.engine.encode import encode
-from nibt.evaluation.audit.checks import WORDING, vocabulary_check
 from nibt.evaluation.statistics import interval
+from nibt.evaluation.vocabulary import WORDING, unknown_nouns
 from nibt.models.base import Model
 from nibt.preprocessing.captions import NOUNS
 
@@ -17,7 +17,11 @@ _AGREEING = 0.5  # of the images, clearly more than this share must have the nam
 
 def everyday_nouns(model: Model) -> list[str]:
     """Return the everyday nouns that the model knows."""
-    _, unknown = vocabulary_check(model)
+    return known_nouns(unknown_nouns(model))
+
+
+def known_nouns(unknown: Sequence[str]) -> list[str]:
+    """Return the everyday nouns but those that a model does not know."""
     return [noun for noun in NOUNS if noun not in unknown]
 
 

@@ -16,7 +16,7 @@ from nibt.evaluation.parts.space import Space, located
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.options import BatchSize, parsed
-from nibt.results.parts import ON_OBJECTS, Part, Parts, UsedShare, read_parts
+from nibt.results.parts import Part, Parts, UsedShare, read_parts
 from nibt.torch_modes import plain_torch
 
 
@@ -108,7 +108,7 @@ def chosen_parts(parts: Parts, numbers: int | Sequence[int] | None) -> list[Part
         raise BadOption("numbers must have at least one part (got none)")
 
     for part in chosen:
-        if part.on_objects is not None and part.on_objects >= ON_OBJECTS:  # also in too few images for a verdict
+        if part.is_on_objects:  # also in too few images for a verdict
             raise BadInput(
                 f"part {part.number} is a named object ({part.on_objects:.0%} of its score is on masks or boxes), "
                 "which the model should use, and would learn to ignore if it were trained without: give parts beside "

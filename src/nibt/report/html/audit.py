@@ -15,10 +15,12 @@ from nibt.data.images import Region
 from nibt.report.certificate import certificate, moved_by, span, threshold
 from nibt.report.colors import FAINT, INK, PALETTES, RGB, css, ink_on, on_paper, strength
 from nibt.report.html.document import document, macros, rendered
+from nibt.report.html.parts import VERDICT_COLORS as PART_COLORS
+from nibt.report.html.parts import effect_text
 from nibt.report.image.heatmap import GridMap, overlay
 from nibt.report.image.layout import uri
 from nibt.results.audit import VERDICTS, Audit, Check, Example, MetricMean, RandomizationCurve
-from nibt.results.audit_questions import CHECKS, QUESTIONS
+from nibt.results.audit_questions import CHECKS, QUESTION_OF_PARTS, QUESTIONS
 
 FOR = PALETTES["red_blue"].positive
 AGAINST = PALETTES["red_blue"].negative
@@ -110,7 +112,12 @@ def page(audit: Audit, sign: bool = False) -> str:
         data=", ".join(data),
         certified=certificate(audit),
         summary=summary,
-        questions=[(number, question, by_question[number]) for number, question in QUESTIONS.items()],
+        questions=[
+            (number, question, by_question[number], audit.parts if number == QUESTION_OF_PARTS else ())
+            for number, question in QUESTIONS.items()
+        ],
+        gallery=macros("part_gallery.html"),
+        effect=effect_text,
         plots=[(*place, curves(group, by_question[1][0].passes, by_question[1][0].fails)) for place, group in plots],
         tables=list(_tables(audit.scores)),
         gauge=gauge,
@@ -127,7 +134,9 @@ def page(audit: Audit, sign: bool = False) -> str:
         background = red, green, blue
         shades.append((shade(step / _SHADES), background, ink_on(background)))
 
-    style = rendered("audit.css", css=css, ink=INK, faint=FAINT, verdicts=VERDICT_COLORS, shades=shades)
+    style = rendered(
+        "audit.css", css=css, ink=INK, faint=FAINT, verdicts={**PART_COLORS, **VERDICT_COLORS}, shades=shades
+    )
     return document(f"Audit of {name}", body, str(style), request=audit.request() if sign else None)
 
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from nibt.io import read_text
 from nibt.report.colors import FAINT, INK, PALETTES, RGB, css, on_paper
-from nibt.report.html.document import document, rendered
+from nibt.report.html.document import document, macros, rendered
 from nibt.report.html.view import as_json
 from nibt.results.parts import FEWEST_IMAGES, LEAST_EFFECT, ON_OBJECTS, WIDEST, Effect, Part, Parts
 
@@ -36,7 +36,8 @@ def page(parts: Parts, sign: bool = False) -> str:
         data=", ".join(data),
         place=_place,
         cell=_CELL,
-        effect=_effect,
+        effect=effect_text,
+        gallery=macros("part_gallery.html"),
         file=FILE,
         data_of_parts=Markup(as_json(_without_pictures(parts).to_json())),
         **limits,
@@ -50,7 +51,7 @@ def _without_pictures(parts: Parts) -> Parts:
     return replace(parts, parts=tuple(replace(part, gallery=()) for part in parts.parts))
 
 
-def _effect(effect: Effect | None) -> str:
+def effect_text(effect: Effect | None) -> str:
     """Return an effect with its interval, and what it has beyond random cells."""
     if effect is None:
         return "unknown"

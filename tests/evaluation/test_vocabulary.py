@@ -1,4 +1,4 @@
-"""Tests of ``nibt.evaluation.audit.checks``."""
+"""Tests of ``nibt.evaluation.vocabulary``, and of the check of an audit."""
 
 import json
 from dataclasses import replace
@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 import nibt
 from nibt.datasets.scenes.drawing import NOUNS as SCENES
-from nibt.evaluation.audit.checks import NOUNS, WORDING, vocabulary_check
+from nibt.evaluation.audit.checks import NOUNS, vocabulary_check
+from nibt.evaluation.vocabulary import WORDING
 from nibt.models.base import Model
 from tests import tiny, tiny_vision_language
 from tests.suites import VARIED, few
@@ -113,7 +114,7 @@ def test_vocabulary_of_models_with_prompts_and_sets_of_vectors(kind: str) -> Non
 def test_vocabulary_does_not_depend_on_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny.model("mt5")
     plain = vocabulary_check(model, NOUNS[:40])
-    monkeypatch.setattr("nibt.evaluation.audit.checks._BATCH", 7)
+    monkeypatch.setattr("nibt.evaluation.vocabulary._BATCH", 7)
     assert vocabulary_check(model, NOUNS[:40]) == plain
     assert replace(plain[0], value=1.0).verdict == "pass"
     assert json.dumps(plain[1])
