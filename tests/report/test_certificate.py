@@ -73,7 +73,7 @@ def test_a_quick_audit_says_first_what_it_leaves_out() -> None:
 
 def test_every_check_has_its_texts() -> None:
     metrics = {"deletion", "insertion", "pointing_game", "average_precision", "word_auc"}
-    assert set(CHECKS) == (set(BOUNDS) - {"faithful", "located", "top_region", "noun_places"}) | metrics
+    assert set(CHECKS) == (set(BOUNDS) - {"faithful", "located", "top_region", "noun_places"}) | metrics | {"parts"}
 
 
 @pytest.mark.slow

@@ -107,7 +107,8 @@ class Part(Serializable):
             nearer to its center than 90 % of its own cells, and to no other center, also those without a score.
         stability: The share of draws of half of the images in which a matching part is found (Jaccard index of at least
             0.5, by score).
-        on_objects: The share of its score on cells that show a named object; None without masks or boxes.
+        on_objects: The share of its score on cells that show a named object; None without masks or boxes. Images that
+            have none, among others, have parts of their own.
         place: How often it covers each cell of the images that have it, rows x columns.
         needed: The similarity that images lose if the completed part is exchanged for that of another image; None if
             this is unknown, as for a model that does not prefer the captions of the images.

@@ -99,10 +99,10 @@ def test_objects_are_no_shortcuts_and_few_pairs_do_not_pass() -> None:
 
 def test_pairs_without_masks_have_a_gallery_and_no_verdict(small: Audit) -> None:
     assert not question(small)
-    assert [parts.method for parts in small.parts] == "gae"
-    for parts in small.parts:
-        assert {part.verdict for part in parts.parts} == {"no verdict"}
-        assert all(part.gallery for part in parts.parts)
+    (parts,) = small.parts
+    assert parts.method == "gae"
+    assert {part.verdict for part in parts.parts} == {"no verdict"}
+    assert all(part.gallery for part in parts.parts)
     missing = certificate(small).sections["What was not checked"]
     assert any(text.startswith("parts: Without masks or boxes of the named objects") for text in missing)
     assert any(note.startswith("parts of gae: no masks or boxes") for note in small.notes)
@@ -137,6 +137,7 @@ FEW_IMAGES: dict[str, Any] = {"images": 7}
         pytest.param([NEEDED, {}], 8, "fail", id="a shortcut among few pairs, as nibt.parts says"),
         pytest.param([NEEDED, FEW_IMAGES], PASSING_PAIRS, "fail", id="a shortcut, and one without a verdict"),
         pytest.param([FEW_IMAGES, ON], PASSING_PAIRS, "cannot tell", id="too few images"),
+        pytest.param([{"on_objects": None}, ON], PASSING_PAIRS, "cannot tell", id="half of the score has no masks"),
         pytest.param([{"needed": None}, ON], PASSING_PAIRS, "cannot tell", id="an unknown effect"),
         pytest.param(
             [{**FEW_IMAGES, "share": MOST_UNDECIDED / 2}, ON], PASSING_PAIRS, "pass", id="little has no verdict"
@@ -159,7 +160,7 @@ def test_a_doubtful_result_says_why(small: Audit) -> None:
     check = parts_check(parts_with(small.parts[0], FEW_IMAGES, {}, pairs=PASSING_PAIRS))
     assert check is not None
     (sentence,) = certificate(replace(small, checks=(check,))).sections["What these data cannot tell"]
-    assert sentence.startswith("None was found, but 1 of 2 parts beside the objects, with 50% of the score")
+    assert sentence.startswith("None was found, but 1 of 2 parts, with 50% of the score")
     assert "(parts: image 0; 48 pairs)" in sentence
 
 

@@ -19,7 +19,8 @@ from nibt.data.pair import Pair
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption
 from nibt.evaluation.parts.effects import donors_of
-from nibt.evaluation.parts.groups import shown_objects
+from nibt.evaluation.parts.found import default_count
+from nibt.evaluation.parts.groups import _divided, shown_objects
 from nibt.results.parts import Effect, Part, Parts
 from tests import tiny
 from tests.helpers import noise_pairs
@@ -100,6 +101,40 @@ def test_pairs_without_masks_have_a_gallery_and_no_verdict() -> None:
     assert {part.on_objects for part in result.parts} == {None}
     assert all(part.gallery for part in result.parts)
     assert any("no masks or boxes" in note for note in result.notes)
+
+
+@pytest.mark.slow
+def test_images_without_masks_among_others_have_parts_without_a_verdict() -> None:
+    """What a model rightly reads in them is not called a shortcut."""
+    mixed = [pair if place % 2 else replace(pair, objects=()) for place, pair in enumerate(PAIRS)]
+    result = parts_of(mixed, count=3)
+    assert {part.on_objects for part in result.parts} >= {1, None}
+    assert not result.shortcuts
+    for part in result.parts:
+        has_masks = {bool(mixed[crop.pair].objects) for crop in part.gallery}
+        assert has_masks == {part.on_objects is not None}
+    assert any("8 of 16 images have no mask or box" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("count", "weights", "expected"),
+    [
+        (12, [1.0], [12]),
+        (12, [0.3, 0.7], [4, 8]),
+        (4, [0.9, 0.1], [3, 1]),
+        (2, [0.1, 0.9], [1, 1]),
+        (1, [0.5, 0.5], [1, 1]),
+        (4, [0.01, 0.49, 0.5], [1, 1, 2]),
+        (3, [0.98, 0.01, 0.01], [1, 1, 1]),
+    ],
+)
+def test_each_kind_of_cells_has_a_cluster(count: int, weights: list[float], expected: list[int]) -> None:
+    assert _divided(count, weights) == expected
+
+
+@pytest.mark.parametrize(("pairs", "count"), [(1, 2), (24, 2), (48, 4), (120, 12), (5000, 12)])
+def test_default_number_of_clusters_grows_with_the_pairs(pairs: int, count: int) -> None:
+    assert default_count(pairs) == count
 
 
 @pytest.mark.slow

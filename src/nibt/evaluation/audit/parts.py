@@ -13,12 +13,12 @@ from nibt.evaluation.parts.names import known_nouns
 from nibt.registry import MethodSpec
 from nibt.results.audit import Check
 from nibt.results.audit_questions import QUESTION_OF_PARTS
-from nibt.results.parts import Part, Parts
+from nibt.results.parts import Parts
 
 PASSING_PAIRS = 48
 """With fewer pairs, no shortcut among the parts shows nothing: docs/guides/audit.md has the measured power."""
 MOST_UNDECIDED = 0.1
-"""The largest share of the score on parts beside the objects without a verdict with which the check can pass."""
+"""The largest share of the score on parts without a verdict, but those on objects, with which the check can pass."""
 
 
 def audited_parts(runner: AuditRunner, unknown: Sequence[str], data: Mapping[str, Any]) -> Iterator[Parts]:
@@ -68,7 +68,6 @@ def parts_check(parts: Parts) -> Check | None:
     It fails if ``nibt.parts`` calls a part a shortcut. That none is called so shows something only from a number of
     pairs on with which planted cues are found, and if most parts beside the objects have a verdict.
     """
-    beside = [part for part in parts.parts if part.is_on_objects is False]
     if all(part.on_objects is None for part in parts.parts):
         return None
 
@@ -87,18 +86,18 @@ def parts_check(parts: Parts) -> Check | None:
         fails=1,
         about="parts beside the named objects that the model needs (shortcuts)",
         least_pairs=PASSING_PAIRS,
-        unclear="" if count else _unclear(beside),
+        unclear="" if count else _unclear(parts),
         is_count=True,
     )
 
 
-def _unclear(beside: Sequence[Part]) -> str:
-    """Return why it is not known whether a part beside the objects is a shortcut; empty if it is."""
-    undecided = [part for part in beside if part.verdict == "no verdict"]
+def _unclear(parts: Parts) -> str:
+    """Return why it is not known whether a part is a shortcut; empty if it is."""
+    undecided = [part for part in parts.parts if part.verdict == "no verdict" and not part.is_on_objects]
     share = sum(part.share for part in undecided)
     if share <= MOST_UNDECIDED:
         return ""
     return (
-        f"{len(undecided)} of {len(beside)} parts beside the objects, with {share:.0%} of the score, have no verdict, "
-        "since they are in too few images or their intervals are too wide: give more pairs"
+        f"{len(undecided)} of {len(parts.parts)} parts, with {share:.0%} of the score, have no verdict, since they are "
+        "in too few images, their intervals are too wide, or no masks of their images are known: give more pairs"
     )

@@ -10,7 +10,7 @@ from nibt.data.pair import Pair
 from nibt.evaluation.finished import FinishedWork
 from nibt.evaluation.maps import Map
 from nibt.evaluation.parts.evidence import Cells, evidence_cells
-from nibt.evaluation.parts.groups import grouped, object_cells
+from nibt.evaluation.parts.groups import grouped, named_areas, object_cells
 from nibt.evaluation.parts.measured import measured, to_float32
 from nibt.evaluation.parts.names import everyday_nouns
 from nibt.models.base import Model
@@ -102,8 +102,14 @@ def found_parts(
 
 def _notes(pairs: Sequence[Pair], cells: Cells, parts_by_rank: Sequence[Part], count: int) -> Iterator[str]:
     """Yield warnings about the data and the parts."""
-    if parts_by_rank[0].on_objects is None:
+    masks = [bool(named_areas(pair)) for pair in pairs]
+    if not any(masks):
         yield "no masks or boxes of named objects are known, so no part has a verdict: look at the gallery"
+    elif not all(masks):
+        yield (
+            f"{len(masks) - sum(masks)} of {len(masks)} images have no mask or box of an object that the caption "
+            "names, so their parts have no verdict: look at the gallery"
+        )
     silent = len(pairs) - len(np.unique(cells.images))
     if silent:
         yield f"{silent} of {len(pairs)} images have no positive score, and are in no part"

@@ -27,7 +27,7 @@ def measured(
     pairs: Sequence[Pair],
     cells: Cells,
     layer: int,
-    objects: Sequence[np.ndarray] | None,
+    objects: Sequence[np.ndarray | None] | None,
     groups: Sequence[Group],
     texts: Sequence[str],
     seed: int,
@@ -42,7 +42,7 @@ def measured(
         pairs: The pairs.
         cells: The cells that carry their scores.
         layer: The layer of their states.
-        objects: Whether each cell of each image shows a named object; None if this is unknown.
+        objects: Whether each cell of each image shows a named object; None for what is unknown.
         groups: The cells of each part.
         texts: What parts are named by.
         seed: The seed of all random draws.
@@ -86,7 +86,7 @@ def _completed(
     group: Group,
     number: int,
     part_numbers: Mapping[int, np.ndarray],
-    objects: Sequence[np.ndarray] | None,
+    objects: Sequence[np.ndarray | None] | None,
 ) -> dict[int, np.ndarray]:
     """Return the cells of a part in each image that has some of its score, with those that look like it.
 
@@ -95,8 +95,9 @@ def _completed(
     completed = {}
     for item, weights in cells.of_images(group.chosen).items():
         grid = (weights > 0) | (part_numbers[item] == number)
-        if objects is not None and not group.on_objects:
-            grid &= ~objects[item]
+        shown = None if objects is None else objects[item]
+        if shown is not None and not group.on_objects:
+            grid &= ~shown
         completed[item] = grid
 
     return completed
