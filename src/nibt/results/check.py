@@ -11,7 +11,7 @@ Verdict = Literal["pass", "no verdict", "warn", "cannot tell", "fail"]
 VERDICTS: tuple[Verdict, ...] = ("pass", "no verdict", "warn", "cannot tell", "fail")
 """The verdicts, from the best to the worst."""
 FEWEST_PAIRS = 24
-"""With fewer pairs, no check of pairs has a verdict."""
+"""With fewer pairs, no check of pairs has a verdict, except a number of findings."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -95,7 +95,7 @@ class AuditOptions(WorkOptions, panel="Audit"):
         Option(metavar="MODEL", help="A model to compare with, such as the one before fine-tuning."),
     ] = None
     quick: Annotated[
-        bool, Option("--quick", help="Use 32 pairs instead of 48, and fewer stages of randomization and wordings.")
+        bool, Option("--quick", help="Use 32 pairs instead of 48, fewer stages of randomization and wordings, and no parts.")
     ] = False
     strict: Annotated[bool, Option("--strict", help="Exit with 1 if a check fails.")] = False
 
@@ -126,6 +126,7 @@ def audit(
 ) -> None:
     """Audit a model: check whether its maps depend on the weights and the caption, and are stable and faithful.
 
+    Also find which parts of the images carry the scores, and whether the model needs those beside the named objects.
     Prints the checks with their verdicts (pass, warn, fail), and writes a page and a JSON file. With the model scenes
     and 48 pairs it takes a few minutes on one core. In general, it needs about 25 explanations and 200 forward passes
     per pair. --against takes twice the time.

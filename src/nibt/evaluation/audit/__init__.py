@@ -63,12 +63,13 @@ def audit(
     weights in memory. The model itself is not changed.
 
     For question 10, it finds the parts of the images that carry the positive scores, as ``parts`` does, and exchanges
-    them between images. It has a verdict if masks or boxes of the named objects are known.
+    them between images, with about 20 forward passes per image. It has a verdict if masks or boxes of the named objects
+    are known.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
         pairs: Pairs of an image and its right caption, or tuples of both: at least 8, and at least 48 are recommended.
-            With fewer than 24, no check of pairs has a verdict.
+            With fewer than 24, no check of pairs has a verdict, but a part that is a shortcut fails.
         methods: Names of methods, with or without a variant (``nib:paper``).
         against: Another model, such as the one before fine-tuning, which is audited on the same pairs. The result then
             has the differences between both models. This takes twice the time.
