@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 import nibt
@@ -14,6 +15,7 @@ from nibt.errors import BadInput, NibtError
 from nibt.report.html.audit import page
 from nibt.report.image.layout import uri
 from nibt.results.audit import Audit, Check, Example, MetricMean, ModelDifference, RandomizationCurve
+from nibt.results.parts import Crop, Effect, LabelOfPart, Part, Parts
 from nibt.types import ModelRecord
 
 GONE = object()
@@ -50,6 +52,42 @@ def check(name: str, question: int) -> Check:
     )
 
 
+def parts(picture: str) -> Parts:
+    """Parts of a method with one part in one image."""
+    part = Part(
+        number=1,
+        share=0.5,
+        images=9,
+        size=0.1,
+        stability=0.9,
+        on_objects=0.0,
+        place=torch.ones(2, 2),
+        needed=Effect(0.3, 0.2, 0.4, 0.2, 0.1, 0.3, 9),
+        sufficient=None,
+        name="cat",
+        nearest=(("cat", 0.3), ("dog", 0.2)),
+        labels=(LabelOfPart("cat", 1.0, 9),),
+        gallery=(Crop(0, "a.png", "a cat", (0, 0, 4, 4), 0.5, False, picture, picture),),
+        center=torch.zeros(3),
+        reach=1.0,
+    )
+    return Parts(
+        model=model("first"),
+        data={"pairs": 24},
+        method="nib",
+        layer=2,
+        grid=(2, 2),
+        seed=0,
+        count=2,
+        seconds=0.0,
+        versions={"nibt": "0"},
+        kept=0.6,
+        means=torch.zeros(3),
+        deviations=torch.ones(3),
+        parts=(part,),
+    )
+
+
 @pytest.fixture(scope="module")
 def audit() -> dict[str, Any]:
     """A small audit of each part, as its file has it."""
@@ -73,6 +111,7 @@ def audit() -> dict[str, Any]:
         against=model("second"),
         against_checks=(check("weights", 1),),
         differences=(difference,),
+        parts=(parts(picture),),
     )
     return json.loads(json.dumps(result.to_json()))
 
@@ -112,6 +151,8 @@ def damaged(data: Any, place: tuple[Any, ...], value: Any) -> Any:
         (("checks", 1, "question"), 99, r"checks\[1\].question must be the number of a question, .* \(got 99\)"),
         (("checks", 0, "method"), "rise", r"checks\[0\].method must be one of methods, nib \(got 'rise'\)"),
         (("curves", 0, "method"), "rise", r"curves\[0\].method must be one of methods"),
+        (("parts", 0, "method"), "rise", r"parts\[0\].method must be one of methods"),
+        (("parts", 0, "parts", 0, "gallery", 0, "crop"), "x", r"gallery\[0\].crop must be an image as a data URI"),
         (("curves", 0, "lows"), [0.1], r"curves\[0\] must have as many stages, values, lows and highs"),
         (("examples", 0, "image"), "x", r"examples\[0\].image must be an image as a data URI \(got 'x'\)"),
         (("examples", 0, "image"), "data:image/png;base64,eA==", r"examples\[0\].image.* is not an image"),

@@ -95,7 +95,8 @@ class AuditOptions(WorkOptions, panel="Audit"):
         Option(metavar="MODEL", help="A model to compare with, such as the one before fine-tuning."),
     ] = None
     quick: Annotated[
-        bool, Option("--quick", help="Use 32 pairs instead of 48, fewer stages of randomization and wordings, and no parts.")
+        bool,
+        Option("--quick", help="Use 32 pairs instead of 48, fewer stages of randomization and wordings, and no parts."),
     ] = False
     strict: Annotated[bool, Option("--strict", help="Exit with 1 if a check fails.")] = False
 
