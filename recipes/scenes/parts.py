@@ -27,7 +27,6 @@ from shortcut import SHORTCUTS, interventions, mixed, planted, share
 import nibt
 from nibt.data.ground_truth import covered_share
 from nibt.datasets.scenes import Scenes
-from nibt.evaluation.audit.parts import MOST_UNDECIDED, PASSING_PAIRS
 from nibt.evaluation.finished import NOTHING_FINISHED
 from nibt.evaluation.maps import maps
 from nibt.evaluation.parts.evidence import evidence_cells
@@ -237,23 +236,11 @@ def report(options):
     write_csv(CSV, HEADINGS, table)
 
 
-def verdict(rows, size):
-    """The verdict of the check of an audit, from the verdicts of its parts."""
-    if any(row["verdict"] == "shortcut" for row in rows):
-        return "fail"
-    if size < PASSING_PAIRS:
-        return "no verdict"
-    undecided = sum(row["share"] for row in rows if row["verdict"] == "no verdict" and not row["on_objects"])
-    return "cannot tell" if undecided > MOST_UNDECIDED else "pass"
-
-
-def counted(verdicts, wanted):
-    """How many verdicts are that one, with the interval of their share."""
-    found = sum(one == wanted for one in verdicts)
-    if len(verdicts) < 2:
-        return f"{found} of {len(verdicts)}"
-    low, high = interval([float(one == wanted) for one in verdicts])[1:]
-    return f"{found} of {len(verdicts)} [{low:.2f}, {high:.2f}]"
+def failing(audits):
+    """How many audits fail, with the interval of their share."""
+    fails = [float(any(row["verdict"] == "shortcut" for row in rows)) for rows in audits]
+    low, high = interval(fails)[1:]
+    return f"{sum(fails):.0f} of {len(fails)} [{low:.2f}, {high:.2f}]"
 
 
 def group_of(key):
@@ -264,22 +251,21 @@ def group_of(key):
     return "all half" if name.startswith("half ") else "all full"
 
 
-AUDIT_HEADINGS = ("model", "pairs", "24 pairs: fail", "48 pairs: fail", "pass", "cannot tell")
+AUDIT_HEADINGS = ("model", "pairs", *(f"{size} pairs: fail" for size in SIZES))
 AUDIT_CSV = CSV.with_name("part_audits.csv")
 
 
 def report_audits(options):
-    verdicts = {}
+    by_group = {}
     for key, record in collect(options.out, "part-audits").items():
         for group in (tuple(key.split("|")), (group_of(key), "")):
+            of_group = by_group.setdefault(group, {str(size): [] for size in SIZES})
             for size, audits in record["audits"].items():
-                of_group = verdicts.setdefault(group, {"24": [], "48": []})
-                of_group[size] += [verdict(rows, int(size)) for rows in audits]
+                of_group[size] += audits
 
     table = []
-    for (name, kind), by_size in sorted(verdicts.items(), key=lambda row: row[0][0].startswith("all")):
-        few, many = by_size["24"], by_size["48"]
-        cells = (name, kind, counted(few, "fail"), *(counted(many, one) for one in ("fail", "pass", "cannot tell")))
+    for (name, kind), by_size in sorted(by_group.items(), key=lambda row: row[0][0].startswith("all")):
+        cells = (name, kind, *map(failing, by_size.values()))
         table.append(dict(zip(AUDIT_HEADINGS, cells, strict=True)))
 
     print(f"{machine()}; {options.count} scenes of seed {UNSEEN + 12}\n")

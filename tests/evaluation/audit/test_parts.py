@@ -161,7 +161,7 @@ def test_a_doubtful_result_says_why(small: Audit) -> None:
     assert check is not None
     (sentence,) = certificate(replace(small, checks=(check,))).sections["What these data cannot tell"]
     assert sentence.startswith("None was found, but 1 of 2 parts, with 50% of the score")
-    assert "(parts: image 0; 48 pairs)" in sentence
+    assert f"(parts: image 0; {PASSING_PAIRS} pairs)" in sentence
 
 
 # What cannot be answered
