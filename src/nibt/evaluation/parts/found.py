@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from nibt.evaluation.parts.groups import grouped, named_areas, object_cells
 from nibt.evaluation.parts.measured import measured, to_float32
 from nibt.evaluation.parts.names import everyday_nouns
 from nibt.models.base import Model
+from nibt.records import JsonObject
 from nibt.results.parts import Part, Parts
 
 MOST_CLUSTERS = 12
@@ -42,7 +42,7 @@ def found_parts(
     texts: Sequence[str] | None,
     seed: int,
     batch_size: int,
-    data: Mapping[str, Any],
+    data: JsonObject,
     versions: Mapping[str, str],
     finished: FinishedWork,
     on_step: Callable[[str], None] = lambda _: None,
