@@ -55,7 +55,7 @@ def _parts_of(runner: AuditRunner, method: MethodSpec, unknown: Sequence[str], d
         texts=known_nouns(unknown),
         seed=runner.seed,
         batch_size=runner.batch_size,
-        data=data,
+        data=dict(data),
         versions=resolve(model, Request(method, seed=runner.seed)).provenance["versions"],
         finished=runner.finished,
     )
