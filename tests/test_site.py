@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -26,6 +27,36 @@ if TYPE_CHECKING:
 _LOADS = re.compile(
     r"""<(?:script|link|img|iframe|source|video|audio)\b[^>]*?\b(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)"""
 )
+
+
+WORDS = {
+    "vLLM": "guides/server",
+    "Ollama": "guides/server",
+    "GGUF": "guides/server",
+    "Slurm": "guides/jobs",
+    "DuckDB": "guides/jobs",
+    "Lightning": "guides/training",
+    "fine-tuned": "guides/explain",
+    "inseq": "guides/coming_from",
+    "captum": "guides/coming_from",
+    "SHAP": "guides/coming_from",
+    "grad-cam": "guides/coming_from",
+    "uncertainty": "guides/report",
+    "error bars": "guides/report",
+    "confidence interval": "guides/report",
+    "cite": "guides/report",
+    "BibTeX": "guides/report",
+    "reviewer": "guides/report",
+    "heatmap": "guides/answers",
+    "saliency": "guides/answers",
+    "hallucination": "guides/answers",
+    "LLaVA": "guides/generators",
+    "medical": "guides/medical",
+    "shortcut": "guides/shortcut",
+    "watermark": "guides/shortcut",
+    "classifier": "guides/contrast",
+}
+"""What newcomers type into the search, with the page that answers it."""
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +87,36 @@ def test_site_has_the_outputs_of_notebooks(site: Path) -> None:
         text = (site / "tutorials" / f"{name}.html").read_text(encoding="utf-8")
         assert "data:image/jpeg;base64," in text
     assert '<table border="1" class="dataframe">' in text
+
+
+def test_search_finds_the_page_of_each_word(site: Path) -> None:
+    """As the search of the site does: it knows no synonyms, and finds tokens that start with what was typed."""
+    index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
+    separator = re.compile(index["config"]["separator"])
+    found: dict[str, set[str]] = {}
+    for entry in index["docs"]:
+        page = entry["location"].partition(".html")[0]
+        text = re.sub(r"<[^>]+>", " ", f"{entry['title']} {entry['text']}").lower()
+        found.setdefault(page, set()).update(token.strip("()[].,:;?!`'\"") for token in separator.split(text))
+    for word, page in WORDS.items():
+        for part in separator.split(word.lower()):
+            assert any(token.startswith(part) for token in found[page]), f"the page {page} does not have {word!r}"
+
+
+def test_each_row_of_the_start_page_has_one_link_or_says_why_not(site: Path) -> None:
+    page = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    table = page.partition("## What do you want to do?")[2]
+    rows = re.findall(r"^\| (?!you want to)(\w.*) \| (.*) \|$", table, re.MULTILINE)
+    assert len(rows) > 12
+    for want, answer in rows:
+        links = re.findall(r"\]\(([^)#]+)\.md(?:#([^)]+))?\)", answer)
+        if answer.startswith("*not possible, because*"):
+            assert not links, want
+            continue
+        assert len(links) == 1, f"{want}: {answer}"
+        ((target, heading),) = links
+        text = (site / f"{target}.html").read_text(encoding="utf-8")
+        assert not heading or f'id="{heading}"' in text, f"{target} has no heading {heading}"
 
 
 def test_site_has_formulas_as_mathml(site: Path) -> None:
@@ -138,6 +199,9 @@ def test_site_in_a_browser_requests_nothing_from_elsewhere(served: str, browser:
     ready.wait_for(timeout=120_000)  # the index is loaded, and typing has an effect
     page.locator("input.md-search__input").press_sequentially("completeness")
     page.locator("a.md-search-result__link").first.wait_for(timeout=120_000)
+    for word, name in WORDS.items():
+        page.locator("input.md-search__input").fill(word)
+        page.locator(f"a.md-search-result__link[href*='{name}.html']").first.wait_for(state="attached", timeout=120_000)
     narrow = browser.new_page(viewport={"width": 380, "height": 800})
     narrow.on("request", lambda request: requests.append(request.url))
     narrow.goto(f"{served}/reference/metrics/index.html")
