@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import nibt
 from nibt import registry
@@ -120,6 +121,22 @@ def test_methods_in_the_text_of_a_page_take_their_options(page: str) -> None:
         spec = registry.MethodSpec.of(code)
         options = {name: value for name, value in spec.options.items() if name != "along_path"}
         spec.method_class.check_options(spec.variant, options)
+
+
+def test_page_cites_as_the_citation_file() -> None:
+    cited = yaml.safe_load((documents.ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    (paper,) = cited["references"]
+    page = documents.ROOT / "docs" / "guides" / "report.md"
+    entries = re.findall(r"^@\w+\{.*?^\}$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    program, method = (dict(re.findall(r"(\w+) += \{(.*)\}", entry)) for entry in entries)
+    assert (program["title"], program["version"]) == (cited["title"], cited["version"])
+    assert program["year"] == cited["date-released"][:4]
+    assert [f"{{{author['name']}}}" for author in cited["authors"]] == [program["author"]]
+    assert (method["title"], method["year"]) == (paper["title"], str(paper["year"]))
+    families = [author.partition(",")[0] for author in method["author"].split(" and ")]
+    assert families == [author["family-names"] for author in paper["authors"]]
+    assert paper["url"].endswith(method["note"].removeprefix("arXiv:"))
+    assert "url" not in program or "OWNER" not in program["url"]
 
 
 def test_few_blocks_are_not_run() -> None:
