@@ -488,6 +488,18 @@ def test_prompts_without_words_and_answers_of_one_word() -> None:
     assert not len(one.words[0].earlier)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_conversation_of_an_image_alone_has_no_words_of_the_prompt(method: str) -> None:
+    messages = [{"role": "user", "content": [{"type": "image"}]}]
+    with serving() as served:
+        alone = nibt.explain_answer(generator_of(served), picture(), messages, ANSWER, method)
+        image = nibt.explain_answer(generator_of(served), picture(), messages, ANSWER, method, narrow="image")
+    for word, same in zip(alone.words, image.words, strict=True):
+        assert not len(word.prompt)
+        assert word.without["prompt"] == word.value
+        assert torch.equal(word.grid, same.grid)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["banzhaf", "shapley"])
 def test_scores_from_draws_have_errors_that_contain_the_exact_ones(method: str) -> None:

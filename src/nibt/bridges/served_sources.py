@@ -138,8 +138,12 @@ class ServedNarrowing:
 
     def _of_prompt(self) -> SourceScores:
         count = len(self.prompt.words)
-        if "prompt" not in self.sources or not count:
-            return _nothing([torch.zeros(count, device="cpu") for _ in self.scored.answer.words])
+        nothing = _nothing([torch.zeros(count, device="cpu") for _ in self.scored.answer.words])
+        if "prompt" not in self.sources:
+            return nothing
+        if not count:  # a conversation of an image alone, so that nothing is left out
+            (values,) = _lists(self.scored.score([self.scored.question]))
+            return replace(nothing, without=values[: len(self.scored.answer.words)])
 
         scores, errors, without = self._played(self.prompt)
         return SourceScores(list(scores.T), None if errors is None else list(errors.T), without)
