@@ -688,6 +688,48 @@ def test_content_that_is_no_text_is_refused(content: Any) -> None:
             explained(generator_of(served))
 
 
+@pytest.mark.parametrize(("kind", "way"), [("llama.cpp", "grammar"), ("vllm", "prompt_logprobs"), ("ollama", None)])
+def test_numbers_that_are_no_log_probabilities_are_refused(kind: str, way: str | None) -> None:
+    """With ``--logprobs-mode raw_logits``, vLLM shows logits, which must not become probabilities of 1."""
+
+    def edit(data: Any) -> None:
+        for entry in data["choices"][0]["logprobs"]["content"]:
+            for each in (entry, *entry["top_logprobs"]):
+                each["logprob"] += 12.5
+        for entry in data["prompt_logprobs"] or []:
+            for facts in (entry or {}).values():
+                facts["logprob"] += 12.5
+
+    message = r"must be finite and at most 0 \(got [\d.]+\): let the server show log-probabilities, and no logits"
+    with listening(Edited(kind=kind, edit=edit)) as served:
+        with pytest.raises(ServerFailed, match=message):
+            explained(generator_of(served, way=way))
+
+
+@pytest.mark.parametrize("value", [12.5, float("nan"), float("inf"), -float("inf")])
+def test_what_was_read_has_log_probabilities(value: float) -> None:
+    def edit(data: Any) -> None:
+        for entry in data["prompt_logprobs"] or []:
+            for facts in (entry or {}).values():
+                facts["logprob"] = value
+
+    with listening(Edited(kind="vllm", edit=edit)) as served:
+        with pytest.raises(
+            Unsupported, match=r"prompt_logprobs: .*must be finite and at most 0 \(got (12.5|nan|-?inf)\)"
+        ):
+            explained(generator_of(served, way="prompt_logprobs"))
+
+
+def test_rounding_above_0_is_a_probability_of_1() -> None:
+    def edit(data: Any) -> None:
+        for entry in data["choices"][0]["logprobs"]["content"]:
+            for each in (entry, *entry["top_logprobs"]):
+                each["logprob"] += 1e-4
+
+    with listening(Edited(edit=edit)) as served:
+        assert explained(generator_of(served)).answer == ANSWER
+
+
 @pytest.mark.parametrize("logs", [None, {"content": []}, {"content": None}])
 @pytest.mark.parametrize("written", [0, 9])
 def test_the_end_of_an_answer_may_have_no_log_probabilities(logs: Any, written: int) -> None:

@@ -24,6 +24,7 @@ WAYS = ("grammar", "prompt_logprobs", "prefill")
 """The ways in which a server gives the log-probabilities of an answer, the first of which that works is used."""
 SAME = 0.2
 """The largest difference, in nats, between two log-probabilities of one token that a server may give."""
+_ROUNDING = 0.01  # nats above 0
 _ABSENT = -9999.0  # stands for tokens that are not among those that OpenAI shows
 Key: TypeAlias = int | bytes
 _Read = TypeVar("_Read")
@@ -668,12 +669,23 @@ def _step(entry: Any) -> Step:
         value = each["logprob"]
         if value is not None and value > _ABSENT:
             token = _token(each)
-            shown.setdefault(token.key, min(0.0, float(value)))
+            shown.setdefault(token.key, _log_probability(value))
             pieces.setdefault(token.key, token.data)
 
     if not shown:
         raise ValueError(f"the token {entry.get('token')!r:.40} has no log-probability")
     return Step(_token(entry), shown, pieces)
+
+
+def _log_probability(value: Any) -> float:
+    """Return a log-probability, which may be above 0 by rounding only."""
+    number = float(value)
+    if not -math.inf < number <= _ROUNDING:  # NaN, too
+        raise ValueError(
+            f"a log-probability must be finite and at most 0 (got {number:.3g}): let the server show "
+            "log-probabilities, and no logits"
+        )
+    return min(0.0, number)
 
 
 def _token(entry: Any) -> Token:
@@ -699,7 +711,7 @@ def _prompt_steps(data: Any) -> list[Step]:
         shown: dict[Key, float] = {}
         pieces: dict[Key, bytes] = {}
         for number, facts in entry.items():
-            shown[int(number)] = min(0.0, float(facts["logprob"]))
+            shown[int(number)] = _log_probability(facts["logprob"])
             pieces[int(number)] = (facts["decoded_token"] or "").encode()
 
         read = int(next(iter(entry)))  # the token that was read stands before the most probable ones
