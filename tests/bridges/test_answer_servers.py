@@ -730,6 +730,33 @@ def test_rounding_above_0_is_a_probability_of_1() -> None:
         assert explained(generator_of(served)).answer == ANSWER
 
 
+@dataclass
+class Drawn(Answers):
+    """A server that draws the end of an answer, at which it shows nothing, ``ends`` times at temperatures above 0."""
+
+    ends: int = 0
+
+    def respond(self, path: str, body: dict[str, Any]) -> Any:
+        data = super().respond(path, body)
+        if body.get("temperature") and self.ends:
+            self.ends -= 1
+            data["choices"][0] |= {"message": {"role": "assistant", "content": ""}, "logprobs": {"content": []}}
+        return data
+
+
+def test_the_end_that_is_drawn_at_another_temperature_is_drawn_again() -> None:
+    with listening(Drawn(kind="ollama", ends=3)) as served:
+        explanation = explained(generator_of(served))
+        assert explanation.server["requests"] == len(served.requests)
+    with listening(Drawn(kind="ollama", ends=3, sampled=True)) as served:
+        with pytest.raises(Unsupported, match="depend on the temperature"):
+            explained(generator_of(served))
+    with listening(Drawn(kind="ollama", ends=1_000)) as served:
+        with pytest.raises(Unsupported, match="wrote nothing"):
+            explained(generator_of(served))
+        assert len(served.requests) < 30
+
+
 @pytest.mark.parametrize("logs", [None, {"content": []}, {"content": None}])
 @pytest.mark.parametrize("written", [0, 9])
 def test_the_end_of_an_answer_may_have_no_log_probabilities(logs: Any, written: int) -> None:

@@ -6,6 +6,7 @@ know. What a server offers is therefore tried before it is used.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
@@ -25,9 +26,14 @@ WAYS = ("grammar", "prompt_logprobs", "prefill")
 SAME = 0.2
 """The largest difference, in nats, between two log-probabilities of one token that a server may give."""
 _ROUNDING = 0.01  # nats above 0
+_DRAWN_AGAIN = 15  # times at most, where a half of the answers may end at once
 _ABSENT = -9999.0  # stands for tokens that are not among those that OpenAI shows
 Key: TypeAlias = int | bytes
 _Read = TypeVar("_Read")
+
+
+class AnswerEnds(Unsupported):
+    """An answer ends at once, and the server shows no log-probabilities there."""
 
 
 @dataclass(frozen=True)
@@ -526,7 +532,16 @@ class AnswerServer(Connection):
         )
 
     def effect_of_temperature(self, question: Question, own: Reply) -> float:
-        """Return how much another temperature changes log-probabilities, in nats."""
+        """Return how much another temperature changes log-probabilities, in nats.
+
+        The token is drawn there: if it is the end, where servers seldom show log-probabilities, it is drawn again.
+        """
+        for _ in range(_DRAWN_AGAIN):
+            with suppress(AnswerEnds):
+                return self._effect_of_temperature(question, own)
+        return self._effect_of_temperature(question, own)
+
+    def _effect_of_temperature(self, question: Question, own: Reply) -> float:
         return self.write(question, 1, temperature=1.0).steps[0].difference(own.steps[0])
 
     def check_image(self, effect: ImageEffect) -> tuple[str, ...]:
@@ -623,7 +638,7 @@ class AnswerServer(Connection):
 
         entries = (choice.get("logprobs") or {}).get("content")
         if not entries and not text:  # servers seldom show the token that ends an answer
-            raise Unsupported(
+            raise AnswerEnds(
                 f"{self.called} wrote nothing, and shows no log-probabilities where an answer ends: give another "
                 "prompt, or explain fewer words (max_words)"
             )
