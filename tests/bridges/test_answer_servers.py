@@ -664,6 +664,37 @@ def test_other_answers_are_refused(answer: Any, error: type[NibtError], message:
         assert len(served.requests) == 1
 
 
+@pytest.mark.parametrize("way", [None, "samples"])
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("<html>a page</html>", "it begins with '<html>a page</html>', and is no JSON"),
+        (" ", "it is empty"),
+        ("[1]", "it has no choices with a message"),
+        ("null", "it has no choices with a message"),
+        ('{"choices": []}', "it has no choices with a message"),
+        ('{"choices": {"0": 1}}', "it has no choices with a message"),
+        ('{"choices": ["a"]}', "it has no choices with a message"),
+        ('{"choices": [{"index": 0}]}', "it has no choices with a message"),
+        ('{"choices": [{"message": null}]}', "it has no choices with a message"),
+        ('{"choices": [{"message": {"content": 5}}]}', r"message.content must be a text \(got int\)"),
+    ],
+)
+def test_what_is_no_answer_is_said_in_words(way: str | None, text: str, problem: str) -> None:
+    with serving(answers=[(200, {}, text)]) as served:
+        with pytest.raises(ServerFailed, match=rf"something else than an answer.* \({problem}.*check the name"):
+            explained(generator_of(served, way=way))
+
+
+def test_a_log_probability_is_a_number() -> None:
+    def edit(data: Any) -> None:
+        data["choices"][0]["logprobs"]["content"][0]["logprob"] = "-0.1"
+
+    with listening(Edited(edit=edit)) as served:
+        with pytest.raises(ServerFailed, match=r"a log-probability must be a number \(got '-0.1'\)"):
+            explained(generator_of(served))
+
+
 @pytest.mark.parametrize("count", ["19", -3, True, 1.5, float("nan"), 10**400, [19], None])
 def test_a_number_of_tokens_that_is_none_is_not_known(count: Any) -> None:
     def edit(data: Any) -> None:

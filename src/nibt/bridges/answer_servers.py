@@ -631,11 +631,7 @@ class AnswerServer(Connection):
 
     def _reply(self, data: Any) -> Reply:
         """Return what an answer has."""
-        choice = data["choices"][0]
-        text = choice["message"].get("content") or ""
-        if not isinstance(text, str):
-            raise TypeError(f"message.content must be a text (got {type(text).__name__})")
-
+        choice, text = choices_of(data)[0]
         entries = (choice.get("logprobs") or {}).get("content")
         if not entries and not text:  # servers seldom show the token that ends an answer
             raise AnswerEnds(
@@ -666,6 +662,21 @@ class AnswerServer(Connection):
         return {"model": self.name, "messages": messages, "temperature": 0, **shown, **entries}
 
 
+def choices_of(data: Any) -> list[tuple[JsonObject, str]]:
+    """Return the choices of an answer, of which there is at least one, with their texts."""
+    choices = data.get("choices") if isinstance(data, dict) else None
+    choices = choices if isinstance(choices, list) else []
+    if not choices or not all(isinstance(each, dict) and isinstance(each.get("message"), dict) for each in choices):
+        raise TypeError("it has no choices with a message")
+
+    texts = [each["message"].get("content") or "" for each in choices]
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"message.content must be a text (got {type(text).__name__})")
+
+    return list(zip(choices, texts, strict=True))
+
+
 def _rule(answer: ServedAnswer) -> str:
     """Return a grammar that allows only an answer."""
     return _rule_of([token.id for token in answer.tokens])
@@ -682,6 +693,8 @@ def _step(entry: Any) -> Step:
     pieces: dict[Key, bytes] = {}
     for each in (*entry["top_logprobs"], entry):
         value = each["logprob"]
+        if value is not None and not isinstance(value, int | float):
+            raise TypeError(f"a log-probability must be a number (got {value!r:.40})")
         if value is not None and value > _ABSENT:
             token = _token(each)
             shown.setdefault(token.key, _log_probability(value))

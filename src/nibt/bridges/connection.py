@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_co
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
+from json import JSONDecodeError
 from typing import Annotated, ClassVar, TypeVar
 
 import httpx
@@ -23,6 +24,7 @@ from nibt.records import JsonObject
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 """The statuses after which the same request may succeed later."""
 _LONGEST_WAIT = 30.0  # seconds
+_START = 60  # characters of an answer in an error
 _LARGEST_ANSWER = 64 * 2**20  # bytes
 _MOST_TOKENS = 10**12  # of one request
 _COUNTING = threading.Lock()  # of the module, so that servers can be copied and pickled
@@ -327,6 +329,9 @@ class Connection:
             return read(load_json(data))
         except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
             problem = self._without_secrets(first_line(error))
+            if isinstance(error, JSONDecodeError):
+                start = self._without_secrets(data.decode(errors="replace")).strip()[:_START]
+                problem = f"it begins with {start!r}, and is no JSON" if start else "it is empty"
             raise RequestRefused(
                 f"{self.called} answers with something else than {self.content} ({problem}): {self.advice}"
             ) from None  # the error may quote the key

@@ -20,6 +20,7 @@ from nibt.bridges.answer_servers import (
     Token,
     TokenValue,
     Values,
+    choices_of,
 )
 from nibt.bridges.connection import counted
 from nibt.bridges.questions import Question
@@ -140,9 +141,7 @@ class SampledAnswerServer(AnswerServer):
 
     def _texts(self, data: Any) -> tuple[list[str], int | None]:
         """Return the texts of answers, and how many tokens were read for them; None if the server does not say so."""
-        texts = [choice["message"].get("content") or "" for choice in data["choices"]]
-        if not texts or not all(isinstance(text, str) for text in texts):
-            raise TypeError(f"message.content must be a text (got {texts!r:.80})")
+        texts = [text for _, text in choices_of(data)]
         return texts, counted((data.get("usage") or {}).get("prompt_tokens"))
 
 
