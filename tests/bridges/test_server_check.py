@@ -243,6 +243,17 @@ def test_only_generators_behind_a_server_are_checked() -> None:
         nibt.check_server(served, against=served)
 
 
+def test_one_image_is_taken_as_a_list_of_one() -> None:
+    with serving() as served:
+        generator = nibt.load_generator(served.address + "/v1", name="toy", image_size=32, cells=2)
+        one = nibt.check_server(generator, images="sample:camera")
+        several = nibt.check_server(generator, images=["sample:camera"])
+        with pytest.raises(BadInput, match=r"an image must be a path.* \(got int\)"):
+            nibt.check_server(generator, images=5)  # pyright: ignore
+    assert one.lines["image"] == several.lines["image"]
+    assert one.lines["image"].startswith("sample:camera, sent as")
+
+
 def test_what_is_printed_is_the_text_of_the_reading() -> None:
     with serving() as served:
         reading = nibt.check_server(nibt.load_generator(served.address + "/v1", name="toy", image_size=32, cells=2))

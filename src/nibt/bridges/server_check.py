@@ -16,6 +16,7 @@ from nibt.bridges.scored_answers import ScoredAnswer
 from nibt.bridges.served_answers import EXAMPLE_IMAGE, ServedGenerator, ServedTower
 from nibt.bridges.served_sources import ServedNarrowing
 from nibt.data.images import SAMPLE, ImageInput, ImageSource, read_image
+from nibt.data.pair import as_list
 from nibt.engine.spec import versions
 from nibt.errors import BadInput, RequestRefused, Unsupported, first_line
 from nibt.generators.answers import EXAMPLE_PROMPT, TOKENS_PER_WORD, AnswerTokens, Generator
@@ -114,7 +115,7 @@ class Agreement:
 def check_server(
     generator: Generator,
     prompt: str | None = None,
-    images: Sequence[ImageSource] = (),
+    images: ImageSource | Sequence[ImageSource] = (),
     against: Generator | str | Path | None = None,
 ) -> ServerReading:
     """Find out by requests what a server offers and, with the model of a folder, whether it serves that model.
@@ -122,7 +123,7 @@ def check_server(
     Args:
         generator: The generator behind the server, from ``load_generator("http://...", name=...)``.
         prompt: A prompt; None means an example.
-        images: Images; the first one is used for what the server offers. None means samples.
+        images: Images, or a single one; the first one is used for what the server offers. With none, samples are used.
         against: A generator or the folder of one, whose log-probabilities of the same answers are compared.
 
     Returns:
@@ -145,7 +146,7 @@ def check_server(
         raise BadInput("against must be the model of a folder (got one behind a server): load it from its folder")
 
     text = EXAMPLE_PROMPT if prompt is None else read_words("prompt", prompt)
-    pictures = [read_image(image) for image in images]
+    pictures = [read_image(image) for image in as_list(images)]
     with generator.server.session() as server:
         lines: dict[str, str] = {"model": f"{server.name}, behind a server"}
         passes = _offered(server, generator, pictures[0] if pictures else read_image(EXAMPLE_IMAGE), text, lines)
