@@ -85,6 +85,29 @@ def test_a_word_is_on_the_cell_without_which_it_leaves_the_answer(several: bool 
     assert any("texts alone" in note and "16 answers" in note for note in result.warnings)
 
 
+@dataclass
+class Capped(Texts):
+    """A server that gives at most ``cap`` answers to one request, after ``before`` requests."""
+
+    cap: int = 4
+    before: int = 0
+
+    def respond(self, path: str, body: dict[str, Any]) -> Any:
+        data = super().respond(path, body)
+        count = self.cap if len(self.requests) > self.before else None
+        return data | {"choices": data["choices"][:count]}
+
+
+def test_a_server_that_gives_fewer_answers_than_asked_for() -> None:
+    with listening(Capped()) as served:
+        assert explained(served).server["way"] == "sample"
+    with listening(Capped(before=4)) as served:
+        with pytest.raises(
+            ServerFailed, match=r"must give 8 answers to one question \(got 4\).*: try again, or choose"
+        ):
+            explained(served)
+
+
 def test_shares_of_words_are_estimated() -> None:
     answer = words_of("a cat and a dog.")
     assert [word.text for word in answer.words] == ["a", "cat", "and", "a", "dog", "."]
@@ -135,13 +158,22 @@ def test_draws_are_for_samples() -> None:
             nibt.explain_answer(nibt.load_generator(served.address + "/v1", name="toy", image_size=32), RED, PROMPT)
 
 
+@pytest.mark.parametrize("several", [True, None])
+def test_the_check_says_how_many_requests_a_map_takes(several: bool | None) -> None:
+    with listening(Texts(several=several)) as served:
+        generator = nibt.load_generator(served.address + "/v1", name="toy", image_size=32, cells=2, way="samples")
+        reading = nibt.check_server(generator, PROMPT, [RED])
+        taken = explained(served, loading={"sources": "image"}).server["requests"]
+    assert reading.lines["explained"].endswith(f"occlusion of the image takes {taken} requests")
+
+
 def test_the_check_of_a_server_of_texts() -> None:
     with listening(Texts(several=None)) as served:
         generator = nibt.load_generator(served.address + "/v1", name="toy", image_size=32, cells=2, way="samples")
         reading = nibt.check_server(generator, PROMPT)
     assert reading.passes
     assert reading.lines["samples"] == "8 answers by 8 requests"
-    assert reading.lines["explained"] == "yes, by sample: occlusion of the image takes 56 requests"
+    assert reading.lines["explained"] == "yes, by sample: occlusion of the image takes 60 requests"
     with listening(Texts(reads_images=False)) as served:
         generator = nibt.load_generator(served.address + "/v1", name="toy", image_size=32, cells=2, way="samples")
         assert not nibt.check_server(generator, PROMPT).passes

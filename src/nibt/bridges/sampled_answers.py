@@ -111,12 +111,12 @@ class SampledAnswerServer(AnswerServer):
 
     def sampling(self, question: Question) -> str:
         """Return whether one request gives several answers (``samples``), or each gives one (``sample``)."""
-        body = self._asked(question, max_tokens=1, temperature=1, n=2)
+        body = self._asked(question, max_tokens=1, temperature=1, n=self.count)
         try:
             ((texts, _),) = self.post("chat/completions", [body], self._texts)
         except RequestRefused:
             return ONE_SAMPLE
-        return SAMPLES if len(texts) == 2 else ONE_SAMPLE
+        return SAMPLES if len(texts) == self.count else ONE_SAMPLE
 
     def requests_for(self, answer: ServedAnswer, way: str) -> int:
         return 1 if way == SAMPLES else self.count
@@ -132,7 +132,10 @@ class SampledAnswerServer(AnswerServer):
         for number, drawn in self.together(bodies, [each] * len(questions), self._texts):
             texts = [text for one, _ in drawn for text in one]
             if len(texts) != self.count:
-                raise RequestRefused(f"{self.called} gives {len(texts)} answers where {self.count} are asked for")
+                raise RequestRefused(
+                    f"{self.called} must give {self.count} answers to one question (got {len(texts)}), as when it was "
+                    "tried: try again, or choose another server"
+                )
             yield number, sampled_values(answer, texts)
 
     def _asked(self, question: Question, **entries: Any) -> JsonObject:

@@ -32,6 +32,8 @@ _SQUARES = tuple(f"{SAMPLE}{name}" for name in ("chelsea", "coffee", "scene"))
 _WORDS = 12
 _TRIED = 8
 """About the number of requests with which an explanation finds out what a server offers."""
+_TRIED_SAMPLES = 4
+"""The same for a server that is asked for texts alone."""
 _UNSURE = -0.1
 """Tokens that are less probable than this tell models apart; of a certain token, all models have about 0."""
 EQUAL = 0.05
@@ -237,7 +239,7 @@ def _sampled(
 
     way = server.sampling(question)
     each = server.requests_for(written, way)
-    requests = each * (cells + 2) + _TRIED
+    requests = _TRIED_SAMPLES + each * (cells + 3)  # the image as it is, asked twice, and a blank one
     lines["sees image"] = note or "yes: more tokens are read with it than without"
     lines["samples"] = f"{server.count} answers by {each} {'request' if each == 1 else 'requests'}"
     lines["explained"] = f"yes, by {way}: occlusion of the image takes {requests:,} requests"
