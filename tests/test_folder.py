@@ -188,9 +188,9 @@ def test_folders_must_be_new_or_of_the_same_kind(tmp_path: Path) -> None:
     with pytest.raises(CannotWrite, match=r"cannot create the folder .*mine.txt/run: Not a directory"):
         Squares(tmp_path / "mine.txt" / "run").writing(REQUEST).__enter__()
     for text, message in (
-        ('{"kind": "triangles"}', "is not the manifest of a squares"),
-        ("[]", "is not the manifest of a squares"),
-        ("no JSON", "cannot be read as the manifest of a squares"),
+        ('{"kind": "triangles"}', "is not a manifest of the kind 'squares': choose another folder"),
+        ("[]", "is not a manifest of the kind 'squares': choose another folder"),
+        ("no JSON", "cannot be read as a manifest of the kind 'squares' .*: choose another folder, or remove this one"),
         ('{"kind": "squares", "schema": 0}', r"must have schema 1 \(got 0\)"),
         ('{"kind": "squares", "schema": 1}', "request is missing"),
         ('{"kind": "squares", "schema": 1, "request": [2]}', r"request must be a valid dictionary \(got \[2\]\)"),

@@ -273,11 +273,12 @@ def read_manifest(folder: Path, manifest_class: type[_Manifest]) -> _Manifest:
         raise BadInput(f"{str(folder)!r} has no {expected_kind} ({lacks}): give the folder of one") from error
     except (OSError, ValueError) as error:
         raise BadInput(
-            f"{str(path)!r} cannot be read as the manifest of a {expected_kind} ({reason(error)})"
+            f"{str(path)!r} cannot be read as a manifest of the kind {expected_kind!r} ({reason(error)}): choose "
+            "another folder, or remove this one and begin anew"
         ) from error
 
     if not isinstance(data, dict) or data.get("kind") != expected_kind:
-        raise BadInput(f"{path} is not the manifest of a {expected_kind}: choose another folder")
+        raise BadInput(f"{path} is not a manifest of the kind {expected_kind!r}: choose another folder")
     if data.get("schema") != SCHEMA:
         raise BadInput(
             f"{path} must have schema {SCHEMA} (got {data.get('schema')}): read it with the version of nibt that "

@@ -417,7 +417,7 @@ def test_bench_rejects_a_foreign_plan(clip_folder: Path, data: Path, tmp_path: P
     (tmp_path / "run").mkdir()
     for text in ('{"a": "mine"}', '{"plan": "mine"}', "[]"):
         (tmp_path / "run" / "manifest.json").write_text(text)
-        with pytest.raises(BadInput, match=r"is not the manifest of a benchmark"):
+        with pytest.raises(BadInput, match="is not a manifest of the kind 'benchmark'"):
             nibt.benchmark(plan({}, clip_folder, data), tmp_path / "run")
         assert (tmp_path / "run" / "manifest.json").read_text() == text
 
