@@ -41,7 +41,7 @@ class UnknownName(NibtError, LookupError):
     """A method, metric, target, model family or data set does not exist."""
 
     def __init__(self, group: str, name: object, names: Iterable[str]) -> None:
-        names = sorted(names)
+        names = sorted(set(names))
         self._arguments = group, name, names
         near = get_close_matches(str(name), names, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""

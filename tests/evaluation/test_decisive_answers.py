@@ -256,6 +256,9 @@ def test_other_inputs_are_refused_by_name() -> None:
     model, explanation = generator(KIND), explained(0)
     with pytest.raises(UnknownName, match="unknown word"):
         nibt.decisive_region(model, explanation, word="dog")
+    with pytest.raises(UnknownName, match="unknown word True"):
+        nibt.decisive_region(model, explanation, word=True)
+    assert str(UnknownName("words", "dog", ["cup", "a", "cup"])) == "unknown word 'dog'. Known words: a, cup."
     with pytest.raises(BadInput, match=r"word must be between 0 and 2 \(got 5\)"):
         nibt.decisive_region(model, explanation, word=5)
     with pytest.raises(BadInput, match="word is missing: each word of the answer is compared with 'mat'"):

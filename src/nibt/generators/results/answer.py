@@ -330,7 +330,7 @@ class AnswerExplanation(ResultOfImage):
             BadInput: The text occurs several times.
         """
         texts = [word.text for word in self.words]
-        if isinstance(name, int):
+        if isinstance(name, int) and not isinstance(name, bool):
             if not 0 <= name < len(texts):
                 raise BadInput(f"word must be between 0 and {len(texts) - 1} (got {name})")
             return name
