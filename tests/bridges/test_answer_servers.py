@@ -855,7 +855,14 @@ def test_methods_that_need_weights_are_refused_by_name(method: str) -> None:
         (ADDRESS, {"name": "toy", "image_size": 3}, BadOption, "image_size must be between 16"),
         (ADDRESS + "?key=1", {"name": "toy"}, BadOption, "url must have nothing after"),
         ("localhost:9/v1", {"name": "toy"}, BadOption, "name is for a model behind a server, whose address begins"),
+        (
+            ADDRESS,
+            {"name": "toy", "key_env": " "},
+            BadOption,
+            r"key_env must be the name of an environment variable \(",
+        ),
         ("scenes_generator", {"requests": 9}, BadOption, "requests is for a model behind a server"),
+        ("no", {"name": "toy", "cells": 4, "top": 5}, BadOption, "^name, cells, top are for a model behind a server"),
         (
             "scenes_generator",
             {"request": 9},

@@ -117,6 +117,9 @@ class Connection:
         if address.userinfo:
             raise BadOption("url must not have a name or a password: give the key in an environment variable, key_env")
 
+        if self.key_env is not None and not self.key_env.strip():
+            raise BadOption(f"key_env must be the name of an environment variable (got {self.key_env!r})")
+
         self._key()
 
     @property

@@ -113,7 +113,8 @@ def load_generator(
     if server:
         check_loading(server, GenerationOptions, *_server_loader().options())
         raise BadOption(
-            f"{' and '.join(server)} is for a model behind a server, whose address begins with http:// or https:// "
+            f"{', '.join(server)} {'is' if len(server) == 1 else 'are'} for a model behind a server, whose address begins "
+            "with http:// or https:// "
             f"(got {id!r:.60}): give the address, or leave it out"
         )
     if isinstance(id, Generator):
