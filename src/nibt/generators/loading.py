@@ -93,8 +93,10 @@ def load_generator(
             ``key_env`` names the environment variable that has the key. ``image_size`` is the side of the square whose
             area sent images have, in pixels (224), and ``cells`` the number of rows and of columns of a map of a
             square image (8). ``requests`` and ``tokens`` limit what is sent, and ``folder`` keeps finished requests, so
-            that a call that was stopped goes on. ``at_once`` (4), ``timeout`` (60 seconds), ``tries`` (4), ``top`` (20
-            tokens that are shown at each place) and ``way`` (how answers are scored) are for servers that need others.
+            that a call that was stopped goes on. ``sources="image"`` explains the image alone, with fewer requests.
+            ``way="samples"`` is for servers without log-probabilities, of which ``draws`` answers (8) are drawn.
+            ``at_once`` (4), ``timeout`` (60 seconds), ``tries`` (4), ``top`` (20 tokens that are shown at each place)
+            and other values of ``way`` (how answers are scored) are for servers that need others.
 
     Raises:
         CannotLoad: There is no such model, it writes no text, or it fails a check: it has NaN or missing weights, or
@@ -113,9 +115,8 @@ def load_generator(
     if server:
         check_loading(server, GenerationOptions, *_server_loader().options())
         raise BadOption(
-            f"{', '.join(server)} {'is' if len(server) == 1 else 'are'} for a model behind a server, whose address begins "
-            "with http:// or https:// "
-            f"(got {id!r:.60}): give the address, or leave it out"
+            f"{', '.join(server)} {'is' if len(server) == 1 else 'are'} for a model behind a server, whose address "
+            f"begins with http:// or https:// (got {id!r:.60}): give the address, or leave it out"
         )
     if isinstance(id, Generator):
         check_unset("a loaded generator", device=device, dtype=dtype, processor=processor, generation=generation)
