@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from nibt.data.images import ImageInput, ImagePart, side_by_side
 from nibt.data.units import Grid, Word, Words
-from nibt.errors import BadInput, check_names
+from nibt.errors import BadInput, UnknownName, check_names
 from nibt.generators.results.answer_word import AnswerWord
 from nibt.records import JsonObject
 from nibt.results.attribution import image_fields
@@ -330,7 +330,9 @@ class AnswerExplanation(ResultOfImage):
             BadInput: The text occurs several times.
         """
         texts = [word.text for word in self.words]
-        if isinstance(name, int) and not isinstance(name, bool):
+        if isinstance(name, bool):  # which Python counts among the whole numbers
+            raise UnknownName("words", name, texts)
+        if isinstance(name, int):
             if not 0 <= name < len(texts):
                 raise BadInput(f"word must be between 0 and {len(texts) - 1} (got {name})")
             return name
