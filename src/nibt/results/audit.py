@@ -248,7 +248,7 @@ class Audit(Result):
 
 
 def _check_methods(
-    name: str, entries: Sequence[Check | RandomizationCurve | ModelDifference], methods: Sequence[str]
+    name: str, entries: Sequence[Check | RandomizationCurve | ModelDifference | Parts], methods: Sequence[str]
 ) -> None:
     """Check that entries of an audit are of its methods, or of none."""
     for index, entry in enumerate(entries):
