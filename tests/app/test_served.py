@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("gradio")
+
 import nibt
 from nibt.app.cache import ModelCache, ResultCache
 from nibt.app.events import with_openings

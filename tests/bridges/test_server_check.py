@@ -243,6 +243,7 @@ def test_only_generators_behind_a_server_are_checked() -> None:
         nibt.check_server(served, against=served)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_one_image_is_taken_as_a_list_of_one() -> None:
     with serving() as served:
         generator = nibt.load_generator(served.address + "/v1", name="toy", image_size=32, cells=2)
