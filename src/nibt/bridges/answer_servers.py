@@ -15,7 +15,6 @@ from nibt.bridges.connection import Connection, counted
 from nibt.bridges.questions import Question
 from nibt.data.units import Word
 from nibt.errors import BadInput, BadOption, RequestRefused, Unsupported, first_line
-from nibt.models._checks import seeded_noise
 from nibt.options import OneOf, Range
 from nibt.preprocessing.captions import decoded_offsets, words_by_offsets
 from nibt.records import JsonObject
@@ -23,6 +22,8 @@ from nibt.types import SOURCES, Source
 
 WAYS = ("grammar", "prompt_logprobs", "prefill")
 """The ways in which a server gives the log-probabilities of an answer, the first of which that works is used."""
+SAMPLES = "samples"
+"""The way of servers that show texts alone, whose answers are drawn: by one request for each question, if they can."""
 SAME = 0.2
 """The largest difference, in nats, between two log-probabilities of one token that a server may give."""
 _ROUNDING = 0.01  # nats above 0
@@ -301,12 +302,12 @@ class AnswerServer(Connection):
     """What can be explained."""
 
     top: Annotated[int, Range(1, 1_000_000)] = 20
-    way: Annotated[str | None, OneOf((*WAYS, "samples", None))] = None
+    way: Annotated[str | None, OneOf((*WAYS, SAMPLES, None))] = None
     draws: Annotated[int, Range(2, 64)] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.draws is not None and self.way != "samples":
+        if self.draws is not None and self.way != SAMPLES:
             raise BadOption(f"draws has no effect with way={self.way}: leave draws out, or set way to samples")
 
     def write(self, question: Question, tokens: int, **entries: Any) -> Reply:
@@ -446,15 +447,12 @@ class AnswerServer(Connection):
         for number, replies in self.together(bodies, counts, self._reply):
             answer, first = continued[number]
             tokens = answer.words[first].tokens
-            yield (
-                number,
-                [
-                    [
-                        reply.steps[0].read_as(answer.tokens[token], is_first=token == 0)
-                        for reply, token in zip(replies, tokens, strict=True)
-                    ]
-                ],
-            )
+            shown = [reply.steps[0] for reply in replies]
+            steps = [
+                step.read_as(answer.tokens[token], is_first=token == 0)
+                for step, token in zip(shown, tokens, strict=True)
+            ]
+            yield number, [steps]
 
     def _steps_of_words(self, answer: ServedAnswer, first: int, steps: Sequence[Step]) -> list[list[Step]]:
         """Return the steps of each of the last words of an answer, which the server may read as other tokens."""
@@ -516,20 +514,21 @@ class AnswerServer(Connection):
         """Find out whether another image changes what the server shows, and whether images are counted."""
         first = own.steps[0]
         again = self.write(question, 1).steps[0]
-        noise = [seeded_noise().resize(each.size) for each in question.images]
-        other = self.write(question.with_images(noise), 1).steps[0]
-        try:
-            without = self.write(question.with_images([]), 1).read
-        except RequestRefused:  # a server may take no prompt without an image
-            without = None
-
+        other = self.write(question.with_noise(), 1).steps[0]
         return ImageEffect(
             change=other.difference(first),
             noise=again.difference(first),
             has_same_tokens=other.shown.keys() == first.shown.keys(),
             read=own.read,
-            read_without=without,
+            read_without=self.read_without_image(question),
         )
+
+    def read_without_image(self, question: Question) -> int | None:
+        """Return how many tokens are read without the images; None if the server does not say so, or needs them."""
+        try:
+            return self.write(question.with_images([]), 1).read
+        except (RequestRefused, BadInput):
+            return None
 
     def effect_of_temperature(self, question: Question, own: Reply) -> float:
         """Return how much another temperature changes log-probabilities, in nats.

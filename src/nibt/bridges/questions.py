@@ -9,6 +9,7 @@ from PIL import Image
 
 from nibt.bridges.connection import data_address, image_part
 from nibt.data.conversation import Conversation
+from nibt.models._checks import seeded_noise
 from nibt.records import JsonObject
 
 
@@ -27,6 +28,10 @@ class Question:
     def with_images(self, images: Sequence[Image.Image]) -> "Question":
         """Return the question with other images."""
         return Question(tuple(images), self.prompt)
+
+    def with_noise(self) -> "Question":
+        """Return the question with noise in place of each image, which is the same each time."""
+        return self.with_images([seeded_noise().resize(image.size) for image in self.images])
 
     def with_texts(self, texts: Sequence[str]) -> "Question":
         """Return the question with other texts."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from nibt.bridges.answer_servers import (
+    SAMPLES,
     AnswerServer,
     Continued,
     Offer,
@@ -26,13 +27,10 @@ from nibt.bridges.connection import counted
 from nibt.bridges.questions import Question
 from nibt.errors import BadInput, RequestRefused, Unsupported
 from nibt.generators.answers import TOKENS_PER_WORD
-from nibt.models._checks import seeded_noise
-from nibt.preprocessing.captions import WORD
+from nibt.preprocessing.captions import WORD, word_pieces
 from nibt.records import JsonObject
 from nibt.types import Source
 
-SAMPLES = "samples"
-"""The way in which one request gives all answers that are drawn."""
 ONE_SAMPLE = "sample"
 """The way in which one request gives one answer."""
 DRAWS = 8
@@ -93,13 +91,8 @@ class SampledAnswerServer(AnswerServer):
         Returns:
             A note if the first is not so.
         """
-        noise = question.with_images([seeded_noise().resize(image.size) for image in question.images])
-        other = self.write(noise, len(own.steps) * TOKENS_PER_WORD)
-        try:
-            without = self.write(question.with_images([]), 1).read
-        except (RequestRefused, BadInput):  # a server may take no prompt without an image
-            without = None
-
+        other = self.write(question.with_noise(), len(own.steps) * TOKENS_PER_WORD)
+        without = self.read_without_image(question)
         if own.read is not None and without is not None and own.read > without:
             return ""
         if other.text == own.text:
@@ -150,9 +143,7 @@ class SampledAnswerServer(AnswerServer):
 
 def words_of(text: str) -> ServedAnswer:
     """Return an answer whose tokens are its words."""
-    ends = [match.end() for match in WORD.finditer(text)]
-    pieces = [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    return ServedAnswer.of(text, [Token(piece.encode()) for piece in pieces])
+    return ServedAnswer.of(text, [Token(piece.encode()) for piece in word_pieces(text)])
 
 
 def sampled_values(answer: ServedAnswer, texts: Sequence[str]) -> Values:

@@ -17,7 +17,7 @@ from torch import Tensor
 from nibt.bridges.answer_servers import AnswerServer, Step
 from nibt.bridges.finished_requests import FinishedRequests, finished_requests
 from nibt.bridges.questions import Question
-from nibt.bridges.sampled_answers import DRAWS, ONE_SAMPLE, SAMPLES
+from nibt.bridges.sampled_answers import SampledAnswerServer
 from nibt.bridges.scored_answers import Box, ScoredAnswer
 from nibt.bridges.served_sources import ServedNarrowing
 from nibt.bridges.served_words import TargetModel
@@ -134,11 +134,6 @@ class ServedAnswerExplainer(AnswerExplainer):
     ) -> tuple[AnswerExplanation, Method, list[str]]:
         assert isinstance(generator, ServedGenerator)
         sources = offered_sources(self.narrowed, generator.answers.sources)
-        if isinstance(request.prompt, Conversation) and request.prompt.has_video:
-            raise Unsupported("a model behind a server gets images, and no video: give the frames as images")
-
-        if isinstance(request.prompt, str):
-            read_words("prompt", request.prompt)
         method, record = resolved_method(self.spec, generator.answers, self.seed)
         if method.views != 1:
             raise BadOption(f"views must be 1 for a model behind a server (got {method.views}): leave views out")
@@ -265,10 +260,6 @@ class ServedGenerator(Generator):
     def _towers_anew(self, family: Any) -> tuple[Any]:
         return (self.answers,)
 
-    @property
-    def item_ndim(self) -> int:
-        return 1
-
     def _own_facts(self) -> JsonObject:
         return {"dtype": "unknown", "device": "server"}
 
@@ -277,8 +268,12 @@ class ServedGenerator(Generator):
 
 
 def _prompt_of(request: AnswerRequest) -> str | Conversation:
-    """Return the prompt of a request, without blanks around a text."""
-    return request.prompt.strip() if isinstance(request.prompt, str) else request.prompt
+    """Return the prompt of a request that a server can be asked."""
+    if isinstance(request.prompt, str):
+        return read_words("prompt", request.prompt)
+    if request.prompt.has_video:
+        raise Unsupported("a model behind a server gets images, and no video: give the frames as images")
+    return request.prompt
 
 
 def _sheet(tower: ServedTower, images: Sequence[ImageInput]) -> tuple[Inputs, Sequence[Box], ImageInput]:
@@ -330,10 +325,10 @@ def _server_notes(result: AnswerExplanation, server: AnswerServer) -> list[Note 
     notes: list[Note | str] = []
     if float(result.table.abs().max()) < record["noise"]:
         notes.append(Note(NOISE, f"all scores are noise: {differ}"))
-    if record["way"] in (ONE_SAMPLE, SAMPLES):
+    if isinstance(server, SampledAnswerServer):
         notes.append(
             "the server is asked for texts alone: each log-probability is that of an answer that has the word, "
-            f"estimated from {server.draws or DRAWS} answers that are drawn"
+            f"estimated from {server.count} answers that are drawn"
         )
     trust = (
         f"{differ}, so smaller scores are noise"

@@ -70,7 +70,6 @@ class ServedNarrowing:
             of_image = self._of_image()
             of_prompt = self._of_prompt()
             of_earlier = self._of_earlier()
-            (values,) = _lists(scored.score([scored.question]))
             (blank,) = _lists(scored.score([self.blank]))
             at_blank = self._at_blank()
             elsewhere = _lists(scored.score([scored.with_image(image) for image in others]))
@@ -84,10 +83,10 @@ class ServedNarrowing:
                 AnswerWord(
                     text=word.text,
                     tokens=word.tokens,
-                    log_probability=values[count + number],
+                    log_probability=self.row[count + number],
                     with_blank_image=blank[count + number],
                     with_other_images=sum(rows) / len(rows) if rows else None,
-                    value=values[number],
+                    value=self.row[number],
                     without={name: scores.without[number] for name, scores in used.items()},
                     at_blank=at_blank[number],
                     grid=of_image.scores[number],
@@ -105,6 +104,17 @@ class ServedNarrowing:
         """The words of the prompt."""
         return PromptWords(self.scored.question, lambda questions: _lists(self.scored.score(questions)))
 
+    @cached_property
+    def row(self) -> list[float]:
+        """The value of the target for each word, and then the log-probability of each, for the question as it is."""
+        (row,) = _lists(self.scored.score([self.scored.question]))
+        return row
+
+    @property
+    def values(self) -> list[float]:
+        """The value of the target for each word."""
+        return self.row[: len(self.scored.answer.words)]
+
     @property
     def of_words(self) -> SegmentMethod:
         """The method for words, which are neither segments nor refined."""
@@ -114,6 +124,12 @@ class ServedNarrowing:
     def side(self) -> Side:
         """The image, whose score are the values of all words."""
         return Side(TargetModel.of(self.tower), self.tower.trace(self.inputs), _as_they_are)
+
+    @cached_property
+    def units(self) -> Units | Segments:
+        """The units of the image. Refined ones depend on the target, so that they are found by requests."""
+        targets = replace(self.side, score=partial(_first, len(self.scored.answer.words)))
+        return self.method.units_of(targets)
 
     @cached_property
     def blank(self) -> Question:
@@ -127,13 +143,11 @@ class ServedNarrowing:
             none = torch.zeros(len(self.scored.answer.words), grid.count, device="cpu")
             return _nothing(list(grid.unfold(none)))
 
-        # refined units depend on the target, so that they are found by requests
-        units = self.method.units_of(replace(self.side, score=partial(_first, len(self.scored.answer.words))))
-        estimates = self.method.estimates(self.side, units)
+        estimates = self.method.estimates(self.side, self.units)
         return SourceScores(
-            _maps(estimates.scores, units),
-            None if estimates.error is None else _maps(estimates.error, units),
-            self.method.nothing(self.side, units)[0].tolist(),
+            _maps(estimates.scores, self.units),
+            None if estimates.error is None else _maps(estimates.error, self.units),
+            self.method.nothing(self.side, self.units)[0].tolist(),
         )
 
     def _of_prompt(self) -> SourceScores:
@@ -142,22 +156,17 @@ class ServedNarrowing:
         if "prompt" not in self.sources:
             return nothing
         if not count:  # a conversation of an image alone, so that nothing is left out
-            (values,) = _lists(self.scored.score([self.scored.question]))
-            return replace(nothing, without=values[: len(self.scored.answer.words)])
+            return replace(nothing, without=self.values)
 
         scores, errors, without = self._played(self.prompt)
         return SourceScores(list(scores.T), None if errors is None else list(errors.T), without)
 
     def _of_earlier(self) -> SourceScores:
-        words = self.scored.answer.words
         if "earlier" not in self.sources:
-            return _nothing([torch.zeros(number, device="cpu") for number in range(len(words))])
+            return _nothing([torch.zeros(number, device="cpu") for number in range(len(self.scored.answer.words))])
 
         known = self._known(self.scored.question)
-        (values,) = _lists(self.scored.score([self.scored.question]))
-        for number in range(len(words)):
-            known.add(number, tuple(range(number)), values[number : number + 1])
-
+        known.add(0, (), self.values)
         if getattr(self.method, "error", None) is None:  # else how many are asked for depends on their values
             known.fetch(self._asked_words)
         return self._of_each(known)
@@ -198,7 +207,7 @@ class ServedNarrowing:
             ]
             return self.scored.continued(question, answers)
 
-        return KnownWords(count, ask)
+        return KnownWords(ask)
 
     def _at_blank(self) -> list[float]:
         """Return the value of each word without any of the sources."""
@@ -220,7 +229,7 @@ class ServedNarrowing:
         """Return how many changed images and prompts are asked for at most, with the image that is asked for again."""
         of_games = 0
         if "image" in self.sources:
-            units = self.side.units if self.method.refined else self.method.units_of(self.side)
+            units = self.side.units if self.method.refined else self.units  # before the first request that finds them
             of_games += self.method.changed_inputs(units.count)
         if "prompt" in self.sources and self.prompt.words:
             of_games += self.of_words.changed_inputs(len(self.prompt.words))
@@ -252,9 +261,8 @@ class ServedNarrowing:
             for place, (number, _) in enumerate(words):
                 yield place, [0.0] * (count - number if is_whole else 1)
 
-        known = KnownWords(count, ask)
-        for number in range(count):
-            known.add(number, tuple(range(number)), [0.0])
+        known = KnownWords(ask)
+        known.add(0, (), [0.0] * count)
         self._of_each(known)
         return asked
 

@@ -17,7 +17,7 @@ from nibt.models._functions import FunctionImageTower, FunctionModule, WordRemov
 from nibt.models._inputs import Inputs
 from nibt.models._loaded import LoadedModel
 from nibt.models.base import Tower
-from nibt.preprocessing.captions import WORD, Tokens
+from nibt.preprocessing.captions import WORD, Tokens, word_pieces
 from nibt.types import Embedding
 
 Kept: TypeAlias = tuple[int, ...]
@@ -92,7 +92,7 @@ class PromptWords(WordGame):
     def __init__(self, question: Question, score: Callable[[Sequence[Question]], Rows]) -> None:
         self.question = question
         self.score = score
-        self.pieces = [_pieces(text) for text in question.texts]
+        self.pieces = [word_pieces(text) for text in question.texts]
         super().__init__([match.group() for text in question.texts for match in WORD.finditer(text)])
 
     def values(self, kept: Sequence[Kept]) -> Rows:
@@ -113,26 +113,15 @@ class PromptWords(WordGame):
         return self.question.with_texts(texts)
 
 
-def _pieces(text: str) -> list[str]:
-    """Return the words of a text with what stands before each, and after the last one."""
-    ends = [match.end() for match in WORD.finditer(text)]
-    if not ends:
-        return []
-    ends[-1] = len(text)
-    return [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-
-
 class KnownWords:
     """The values of words of an answer after some of its earlier words, each of which is asked once.
 
     Args:
-        count: The number of words of the answer.
         ask: Yields, for each of some words, by its place in the list, its value and, where a server scores whole
             answers, those of the words after it.
     """
 
-    def __init__(self, count: int, ask: Callable[[Sequence[WordAfter]], Iterable[tuple[int, Sequence[float]]]]):
-        self.count = count
+    def __init__(self, ask: Callable[[Sequence[WordAfter]], Iterable[tuple[int, Sequence[float]]]]):
         self.ask = ask
         self.values: dict[WordAfter, float] = {}
 

@@ -27,7 +27,7 @@ from nibt.models._text_tower import TextTower
 from nibt.models._tower import Trace
 from nibt.models.base import ImageTower, Model
 from nibt.options import Keywords
-from nibt.preprocessing.captions import WORD, Tokens
+from nibt.preprocessing.captions import WORD, Tokens, word_pieces
 from nibt.preprocessing.images import Preparation, Resize
 from nibt.types import Embedding, Hidden, PerToken
 
@@ -250,14 +250,9 @@ class FunctionTextTower(WordRemovalTower):
         """What each id stands for."""
 
     def tokens(self, caption: str) -> Tokens:
-        matches = list(WORD.finditer(caption))
-        words = tuple(Word(match.group(), (row,)) for row, match in enumerate(matches))
-        ends = [match.end() for match in matches]
-        ends[-1:] = [len(caption)] if ends else []
-
+        words = tuple(Word(match.group(), (row,)) for row, match in enumerate(WORD.finditer(caption)))
         ids = []
-        for start, end in zip([0, *ends], ends, strict=False):
-            piece = caption[start:end]
+        for piece in word_pieces(caption):
             number = 1 + int.from_bytes(sha256(piece.encode()).digest()[:7], "big")
             self.pieces[number] = piece
             ids.append(number)

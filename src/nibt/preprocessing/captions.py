@@ -94,6 +94,18 @@ def truncation_note(length: int, context: int) -> str:
     return f"the caption has {length} tokens, and the model uses {context}: the rest was cut off"
 
 
+def word_pieces(text: str) -> list[str]:
+    """Return the words of a text with what stands before each, and after the last one.
+
+    Examples:
+        >>> word_pieces(" two cats ")
+        [' two', ' cats ']
+    """
+    ends = [match.end() for match in WORD.finditer(text)]
+    ends[-1:] = [len(text)] if ends else []
+    return [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
 def words_by_offsets(
     caption: str, texts: Sequence[str], explained: Sequence[bool], offsets: Sequence[tuple[int, int]]
 ) -> tuple[Word, ...]:

@@ -36,8 +36,8 @@ class ServerLoader(Plugin, name="server"):
                 f"load_generator({url!r:.80}, name='my-llava'), or with -m"
             )
 
-        from nibt.bridges.answer_servers import AnswerServer
-        from nibt.bridges.sampled_answers import SAMPLES, SampledAnswerServer
+        from nibt.bridges.answer_servers import SAMPLES, AnswerServer
+        from nibt.bridges.sampled_answers import SampledAnswerServer
         from nibt.bridges.served_answers import ServedGenerator, ServedOptions
 
         server_class = SampledAnswerServer if options.get("way") == SAMPLES else AnswerServer
