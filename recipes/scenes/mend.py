@@ -7,10 +7,17 @@ In all training pairs, cue and object agree, as in the data of a user: there is 
 ``nibt.parts`` on the first 120 of them, with masks; those beside the objects are exchanged. ``plain`` is the same
 training without exchange. ``directions`` is no training: the centers of the parts, minus that of the others, are taken
 out of the states of the layer of the parts. Settings were chosen on ``mark``, on other scenes.
+
+Two published peers: ``reasons`` is the plain training with a penalty on the gradients at the pixels of the same cells
+(right for the right reasons: Ross et al., IJCAI 2017). ``heads`` is no training: the heads that make the model say the
+noun of the cue are replaced by their means in the embedding (the first half of LTC: Yeo et al., arXiv 2505.17425,
+written from the authors' program; the other half needs texts from a language model). It gets what the others do not
+have: images whose cue contradicts the object, with their labels.
 """
 
 import copy
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +29,7 @@ from audits import pairs_of
 from reasons import UNSEEN
 from runs import collect, kept, machine, parse_arguments, stored, write_csv
 from shortcut import SHORTCUTS, image, interventions, planted, share, unit
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import nibt
 from nibt.bridges.repair import Exchange, PartCells, part_cells
@@ -32,6 +40,7 @@ from nibt.datasets.scenes import TEMPLATES, Scenes
 from nibt.datasets.scenes.drawing import NOUNS
 from nibt.engine.encode import encode
 from nibt.evaluation.statistics import interval, jackknife
+from nibt.heads.direct_paths import direct_paths
 from nibt.results.parts import Parts
 
 KINDS = ("mark", "background", "text", "companion", "frame", "badge")
@@ -39,6 +48,8 @@ CHOSEN_ON = {"mark": "yes", "background": "first run", "text": "first run"}
 """Where settings were chosen, and what was seen of a first run before they were chosen."""
 WITH_MASKS, POOL, STEPS, BATCH, RATE = 120, 2400, 100, 48, 3e-4
 FRACTION = 1.0
+PENALTY = 10.0
+"""The weight of ``reasons``."""
 TRAINING = 4711
 """The seed of the training scenes."""
 HITS = ("other", "without", "agreeing", "retrieved")
@@ -64,29 +75,112 @@ def loaded(module, model):
     return nibt.load_model(module.eval(), processor=request.processor, tokenizer=request.tokenizer)
 
 
-def fine_tuned(world, fraction):
-    """A copy of the model after training on pairs, of which cells are exchanged in a fraction of the images."""
+def fine_tuned(world, fraction=0.0, weight=0.0):
+    """A copy of the model after training on pairs.
+
+    Cells are exchanged in a ``fraction`` of the images. The gradients at their pixels are penalized by a ``weight``, in
+    units of the penalty of the first batch.
+    """
     model, pairs, cells = world.model, world.pairs, world.cells
     module = copy.deepcopy(model.module).float().train().requires_grad_(True)
     optimizer = torch.optim.AdamW(module.parameters(), RATE, weight_decay=0.0)
     exchange, draws = Exchange(cells, fraction), np.random.default_rng(0)
     order = np.concatenate([draws.permutation(len(pairs)) for _ in range(1 + STEPS * BATCH // len(pairs))])
+    first_penalty = None
     for step in range(STEPS):
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1, (step + 1) / 20, (STEPS - step) / 60)
         items = order[step * BATCH : (step + 1) * BATCH]
         pixels = model.image.prepare([pairs[item].image for item in items]).values
-        pixels = exchange(pixels, cells.masks[items])
+        pixels = exchange(pixels, cells.masks[items]).requires_grad_(weight > 0)
         labels = torch.tensor([pairs[item].label for item in items])
         texts = model.text.prepare(captions(draws.integers(len(TEMPLATES))))
         read = unit(module.get_text_features(texts.values, **texts.extra))
-        seen = unit(module.get_image_features(pixels))
-        loss = F.cross_entropy(module.logit_scale.exp() * seen @ read.T, labels)
-        optimizer.zero_grad()
-        loss.backward()
+        with sdpa_kernel(SDPBackend.MATH) if weight else nullcontext():  # other kernels have no second derivative
+            logits = module.logit_scale.exp() * unit(module.get_image_features(pixels)) @ read.T
+            loss = F.cross_entropy(logits, labels)
+            if weight:
+                wrong = penalty(logits, pixels, cells.masks[items])
+                first_penalty = first_penalty or float(wrong.detach())
+                loss = loss + weight * wrong / first_penalty
+            optimizer.zero_grad()
+            loss.backward()
         optimizer.step()
         if (step + 1) % 20 == 0:
             print(step + 1, round(loss.item(), 3), flush=True)
+    return loaded(module, model)
+
+
+def penalty(logits, pixels, masks):
+    """The mean over images of the squared gradients at masked pixels of the sum of the log-probabilities."""
+    (gradient,) = torch.autograd.grad(logits.log_softmax(-1).sum(), pixels, create_graph=True)
+    masked = F.interpolate(masks[:, None].float(), pixels.shape[-2:])
+    return (gradient * masked).square().sum((1, 2, 3)).mean()
+
+
+def head_vectors(model, images):
+    """What each head adds to the embedding of each image: (image, layer, head, dim)."""
+    tower = model.image
+    batches = [images[first : first + 16] for first in range(0, len(images), 16)]
+    return torch.cat([direct_paths(tower.trace(tower.prepare(batch), 0)).head_vectors() for batch in batches])
+
+
+def first_heads(vectors, differences):
+    """How often each head adds most to a difference of logits, as a share of the images: (layer, head)."""
+    products = torch.einsum("nlhd,nd->nlh", vectors, differences).flatten(1)
+    return (torch.bincount(products.argmax(1), minlength=products.shape[1]) / max(1, len(products))).numpy()
+
+
+def heads_of_the_cue(model, kind):
+    """The heads that LTC blames, and the mean of what each head adds.
+
+    Of images whose cue contradicts the object: a head is blamed if it adds most to what the model says, against the
+    right label, more often where the model is wrong than where it is right (against the second), by more than one in
+    the number of heads that ever come first.
+    """
+    data = Scenes(count=WITH_MASKS, seed=TRAINING, fewest=1, most=3, named="one")
+    images = [image(planted(kind, data, item).images[1]) for item in range(WITH_MASKS)]
+    labels = torch.tensor([training_pair(kind, data, item).label for item in range(WITH_MASKS)])
+    texts = unit(encode(model.text, captions(0)))
+    order = (encode(model.image, images) @ texts.T).argsort(1, descending=True)
+    is_right = order[:, 0] == labels
+    differences = texts[order[:, 0]] - texts[torch.where(is_right, order[:, 1], labels)]
+    vectors = head_vectors(model, images)
+    wrong, right = (first_heads(vectors[chosen], differences[chosen]) for chosen in (~is_right, is_right))
+    blamed = np.flatnonzero(wrong - right > 1 / np.count_nonzero((wrong > 0) | (right > 0)))
+    return [divmod(int(place), vectors.shape[2]) for place in blamed], vectors.mean(0)
+
+
+def without_heads(world):
+    """The model whose embedding has the means of the heads of the cue, by hooks on a copy of the tower of CLIP."""
+    model = world.model
+    heads, means = heads_of_the_cue(model, world.kind)
+    module = copy.deepcopy(model.module)
+    vision, seen = module.vision_model, {}
+
+    def note(key):
+        def hook(_, args):
+            seen[key] = args[0]
+
+        return hook
+
+    for layer, _ in heads:
+        vision.encoder.layers[layer].self_attn.out_proj.register_forward_pre_hook(note(layer))
+    vision.post_layernorm.register_forward_pre_hook(note("norm"))
+
+    def ablate(_, __, embedding):
+        state = seen["norm"]
+        scale = (state.var(-1, unbiased=False, keepdim=True) + vision.post_layernorm.eps).sqrt()
+        for layer, head in heads:
+            attention = vision.encoder.layers[layer].self_attn
+            width = slice(head * attention.head_dim, (head + 1) * attention.head_dim)
+            added = seen[layer][:, 0, width] @ attention.out_proj.weight[:, width].T
+            normed = (added - added.mean(-1, keepdim=True)) / scale * vision.post_layernorm.weight
+            embedding = embedding - (normed @ module.visual_projection.weight.T - means[layer, head])
+        return embedding
+
+    module.visual_projection.register_forward_hook(ablate)
+    print(world.kind, "heads", heads, flush=True)
     return loaded(module, model)
 
 
@@ -139,6 +233,7 @@ def evaluated(model, kind, count, seed):
 class World:
     """A model that reads a cue, training pairs in which cue and object agree, and the cells of its shortcuts there."""
 
+    kind: str
     model: nibt.Model
     parts: Parts
     pairs: list[Pair]
@@ -152,7 +247,7 @@ class World:
         path = options.out / f"{kind}.json"
         if not path.exists():
             nibt.parts(model, pairs[:WITH_MASKS], texts=[]).save(path)
-        return cls(model, Parts.load(path), pairs, part_cells(model, [pair.image for pair in pairs], path))
+        return cls(kind, model, Parts.load(path), pairs, part_cells(model, [pair.image for pair in pairs], path))
 
     def facts(self):
         having = self.cells.masks.flatten(1).any(1).float().mean()
@@ -161,9 +256,11 @@ class World:
 
 ARMS = {
     "before": lambda world: world.model,
-    "plain": lambda world: fine_tuned(world, 0.0),
+    "plain": fine_tuned,
     "exchange": lambda world: fine_tuned(world, FRACTION),
     "directions": without_directions,
+    "reasons": lambda world: fine_tuned(world, weight=PENALTY),
+    "heads": without_heads,
 }
 
 
@@ -230,7 +327,9 @@ def report(options):
 
 def extend(parser):
     parser.add_argument("--models", type=Path, help="the folder of the models")
-    parser.add_argument("--arms", default="before,exchange,directions,plain", help="what is measured, of ARMS")
+    parser.add_argument(
+        "--arms", default="before,exchange,directions,plain,reasons,heads", help="what is measured, of ARMS"
+    )
 
 
 if __name__ == "__main__":

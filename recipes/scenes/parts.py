@@ -35,35 +35,42 @@ from nibt.evaluation.parts.groups import grouped, object_cells
 from nibt.evaluation.statistics import interval, jackknife
 from nibt.registry import MethodSpec
 
-FULL = ("mark", "text", "background", "companion", "frame", "badge")
-HALF = ("mark", "text", "background", "companion", "frame")
+FULL = ("mark", "text", "background", "companion", "frame", "badge", "sticker", "texture", "two", "tint")
 HONEST = ("one", "framed", "logo", "printed", "placed")
+SEEDS = (1, 2, 3)
+"""The seeds of the trainings of each kind."""
 CHOSEN_ON = ("mark", "text", "half mark", "half text", "honest one", "honest framed", "honest logo", "honest printed")
 PURE, COVERED = 0.8, 0.05
 CSV = Path(__file__).parents[2] / "docs" / "explanation" / "study" / "parts.csv"
 
 
-def settings():
-    """Each model with the pairs it is asked about: (model, pairs)."""
-    return [
-        *((kind, kind) for kind in FULL),
-        ("scenes", "one"),
-        *(("honest", kind) for kind in HONEST),
-        *((f"half {kind}", kind) for kind in HALF),
-        *(("honest", kind) for kind in ("mark", "text")),
-    ]
+def settings(models):
+    """Each model that is there with the pairs it is asked about: (model, pairs)."""
+    listed = [("scenes", "one")]
+    for seed in SEEDS:
+        listed += [(f"{kind}-{seed}", kind) for kind in FULL]
+        listed += [(f"honest-{seed}", kind) for kind in (*HONEST, "mark", "text")]
+        listed += [(f"half {kind}-{seed}", kind) for kind in FULL]
+    return [(name, kind) for name, kind in listed if name == "scenes" or folder_of(name, models).exists()]
+
+
+def folder_of(name, models):
+    return models / name.removeprefix("half ") / "model.safetensors"
 
 
 def loaded(name, models):
     if name == "scenes":
         return nibt.load_model("scenes")
-    kind = name.removeprefix("half ")
-    folder = models / f"{kind}-1"
+    folder = folder_of(name, models).parent
     return mixed(folder, 0.5) if name.startswith("half ") else nibt.load_model(folder)
 
 
+def without_seed(name):
+    return name.rpartition("-")[0] or name
+
+
 def is_cue_setting(name, kind):
-    return kind in SHORTCUTS and name not in ("scenes", "honest")
+    return kind in SHORTCUTS and without_seed(name) not in ("scenes", "honest")
 
 
 def purities(groups, cells, cue):
@@ -120,11 +127,9 @@ def distance(part, group):
 def measure(options):
     torch.set_num_threads(1)
     path = options.out / f"parts-{options.part}.jsonl"
-    for number, (name, kind) in enumerate(settings()):
+    for number, (name, kind) in enumerate(settings(options.models)):
         key = f"{name}|{kind}"
         if number % options.parts != options.part or key in stored(path):
-            continue
-        if name != "scenes" and not (options.models / f"{name.removeprefix('half ')}-1" / "model.safetensors").exists():
             continue
         has_cue = is_cue_setting(name, kind)
         model = loaded(name, options.models)
@@ -179,7 +184,7 @@ def audited(model, kind, count, seed):
 def measure_audits(options):
     torch.set_num_threads(1)
     path = options.out / f"part-audits-{options.part}.jsonl"
-    half_last = sorted(settings(), key=lambda setting: setting[0].startswith("half "))
+    half_last = sorted(settings(options.models), key=lambda setting: setting[0].startswith("half "))
     for number, (name, kind) in enumerate(half_last):
         key = f"{name}|{kind}"
         if number % options.parts != options.part or key in stored(path):
@@ -215,7 +220,9 @@ def rows(records):
         yield {
             "model": name,
             "pairs": kind,
-            "chosen on": "yes" if (name if of_cue else f"{name} {kind}") in CHOSEN_ON else "no",
+            "chosen on": "yes"
+            if (without_seed(name) if of_cue else f"{without_seed(name)} {kind}") in CHOSEN_ON
+            else "no",
             "cue used": ends(record.get("truth")),
             "with masks: pure part": rank(record["with"]) if of_cue else "",
             "without masks: pure part": rank(record["without"]) if of_cue else "",
@@ -227,12 +234,48 @@ def rows(records):
         }
 
 
+def by_kind(table):
+    """One row for each kind of model and pairs; its values are those of the models, in the order of their seeds."""
+    kinds = {}
+    for row in table:
+        kinds.setdefault((without_seed(row["model"]), row["pairs"], row["chosen on"]), []).append(row)
+
+    for (name, pairs, chosen), of_kind in kinds.items():
+        joined = {heading: ", ".join(row[heading].split(" [")[0] for row in of_kind) for heading in HEADINGS[3:]}
+        yield {"model": name, "pairs": pairs, "chosen on": chosen, **joined}
+
+
+def is_within(text, last):
+    return text != "-" and int(text) <= last
+
+
+def print_goals(table):
+    """How many models reach what was asked for, on kinds on which nothing was chosen and on all."""
+    of_cue = [row for row in table if row["cue used"] != "-"]
+    groups = {
+        "full cues used for more than 0.6": [row for row in of_cue if float(row["cue used"][:4]) > 0.6],
+        "cues used for 0.3 to 0.6": [row for row in of_cue if 0.3 <= float(row["cue used"][:4]) <= 0.6],
+    }
+    for title, group in groups.items():
+        for heading, last in (("with masks: pure part", 3), ("without masks: pure part", 5)):
+            for chosen in (("no",), ("yes", "no")):
+                hits = [float(is_within(row[heading], last)) for row in group if row["chosen on"] in chosen]
+                if hits:
+                    label = "nothing chosen on" if len(chosen) == 1 else "all"
+                    print(f"{title}, {label}: {heading} among the first {last}: {sum(hits):.0f} of {len(hits)}")
+
+    honest = [float(int(row["shortcuts"]) > 0) for row in table if row["cue used"] == "-"]
+    print("models without a cue that have a shortcut:", failing([[{"verdict": "shortcut"}] * bool(v) for v in honest]))
+
+
 def report(options):
     table = list(rows(collect(options.out, "parts")))
     print(f"{machine()}; {options.count} scenes of seed {UNSEEN + 7}\n")
     print(f"| {' | '.join(HEADINGS)} |\n|{'---|' * len(HEADINGS)}")
-    for row in table:
+    for row in by_kind(table):
         print(f"| {' | '.join(row.values())} |")
+    print()
+    print_goals(table)
     write_csv(CSV, HEADINGS, table)
 
 
