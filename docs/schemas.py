@@ -11,7 +11,7 @@ from nibt.generators.results import answer
 from nibt.heads import decomposition
 from nibt.jobs.job import JobManifest
 from nibt.records import json_schema
-from nibt.results import attribution, audit, base, explanation, parts, regions, roar
+from nibt.results import attribution, audit, base, explanation, parts, regions, roar, word_parts
 from nibt.results.base import Result
 
 FOLDER = Path(__file__).parent / "schemas"
@@ -22,6 +22,7 @@ RESULTS = (
     decomposition.Decomposition,
     audit.Audit,
     parts.Parts,
+    word_parts.WordParts,
     roar.Roar,
 )
 KINDS: dict[str, type] = {**{result.kind: result for result in RESULTS}, "job": JobManifest, "plan": Plan}
@@ -45,7 +46,7 @@ def schema_of(kind: type) -> dict[str, Any]:
     if not issubclass(kind, Result):
         return json_schema(kind)
     schema = json_schema(kind, "serialization")
-    modules = (answer, attribution, audit, decomposition, explanation, base, parts, regions, roar)
+    modules = (answer, attribution, audit, decomposition, explanation, base, parts, regions, roar, word_parts)
     for name, node in [(kind.__name__, schema), *schema.get("$defs", {}).items()]:
         described = next((vars(module)[name] for module in modules if name in vars(module)), None)
         node["description"] = node.get("description", "").split("\n\nAttributes:")[0]

@@ -32,10 +32,10 @@ Measure and audit:
                                        model
     check                              explanations with three or four checks each
     decisive_region                    a small part of a map that keeps, or changes, what the model decides
-    parts, used_share                  what a model looks at over a data set, and how much that decides
+    parts, word_parts, used_share      what a model looks at over a data set, and how much that decides
     part_scores                        how much of the score of one image such parts carry
     benchmark, write_report            a benchmark from a plan, and its report
-    Measurement, Plan, Roar, Audit, Parts, UsedShare     their inputs and results
+    Measurement, Plan, Roar, Audit, Parts, WordParts, UsedShare     their inputs and results
 
 Extend:
     method                             a function of a state and its gradient as a method

@@ -26,6 +26,7 @@ from .evaluation.measure import measure as measure
 from .evaluation.parts import parts as parts
 from .evaluation.parts.scores import part_scores as part_scores
 from .evaluation.parts.used import used_share as used_share
+from .evaluation.parts.words import word_parts as word_parts
 from .evaluation.roar import roar as roar
 from .formats.base import save as save
 from .formats.json import to_coco as to_coco
@@ -66,6 +67,7 @@ from .results.parts import UsedShare as UsedShare
 from .results.records import Measurement as Measurement
 from .results.regions import Regions as Regions
 from .results.roar import Roar as Roar
+from .results.word_parts import WordParts as WordParts
 from .targets.base import Target as Target
 
 __version__: str

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from nibt.results.parts import Parts
+from nibt.results.word_parts import WordParts
 from tests.helpers import Run
 
 FEW = ("--count", "12", "--parts", "3")
@@ -37,6 +38,21 @@ def test_parts_prints_json(run: Run) -> None:
     assert {**json.loads(Path("x.json").read_text()), "signature": ""} == {**data, "signature": ""}
 
 
+def test_parts_of_captions(run: Run) -> None:
+    code, out, err = run("parts", "scenes", "-m", "scenes", "--side", "text", *FEW)
+    assert code == 0, err
+    name = "parts-scenes-scenes.text.count-12.parts-3"
+    assert f"wrote {name}.html, {name}.json" in out
+    parts = WordParts.load(f"{name}.json")
+    for part in parts.parts:
+        assert part.verdict in out
+        assert part.words[0].word in out
+
+    code, out, err = run("parts", "-m", "scenes", "--side", "text", "--names", "names.txt")
+    assert code == 2
+    assert "--names has no effect on --side text" in " ".join(err.split())
+
+
 @pytest.fixture
 def job(run: Run, clip_folder: Path, job_table: Path) -> str:
     code, _, err = run("batch", job_table, "-m", clip_folder, "--method", "gae", "--out", "job")
@@ -56,6 +72,13 @@ def test_parts_of_a_job_are_from_its_maps(
     parts = Parts.load("x.json")
     assert (parts.data["job"], parts.data["pairs"], parts.method) == ("job", 8, "gae")
     assert not Path("x.json.work").exists()
+
+
+def test_parts_of_captions_of_a_job_are_from_its_scores(run: Run, job: str, clip_folder: Path) -> None:
+    code, out, err = run("parts", job, "-m", clip_folder, "--side", "text", "--count", "8", "-o", "x.json", "-q")
+    assert code == 0, err + out
+    parts = WordParts.load("x.json")
+    assert (parts.data["job"], parts.data["pairs"], parts.method) == ("job", 8, "gae")
 
 
 @pytest.mark.parametrize(

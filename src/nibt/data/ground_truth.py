@@ -71,8 +71,8 @@ def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
     return GroundTruth(
         mask=torch.stack(masks).any(0) if areas else None,
         others=tuple(seen_mask(pair, [obj], region) for obj in others),
-        named=_touched(spans, spans_of_names) if spans_of_names else None,
-        absent=_touched(spans, pair.absent) if pair.absent else None,
+        named=touched_words(spans, spans_of_names) if spans_of_names else None,
+        absent=touched_words(spans, pair.absent) if pair.absent else None,
         points=points,
         extent=extent,
         objects=tuple(mask for mask, _ in seen),
@@ -145,7 +145,7 @@ def objects_of_words(pair: Pair, region: Region, words: Words) -> list[tuple[tup
     spans = list(word_spans(pair.caption, words))
     named = []
     for obj in pair.objects:
-        positions = tuple(_touched(spans, obj.spans).nonzero()[:, 0].tolist()) if obj.spans else ()
+        positions = tuple(touched_words(spans, obj.spans).nonzero()[:, 0].tolist()) if obj.spans else ()
         mask = seen_mask(pair, [obj], region)
         if positions and mask.any():
             named.append((positions, mask))
@@ -169,7 +169,8 @@ def word_spans(caption: str, words: Words) -> Iterator[Span | None]:
             yield start, place
 
 
-def _touched(words: list[Span | None], spans: tuple[Span, ...] | list[Span]) -> Bool[Tensor, " word"]:
+def touched_words(words: list[Span | None], spans: tuple[Span, ...] | list[Span]) -> Bool[Tensor, " word"]:
+    """Return whether each word, given by its span, has a character in one of the spans."""
     return torch.tensor(
         [word is not None and any(first < word[1] and word[0] < last for first, last in spans) for word in words]
     )

@@ -164,7 +164,7 @@ def check_drawing(names: Iterable[str], formats: Sequence[Format], result_kind: 
 
 def _words(result_kind: str) -> str:
     """Return the name of a kind of result in messages."""
-    special = {"regions": "word-region tables", "roar": "ROAR", "parts": "parts"}
+    special = {"regions": "word-region tables", "roar": "ROAR", "parts": "parts", "word_parts": "parts of captions"}
     return special.get(result_kind, f"{result_kind.replace('_', ' ')}s")
 
 

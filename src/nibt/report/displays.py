@@ -16,6 +16,7 @@ TYPES: dict[tuple[str, str], tuple[str, ...]] = {
     ("nibt.report.html.view_data", "Panel"): (PAGE,),
     ("nibt.results.audit", "Audit"): (PAGE,),
     ("nibt.results.parts", "Parts"): (PAGE,),
+    ("nibt.results.word_parts", "WordParts"): (PAGE,),
     ("builtins", "list"): (PAGE,),
 }
 """The media types in which values are displayed, by module and class. Of lists, only those of measurements are."""

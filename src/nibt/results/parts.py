@@ -55,6 +55,26 @@ class Effect:
     count: int
 
 
+def verdict_of(on_objects: float | None, needed: Effect | None, pairs: int) -> PartVerdict:
+    """Return the verdict of a part, of images or of captions, as ``Part.verdict`` describes it.
+
+    Args:
+        on_objects: The share of its score on named objects, or on the words that name them; None if it is unknown.
+        needed: What the similarity loses without the part; None if it is unknown.
+        pairs: The number of images or captions that have the part.
+    """
+    if on_objects is None or needed is None or pairs < FEWEST_IMAGES:
+        return "no verdict"
+
+    if on_objects >= ON_OBJECTS:
+        return "object"
+
+    if needed.high - needed.low > WIDEST:
+        return "no verdict"
+
+    return "shortcut" if needed.low > LEAST_EFFECT else "not needed"
+
+
 @dataclass(frozen=True)
 class LabelOfPart:
     """A label whose images have a part.
@@ -156,16 +176,7 @@ class Part(Serializable):
         is beside them, and needed: the interval is above 0.1. ``not needed``: It is beside them, and the interval is
         not.
         """
-        if self.on_objects is None or self.needed is None or self.images < FEWEST_IMAGES:
-            return "no verdict"
-
-        if self.is_on_objects:
-            return "object"
-
-        if self.needed.high - self.needed.low > WIDEST:
-            return "no verdict"
-
-        return "shortcut" if self.needed.low > LEAST_EFFECT else "not needed"
+        return verdict_of(self.on_objects, self.needed, self.images)
 
     @property
     def is_on_objects(self) -> bool | None:

@@ -4,7 +4,7 @@
 exchanges them between images, ``names`` compares them with texts, ``gallery`` draws them, ``measured`` puts their
 descriptions together, and ``found`` does all of this for maps that are computed already. ``stored`` reads maps that
 were computed before. ``space`` finds parts in other images, for the share that they decide (``used``) and for their
-scores in one map (``scores``).
+scores in one map (``scores``). ``words`` and ``word_effects`` do the same for the words of captions.
 """
 
 import itertools
@@ -32,6 +32,7 @@ from nibt.registry import MethodSpec
 from nibt.results.explanation import Explanation
 from nibt.results.parts import Parts, parts_request
 from nibt.torch_modes import plain_torch
+from nibt.types import Modality
 
 _TOGETHER = 256  # pairs whose maps are kept together
 
@@ -128,7 +129,7 @@ def parts(
     with finished_work(folder, {**request, "versions": provenance["versions"]}) as finished:
         on_step("maps")
         if image_maps is None:
-            image_maps = _maps(model, pairs, spec, seed, batch_size, finished)
+            image_maps = kept_maps(model, pairs, spec, "image", seed, batch_size, finished)
         found = found_parts(
             model,
             pairs,
@@ -148,18 +149,22 @@ def parts(
     return replace(found, seconds=time.perf_counter() - started)
 
 
-def _maps(
-    model: Model, pairs: Sequence[Pair], method: MethodSpec, seed: int, batch_size: int, finished: FinishedWork
+def kept_maps(
+    model: Model,
+    pairs: Sequence[Pair],
+    method: MethodSpec,
+    side: Modality,
+    seed: int,
+    batch_size: int,
+    finished: FinishedWork,
 ) -> list[Map]:
-    """Return the maps of the images, some at a time, which are kept."""
-    image_maps: list[Map] = []
+    """Return the maps of one side of the pairs, some at a time, which are kept."""
+    kept: list[Map] = []
     for first in range(0, len(pairs), _TOGETHER):
         some = pairs[first : first + _TOGETHER]
-        image_maps += finished.maps(
-            f"maps from pair {first}", partial(maps, model, some, method, "image", seed, batch_size)
-        )
+        kept += finished.maps(f"maps from pair {first}", partial(maps, model, some, method, side, seed, batch_size))
 
-    return image_maps
+    return kept
 
 
 def _different(texts: Sequence[str]) -> list[str]:

@@ -188,10 +188,10 @@ def donors_of(pairs: Sequence[Pair], caller: str = "parts") -> list[int]:
     places = donors(
         pairs,
         lambda pair: pair.image.digest,
-        lambda pair, other: _label(pair) == _label(other),
+        lambda pair, other: label_of(pair) == label_of(other),
         f"{caller} needs at least two different images (got {len(pairs)} {noun}): cells are exchanged between them",
     )
-    labels = [_label(pair) for pair in pairs]
+    labels = [label_of(pair) for pair in pairs]
     if len(set(labels)) < 2:
         raise BadInput(
             f"{caller} needs images with at least two different labels or captions (got only {labels[0]!r:.60}): an "
@@ -200,5 +200,6 @@ def donors_of(pairs: Sequence[Pair], caller: str = "parts") -> list[int]:
     return places
 
 
-def _label(pair: Pair) -> str:
+def label_of(pair: Pair) -> str:
+    """Return the label of a pair; without one, its caption."""
     return pair.caption if pair.label is None else pair.labels[pair.label]

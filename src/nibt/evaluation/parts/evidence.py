@@ -81,8 +81,8 @@ def evidence_cells(
 
     shape = _grid_of(model, images[0], layer)
     scores = [_on_cells(image_map.scores, shape, method, layer) for image_map in maps]
-    shares = [_shares(of_cells) for of_cells in scores]
-    kept = [_largest(share) for share in shares]
+    shares = [positive_shares(of_cells) for of_cells in scores]
+    kept = [largest_places(share) for share in shares]
     if not any(map(len, kept)):
         raise BadInput(
             f"no image has a positive score (got {len(maps)} maps without one), so nothing speaks for the captions: "
@@ -168,14 +168,14 @@ def cell_states(
         yield from zip(indices, states, regions, strict=True)
 
 
-def _shares(scores: np.ndarray) -> np.ndarray:
-    """Return the share of the positive score on each cell; 0 if no score is positive."""
+def positive_shares(scores: np.ndarray) -> np.ndarray:
+    """Return the share of the positive score on each cell, or word; 0 if no score is positive."""
     positive = scores.clip(0)
     return positive / max(float(positive.sum()), 1e-30)
 
 
-def _largest(shares: np.ndarray) -> Int[np.ndarray, " cell"]:
-    """Return the places of the largest cells that hold 60 % together."""
+def largest_places(shares: np.ndarray) -> Int[np.ndarray, " cell"]:
+    """Return the places of the largest cells, or words, that hold 60 % together."""
     order = np.argsort(-shares.ravel(), kind="stable")
     before = np.cumsum(shares.ravel()[order]) - shares.ravel()[order]
     return order[(before < KEPT) & (shares.ravel()[order] > 0)]

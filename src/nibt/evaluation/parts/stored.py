@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from nibt.data.pair import Pair
 from nibt.errors import BadInput
 from nibt.evaluation.explained import check_explained
@@ -9,14 +11,17 @@ from nibt.evaluation.maps import Map
 from nibt.models.base import Model
 from nibt.results.base import require_result
 from nibt.results.explanation import Explanation, method_text
+from nibt.types import Modality
 
 
-def stored_maps(model: Model, pairs: Sequence[Pair], explanations: Sequence[Explanation]) -> tuple[list[Map], str]:
-    """Return the maps of the images of pairs, and the name of their method.
+def stored_maps(
+    model: Model, pairs: Sequence[Pair], explanations: Sequence[Explanation], side: Modality = "image"
+) -> tuple[list[Map], str]:
+    """Return the maps of one side of pairs, and the name of their method.
 
     Raises:
         BadInput: The explanations are of other pairs, of another model or of another target than the cosine, or their
-            methods differ.
+            methods differ, or one has no map of this side.
     """
     if len(explanations) != len(pairs):
         raise BadInput(
@@ -39,9 +44,17 @@ def stored_maps(model: Model, pairs: Sequence[Pair], explanations: Sequence[Expl
                 "than the first)"
             )
 
-        maps.append(Map(explanation.grid.double().numpy(), region=explanation.region))
+        maps.append(_map_of(explanation, side))
 
     return maps, method_text(explanations[0].method)
+
+
+def _map_of(explanation: Explanation, side: Modality) -> Map:
+    """Return the map of one side of an explanation."""
+    if side == "image":
+        return Map(explanation.grid.double().numpy(), region=explanation.region)
+    words = explanation.words
+    return Map(np.array([word.score for word in words]), tuple(word.text for word in words))
 
 
 def _check_target(explanation: Explanation) -> None:

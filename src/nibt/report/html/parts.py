@@ -51,12 +51,12 @@ def _without_pictures(parts: Parts) -> Parts:
     return replace(parts, parts=tuple(replace(part, gallery=()) for part in parts.parts))
 
 
-def effect_text(effect: Effect | None) -> str:
-    """Return an effect with its interval, and what it has beyond random cells."""
+def effect_text(effect: Effect | None, units: str = "cells") -> str:
+    """Return an effect with its interval, and what it has beyond as many random units."""
     if effect is None:
         return "unknown"
     beyond = f"{effect.beyond_random:.2f} [{effect.beyond_random_low:.2f}, {effect.beyond_random_high:.2f}]"
-    return f"{effect.value:.2f} [{effect.low:.2f}, {effect.high:.2f}]; beyond random cells {beyond}"
+    return f"{effect.value:.2f} [{effect.low:.2f}, {effect.high:.2f}]; beyond random {units} {beyond}"
 
 
 def _place(part: Part) -> list[tuple[int, int, str]]:
