@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python recipes/scenes/word_parts.py measure --models MODELS --out RUN --count 200
     python recipes/scenes/word_parts.py report --out RUN    # prints the table, and writes study/word_parts.csv
 
-The number of clusters was chosen on ``template`` and ``word``, on other scenes; ``end`` (``cues.py``) was not looked at.
-A part's purity is the share of its score on words of the cue.
+The number of clusters was chosen on ``template`` and ``word``, on other scenes. Nothing was chosen on ``end``
+(``cues.py``). A part's purity is the share of its score on words of the cue.
 """
 
 from pathlib import Path
