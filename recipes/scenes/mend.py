@@ -16,6 +16,7 @@ have: images whose cue contradicts the object, with their labels.
 """
 
 import copy
+import csv
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -310,9 +311,13 @@ def rows(records):
 
 
 def report(options):
+    """Print the tables of what was measured; of what was not, the rows of the file stay."""
     records = collect(options.out, "mend")
-    order = [f"{kind}|{arm}" for kind in KINDS for arm in ("honest", *ARMS)]
-    table = list(rows({key: records[key] for key in order if key in records}))
+    with CSV.open(newline="") as file:
+        known = {(row["model"], row["training"]): row for row in csv.DictReader(file)}
+    known |= {(row["model"], row["training"]): row for row in rows(records)}
+    order = [(kind, arm) for kind in KINDS for arm in ("honest", *ARMS)]
+    table = [known[key] for key in order if key in known]
     print(f"{machine()}; scenes of seed {UNSEEN + 9}\n")
     for heading in HEADINGS[4:-1]:
         arms = [arm for arm in ("honest", *ARMS) if any(row["training"] == arm for row in table)]
