@@ -77,6 +77,8 @@ class RunFolder(Generic[_Manifest]):
 
     manifest_class: ClassVar[type[Any]]  # of _Manifest, which a class variable cannot name
     chunk_pattern: ClassVar[str]
+    other_folders: ClassVar[tuple[str, ...]] = ()
+    """The names of folders that may be there before the run."""
 
     @property
     def manifest(self) -> _Manifest:
@@ -105,7 +107,8 @@ class RunFolder(Generic[_Manifest]):
             raise WouldOverwrite(f"{self.folder} is a file: give a folder")
 
         is_run = not self.folder.exists() or (self.folder / MANIFEST).is_file()
-        if not is_run and not all(map(_is_leftover, self.folder.iterdir())):
+        others = [] if is_run else [path for path in self.folder.iterdir() if path.name not in self.other_folders]
+        if not all(map(_is_leftover, others)):
             raise WouldOverwrite(
                 f"{str(self.folder)!r} is not empty, and has no {MANIFEST} of nibt: choose a new folder"
             )

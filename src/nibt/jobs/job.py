@@ -29,6 +29,8 @@ from nibt.types import ModelRecord
 if TYPE_CHECKING:
     from nibt.generators.results.answer import AnswerExplanation
 
+SHARDS = "shards"
+"""The name of the folder with the shards of a job."""
 _MOST = 3  # the number of errors that the command prints
 
 
@@ -66,6 +68,9 @@ class JobManifest(Manifest):
         None, description="What a model behind a server shows for a fixed request; null for a model that is loaded."
     )
     warnings: list[str] = Field([], description="Keys that occur in more than one row.")
+    shard: list[int] | None = Field(
+        None, description="The number of the shard, from 1, and the number of shards; null for a whole job."
+    )
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,6 +79,7 @@ class Job(RunFolder[JobManifest]):
 
     manifest_class = JobManifest
     chunk_pattern = r"\d{8,}"
+    other_folders = (SHARDS,)
 
     def __repr__(self) -> str:
         try:
@@ -101,6 +107,10 @@ class Job(RunFolder[JobManifest]):
         """
         job = cls(read_path("folder", folder))
         if not (job.folder / MANIFEST).is_file():
+            if (job.folder / SHARDS).is_dir():
+                raise BadInput(
+                    f"{str(folder)!r} has shards only: join them by nibt batch PAIRS --out {folder}, without --shard"
+                )
             raise BadInput(
                 f"{str(folder)!r} has no job (it has no {MANIFEST}): create one with nibt batch PAIRS --out {folder}"
             )
@@ -254,10 +264,16 @@ class Job(RunFolder[JobManifest]):
         if rows is None:
             problems.append("the job is not finished: run it again to resume it")
         else:
-            problems += [f"the file of chunk {number} is missing" for number in range(last + 1) if number not in chunks]
             ends = -(-rows // size) - 1
-            if ends > last:
-                problems.append(f"the files of chunks {last + 1} to {ends} are missing")
+            expected = range(ends + 1)
+            if self.manifest.shard is not None:
+                number, count = self.manifest.shard
+                expected = range(number - 1, ends + 1, count)
+            missing = [number for number in expected if number not in chunks]
+            problems += [f"the file of chunk {number} is missing" for number in missing if number <= last]
+            beyond = [number for number in missing if number > last]
+            if beyond:
+                problems.append(f"the files of chunks {beyond[0]} to {beyond[-1]} are missing")
             problems += [f"chunk {number} is beyond the end of the job" for number in chunks if number > ends]
 
         for number, paths in chunks.items():

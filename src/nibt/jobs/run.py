@@ -23,6 +23,7 @@ from nibt.jobs._chunks import Chunk, Chunks, JobSpec
 from nibt.jobs.job import Job
 from nibt.jobs.ray import Cluster
 from nibt.jobs.rows import compared_columns
+from nibt.jobs.shards import Shard, join_shards
 from nibt.jobs.worker import worker_of
 from nibt.models._loaded import LoadedModel, default_method, is_served
 from nibt.models._request import check_unset
@@ -50,6 +51,7 @@ class JobRun:
     spec: JobSpec
     explain: Explain
     on_progress: OnProgress
+    shard: Shard | None = None
     total: int | None = None
     done: int = 0
 
@@ -65,7 +67,11 @@ class JobRun:
             )
 
         complete = self.job.chunks().keys() - retry
-        chunks = Chunks(self.data, self.job.chunk_size, lambda number: number not in complete)
+
+        def is_wanted(number: int) -> bool:
+            return number not in complete and (self.shard is None or self.shard.has(number))
+
+        chunks = Chunks(self.data, self.job.chunk_size, is_wanted)
         missing = iter(chunks)
         first = list(islice(missing, 1))
         if not first and not chunks.count:
@@ -131,6 +137,7 @@ def batch(
     gpus: int | float = 0,
     address: str | None = None,
     send_images: bool = False,
+    shard: str | None = None,
     on_progress: OnProgress | None = None,
     **options: object,
 ) -> Job:
@@ -179,6 +186,9 @@ def batch(
         gpus: GPUs per worker; may be a fraction.
         address: The address of a cluster; None runs the workers on this machine.
         send_images: Send the bytes of the images to the workers, which then need no access to the files.
+        shard: Which share of the chunks is explained, such as "3/16" for the third of 16, for array jobs of a cluster.
+            It is written into a folder of its own inside ``out``, as a job that has some of the rows. The same call
+            without a shard takes over what the shards have written, explains what is missing, and completes the job.
         on_progress: Called after each file with the number of rows that are done.
         **options: Options of the method.
 
@@ -186,7 +196,7 @@ def batch(
         The job.
 
     Raises:
-        BadInput: The pairs cannot be opened, or another run is writing into the folder.
+        BadInput: The pairs cannot be opened, or another run is writing into the folder or one of its shards.
         OtherRequest: The folder has a job with another request, or its pairs were changed.
         WouldOverwrite: The folder has other files than those of a job.
         BadOption: An option has an invalid value.
@@ -206,6 +216,7 @@ def batch(
     batch_size = parsed("batch_size", batch_size, BatchSize)
     chunk_size = parsed("chunk_size", chunk_size, BatchSize)
     workers = parsed("workers", workers, Workers)
+    of_shard = None if shard is None else Shard.parse(shard)
     of_cluster = {"workers": workers, "cpus": cpus, "gpus": gpus, "address": address, "send_images": send_images}
     _check_execution(on, of_cluster)
 
@@ -239,11 +250,14 @@ def batch(
         execution = execution | cluster.record()
         explain = cluster.explain
 
-    job = Job(folder)
+    job = Job(folder) if of_shard is None else of_shard.job(folder)
     request = {"pairs": {**data.identity(), **columns}, "chunk_size": chunk_size}
-    with job.writing(request, names=_names_of(pairs)):
-        total = None if on_progress is None else data.known_length()
-        JobRun(job, data, spec, explain, report, total).run(execution)
+    numbers = None if of_shard is None else [of_shard.number, of_shard.count]
+    with job.writing(request, names=_names_of(pairs), shard=numbers):
+        if of_shard is None:
+            join_shards(job)
+        total = None if on_progress is None or of_shard is not None else data.known_length()
+        JobRun(job, data, spec, explain, report, of_shard, total).run(execution)
 
     return job
 

@@ -76,12 +76,22 @@ class ExecutionOptions(OptionGroup, panel="Execution"):
         ),
     ] = None
 
+    shard: Annotated[
+        str | None,
+        Option(
+            metavar="I/N",
+            help="Explain only the I-th of N shares of the rows (I from 1), for array jobs of a cluster. The same "
+            "command without --shard joins them.",
+        ),
+    ] = None
+
     @property
     def arguments(self) -> Keywords:
         """The arguments of ``nibt.batch``."""
+        of_shard: Keywords = {} if self.shard is None else {"shard": self.shard}
         if self.ray is None:
-            return {}
-        return {"on": "ray", **typed_assignments(self.ray, "--ray", _RAY)}
+            return of_shard
+        return {"on": "ray", **typed_assignments(self.ray, "--ray", _RAY), **of_shard}
 
 
 @expand_groups
@@ -113,16 +123,17 @@ def batch(
         say("The model is lite, which ships with nibt; choose another one with -m", err=True)
     from nibt.jobs.job import Job
     from nibt.jobs.run import batch as run
+    from nibt.jobs.shards import Shard
     from nibt.models._request import GenerationOptions, LoadOptions
 
     out = job.out
-    started = Job(out)
+    started = Job(out) if execution.shard is None else Shard.parse(execution.shard).job(out)
     files_before = started.chunks()
 
     def kept() -> str:
         if not started.chunks():
             return "no rows are kept, since none was written yet"
-        return f"{started.tally()['rows']:,} rows are kept in {out}; the same command resumes the job"
+        return f"{started.tally()['rows']:,} rows are kept in {started.folder}; the same command resumes the job"
 
     with interruptible(kept), show_progress("explaining", job.quiet) as on_progress:
         result = run(
@@ -143,21 +154,20 @@ def batch(
             **target.contrast,
         )
 
-    _say_result(result, out, is_new=not files_before or result.chunks() != files_before, quiet=job.quiet)
-    rows = result.manifest.rows
+    is_new = not files_before or result.chunks() != files_before
+    rows = result.manifest.rows if execution.shard is None else result.tally()["rows"]
+    _say_result(result, rows, is_new=is_new, quiet=job.quiet)
     failed = result.manifest.errors or 0
-    if failed == rows or (failed and job.strict):
+    if 0 < failed == rows or (failed and job.strict):
         raise typer.Exit(1)
 
 
-def _say_result(job: "Job", out: Path, is_new: bool, quiet: bool) -> None:
-    """Print how many rows a job has, and its warnings and errors."""
-    rows = job.manifest.rows
+def _say_result(job: "Job", rows: int, is_new: bool, quiet: bool) -> None:
+    """Print how many rows a job or a shard has, and its warnings and errors."""
     failed = job.manifest.errors or 0
     if not quiet:
         done = "written" if is_new else "are there already"
-        draw = f"; to draw a row: nibt show {out} ROW" if failed != rows else ""
-        say(f"{rows:,} rows {done}, {failed:,} failed{draw}")
+        say(f"{rows:,} rows {done}, {failed:,} failed{_next_step(job, rows)}")
 
     for warning in job.manifest.warnings:
         complain(warning)
@@ -165,6 +175,14 @@ def _say_result(job: "Job", out: Path, is_new: bool, quiet: bool) -> None:
         complain(f"{failed:,} of {rows:,} rows failed:")
         for error in job.first_errors():
             complain(error)
+
+
+def _next_step(job: "Job", rows: int) -> str:
+    """Return what to do with a job or a shard that was written."""
+    if job.manifest.shard is not None:
+        number, count = job.manifest.shard
+        return f" in shard {number} of {count}; when all are done, the same command without --shard joins them"
+    return f"; to draw a row: nibt show {job.folder} ROW" if job.manifest.errors != rows else ""
 
 
 @expand_groups
@@ -191,6 +209,8 @@ def show(
     The report is also written into the folder of the run: report.md, .csv, .tex, and .html with plots. Without a row,
     a finished job gets a README.md, with which its folder can be shared as a data set.
     """
+    from nibt.jobs.job import SHARDS, Job
+
     if folder.is_file():
         raise BadInput(
             f"nibt show takes the folder of a job or of a benchmark (got the file {str(folder)!r}): give its folder"
@@ -199,12 +219,12 @@ def show(
         raise BadInput(f"there is no folder {str(folder)!r}: give the folder of a job or of a benchmark")
 
     kind = kind_of(folder)
+    if not kind and (folder / SHARDS).is_dir():
+        Job.open(folder)  # whose error says how to join them
     if kind == "benchmark":
         _check_benchmark_options(folder, row, verify, output)
     else:
         _check_job_options(folder, row, verify, output, base)
-
-    from nibt.jobs.job import Job
 
     if verify:
         _verify(folder, output.quiet)

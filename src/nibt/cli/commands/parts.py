@@ -73,7 +73,9 @@ class PartsOptions(WorkOptions, panel="Parts"):
     ] = "image"
     parts: Annotated[
         PartCount | None,
-        Option(help="The number of clusters; with masks, at least two. Default: one per 10 pairs, at most 12 (words: 4)."),
+        Option(
+            help="The number of clusters; with masks, at least two. Default: one per 10 pairs, at most 12 (words: 4)."
+        ),
     ] = None
     layer: Annotated[
         Layer | None,

@@ -1,0 +1,96 @@
+"""Shards of a job: array jobs of a cluster each explain some of its chunks, in folders of their own.
+
+No two runs write into one folder, so that no lock has to work across machines. The job takes over the files of its
+shards when it is run without a shard.
+"""
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from nibt.errors import BadInput, BadOption
+from nibt.folder import MANIFEST, ChunkFile, require_unchanged
+from nibt.jobs.job import SHARDS, Job
+
+_MOST = 100_000
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several equal shares of the chunks of a job.
+
+    Attributes:
+        number: The number of the shard, from 1.
+        count: The number of shards.
+    """
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Read a shard such as ``3/16``.
+
+        Raises:
+            BadOption: It is no such text.
+        """
+        match = re.fullmatch(r"(\d+)/(\d+)", text) if isinstance(text, str) else None
+        number, count = map(int, match.groups()) if match else (0, 0)
+        if not 1 <= number <= count <= _MOST:
+            raise BadOption(
+                f"shard must be a number and their count, such as 3/16, with numbers from 1 on (got {text!r:.60})"
+            )
+        return cls(number, count)
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def has(self, chunk: int) -> bool:
+        """Return whether a chunk belongs to the shard. Neighbors belong to different ones, so that all end alike."""
+        return chunk % self.count == self.number - 1
+
+    def job(self, folder: Path) -> Job:
+        """Return the job of the shard, inside the folder of the whole job.
+
+        Raises:
+            BadInput: The whole job has results already.
+        """
+        if Job(folder).is_begun:
+            raise BadInput(
+                f"{str(folder)!r} has results of a run without shards: run it again without a shard, or choose a new "
+                "folder"
+            )
+        return Job(folder / SHARDS / f"{self.number}-of-{self.count}")
+
+
+def join_shards(job: Job) -> None:
+    """Take over the files of the shards of a job, whose folder is locked, and remove their folders.
+
+    Raises:
+        BadInput: A shard is still running.
+        OtherRequest: A shard has another request.
+    """
+    for folder in sorted((job.folder / SHARDS).glob("*-of-*")):
+        if (folder / MANIFEST).is_file():
+            _join(job, Job(folder))
+
+    with suppress(OSError):  # it has other files, or does not exist
+        (job.folder / SHARDS).rmdir()
+
+
+def _join(job: Job, shard: Job) -> None:
+    """Take over the files of one shard, and remove its folder."""
+    request = dict(shard.manifest.request)
+    job.agree(request)
+    if shard.manifest.fingerprint is not None:
+        job.agree_model(shard.manifest.fingerprint)
+
+    with shard.writing(request):
+        for number, (path, *_) in shard.chunks().items():
+            if number not in job.chunks():
+                name = path.name.partition("-")[0]
+                job.add(ChunkFile(name, require_unchanged(path).read_bytes()))
+
+        job.update(sessions=[*job.manifest.sessions, *shard.manifest.sessions])
+        shard.discard()

@@ -1,0 +1,120 @@
+"""Tests of ``nibt.jobs.shards``, by public calls."""
+
+import json
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+import nibt
+from nibt.errors import BadInput, BadOption, OtherRequest
+from nibt.models.base import Model
+from tests.helpers import Run
+from tests.job_pairs import COUNT, OPTIONS
+from tests.processes import CHUNK
+
+
+def of_shard(model: Model, table: Path, folder: Path, shard: str | None, **options: object) -> nibt.Job:
+    return nibt.batch(model, table, folder, shard=shard, **{**OPTIONS, "chunk_size": CHUNK, **options})
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "parts").iterdir()}
+
+
+def test_joined_shards_have_the_files_of_the_whole_job(
+    model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path
+) -> None:
+    folder = tmp_path / "job"
+    rows = 0
+    for number in (3, 1, 2):
+        shard = of_shard(model, job_table, folder, f"{number}/3")
+        assert shard.folder == folder / "shards" / f"{number}-of-3"
+        assert not shard.check()
+        assert {chunk % 3 for chunk in shard.chunks()} <= {number - 1}
+        assert shard.manifest.rows == COUNT, "the rows of the whole job, in which they are numbered"
+        rows += shard.tally()["rows"]
+
+    assert rows == COUNT
+    with pytest.raises(BadInput, match=r"has shards only: join them by nibt batch PAIRS --out .*, without --shard"):
+        nibt.Job.open(folder)
+
+    joined = of_shard(model, job_table, folder, None)
+    assert not joined.check()
+    assert files(folder) == files(whole_job.folder)
+    assert not (folder / "shards").exists()
+    assert len(joined.manifest.sessions) == 4
+    assert joined.manifest.shard is None
+
+
+def test_what_shards_lack_is_explained_when_they_are_joined(
+    model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path
+) -> None:
+    of_shard(model, job_table, tmp_path / "job", "2/3")
+    joined = of_shard(model, job_table, tmp_path / "job", None)
+    assert not joined.check()
+    assert files(joined.folder) == files(whole_job.folder)
+
+
+def test_a_shard_goes_on_after_it_was_stopped(model: Model, job_table: Path, tmp_path: Path) -> None:
+    shard = of_shard(model, job_table, tmp_path / "job", "1/2")
+    before = files(shard.folder)
+    first = next(iter(shard.chunks().values()))[0]
+    first.unlink()
+    again = of_shard(model, job_table, tmp_path / "job", "1/2")
+    assert files(again.folder) == before
+
+
+def test_more_shards_than_chunks_leave_some_without_rows(model: Model, job_table: Path, tmp_path: Path) -> None:
+    shard = of_shard(model, job_table, tmp_path / "job", "1000/1000")
+    assert shard.tally()["rows"] == 0
+    assert not shard.check()
+
+
+def test_another_request_than_that_of_the_shards_is_an_error_and_loses_nothing(
+    model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path
+) -> None:
+    of_shard(model, job_table, tmp_path / "job", "1/2")
+    with pytest.raises(OtherRequest):
+        of_shard(model, job_table, tmp_path / "job", None, steps=3)
+    joined = of_shard(model, job_table, tmp_path / "job", None)
+    assert files(joined.folder) == files(whole_job.folder)
+
+
+def test_shards_that_run_are_not_joined(model: Model, job_table: Path, tmp_path: Path) -> None:
+    shard = of_shard(model, job_table, tmp_path / "job", "1/2")
+    with FileLock(shard.folder / ".nibt.lock"), pytest.raises(BadInput, match="another run is writing into"):
+        of_shard(model, job_table, tmp_path / "job", None)
+    assert not of_shard(model, job_table, tmp_path / "job", None).check()
+
+
+def test_a_job_with_results_takes_no_shards(model: Model, job_table: Path, whole_job: nibt.Job) -> None:
+    with pytest.raises(BadInput, match="has results of a run without shards"):
+        of_shard(model, job_table, whole_job.folder, "1/2")
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "3", "a/b", "1/0", "-1/3", "", 3, "1/1000000"])
+def test_no_shard_is_an_error(shard: str, model: Model, job_table: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadOption, match="shard must be a number and their count, such as 3/16"):
+        of_shard(model, job_table, tmp_path / "job", shard)
+    assert not (tmp_path / "job").exists()
+
+
+def test_the_command_explains_a_shard_and_joins_them(run: Run, clip_folder: Path, job_table: Path) -> None:
+    command = ("batch", job_table, "-m", clip_folder, "--method", "gae", "--chunk-size", "4", "-o", "JOB")
+    code, out, err = run(*command, "--shard", "1/2")
+    assert code == 0, err
+    assert "in shard 1 of 2; when all are done, the same command without --shard joins them" in " ".join(out.split())
+
+    code, out, err = run("show", "JOB")
+    assert code == 1
+    assert "has shards only" in " ".join(err.split())
+
+    code, out, err = run(*command)
+    assert code == 0, err
+    assert f"{COUNT} rows written" in out
+    manifest = json.loads(Path("JOB/manifest.json").read_text())
+    assert (manifest["rows"], manifest["shard"]) == (COUNT, None)
+    code, out, err = run("show", "JOB", "--verify")
+    assert code == 0, err + out
