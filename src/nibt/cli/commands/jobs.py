@@ -155,7 +155,7 @@ def batch(
         )
 
     is_new = not files_before or result.chunks() != files_before
-    rows = result.manifest.rows if execution.shard is None else result.tally()["rows"]
+    rows = result.tally()["rows"] if execution.shard else result.manifest.rows or 0
     _say_result(result, rows, is_new=is_new, quiet=job.quiet)
     failed = result.manifest.errors or 0
     if 0 < failed == rows or (failed and job.strict):
