@@ -1,5 +1,6 @@
 """Tests of ``nibt.preprocessing.images``."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def squash_of_hugging_face() -> Preparation:
 
 def of_open_clip(way: str, size: Any = EDGE, resize: str | None = None) -> Preparation:
     config = PreprocessCfg(size=size, mean=(0.0,) * 3, std=(1.0,) * 3, resize_mode=way)
-    return own.image_preparation(config, image_transform_v2(config, is_train=False), resize, None, 8)
+    return own.image_preparation(asdict(config), image_transform_v2(config, is_train=False), resize, None, 8)
 
 
 WAYS = {

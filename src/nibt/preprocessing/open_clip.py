@@ -1,13 +1,14 @@
 """Adapters of OpenCLIP's transforms and tokenizers, which callers pass in."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import CenterCrop, Compose, v2
-from torchvision.transforms.v2 import functional as transforms
 
 from nibt.preprocessing import hugging_face
 from nibt.preprocessing.captions import (
@@ -22,28 +23,40 @@ from nibt.preprocessing.captions import (
 )
 from nibt.preprocessing.images import ImageProcessor, Preparation, Resize, height_and_width
 
+_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's images
+_STD = (0.26862954, 0.26130258, 0.27577711)
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _TO_TENSOR = ("ToTensor", "MaybeToTensor")  # of torchvision and of OpenCLIP
 
 
 def image_preparation(
-    config: Any,
+    config: Mapping[str, Any],
     transform: ImageProcessor,
     resize: str | None,
     size: int | None,
     multiple: int | None,
 ) -> Preparation:
-    """Return the preparation of a transform, or that of whole images."""
-    height, width = height_and_width(config.size)
-    resample = _RESAMPLE.get(config.interpolation, Image.Resampling.BICUBIC)
+    """Return the preparation of a transform, or that of whole images, for which no transform is needed.
 
-    normalize = Compose([_pixels, v2.Normalize(list(config.mean), list(config.std))])
+    Args:
+        config: The entries of OpenCLIP's ``preprocess_cfg``. Without a mean and a standard deviation, they are CLIP's.
+        transform: OpenCLIP's transform.
+        resize: How images are resized.
+        size: The side of the input, in place of that of the model.
+        multiple: The number of which the sides of an image are multiples; None if the tower takes one size only.
+    """
+    height, width = height_and_width(config["size"])
+    resample = _RESAMPLE.get(config.get("interpolation", "bicubic"), Image.Resampling.BICUBIC)
+    normalize = _Normalized(tuple(config.get("mean", _MEAN)), tuple(config.get("std", _STD)))
+
     hugging_face.check_resizing(resize, size, height, multiple if resize == "whole" else None)
     if resize == "whole":
         fit = Resize("whole", size or height, size or width, multiple=multiple or 1)
         return Preparation(fit, normalize, normalize, resample)
 
-    resizing = Resize(config.resize_mode, height, width)
+    from torchvision.transforms import CenterCrop, Compose, v2  # which takes seconds to import
+
+    resizing = Resize(config["resize_mode"], height, width)
     hugging_face.check_sides(resizing)
     steps = [_pixels if type(step).__name__ in _TO_TENSOR else step for step in getattr(transform, "transforms", [])]
     # pixels are in float32 instead of torch's default dtype, which ``ToTensor`` uses
@@ -53,9 +66,21 @@ def image_preparation(
     return Preparation(resizing, process, normalize, resample, without_crop)
 
 
+@dataclass(frozen=True)
+class _Normalized:
+    """Returns normalized pixels of an image, channel by channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return (_pixels(image) - mean) / std
+
+
 def _pixels(image: Image.Image) -> Tensor:
     """Return the pixels in [0, 1]."""
-    return transforms.pil_to_tensor(image).to(torch.float32) / 255
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).to(torch.float32) / 255
 
 
 def tokens(tokenizer: Tokenizer, caption: str, context: int) -> Tokens:

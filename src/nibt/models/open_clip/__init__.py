@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from nibt.errors import BadOption, CannotLoad
+from nibt.models._embedded import EMBEDDED
 from nibt.models._failures import step
 from nibt.models._family import Family
 from nibt.models._hub import config_folder, tokenizer_folder, weights_file
@@ -142,8 +143,6 @@ class OpenCLIP(Family):
     @staticmethod
     def load(source: str, request: LoadRequest) -> tuple[nn.Module, LoadRequest]:
         """Load a model from ``ARCHITECTURE/TAG`` or ``local-dir:FOLDER``."""
-        import open_clip
-
         name, _, tag = (source, "", "") if ":" in source else source.partition("/")
         if ":" not in source:
             _check_names(name, tag)
@@ -160,11 +159,20 @@ class OpenCLIP(Family):
                 "torch.set_default_dtype(torch.float32) before the model is loaded, and set its dtype with dtype=..."
             )
 
+        folder = Path(source.partition(":")[2])
+        if folder == EMBEDDED / "lite":
+            from nibt.models.open_clip import lite
+
+            module, tokenizer = lite.load(folder, request.tokenizer)
+            return module.to(request.dtype), replace(request, tokenizer=tokenizer)
+
+        import open_clip
+
         text = text_config(name)
         tokenizer = request.tokenizer or tokenizer_of(name, text)  # before the weights, which may be large
         options = encoder_options(text)
         if ":" in source:
-            check_folder(Path(source.partition(":")[2]), options)
+            check_folder(folder, options)
         if tag:
             quick, note = quick_gelu(name, tag)
             tag, preprocess, facts = weights_of(name, tag)
@@ -201,6 +209,11 @@ class OpenCLIP(Family):
         if is_openai(module):
             image = OpenAIViT if hasattr(module.visual, "transformer") else OpenAIResNet
             return image(module, request), OpenAIText(module, tokenizer)
+
+        if type(module).__module__ == "nibt.models.open_clip.lite":
+            from nibt.models.open_clip.lite import LiteText
+
+            return _image_tower(module, request), LiteText(module, tokenizer)
 
         text = HuggingFaceText if hasattr(getattr(module, "text", None), "config") else OwnText
         return _image_tower(module, request), text(module, tokenizer)

@@ -1,12 +1,11 @@
 """OpenCLIP's image towers: its own ViT, timm's ViTs, and convolutional trunks."""
 
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from open_clip.transform import PreprocessCfg, image_transform_v2
-from timm.layers import apply_rot_embed_cat
 from torch import Tensor, nn
 
 from nibt.data.units import Grid, Units
@@ -82,6 +81,9 @@ def _attend(attention: Any, normed: Hidden, count: int, rope: Tensor | None) -> 
     if rope is not None:
         prefix = attention.num_prefix_tokens
         half = {"half": True} if getattr(attention, "rotate_half", False) else {}
+
+        from timm.layers import apply_rot_embed_cat
+
         turned = apply_rot_embed_cat(key[:, :, prefix:], rope, **half)
         query = query.type_as(value)
         key = torch.cat([key[:, :, :prefix], turned], 2).type_as(value)
@@ -133,8 +135,15 @@ class OpenCLIPImageTower(ImageTower):
         self.root = self.module
         self.visual = self.module.visual
         # a model created in memory has only its image size
-        config = PreprocessCfg(**(getattr(self.visual, "preprocess_cfg", None) or {"size": _input_size(self.visual)}))
-        transform = request.processor or image_transform_v2(config, is_train=False)
+        config = getattr(self.visual, "preprocess_cfg", None) or {"size": _input_size(self.visual)}
+        transform = request.processor
+        if request.resize != "whole":  # else OpenCLIP, which takes seconds to import, is not needed
+            from open_clip.transform import PreprocessCfg, image_transform_v2
+
+            settings = PreprocessCfg(**config)
+            config = asdict(settings)
+            transform = transform or image_transform_v2(settings, is_train=False)
+
         self.preparation = preparation.image_preparation(
             config, transform, request.resize, request.image_size, self.multiple()
         )

@@ -12,9 +12,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from jaxtyping import Int
-from open_clip.transformer import ResidualAttentionBlock, text_global_pool
 from torch import Tensor, nn
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from nibt.data.units import Units
 from nibt.models._hugging_face import encoder_blocks
@@ -25,6 +23,8 @@ from nibt.options import Keywords
 from nibt.preprocessing import open_clip as preparation
 from nibt.preprocessing.captions import Tokenizer, Tokens
 from nibt.types import Embedding, Hidden, OneRow
+
+_BLOCKS = {f"{module}.ResidualAttentionBlock" for module in ("open_clip.transformer", "nibt.models.open_clip.lite")}
 
 
 class OpenCLIPTextTower(TextTower):
@@ -67,6 +67,8 @@ class OwnText(OpenCLIPTextTower):
     @cached_property
     def _pooled(self) -> Callable[[Tensor, Tensor], Tensor]:
         """The function that returns the pooled rows of a state with some ids: OpenCLIP's own."""
+        from open_clip.transformer import text_global_pool
+
         text = self.text
         pool_type = getattr(text, "pool_type", None) or text.text_pool_type
         end = getattr(text, "eos_id", None) or getattr(text, "text_eos_id", None)
@@ -115,6 +117,8 @@ class HuggingFaceText(OpenCLIPTextTower):
         return {"mask": (inputs.values != self.text.config.pad_token_id).long()}
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
         for name in ("final_layer_norm", "layer_norm", "final_norm"):
             stream = getattr(self.encoder, name, nn.Identity())(stream)
         pooler = getattr(self.encoder, "pooler", None)
@@ -125,7 +129,7 @@ class HuggingFaceText(OpenCLIPTextTower):
 
 
 def one_row(
-    block: nn.Module,
+    block: Any,
     stream: Hidden,
     row: Int[Tensor, " batch"],
     k_x: Tensor | None = None,
@@ -133,7 +137,7 @@ def one_row(
     attn_mask: Tensor | None = None,
 ) -> OneRow | None:
     """Compute one row of each item in the output of a ``ResidualAttentionBlock``, of shape (batch, 1, width)."""
-    if type(block) is not ResidualAttentionBlock or k_x is not None or v_x is not None:
+    if f"{type(block).__module__}.{type(block).__name__}" not in _BLOCKS or k_x is not None or v_x is not None:
         return None
     if not isinstance(block.attn, nn.MultiheadAttention):  # OpenCLIP 4 has its own attention
         return None
