@@ -67,14 +67,14 @@ class Batch:
         return [self.model.tower(side).encode(inputs[side]) for side in self.sides]
 
     def maps(self, variant, options, method="nib"):
-        """The maps of the sides; that of the image needs the caption's embedding, which is computed once."""
+        """The maps of the sides; the embedding of the other side, which they need, is computed once."""
         question = resolve(self.model, Request(MethodSpec(method, variant, options)))
         traces = {
             side: self.model.tower(side).trace(inputs, question.methods[side].lowest)
             for side, inputs in (("image", self.image), ("text", self.text))
             if side in self.sides
         }
-        traces = {"text": self.kept_text, **traces}
+        traces = {**{side: self.kept[side] for side in ("image", "text") if side not in traces}, **traces}
         return [
             self._of(question, traces, side, other)
             for side, other in (("image", "text"), ("text", "image"))
@@ -86,8 +86,10 @@ class Batch:
         return question.methods[side](Side(self.model, traces[side], score)).scores
 
     @cached_property
-    def kept_text(self):
-        return self.model.text.trace(self.text)
+    def kept(self):
+        """The traces of sides that are not explained, whose embeddings the explained side needs."""
+        others = {"image": self.image, "text": self.text}
+        return {side: self.model.tower(side).trace(others[side]) for side in others if side not in self.sides}
 
     def naive(self):
         """The published setting, 10 steps at three quarters of the depth, with nothing saved."""

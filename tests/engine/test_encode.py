@@ -1,11 +1,13 @@
 """Tests of ``nibt.engine.encode``."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from nibt.engine.encode import encode
+from nibt.engine.encode import encode, most_together
+from nibt.preprocessing.images import Resize
 from tests import tiny
 
 CAPTIONS = ["a cat and a dog on a mat", "a cat", "two red cars and a blue bird", "a dog", "a bird on a tree"]
@@ -30,3 +32,20 @@ def test_batches_have_captions_of_similar_length(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(tower, "prepare", seen)
     encode(tower, CAPTIONS, batch_size=2)
     assert batches == [["a cat", "a dog"], sorted([CAPTIONS[4], CAPTIONS[0]]), [CAPTIONS[2]]]
+
+
+@pytest.mark.parametrize(("side", "size", "together"), [(32, 16, 16), (1024, 16, 2), (4096, 16, 1), (1024, 1, 1)])
+def test_few_large_images_go_through_a_tower_together(
+    side: int, size: int, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Together they have at most two million pixels, of the input of the tower."""
+    tower = tiny.model("clip").image
+    resize = Resize("squash", side, side)
+    monkeypatch.setattr(tower, "preparation", replace(tower.preparation, resize=resize))
+
+    assert most_together(tower, [tiny.image()], size) == together
+
+
+def test_captions_and_images_without_a_preparation_share_the_batch_that_was_asked_for() -> None:
+    assert most_together(tiny.model("clip").text, ["a cat"], 16) == 16
+    assert most_together(tiny.model("clip").image, [], 16) == 16

@@ -19,6 +19,11 @@ from nibt.types import Embedding
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 """Parts of the messages of a RuntimeError: of mps, of the CPU, of cuBLAS and cuDNN."""
 
+_PIXELS = 2**21
+"""The largest number of pixels that go through a tower together: beyond it, memory of the size of the activations is
+asked of the system and given back in each block, which takes longer than to compute them.
+"""
+
 TOO_LARGE = "does not fit into memory even alone: choose fewer steps or views, or a smaller image_size or dtype"
 """What to do if memory runs out for one item."""
 
@@ -27,8 +32,10 @@ TOO_LARGE = "does not fit into memory even alone: choose fewer steps or views, o
 def encode(tower: Tower, items: Sequence[ImageInput | str], batch_size: int = 32) -> Embedding:
     """Compute the embeddings of images or captions, in their order: (item, dim).
 
-    Sets of vectors are padded with zeros to the longest: (item, vector, dim).
+    Sets of vectors are padded with zeros to the longest: (item, vector, dim). Of large images, fewer than
+    ``batch_size`` go through the tower together.
     """
+    batch_size = most_together(tower, items, batch_size)
     order = list(range(len(items)))
     if len(items) > batch_size:  # captions of similar length share a batch; characters need no tokenizer
         lengths = [len(item) if isinstance(item, str) else 0 for item in items]
@@ -44,15 +51,26 @@ def encode(tower: Tower, items: Sequence[ImageInput | str], batch_size: int = 32
     return pad_sequence([embeddings[index] for index in range(len(items))], batch_first=True)
 
 
+def most_together(tower: Tower, items: Sequence[ImageInput | str], batch_size: int) -> int:
+    """Return how many items should go through a tower together: ``batch_size``, or fewer if images are large."""
+    preparation = getattr(tower, "preparation", None)  # towers that prepare images in another way have none
+    sizes = {item.pil_image.size for item in items if isinstance(item, ImageInput)}
+    if preparation is None or not sizes:
+        return batch_size
+
+    most_pixels = max(width * height for width, height in map(preparation.resize.size, sizes))
+    return max(1, min(batch_size, _PIXELS // most_pixels))
+
+
 @torch.no_grad()
-def similarities(model: Model, images: Sequence[ImageInput], captions: Sequence[str]) -> np.ndarray:
-    """Compute the similarity of each image with its caption: (pair)."""
-    if not images:
+def similarities(model: Model, images: Sequence[ImageInput] | Embedding, captions: Sequence[str]) -> np.ndarray:
+    """Compute the similarity of each image, or of its embedding, with its caption: (pair)."""
+    if not len(images):
         return np.empty(0)
 
-    of_images = encode(model.image, images).float()
-    of_captions = encode(model.text, captions).float()
-    return model.similarity(of_images, of_captions).cpu().double().numpy()
+    of_images = images if isinstance(images, torch.Tensor) else encode(model.image, images)
+    of_captions = encode(model.text, captions)
+    return model.similarity(of_images.float(), of_captions.float()).cpu().double().numpy()
 
 
 _Result = TypeVar("_Result")

@@ -16,7 +16,7 @@ from nibt.data.ground_truth import GroundTruth
 from nibt.data.images import ImageInput
 from nibt.data.objects import Object
 from nibt.data.pair import Pair
-from nibt.engine.encode import similarities
+from nibt.engine.encode import encode, similarities
 from nibt.evaluation.audit.checks import CheckValues
 from nibt.evaluation.cells import cells_with, with_cells
 from nibt.evaluation.maps import Map
@@ -131,7 +131,7 @@ def exchange_of_words(model: Model, pairs: Sequence[Pair]) -> Exchange:
                 without_names.append(other_names)
                 break
 
-    images = [pairs[item].image for item in items]
+    images = encode(model.image, [pairs[item].image for item in items]) if items else []
     plain = similarities(model, images, [pairs[item].caption for item in items])
     by_rest = plain - similarities(model, images, without_rest)
     by_names = plain - similarities(model, images, without_names)

@@ -10,6 +10,7 @@ import numpy as np
 from nibt.data.ground_truth import GroundTruth
 from nibt.data.pair import Pair
 from nibt.engine.batches import BatchCache
+from nibt.engine.encode import most_together
 from nibt.evaluation.audit.checks import CheckValues, worst_first
 from nibt.evaluation.audit.evidence import Evidence, corner_cells, in_corners, text_masks, truths_of
 from nibt.evaluation.audit.exchange import Exchange, exchange_beside_objects, exchange_of_words
@@ -119,7 +120,7 @@ class AuditRunner:
         self.pairs = pairs
         self.methods = methods
         self.seed = seed
-        self.batch_size = batch_size
+        self.batch_size = most_together(model.image, [pair.image for pair in pairs], batch_size)
         self.finished = finished
         # the traces of more than a batch would need too much memory
         self.cache = BatchCache(model) if len(pairs) <= batch_size else None
