@@ -10,7 +10,9 @@ import nibt
 from nibt.core.side import Side
 from nibt.data.units import special_tokens
 from nibt.errors import BadOption
+from nibt.methods._path import _between_units
 from nibt.methods.nib import NIB
+from nibt.models._tower import Trace
 from nibt.results.attribution import allowed
 from tests import tiny
 from tests.helpers import all_tokens, assert_close, both_sides, captum, make_side
@@ -156,3 +158,31 @@ def test_replaced_forward_passes_of_blocks_are_used(kind: str, part: str) -> Non
     actual = nibt.explain(model, image, "a cat").grid
     with block.register_forward_hook(lambda module, args, out: None):
         assert_close(actual, nibt.explain(model, image, "a cat").grid)
+
+
+@pytest.mark.parametrize("tolerance", [None, 0.01])
+def test_only_the_end_token_of_captions_is_computed(tolerance: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scores are those of all special tokens, since the others of a causal tower take up nothing of the words."""
+    of = make_side(tiny.model("clip"), "text")
+    method = NIB((of.tower.depth,), "blank", "midpoint", STEPS, distribute=True, tolerance=tolerance)
+    rows = []
+    block = Trace.block
+    monkeypatch.setattr(Trace, "block", lambda trace, number, count: rows.append(count) or block(trace, number, count))
+    of_end = method(of)
+    assert {*rows} == {1}
+
+    rows.clear()
+    monkeypatch.setattr(type(of.tower), "end_row", lambda tower, inputs: None)
+    of_all = method(of)
+    assert min(rows) > 1
+    assert_close(of_end.scores, of_all.scores, share=1e-5, least=1e-6)
+
+
+def test_special_tokens_between_words_are_distributed_too() -> None:
+    """What such a token took up of the words before it is not lost, so the scores add up."""
+    words = torch.tensor(
+        [[False, True, True, False, True, False, False], [False, True, True, True, False, False, False]]
+    )
+    between = _between_units(~words, torch.tensor([5, 4]))
+
+    assert between.nonzero().tolist() == [[0, 3]]

@@ -22,6 +22,7 @@ from nibt.methods._vectors import SideVectors
 from nibt.methods._views import Views
 from nibt.methods.base import LayerMethod, Method, Options, average_layers, both_sides
 from nibt.models._inputs import Cut
+from nibt.models._tower import rows_at
 from nibt.options import OpenShare, Steps, complete
 from nibt.registry import available, find
 from nibt.results.attribution import Attribution, PathSummary, allowed
@@ -110,7 +111,8 @@ class PathStage:
         after = self.layer + 1
         hidden = self.side.trace.cut(after).hidden
         change = hidden - self.side.baseline(self.baseline, after, hidden)
-        return self.score(change.flatten(1)[:, : self.weights.shape[1]])
+        count = self.weights.shape[1] // change.shape[2]
+        return self.score(_distributing(self.side, change, count).flatten(1))
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,8 @@ class PathMethod(Method):
         for number in reversed(blocks_below):
             # the scores of special tokens are divided among the rows that enter the block, by their mean gradients
             gradients = values[:, tokens:].unflatten(1, (special_rows, width))
-            weights = (gradients * special[:, :special_rows, None]).flatten(1)
+            is_special = special.expand(len(gradients), -1)[..., None]
+            weights = (gradients * _distributing(stage.side, is_special, special_rows)).flatten(1)
             stage = PathStage.of_block(stage.side, number, weights, special_rows, stage.baseline)
             of_stage = None if bound is None else stage.change()
 
@@ -217,7 +220,11 @@ class PathMethod(Method):
             return torch.zeros(1, tokens, dtype=torch.bool, device=stage.start.device), 0
 
         special, rows = special_tokens(stage.cut.units, tokens)
-        return special.to(stage.start.device), rows
+        special = special.to(stage.start.device)
+        end = stage.side.tower.end_row(stage.side.inputs)
+        if end is not None and not _between_units(special, end).any():
+            rows = 1
+        return special, rows
 
     def integrate(
         self,
@@ -261,10 +268,23 @@ class PathMethod(Method):
             for gradient in side.gradient(stage.cut, states, stage.score):
                 of_rows = scores(difference, gradient)
                 if special_rows:
-                    of_rows = torch.cat([of_rows, gradient[:, :special_rows].flatten(1)], -1)
+                    of_special = _distributing(side, gradient, special_rows)
+                    of_rows = torch.cat([of_rows, of_special.flatten(1)], -1)
                 values.append(of_rows)
 
         return torch.stack(values)
+
+
+def _distributing(side: Side, values: Tensor, count: int) -> Tensor:
+    """Return the rows of special tokens that distribute their scores: the first ones, or a single one at the end."""
+    return rows_at(values, count, side.tower.end_row(side.inputs) if count == 1 else None)
+
+
+def _between_units(special: Bool[Tensor, "#batch token"], end: Tensor) -> Bool[Tensor, "batch token"]:
+    """Return which rows are special tokens after the first unit and before the end: these take up what is before."""
+    after_unit = (~special).int().cumsum(1) > 0
+    before_end = torch.arange(special.shape[1], device=special.device) < end[:, None]
+    return special & after_unit & before_end
 
 
 def products(difference: Hidden, gradient: Hidden) -> PerToken:

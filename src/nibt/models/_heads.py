@@ -4,6 +4,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from nibt.errors import CannotLoad
@@ -64,6 +65,14 @@ class EndTokenTower(HuggingFaceTextTower):
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         rows = stream[torch.arange(len(stream), device=stream.device), extra["row"]]
         return self.root.text_projection(self.norm(rows))
+
+    def end_row(self, inputs: Inputs) -> Int[Tensor, " batch"]:
+        return self.head_inputs(inputs)["row"]
+
+    def one_row(
+        self, number: int, stream: Tensor, row: Int[Tensor, " batch"], args: tuple, kwargs: Keywords
+    ) -> Tensor | None:
+        return one_row(self.blocks[number], stream, row, *args, **kwargs)
 
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
         row = one_row(self.blocks[-1], stream, extra["row"], *args, **kwargs)

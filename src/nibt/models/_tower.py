@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.hooks import RemovableHandle
@@ -61,6 +61,16 @@ def first_of(*names: str) -> Callable[[Any], Any]:
 def first(out: Any) -> Tensor:
     """Return the hidden state, which is the first output of a block with several outputs."""
     return out[0] if isinstance(out, tuple | list) else out
+
+
+def rows_at(
+    tokens: Tensor, count: int, end: Int[Tensor, " item"] | None, items: Int[Tensor, " batch"] | None = None
+) -> Tensor:
+    """Return the first rows of each item of a batch, or the row at its end; ``items`` names the item of each."""
+    if end is None:
+        return tokens[:, :count]
+    of_batch = end if items is None else end[items]
+    return tokens[torch.arange(len(tokens), device=tokens.device), of_batch][:, None]
 
 
 def _added(running: Tensor, pending: list[Tensor]) -> Tensor:
@@ -139,6 +149,22 @@ class Tower(ABC, Generic[_Item]):
 
     def first_rows(self, number: int, stream: Tensor, count: int, args: tuple, kwargs: Keywords) -> Tensor | None:
         """Compute the first ``count`` rows of the output of a block without the others: (batch, count, width).
+
+        This is an optional optimization, for blocks without hooks; None runs the whole block.
+        """
+        return None
+
+    def end_row(self, inputs: Inputs) -> Int[Tensor, " batch"] | None:
+        """Return the row that the head reads, if no other special token takes up anything of the units: None otherwise.
+
+        It is the end token of a causal tower: the start token sees no unit, and no unit is read through the padding.
+        """
+        return None
+
+    def one_row(
+        self, number: int, stream: Tensor, row: Int[Tensor, " batch"], args: tuple, kwargs: Keywords
+    ) -> Tensor | None:
+        """Compute one row of each item in the output of a block without the others: (batch, 1, width).
 
         This is an optional optimization, for blocks without hooks; None runs the whole block.
         """
@@ -432,9 +458,10 @@ class Trace:
     def block(self, number: int, rows: int) -> Cut:
         """Cut out one block: ``rest`` computes the first rows of its output, one after the other.
 
-        Features that are added after the block are left out.
+        A single row is the end row of towers that have one. Features that are added after the block are left out.
         """
         tower = self.tower
+        end = tower.end_row(self.inputs) if rows == 1 else None
         stream = self.streams[number]
         call = self.calls[number]
         assert stream is not None, f"traced above layer {number}"
@@ -446,9 +473,15 @@ class Trace:
             args, kwargs = call if len(states) == 1 else self._at(call, index)
             with tower.computing():
                 block = tower.blocks[number]
-                out = None if has_hooks(block) else tower.first_rows(number, running, rows, args, kwargs)
+                out = None
+                if not has_hooks(block):
+                    out = (
+                        tower.first_rows(number, running, rows, args, kwargs)
+                        if end is None
+                        else tower.one_row(number, running, end[index], args, kwargs)
+                    )
                 if out is None:
-                    out = tower.to_tokens(first(block(running, *args, **kwargs)))[:, :rows]
+                    out = rows_at(tower.to_tokens(first(block(running, *args, **kwargs))), rows, end, index)
 
             return out.flatten(1).unflatten(0, (len(states), -1))
 
