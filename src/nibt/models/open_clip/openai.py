@@ -38,6 +38,9 @@ class _TokenFirst(Tower):
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> None:
         return None  # its blocks are of another class
 
+    def one_row(self, number: int, stream: Tensor, row: Tensor, args: tuple, kwargs: Keywords) -> None:
+        return None
+
     def on_first_tokens(self, see: See) -> RemovableHandle:
         def transposed(tokens: Tensor) -> Tensor | None:  # the first tokens are not transposed yet
             replaced = see(tokens.transpose(0, 1))
@@ -72,6 +75,9 @@ class OpenAIText(_TokenFirst, OwnText):
 
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {"row": inputs.values.argmax(-1)}
+
+    def end_row(self, inputs: Inputs) -> Tensor:
+        return self.head_inputs(inputs)["row"]
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         rows = stream[extra["row"], torch.arange(stream.shape[1], device=stream.device)]

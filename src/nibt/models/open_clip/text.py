@@ -74,6 +74,19 @@ class OwnText(OpenCLIPTextTower):
         end = getattr(text, "eos_id", None) or getattr(text, "text_eos_id", None)
         return partial(text_global_pool, pool_type=pool_type, eos_token_id=end)
 
+    def end_row(self, inputs: Inputs) -> Int[Tensor, " batch"] | None:
+        ids = inputs.values
+        if self._class_token or self.text.attn_mask is None:  # else the tower is causal
+            return None
+        positions = torch.arange(ids.shape[1], device=ids.device).expand(len(ids), -1)
+        row = self._pooled(positions[..., None], ids).squeeze(-1)
+        return row if row.ndim == 1 else None
+
+    def one_row(
+        self, number: int, stream: Tensor, row: Int[Tensor, " batch"], args: tuple, kwargs: Keywords
+    ) -> Tensor | None:
+        return one_row(self.blocks[number], stream, row, *args, **kwargs)
+
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
         positions = torch.arange(stream.shape[1], device=stream.device).expand(len(stream), -1)
         row = positions[:, -1] if self._class_token else self._pooled(positions[..., None], extra["ids"]).squeeze(-1)
