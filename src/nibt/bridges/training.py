@@ -228,6 +228,15 @@ def _evaluation_mode(model: object) -> Iterator[None]:
             module.training = is_training
 
 
+def means_of(rows: Sequence[JsonObject]) -> dict[str, float]:
+    """Return the means of the rows of a step over the pairs, by their names in trackers."""
+    means = {}
+    for name in _VALUES:
+        if values := [row[name] for row in rows if row[name] is not None]:
+            means[f"nibt/{name}"] = float(np.mean(values))
+    return means
+
+
 class WatchCallback(TrainerCallback):
     """A ``Watch`` as a callback of ``transformers.Trainer``.
 
@@ -290,12 +299,7 @@ class WatchCallback(TrainerCallback):
 
     def _log(self, args: TrainingArguments, step: int, model: nn.Module) -> None:
         """Log a step, and report the means of its rows and the picture."""
-        rows = self.watch.log(model, step)
-        numbers = {}
-        for name in _VALUES:
-            if values := [row[name] for row in rows if row[name] is not None]:
-                numbers[f"nibt/{name}"] = float(np.mean(values))
-
+        numbers = means_of(self.watch.log(model, step))
         if self._board and self._board.tb_writer:
             for name, value in numbers.items():
                 self._board.tb_writer.add_scalar(name, value, step)

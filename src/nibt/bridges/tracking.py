@@ -1,0 +1,310 @@
+"""Results of nibt in the run of a tracker: MLflow, Weights & Biases, or TensorBoard."""
+
+import re
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from nibt.errors import BadInput, BadOption, Unsupported
+from nibt.formats.base import bare
+from nibt.registry import available, find
+from nibt.results.audit import Audit
+from nibt.results.base import Result
+from nibt.results.explanation import Explanation
+from nibt.results.parts import Parts
+from nibt.results.word_parts import WordParts
+
+Numbers: TypeAlias = Mapping[str, float]
+Rows: TypeAlias = Sequence[Mapping[str, Any]]
+_ENDINGS = (".png", ".html", ".json")
+_NAME = re.compile(r"[\w.-]+(/[\w.-]+)*")  # what all trackers take
+_NEEDED = (
+    "give the tracker: the module mlflow with an active run (mlflow.start_run()), a run of wandb (wandb.init()), or a "
+    "SummaryWriter of TensorBoard"
+)
+
+
+def log(result: Result, tracker: Any = None, *, name: str = "nibt", step: int | None = None) -> None:
+    """Log a result into the run of a tracker: its numbers, its table, its picture or page, and its JSON file.
+
+    ===========  =========================================  ==============================================
+    result       numbers                                    table
+    ===========  =========================================  ==============================================
+    explanation  the similarity, the sum and gap of a side  the words with their scores
+    answer       the mean image gain of the words           the words with what each took from the image
+    audit        checks by verdict, the value of each       the checks with their intervals and verdicts
+    parts        the shortcuts and their share              the parts with their verdicts and effects
+    others       none                                       none
+    ===========  =========================================  ==============================================
+
+    MLflow gets metrics, tables and artifacts; Weights & Biases values, tables, images and pages, and the JSON file as
+    an artifact of the type ``nibt``; TensorBoard scalars, images, and tables as text. No file is left on this machine
+    beside those of the tracker.
+
+    Args:
+        result: A result of nibt, such as an explanation or an audit.
+        tracker: The module ``mlflow``, whose active run is meant, a run of ``wandb``, or a ``SummaryWriter``. None
+            means the active run of MLflow or wandb, if there is exactly one.
+        name: The prefix of all names in the run, such as ``nibt`` or ``val/cat``.
+        step: The step of the training; None if there is none.
+
+    Raises:
+        BadInput: The result is none of nibt, or no run of a tracker is active.
+        BadOption: The name has other characters than letters, digits, ``_``, ``-``, ``.`` and ``/``.
+        Unsupported: The tracker is of another kind.
+    """
+    result = bare(result)
+    if not isinstance(result, Result):
+        raise BadInput(f"log takes a result of nibt, such as an explanation (got {type(result).__name__})")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise BadOption(f"name must have letters, digits, _, -, . and / between them only (got {name!r:.60})")
+
+    sink = sink_of(_active() if tracker is None else tracker)
+    if numbers := _numbers(result):
+        sink.numbers({f"{name}/{key}": value for key, value in numbers.items()}, step)
+    if rows := _rows(result):
+        sink.table(f"{name}/table", rows, step)
+
+    with TemporaryDirectory() as folder:
+        for path in _saved(result, Path(folder) / name.replace("/", "-")):
+            sink.file(name, path, step)
+
+
+def _active() -> Any:
+    """Return the tracker that has an active run in this process."""
+    mlflow = sys.modules.get("mlflow")
+    wandb = sys.modules.get("wandb")
+    active = [mlflow] if mlflow is not None and mlflow.active_run() is not None else []
+    active += [wandb.run] if wandb is not None and wandb.run is not None else []
+    if len(active) != 1:
+        state = "is none" if not active else "are two"
+        raise BadInput(f"log needs one active run of MLflow or wandb (there {state}): {_NEEDED}")
+    return active[0]
+
+
+def _saved(result: Result, path: Path) -> list[Path]:
+    """Write a result into the files that can hold it."""
+    formats = [find("formats", each) for each in available("formats")]
+    paths = []
+    for ending in _ENDINGS:
+        holds = [each.holds for each in formats if ending in each.endings]
+        if any(result.kind in kinds for kinds in holds):
+            paths.append(path.with_name(path.name + ending))
+            result.save(paths[-1])
+
+    return paths
+
+
+def _numbers(result: Any) -> Numbers:
+    """Return the numbers of a result that are worth a curve."""
+    if isinstance(result, Explanation):
+        numbers = {"similarity": float(result.similarity)}
+        for name, side in result.sides.items():
+            numbers[f"{name}_sum"] = float(side.scores.sum())
+            if side.path is not None:
+                numbers[f"{name}_gap"] = float(side.path.gap)
+        return numbers
+
+    if isinstance(result, Audit):
+        counts = {f"checks/{verdict.replace(' ', '_')}": float(result.count(verdict)) for verdict in _verdicts(result)}
+        values = {_check_name(check): check.value for check in result.checks if np.isfinite(check.value)}
+        return {**counts, **values}
+
+    if isinstance(result, Parts | WordParts):
+        shares = [part.share for part in result.shortcuts]
+        return {"parts": float(len(result.parts)), "shortcuts": float(len(shares)), "shortcut_share": sum(shares)}
+
+    if result.kind == "answer":
+        return {"image_gain": float(np.mean([word.image_gain for word in result.words]))}
+    return {}
+
+
+def _verdicts(audit: Audit) -> list[str]:
+    return list(dict.fromkeys(check.verdict for check in audit.checks))
+
+
+def _check_name(check: Any) -> str:
+    parts = [part for part in ("check", check.method, check.side, check.name) if part]
+    return re.sub(r"[^\w./-]+", "_", "/".join(parts))
+
+
+def _rows(result: Any) -> Rows:
+    """Return the table of a result; an empty one if it has none."""
+    if isinstance(result, Explanation):
+        sides = {name: getattr(side, "words", ()) for name, side in result.sides.items()}
+        return [
+            {"side": name, "position": place, "word": word.text, "score": word.score}
+            for name, words in sides.items()
+            for place, word in enumerate(words)
+        ]
+
+    if isinstance(result, Audit):
+        columns = ("name", "method", "side", "value", "low", "high", "count", "verdict")
+        return [{column: getattr(check, column) for column in columns} for check in result.checks]
+
+    if isinstance(result, Parts):
+        return [
+            {
+                "part": part.number,
+                "verdict": part.verdict,
+                "share": part.share,
+                "images": part.images,
+                "needed": part.needed.value if part.needed else None,
+                "place": part.where,
+                "name": part.name,
+            }
+            for part in result.parts
+        ]
+
+    if isinstance(result, WordParts):
+        return [
+            {
+                "part": part.number,
+                "verdict": part.verdict,
+                "share": part.share,
+                "captions": part.captions,
+                "needed": part.needed.value if part.needed else None,
+                "words": ", ".join(word.word for word in part.words),
+            }
+            for part in result.parts
+        ]
+
+    if result.kind == "answer":
+        columns = ("text", "log_probability", "image_gain", "image_share", "prompt_share", "earlier_share")
+        return [{column: getattr(word, column) for column in columns} for word in result.words]
+    return []
+
+
+@dataclass(frozen=True)
+class Sink(ABC):
+    """The run of a tracker.
+
+    Attributes:
+        run: The run, or what stands for it.
+    """
+
+    run: Any
+
+    @abstractmethod
+    def numbers(self, numbers: Numbers, step: int | None) -> None:
+        """Log numbers by their names."""
+
+    @abstractmethod
+    def table(self, name: str, rows: Rows, step: int | None) -> None:
+        """Log a table."""
+
+    @abstractmethod
+    def picture(self, name: str, picture: Image.Image, step: int | None) -> None:
+        """Log a picture."""
+
+    @abstractmethod
+    def file(self, name: str, path: Path, step: int | None) -> None:
+        """Log a picture, a page or a JSON file, which is removed afterwards."""
+
+
+class _MLflow(Sink):
+    """The active run of MLflow; the run is its module."""
+
+    def numbers(self, numbers: Numbers, step: int | None) -> None:
+        self.run.log_metrics(dict(numbers), step=step)
+
+    def table(self, name: str, rows: Rows, step: int | None) -> None:
+        columns = {column: [row[column] for row in rows] for column in rows[0]}
+        self.run.log_table(columns, f"{name}{_of_step(step)}.json")
+
+    def picture(self, name: str, picture: Image.Image, step: int | None) -> None:
+        self.run.log_image(picture, f"{name}{_of_step(step)}.png")
+
+    def file(self, name: str, path: Path, step: int | None) -> None:
+        path = path.rename(path.with_name(f"{path.stem}{_of_step(step)}{path.suffix}"))
+        self.run.log_artifact(str(path), name)
+
+
+def _of_step(step: int | None) -> str:
+    return "" if step is None else f"-step-{step}"
+
+
+class _WandB(Sink):
+    """A run of Weights & Biases."""
+
+    def numbers(self, numbers: Numbers, step: int | None) -> None:
+        self._log(dict(numbers), step)
+
+    def table(self, name: str, rows: Rows, step: int | None) -> None:
+        columns = list(rows[0])
+        data = [[row[column] for column in columns] for row in rows]
+        self._log({name: self._wandb.Table(columns=columns, data=data)}, step)
+
+    def picture(self, name: str, picture: Image.Image, step: int | None) -> None:
+        self._log({name: self._wandb.Image(picture)}, step)
+
+    def file(self, name: str, path: Path, step: int | None) -> None:
+        if path.suffix == ".png":
+            with Image.open(path) as picture:
+                self.picture(f"{name}/picture", picture.convert("RGB"), step)
+        elif path.suffix == ".html":
+            page = self._wandb.Html(path.read_text(encoding="utf-8"), inject=False)
+            self._log({f"{name}/page": page}, step)
+        else:
+            artifact = self._wandb.Artifact(name.replace("/", "-"), "nibt")
+            artifact.add_file(str(path), policy="mutable", skip_cache=True)
+            self.run.log_artifact(artifact)
+
+    @property
+    def _wandb(self) -> Any:
+        return sys.modules["wandb"]
+
+    def _log(self, values: dict[str, Any], step: int | None) -> None:
+        self.run.log(values, step=step)
+
+
+class _TensorBoard(Sink):
+    """A ``SummaryWriter``."""
+
+    def numbers(self, numbers: Numbers, step: int | None) -> None:
+        for name, value in numbers.items():
+            self.run.add_scalar(name, value, step)
+
+    def table(self, name: str, rows: Rows, step: int | None) -> None:
+        lines = [" | ".join(rows[0]), "|".join("---" for _ in rows[0])]
+        lines += [" | ".join(_cell(value) for value in row.values()) for row in rows]
+        self.run.add_text(name, "\n".join(f"|{line}|" for line in lines), step)
+
+    def picture(self, name: str, picture: Image.Image, step: int | None) -> None:
+        self.run.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+
+    def file(self, name: str, path: Path, step: int | None) -> None:
+        if path.suffix == ".png":  # it has no pages and no files
+            with Image.open(path) as picture:
+                self.picture(f"{name}/picture", picture, step)
+
+
+def _cell(value: object) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|")
+
+
+def sink_of(tracker: Any) -> Sink:
+    """Return how a tracker is written to."""
+    module = getattr(tracker, "__name__", "") or type(tracker).__module__
+    kind = type(tracker).__name__
+    if module == "mlflow":
+        if tracker.active_run() is None:
+            raise BadInput(f"mlflow has no active run: {_NEEDED}")
+        return _MLflow(tracker)
+    if module == "wandb":
+        if tracker.run is None:
+            raise BadInput(f"wandb has no active run: {_NEEDED}")
+        return _WandB(tracker.run)
+    if module.startswith("wandb.") and kind == "Run":
+        return _WandB(tracker)
+    if kind == "SummaryWriter":
+        return _TensorBoard(tracker)
+    raise Unsupported(f"the tracker {kind} is not known: {_NEEDED}")

@@ -1,0 +1,205 @@
+"""Tests of ``nibt.bridges.tracking`` with the real trackers and their local stores, read back by their own clients."""
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
+
+import nibt
+from nibt.bridges.tracking import log
+from nibt.errors import BadInput, BadOption, Unsupported
+from nibt.results.word_parts import WordParts
+from tests import tiny
+from tests.helpers import noise_pairs
+
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # those of the trackers themselves
+
+
+@pytest.fixture(scope="module")
+def explanation() -> nibt.Explanation:
+    return nibt.explain(tiny.model("clip"), tiny.image(64, 48), tiny.CAPTIONS[0], "nib steps=2 views=1")
+
+
+@pytest.fixture(scope="module")
+def parts() -> WordParts:
+    return nibt.word_parts(tiny.model("clip"), noise_pairs(8), "gae", count=2)
+
+
+# MLflow
+
+
+@pytest.fixture
+def mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    module = pytest.importorskip("mlflow")
+    module.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    module.create_experiment("test", artifact_location=(tmp_path / "artifacts").as_uri())
+    module.set_experiment("test")
+    yield module
+    module.end_run()
+    module.set_tracking_uri(None)
+
+
+def test_mlflow_has_numbers_tables_and_files(
+    mlflow: Any, explanation: nibt.Explanation, parts: WordParts, tmp_path: Path
+) -> None:
+    with mlflow.start_run() as run:
+        log(explanation, name="val/cat", step=3)
+        log(explanation, name="val/cat", step=4)
+        log(parts, mlflow)
+
+    client = mlflow.MlflowClient()
+    history = client.get_metric_history(run.info.run_id, "val/cat/similarity")
+    assert [(point.step, point.value) for point in history] == [
+        (3, pytest.approx(float(explanation.similarity))),
+        (4, pytest.approx(float(explanation.similarity))),
+    ]
+    metrics = client.get_run(run.info.run_id).data.metrics
+    assert metrics["nibt/parts"] == len(parts.parts)
+    assert metrics["val/cat/image_sum"] == pytest.approx(float(explanation.grid.sum()), abs=1e-5)
+
+    listed = {path for folder in ("val/cat", "nibt") for path in _artifacts(client, run.info.run_id, folder)}
+    assert listed == {
+        *(f"val/cat/val-cat-step-{step}.{ending}" for step in (3, 4) for ending in ("png", "html", "json")),
+        *(f"val/cat/table-step-{step}.json" for step in (3, 4)),
+        *("nibt/nibt.html", "nibt/nibt.json", "nibt/table.json"),
+    }
+    local = client.download_artifacts(run.info.run_id, "val/cat/val-cat-step-3.json", str(tmp_path))
+    assert nibt.Explanation.load(local).similarity == explanation.similarity
+    table = json.loads(Path(client.download_artifacts(run.info.run_id, "nibt/table.json", str(tmp_path))).read_text())
+    assert len(table["data"]) == len(parts.parts)
+
+
+def _artifacts(client: Any, run: str, folder: str) -> list[str]:
+    return [item.path for item in client.list_artifacts(run, folder) if not item.is_dir]
+
+
+def test_mlflow_without_a_run_is_an_error(mlflow: Any, explanation: nibt.Explanation) -> None:
+    with pytest.raises(BadInput, match=r"mlflow has no active run: .*mlflow\.start_run"):
+        log(explanation, mlflow)
+    with pytest.raises(BadInput, match=r"needs one active run of MLflow or wandb \(there is none\)"):
+        log(explanation)
+
+
+# Weights & Biases
+
+
+def test_wandb_has_values_images_and_a_file(
+    explanation: nibt.Explanation, parts: WordParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    for folder in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(folder, str(tmp_path / folder))
+    run = wandb.init(mode="offline", project="test", dir=str(tmp_path))
+    try:
+        log(explanation, name="val/cat", step=5)
+        log(parts, run, step=5)
+    finally:
+        run.finish()
+
+    records = _records(next(tmp_path.glob("wandb/offline-run-*/*.wandb")))
+    values = {
+        item.key or "/".join(item.nested_key): json.loads(item.value_json)
+        for record in records
+        for item in record.history.item
+    }
+    assert values["_step"] == 5
+    assert values["val/cat/similarity"] == pytest.approx(float(explanation.similarity))
+    assert values["val/cat/table/_type"] == "table-file"
+    assert values["val/cat/picture/_type"] == "image-file"
+    assert values["nibt/page/_type"] == "html-file"
+    media = [path.relative_to(tmp_path) for path in tmp_path.glob("wandb/offline-run-*/files/media/**/*.*")]
+    assert {path.suffix for path in media} == {".png", ".html", ".json"}
+    artifacts = {record.request.log_artifact.artifact.name or record.artifact.name for record in records}
+    assert artifacts >= {"val-cat", "nibt"}
+
+
+def _records(path: Path) -> list[Any]:
+    """Return the records of an offline run: messages of wandb in a log of LevelDB, after a header of 7 bytes.
+
+    The client has no reader of its own in Python.
+    """
+    from wandb.proto import wandb_internal_pb2
+
+    data = path.read_bytes()
+    place = 7
+    message = b""
+    records = []
+    while place + 7 <= len(data):
+        left = 32768 - place % 32768  # a record that would not fit begins in the next block
+        if left < 7:
+            place += left
+            continue
+
+        length, kind = struct.unpack("<HB", data[place + 4 : place + 7])
+        message += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # a whole record, or the end of one
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(message)
+            records.append(record)
+            message = b""
+
+    return records
+
+
+# TensorBoard
+
+
+def test_tensorboard_has_scalars_images_and_text(
+    explanation: nibt.Explanation, parts: WordParts, tmp_path: Path
+) -> None:
+    with SummaryWriter(str(tmp_path)) as writer:
+        log(explanation, writer, name="val/cat", step=2)
+        log(parts, writer, step=2)
+
+    board = EventAccumulator(str(tmp_path))
+    board.Reload()
+    (scalar,) = board.Scalars("val/cat/similarity")
+    assert (scalar.step, scalar.value) == (2, pytest.approx(float(explanation.similarity), abs=1e-6))
+    assert board.Images("val/cat/picture")[0].width > 100
+    text = board.Tensors("nibt/table/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert text.startswith("|part | verdict")
+    assert text.count("\n") == 1 + len(parts.parts)
+
+
+# Other results and bad input
+
+
+@pytest.mark.slow
+def test_all_kinds_of_results_have_what_the_table_says(tmp_path: Path) -> None:
+    from nibt.datasets.scenes import Scenes
+
+    audit = nibt.audit("scenes", list(Scenes(count=8, fewest=2, most=3)), ["gae"], quick=True)
+    with SummaryWriter(str(tmp_path)) as writer:
+        log(audit, writer, step=0)
+
+    board = EventAccumulator(str(tmp_path))
+    board.Reload()
+    names = board.Tags()["scalars"]
+    assert any(name.startswith("nibt/checks/") for name in names)
+    assert any(name.startswith("nibt/check/") for name in names)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("result", "options", "error", "message"),
+    [
+        (3, {}, BadInput, r"log takes a result of nibt, such as an explanation \(got int\)"),
+        (None, {"name": "a b"}, BadOption, "name must have letters, digits"),
+        (None, {"name": "/a"}, BadOption, "name must have letters, digits"),
+        (None, {"tracker": object()}, Unsupported, "the tracker object is not known: give the tracker"),
+    ],
+)
+def test_bad_input_is_an_error(
+    result: Any, options: dict[str, Any], error: type[Exception], message: str, explanation: nibt.Explanation
+) -> None:
+    with pytest.raises(error, match=message):
+        log(explanation if result is None else result, **options)
