@@ -113,7 +113,8 @@ def _numbers(result: Any) -> Numbers:
         return numbers
 
     if isinstance(result, Audit):
-        counts = {f"checks/{verdict.replace(' ', '_')}": float(result.count(verdict)) for verdict in _verdicts(result)}
+        verdicts = dict.fromkeys(check.verdict for check in result.checks)
+        counts = {f"checks/{verdict.replace(' ', '_')}": float(result.count(verdict)) for verdict in verdicts}
         values = {_check_name(check): check.value for check in result.checks if np.isfinite(check.value)}
         return {**counts, **values}
 
@@ -124,10 +125,6 @@ def _numbers(result: Any) -> Numbers:
     if result.kind == "answer":
         return {"image_gain": float(np.mean([word.image_gain for word in result.words]))}
     return {}
-
-
-def _verdicts(audit: Audit) -> list[str]:
-    return list(dict.fromkeys(check.verdict for check in audit.checks))
 
 
 def _check_name(check: Any) -> str:
