@@ -48,7 +48,7 @@ def train(callback: Any, folder: Path, built: Any, **options: Any) -> None:
         enable_checkpointing=False,
         **options,
     )
-    trainer.fit(Training(), DataLoader(batches, batch_size=1))
+    trainer.fit(Training(), DataLoader(batches, batch_size=1))  # pyright: ignore[reportArgumentType]  # a list is one
 
 
 def test_each_epoch_is_logged_into_the_folder_and_the_logger(tmp_path: Path) -> None:

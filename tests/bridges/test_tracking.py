@@ -17,7 +17,6 @@ from nibt.results.word_parts import WordParts
 from tests import tiny
 from tests.helpers import noise_pairs
 
-
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of the trackers themselves
 
 
@@ -142,7 +141,7 @@ def _records(path: Path) -> list[Any]:
         message += data[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):  # a whole record, or the end of one
-            record = wandb_internal_pb2.Record()
+            record = wandb_internal_pb2.Record()  # pyright: ignore[reportAttributeAccessIssue]
             record.ParseFromString(message)
             records.append(record)
             message = b""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from hashlib import sha256
 from itertools import groupby
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from nibt.errors import Unsupported
 from nibt.evaluation.finished import FinishedWork
 from nibt.evaluation.parts.effects import Losses, label_of
 from nibt.models.base import Model
+
+Chosen: TypeAlias = Bool[np.ndarray, " _word"]
+"""Whether each word of a caption is chosen; captions differ in their number of words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +95,7 @@ class Exchanged:
 def exchanges(
     pairs: Sequence[Pair],
     words: Sequence[CaptionWords],
-    chosen: Sequence[Bool[np.ndarray, " word"]],
+    chosen: Sequence[Chosen],
     items: Sequence[int],
     draws: np.random.Generator,
 ) -> dict[int, Exchanged]:
@@ -127,9 +131,7 @@ def exchanges(
     return changed
 
 
-def _donor(
-    pairs: Sequence[Pair], words: Sequence[CaptionWords], chosen: Sequence[Bool[np.ndarray, " word"]], item: int
-) -> int | None:
+def _donor(pairs: Sequence[Pair], words: Sequence[CaptionWords], chosen: Sequence[Chosen], item: int) -> int | None:
     """Return the next pair with another label and other words of the part; if there is none, one without the part."""
     ours = _texts(words[item], chosen[item])
     following = [*range(item + 1, len(pairs)), *range(item)]
@@ -139,17 +141,17 @@ def _donor(
     return next(with_part, next(without_part, None))
 
 
-def _texts(words: CaptionWords, chosen: Bool[np.ndarray, " word"]) -> list[str]:
+def _texts(words: CaptionWords, chosen: Chosen) -> list[str]:
     return [text.lower() for text, is_in in zip(words.texts, chosen, strict=True) if is_in]
 
 
 def with_words(
     caption: str,
     spans: Sequence[Span | None],
-    chosen: Bool[np.ndarray, " word"],
+    chosen: Chosen,
     other: str,
     other_spans: Sequence[Span | None],
-    other_chosen: Bool[np.ndarray, " word"],
+    other_chosen: Chosen,
 ) -> str:
     """Return a caption in which each run of chosen words is exchanged for that of another caption.
 
@@ -176,7 +178,7 @@ def with_words(
     return " ".join(caption.split())
 
 
-def _runs(spans: Sequence[Span | None], chosen: Bool[np.ndarray, " word"]) -> list[Span]:
+def _runs(spans: Sequence[Span | None], chosen: Chosen) -> list[Span]:
     """Return the places of chosen words; those that follow each other are one run."""
     runs = []
     for is_run, members in groupby(zip(spans, chosen, strict=True), lambda word: bool(word[1] and word[0])):
