@@ -195,6 +195,7 @@ class OpenCLIP(Family):
 
     @staticmethod
     def towers(module: nn.Module, request: LoadRequest) -> tuple[ImageTower, TextTower]:
+        from nibt.models.open_clip import lite
         from nibt.models.open_clip.openai import OpenAIResNet, OpenAIText, OpenAIViT, is_openai
         from nibt.models.open_clip.text import HuggingFaceText, OwnText
 
@@ -210,10 +211,8 @@ class OpenCLIP(Family):
             image = OpenAIViT if hasattr(module.visual, "transformer") else OpenAIResNet
             return image(module, request), OpenAIText(module, tokenizer)
 
-        if type(module).__module__ == "nibt.models.open_clip.lite":
-            from nibt.models.open_clip.lite import LiteText
-
-            return _image_tower(module, request), LiteText(module, tokenizer)
+        if isinstance(module, lite.CustomTextCLIP):
+            return _image_tower(module, request), lite.LiteText(module, tokenizer)
 
         text = HuggingFaceText if hasattr(getattr(module, "text", None), "config") else OwnText
         return _image_tower(module, request), text(module, tokenizer)
