@@ -1,7 +1,6 @@
 """Draws the pictures of the README and of guides: ``python docs/pictures.py``; of these guides only with ``--guides``.
 
-``explained.png`` is what the README's first command writes, ``scene.png`` a drawn scene whose truth is known,
-``regions.png`` the word-region table of the first picture, and ``images/links.png`` the strongest links of a scene's
+``explained.png`` is what the README's first command writes, and ``images/links.png`` the strongest links of a scene's
 table. ``images/answer.webp`` and ``images/audit.webp`` are the tops of the pages of ``nibt answer`` and ``nibt audit``
 in Debian's chromium. The other pictures of ``images`` are what commands of guides write (``RESULTS``), or show what
 they compute (``mean_map``, ``boxed``, ``removed``, ``cropped``, ``packages``, ``attended``).
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from captum.attr import LayerIntegratedGradients
-from figures import COLORS, SCENE, beside, outline_named
+from figures import COLORS, SCENE, beside
 from PIL import Image, ImageDraw
 from playwright.sync_api import sync_playwright
 from pytorch_grad_cam import GradCAM
@@ -31,8 +30,6 @@ from nibt.datasets.scenes import Scenes
 from nibt.engine.replace import explain_replacement
 from nibt.evaluation.roar.inputs import removed_pixels
 from nibt.report.image.heatmap import overlay
-from nibt.report.image.layout import MARGIN, SIDE, resized, stacked, text_rows
-from nibt.report.image.parts import caption, part_scale
 
 FOLDER = Path(__file__).parent
 PHOTOGRAPH = ("sample:camera", "a camera on a tripod")
@@ -69,7 +66,6 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "own": lambda: nibt.explain("scenes", "sample:scene", "a cat", nibt.method(gradient_times_state)),
 }
 """The results that guides draw, by the name of the picture."""
-TRUTH = "The black outline is that of the named object. The model is not given this outline."
 
 
 def main() -> None:
@@ -86,8 +82,6 @@ def main() -> None:
     if "--guides" in sys.argv:
         return
     nibt.draw(nibt.explain("lite", *PHOTOGRAPH)).save(FOLDER / "explained.png", optimize=True)
-    nibt.draw(nibt.regions("lite", *PHOTOGRAPH, words=["camera", "tripod"])).save(FOLDER / "regions.png", optimize=True)
-    scene().save(FOLDER / "scene.png", optimize=True)
     links().save(FOLDER / "images" / "links.png", optimize=True)
     with TemporaryDirectory() as folder:
         answer, audit = Path(folder, "answer.html"), Path(folder, "audit.html")
@@ -180,21 +174,6 @@ def links() -> Image.Image:
     pair = next(iter(Scenes(count=1, seed=5, fewest=3, most=3, named="all")))
     table = nibt.regions("scenes", pair.image, pair.caption)
     return nibt.draw_links(table).resize((700, 825), Image.Resampling.LANCZOS).quantize(128).convert("RGB")
-
-
-def scene() -> Image.Image:
-    """Draw a scene and its map, with the outline of the named object."""
-    answer = nibt.explain("scenes", SCENE.image, SCENE.caption)
-    assert answer.image.input is not None
-    original = resized(answer.image.input.pil_image, SIDE * 2 // 3)
-    drawn = overlay(answer, original, COLORS)
-    outline_named(drawn, SCENE)
-    width = 2 * original.width + 3 * MARGIN
-    row = Image.new("RGB", (width, original.height), "white")
-    for place, image in enumerate((original, drawn)):
-        row.paste(image, (MARGIN + place * (original.width + MARGIN), 0))
-    bar = part_scale(answer.image, width, COLORS, signed=True)
-    return stacked([row, caption(answer.text, width, COLORS), bar, text_rows([TRUTH], width)], width)
 
 
 if __name__ == "__main__":

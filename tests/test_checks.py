@@ -73,8 +73,8 @@ def test_workflows_have_read_permission_and_pinned_actions() -> None:
 def test_workflow_covers_the_supported_versions() -> None:
     text = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     matrix = yaml.safe_load(text)["jobs"]["tests"]["strategy"]["matrix"]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    oldest, newest = re.findall(r"^\| Python \| ([\d.]+) \| ([\d.]+) \|$", readme, re.MULTILINE)[0]
+    versions = (ROOT / "docs" / "reference" / "versions.md").read_text(encoding="utf-8")
+    oldest, newest = re.findall(r"^\| Python \| ([\d.]+) \| ([\d.]+) \|$", versions, re.MULTILINE)[0]
     assert matrix["python"][0] == oldest
     assert matrix["python"][-1] == newest
 

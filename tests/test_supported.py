@@ -1,4 +1,4 @@
-"""The supported versions in the README are the bounds in pyproject.toml, and were tested."""
+"""The supported versions of the reference are the bounds in pyproject.toml, and were tested."""
 
 import csv
 import importlib.util
@@ -23,7 +23,7 @@ def matrix() -> ModuleType:
 
 
 def ranges() -> dict[str, tuple[str, str]]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("### Supported versions")[2].partition("###")[0]
+    text = (ROOT / "docs" / "reference" / "versions.md").read_text(encoding="utf-8")
     return {name: (oldest, newest) for name, oldest, newest in _ROW.findall(text)}
 
 
