@@ -112,6 +112,26 @@ def test_lines_of_a_first_page_are_wrapped(page: str) -> None:
     assert max(map(len, lines)) <= 143
 
 
+def test_goals_of_the_readme_are_those_of_the_start_page() -> None:
+    readme, start = (documents.ROOT / page for page in ("README.md", "docs/index.md"))
+    of_readme, of_start = (
+        re.findall(r"^\| .* \|$", page.read_text(encoding="utf-8").partition("## What do you want to do?")[2], re.M)
+        for page in (readme, start)
+    )
+    assert len(of_start) > 12
+    assert of_readme[: len(of_start)] == [row.replace("](", "](docs/") for row in of_start]
+
+
+def test_claims_of_the_readme_have_a_number_its_interval_and_a_link() -> None:
+    text = (documents.ROOT / "README.md").read_text(encoding="utf-8").partition("| claim | measured |")[2]
+    rows = re.findall(r"^\| (?!claim|---)(.+) \| (.+) \|$", text, re.MULTILINE)
+    assert len(rows) > 3
+    for claim, measured in rows:
+        assert re.search(r"\d(?: %)? \[[\d.]+, [\d.]+\]", measured), claim
+        assert re.search(r"\[[^\]]*\b\d[\d,]*\b[^\]]*\]\(|\bin \d+\b", measured), f"{claim}: of how many?"
+        assert "](docs/" in measured, claim
+
+
 @pytest.mark.parametrize("page", TEXTS)
 def test_methods_in_the_text_of_a_page_take_their_options(page: str) -> None:
     """Such as `nib:paper steps=5`. The blocks of code run anyway."""

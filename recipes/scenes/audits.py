@@ -1,7 +1,7 @@
 """Does an audit find a planted shortcut? Its ninth question, on models whose reason is known.
 
     OMP_NUM_THREADS=1 python recipes/scenes/audits.py measure --models MODELS --out RUN [--count 1000] [--part 0/2]
-    python recipes/scenes/audits.py report --out RUN    # prints the table of docs/guides/audit.md
+    python recipes/scenes/audits.py report --out RUN    # prints the table of docs/explanation/study_audit.md
     python recipes/scenes/audits.py measure --against --models MODELS --out RUN --count 200    # and report --against
 
 The models are those of ``reasons.py``; ``half`` ones use the object, too. An audit sees pairs as a user has them: the

@@ -1,6 +1,6 @@
 """The thresholds of an audit, and questions 5 to 8, which metrics and the model itself answer.
 
-``docs/guides/audit.md`` has the reasons of the thresholds.
+``docs/explanation/study_audit.md`` has the reasons of the thresholds.
 """
 
 import math
