@@ -1,4 +1,4 @@
-"""How well nibt finds text in images, by words that are drawn at known places; it feeds docs/explanation/study_audit.md.
+"""How well nibt finds text in images, by words that are drawn at known places; for docs/explanation/study_audit.md.
 
     python benchmarks/typography.py --photos FOLDER    # a folder of photographs; without one, those that nibt ships
 

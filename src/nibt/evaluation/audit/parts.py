@@ -16,7 +16,7 @@ from nibt.results.audit_questions import QUESTION_OF_PARTS
 from nibt.results.parts import Parts
 
 PASSING_PAIRS = 120
-"""With fewer pairs, that no part is a shortcut shows nothing: weak cues were missed (``docs/explanation/study_audit.md``)."""
+"""With fewer pairs, weak cues were missed (``docs/explanation/study_audit.md``)."""
 MOST_UNDECIDED = 0.1
 """The largest share of the score on parts without a verdict, but those on objects, with which the check can pass."""
 
