@@ -48,6 +48,7 @@ def _generate() -> ModuleType:
 _GENERATE = _generate()
 
 
+_WIDE_TABLE = re.compile(r"^\|(?:[^|\n]*\|){9,}$", re.M)
 _WIDE, _NARROWER = ("76.25em", "72em"), ("76.234375em", "71.984375em")
 """From which width on the theme shows the navigation beside a page, and what takes its place: 1,152 pixels."""
 
@@ -70,6 +71,9 @@ def on_config(config: Any) -> Any:
     (python,) = (section for section in reference if "Python" in section)
     names = [{name: f"reference/{_GENERATE.python_file(name)}"} for name in sorted(nibt.__all__, key=str.lower)]
     python["Python"] = [python["Python"], *names]
+    (commands,) = (section for section in reference if "Commands" in section)
+    pages = [{f"nibt {name}": f"reference/commands/{name}.md"} for name in _commands()]
+    commands["Commands"] = [commands["Commands"], *pages]
     reference.append({"Protocols": [{name: f"reference/protocols/{name}.md"} for name in _GENERATE.protocols()]})
     return config
 
@@ -81,6 +85,8 @@ def on_files(files: Any, config: Any) -> Any:
     for name in nibt.__all__:
         path = f"reference/{_GENERATE.python_file(name)}"
         files.append(File.generated(config, path, content=_GENERATE.python_page(name)))
+    for name, command in _commands().items():
+        files.append(File.generated(config, f"reference/commands/{name}.md", content=_command_page(name, command)))
     for name in _GENERATE.protocols():
         files.append(File.generated(config, f"reference/protocols/{name}.md", content=_GENERATE.protocol_page(name)))
     root, docs = Path(config.config_file_path).parent, Path(config.docs_dir)
@@ -117,21 +123,23 @@ def _output(output: Mapping[str, Any]) -> Iterator[str]:
             yield f'<p><img alt="The picture that the cell draws" src="{source}"></p>'
             return
     if "text/html" in data:
-        yield "<div>" + re.sub(r"\n\s*\n", "\n", "".join(data["text/html"])) + "</div>"
+        yield '<div class="output">' + re.sub(r"\n\s*\n", "\n", "".join(data["text/html"])) + "</div>"
     elif output.get("text") or "text/plain" in data:
         yield f"```text\n{''.join(output.get('text') or data['text/plain']).rstrip()}\n```"
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Replace links out of the folder by names of files, and add typer's reference to the page of the commands."""
+    """Replace links out of the folder by names of files, and list the commands."""
     if page.file.src_uri == "reference/commands.md":
-        markdown += _commands()
+        markdown += _command_table()
     if page.file.src_uri == "reference/metrics/index.md":
         names = "|".join(_GENERATE.own("metrics"))
         markdown = re.sub(rf"(?<!\[)`({names})`", r"[`\1`](\1.md)", markdown)
     if page.file.src_uri == "reference/python.md":
         row = re.compile(r"^\| `(\w+)` \|", re.M)
         markdown = row.sub(lambda cell: f"| [`{cell[1]}`]({_GENERATE.python_file(cell[1])}) |", markdown)
+    if _WIDE_TABLE.search(markdown):
+        page.meta["hide"] = ["toc"]  # whose width the table takes
     root, folder = Path(config.config_file_path).parent, Path(config.docs_dir)
     here = (folder / page.file.src_uri).parent
 
@@ -165,7 +173,22 @@ def _typeset(formula: re.Match[str]) -> str:
     return f'<div class="formula">{mathml}</div>' if formula[1] == "div" else mathml
 
 
-def _commands() -> str:
-    command = typer.main.get_command(app)
-    text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="nibt"), name="nibt")
-    return text.partition("\n")[2]  # without the title, which the page has
+def _commands() -> dict[str, Any]:
+    group: Any = typer.main.get_command(app)
+    return dict(group.commands)
+
+
+def _command_page(name: str, command: Any) -> str:
+    """Return typer's reference of a command."""
+    context = typer.Context(command, info_name=f"nibt {name}")
+    return get_docs_for_click(obj=command, ctx=context, name=f"nibt {name}").replace(
+        f"# `nibt {name}`", f"# nibt {name}", 1
+    )
+
+
+def _command_table() -> str:
+    """Return a table of the commands, each with the first line of its help."""
+    lines = ["| command | |", "|---|---|"]
+    for name, command in _commands().items():
+        lines.append(f"| [`nibt {name}`](commands/{name}.md) | {(command.help or '').splitlines()[0]} |")
+    return "\n\n" + "\n".join(lines) + "\n"
