@@ -5,6 +5,8 @@
   metrics and protocols exist on the site only (``hooks.py``): the repository has docstrings and plans.
 - The table of formats in ``reference/files.md``, that of the defaults in ``reference/results/methods.md``, and lists of
   methods in ``explanation/reading.md`` and ``reference/methods/index.md``.
+- ``gallery.md``, from ``gallery.py``, with links from the pages of methods, metrics and names.
+- The matrix of methods, from what they declare and from tables of studies, and the chart of how to choose one.
 - The table of ``reference/python.md``; the site has a page for each name.
 - ``index.json``: commands with their options, plugins with theirs, sample images, plans, public names and pages.
 - ``llms.txt``: the install line, three calls with their output, and the pages.
@@ -17,7 +19,9 @@ import csv
 import dataclasses
 import importlib.util
 import json
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from inspect import formatannotation, getdoc, getfile, isfunction, signature, unwrap
 from pathlib import Path
@@ -32,6 +36,7 @@ from nibt.cli.groups import OptionGroup
 from nibt.data.images import SAMPLE, sample_captions, samples
 from nibt.evaluation.bench.plan import Plan, plans
 from nibt.evaluation.bench.report import protocol_table
+from nibt.evaluation.statistics import interval
 from nibt.methods.base import SIDES, Method
 from nibt.models._embedded import embedded
 from nibt.options import OneOf, Range, field_types
@@ -49,6 +54,19 @@ FILES = DOCS / "reference" / "files.md"
 PYTHON = DOCS / "reference" / "python.md"
 READING = DOCS / "explanation" / "reading.md"
 COSTS = DOCS / "images" / "methods" / "costs.json"
+CHART = DOCS / "images" / "choose.svg"
+CHOICES = {
+    "Does the model write text?": "nibt answer, with nib",
+    "Can you only call it (a server, a function)?": "occlusion, banzhaf or shapley",
+    "Do you want the region of each word?": "nibt regions",
+    "Do you quote sums of scores?": "nib tolerance=0.01",
+    "Which object counts more, if it is removed?": "nib amounts=removal",
+    "Are no gradients available?": "occlusion; fast: clip_surgery",
+    "Only the order of the pixels, no signs?": "gae views=3",
+    "Must it be as fast as possible?": "nib:fast",
+}
+"""Questions of the chart, with the choice if the answer is yes."""
+OTHERWISE = "nib, the default"
 MARK = "<!--docs/generate.py-->\n"
 CALLS = """# nibt
 
@@ -94,11 +112,13 @@ def module(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)
+    sys.modules[name] = loaded  # where its dataclasses look up their types
     spec.loader.exec_module(loaded)
     return loaded
 
 
 SCHEMAS = module("schemas")
+GALLERY = module("gallery")
 _SECTION = re.compile(r"^([A-Z][\w ]+):\n((?:    .*\n?)+)", re.M)
 
 
@@ -109,12 +129,102 @@ def files() -> dict[Path, str]:
     texts[FILES] = with_part(FILES, "formats", formats_table())
     signed = [name for name in own("methods") if find("methods", name).signed]
     texts[READING] = with_part(READING, "signed", f"{listed(signed)}.\n")
-    texts[METHODS / "index.md"] = with_part(METHODS / "index.md", "attention", f"{needing_attention()}\n")
+    texts[METHODS / "index.md"] = methods_index()
+    texts[CHART] = chart()
+    texts[DOCS / "gallery.md"] = GALLERY.page()
     texts[RESULTS / "methods.md"] = with_part(RESULTS / "methods.md", "defaults", results_table())
     texts |= {SCHEMAS.FOLDER / f"{name}.json": SCHEMAS.schema_text(name) for name in SCHEMAS.KINDS}
     texts[DOCS / "index.json"] = json.dumps(index(texts), indent=1, ensure_ascii=False) + "\n"
     texts[DOCS / "llms.txt"] = llms()
     return texts
+
+
+def methods_index() -> str:
+    """Return the page of all methods, with its generated parts."""
+    text = with_part(METHODS / "index.md", "attention", f"{needing_attention()}\n")
+    return re.sub(r"(?<=<!-- matrix -->\n).*?(?=<!-- /matrix -->)", lambda _: matrix(), text, flags=re.S)
+
+
+def matrix() -> str:
+    """Return the table of all methods: what they declare, and what studies measured."""
+    from nibt.bridges.served_answers import METHODS as OF_ANSWERS
+
+    axioms = {row["method"]: row["completeness"] for row in rows(DOCS / "explanation" / "axioms.csv").values()}
+    sums = {"keeps": "yes", "does not apply": "-"}
+    lines = [
+        "| method | kind | sides | signed | adds up | gradients | behind a server | passes | pointing, one view |",
+        "|---" * 9 + "|",
+    ]
+    for name in own("methods"):
+        kind = find("methods", name)
+        complete = axioms.get(name)
+        server = ["embeddings"] if not kind.needs and kind.reads_score else []
+        server += ["answers"] if name in OF_ANSWERS else []
+        cells = [
+            f"[`{name}`]({name}.md)",
+            kind.category,
+            "answers" if "answer" in kind.needs else ", ".join(kind.sides),
+            "yes" if kind.signed else "no",
+            "-" if complete is None else sums.get(complete, "no"),
+            "yes" if kind.uses_gradients else "no",
+            ", ".join(server) or "no",
+            *of_scenes(name),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def of_scenes(name: str) -> list[str]:
+    """Return the forward passes of a method with one view, and its pointing on scenes with interval and count."""
+    if name == PRESENT["shown"]:
+        row = rows(STUDY / "shown.csv")[f"{name}, 1 view"]
+        hits = round(float(row["pointing"]) * int(row["scenes"]))
+        of_hits = interval([1.0] * hits + [0.0] * (int(row["scenes"]) - hits), (0, 1))
+        bounds = of_hits.low, of_hits.high
+    else:
+        row = measured(name)[1]
+        if not row:
+            return ["-", "-"]
+        bounds = float(row["pointing low"]), float(row["pointing high"])
+    low, high = (f"{bound:.2f}" for bound in bounds)
+    return [number(row, "forwards"), f"{float(row['pointing']):.2f} [{low}, {high}], n {int(row['scenes']):,}"]
+
+
+def chart() -> str:
+    """Return the chart of how to choose a method: questions from top to bottom, with the choice if one is true."""
+    width, height, box = 760, 46, 30
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height * (len(CHOICES) + 1) + 16}" '
+        'font-family="sans-serif" font-size="15">',
+        '<rect width="100%" height="100%" fill="white"/>',
+    ]
+    last = 16 + height * len(CHOICES)
+    for place, (question, choice) in enumerate(CHOICES.items()):
+        top = 16 + height * place
+        middle = top + box / 2
+        parts += [
+            f'<line x1="205" y1="{top + box}" x2="205" y2="{top + height}" stroke="#888"/>',
+            f'<line x1="400" y1="{middle:g}" x2="455" y2="{middle:g}" stroke="#888"/>',
+            f'<text x="427" y="{middle - 4:g}" text-anchor="middle" fill="#555" font-size="12">yes</text>',
+            f'<text x="212" y="{top + box + 13}" fill="#555" font-size="12">no</text>',
+            *boxed(10, top, 390, box, question, "#eef2f5"),
+            *boxed(455, top, 295, box, choice, "#fdecea"),
+        ]
+    return "\n".join([*parts, *boxed(10, last, 390, box, OTHERWISE, "#fdecea"), "</svg>"]) + "\n"
+
+
+def boxed(left: int, top: int, width: int, height: int, text: str, fill: str) -> list[str]:
+    return [
+        f'<rect x="{left}" y="{top}" width="{width}" height="{height}" rx="6" fill="{fill}" stroke="#888"/>',
+        f'<text x="{left + width / 2:g}" y="{top + height / 2 + 5:g}" text-anchor="middle" fill="#222">{text}</text>',
+    ]
+
+
+def gallery_links(word: str, folder: str) -> str:
+    """Return links to the examples of the gallery that use a word, from a page in a folder of the documents."""
+    path = os.path.relpath(DOCS / "gallery.md", DOCS / folder)
+    links = [f"[{one.title}]({path}#{one.anchor})" for one in GALLERY.every() if one.uses(word)]
+    return f"**Examples.** {', '.join(links[:6])}." if links else ""
 
 
 def listed(names: list[str]) -> str:
@@ -238,6 +348,7 @@ def method_page(name: str) -> str:
         facts(kind),
         amounts(name),
         f"{cost(name, kind)}\n{quality(name)}".strip(),
+        gallery_links(name, "reference/methods"),
     ]
     return "\n\n".join(filter(None, text)) + "\n"
 
@@ -538,6 +649,7 @@ def method_entry(name: str) -> dict[str, Any]:
         "sides": list(kind.sides),
         "signed": kind.signed,
         "needs": list(kind.needs),
+        "uses_gradients": kind.uses_gradients,
         "variants": list(kind.variants),
         "forward_passes": kind.cost,
         "source": kind.paper,
@@ -580,7 +692,10 @@ def python_page(name: str) -> str:
     examples = re.search(r"^Examples:\n((?:    .*\n?|\n)+)", f"{getdoc(public)}\n", re.M)
     lines = [] if examples is None else [line[4:] for line in examples[1].rstrip().splitlines()]
     shown = ["```pycon", *(line.partition("  # doctest")[0] for line in lines), "```\n"] if lines else []
-    return "\n".join([f"# nibt.{name}\n", *shown, f"::: {public.__module__}.{public.__qualname__}"]) + "\n"
+    links = gallery_links(f"nibt.{name}", "reference/python")
+    return (
+        "\n".join([f"# nibt.{name}\n", *shown, f"{links}\n", f"::: {public.__module__}.{public.__qualname__}"]) + "\n"
+    )
 
 
 def pages() -> Iterator[tuple[str, str, str]]:

@@ -107,6 +107,7 @@ def load_docs_module(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where its dataclasses look up their types
     spec.loader.exec_module(module)
     return module
 

@@ -143,6 +143,28 @@ def test_methods_in_the_text_of_a_page_take_their_options(page: str) -> None:
         spec.method_class.check_options(spec.variant, options)
 
 
+def test_choices_of_the_chart_are_methods_with_options() -> None:
+    generate = documents.load_docs_module("generate")
+    names = "|".join(registry.available("methods"))
+    texts = [*generate.CHOICES.values(), generate.OTHERWISE]
+    specs = [
+        found for text in texts for found in re.findall(rf"\b(?:(?:{names})(?::\w+)?(?: \w+=\S+)*)(?![\w-])", text)
+    ]
+    assert len(specs) >= len(texts) - 1  # "nibt regions" names none
+    for text in specs:
+        spec = registry.MethodSpec.of(text)
+        spec.method_class.check_options(spec.variant, dict(spec.options))
+
+
+def test_gallery_has_a_small_picture_of_each_example() -> None:
+    gallery = documents.load_docs_module("gallery")
+    drawn = {path.stem: path.stat().st_size for path in gallery.FOLDER.iterdir()}
+    assert set(drawn) == {one.name for one in gallery.every()}
+    assert len(drawn) >= 40
+    assert max(drawn.values()) <= gallery.LARGEST
+    assert len({one.anchor for one in gallery.every()}) == len(drawn)
+
+
 def test_page_cites_as_the_citation_file() -> None:
     cited = yaml.safe_load((documents.ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     (paper,) = cited["references"]

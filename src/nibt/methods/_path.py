@@ -32,6 +32,8 @@ from nibt.types import AtNodes, Hidden, Modality, PerExample, PerToken
 class GradientMethod(LayerMethod):
     """Base class of methods that score a layer from its state (or a difference of states) and one gradient."""
 
+    uses_gradients = True
+
     @abstractmethod
     def scores(self, difference: Hidden, gradient: Hidden, units: Units) -> PerToken:
         """Compute the score of each row. A pure function; a rectifier belongs in here."""
@@ -131,6 +133,7 @@ class PathMethod(Method):
     quadrature: str = "gauss"
     steps: Steps = 4
     floor: OpenShare = 0.1
+    uses_gradients: ClassVar[bool] = True
     tolerance: ClassVar[float | None] = None
     distribute: ClassVar[bool] = False
     conditions: ClassVar = {"floor": ("quadrature", ("geometric",))}

@@ -18,6 +18,7 @@ from nibt.types import Hidden, PerToken
 class LastAttention(AttentionMethod):
     """Base class of methods that score the weights of the last attention, averaged over the heads."""
 
+    uses_gradients = True
     variants: ClassVar = both_sides(default={}, paper={})
 
     @abstractmethod
@@ -190,6 +191,7 @@ class GAE(LastBlocks, name="gae"):
     category = "attention"
     cost = "1 + about 3 x blocks / depth"
     signed = False
+    uses_gradients = True
     variants: ClassVar = both_sides(default={}, textbook={"rectified": "heads"})
 
     rectified: Annotated[str, Either(("mean", "heads"))] = "mean"
@@ -230,6 +232,7 @@ class LeGrad(LastBlocks, name="legrad"):
     category = "attention"
     cost = "1 + about 3 x blocks / depth"
     signed = False
+    uses_gradients = True
 
     def scores(self, side: Side) -> PerToken:
         attentions = side.attentions(self.first_layer(side.tower.depth))
@@ -271,6 +274,7 @@ class Rollout(AttentionMethod, name="rollout"):
     category = "attention"
     cost = "2"
     signed = False
+    uses_gradients = True  # to find the row that the head reads
     reads_score = False
 
     def scores(self, side: Side) -> PerToken:

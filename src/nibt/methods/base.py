@@ -55,6 +55,8 @@ class Method(Plugin, ABC):
     needs: ClassVar[tuple[Need, ...]] = ()
     signed: ClassVar[bool] = True
     """Whether the sign of a score is the direction in which a unit moves the target; if not, only its size counts."""
+    uses_gradients: ClassVar[bool] = False
+    """Whether the method computes gradients of the model with its default options."""
     reads_score: ClassVar[bool] = True
     """Whether the scores depend on the target."""
     takes_recommended: ClassVar[bool] = False

@@ -111,6 +111,7 @@ class GradECLIP(AttentionMethod, name="grad_eclip"):
     category = "attention"
     cost = "1 + about 3 / depth"
     signed = False
+    uses_gradients = True
     variants: ClassVar = both_sides(default={}, paper={}, authors={"heads": "joined"})
 
     heads: Annotated[str, Either(("all", "joined"))] = "all"

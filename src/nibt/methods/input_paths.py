@@ -84,6 +84,7 @@ class MFABA(Method, name="mfaba"):
     category = "path"
     cost = "1 + about 3 x steps"
     signed = False
+    uses_gradients = True
     needs = ("stem",)
     variants: ClassVar = both_sides(default={}, paper={})
 

@@ -108,6 +108,7 @@ class M2IB(LayerMethod):
     category = "perturbation"
     cost = "1 + about 3 x seeds x steps x samples x (1 - layer / depth)"
     signed = False
+    uses_gradients = True
     layer_leaves_block = True
     conditions: ClassVar = {"sharpness": ("pair_weight", ("softplus",)), "beta": ("pair_weight", ("none",))}
     variants: ClassVar = both_sides(
