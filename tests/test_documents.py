@@ -38,6 +38,7 @@ def folder(tmp_path: Path, clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -
     registry._available.cache_clear()
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # of peft
 @pytest.mark.parametrize("page", few(PAGES, ["README.md"]))
 def test_blocks_of_a_page_run(page: str, folder: Path) -> None:
     names: dict[str, object] = {"__name__": "__main__"}
