@@ -160,6 +160,15 @@ def test_site_has_every_command_and_public_name(site: Path) -> None:
         assert re.search(rf'<h1 id="[^"]*">nibt\.{name}<', page)
 
 
+def test_page_of_explain_has_one_signature_with_named_options(site: Path) -> None:
+    page = (site / "reference" / "python" / "explain.html").read_text(encoding="utf-8")
+    text = re.sub(r"<[^>]+>", "", page)
+    signatures = re.findall(r"^explain\(.*?\) -", text, re.MULTILINE | re.DOTALL)
+    assert len(signatures) == 1
+    for name in ("views", "layer", "steps", "quadrature", "baseline", "tolerance", "amounts"):
+        assert re.search(rf"\b{name}: ", signatures[0]), name
+
+
 def test_site_navigation_has_every_page() -> None:
     """mkdocs checks links, but it only mentions pages that the navigation lacks."""
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")

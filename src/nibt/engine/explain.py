@@ -13,6 +13,7 @@ from nibt.engine.targets import Contrast
 from nibt.errors import BadInput
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
+from nibt.options import LayerOption
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.explanation import Explanation
@@ -35,6 +36,13 @@ def explain(
     seed: int | None = ...,
     memory_mb: float | None = ...,
     on_progress: OnProgress | None = ...,
+    views: int | None = ...,
+    layer: LayerOption | None = ...,
+    steps: int | None = ...,
+    quadrature: str | None = ...,
+    baseline: str | None = ...,
+    tolerance: float | None = ...,
+    amounts: str | None = ...,
     **options: object,
 ) -> Explanation: ...
 @overload
@@ -53,6 +61,13 @@ def explain(
     seed: int | None = ...,
     memory_mb: float | None = ...,
     on_progress: OnProgress | None = ...,
+    views: int | None = ...,
+    layer: LayerOption | None = ...,
+    steps: int | None = ...,
+    quadrature: str | None = ...,
+    baseline: str | None = ...,
+    tolerance: float | None = ...,
+    amounts: str | None = ...,
     **options: object,
 ) -> list[Explanation]: ...
 @plain_torch()
@@ -71,6 +86,13 @@ def explain(
     seed: int | None = None,
     memory_mb: float | None = None,
     on_progress: OnProgress | None = None,
+    views: int | None = None,
+    layer: LayerOption | None = None,
+    steps: int | None = None,
+    quadrature: str | None = None,
+    baseline: str | None = None,
+    tolerance: float | None = None,
+    amounts: str | None = None,
     **options: object,
 ) -> Explanation | list[Explanation]:
     """Explain which parts of an image, and which words of a caption, make the model match them.
@@ -93,10 +115,18 @@ def explain(
         memory_mb: The approximate memory in MB for hidden states that go through the model together, with their
             gradients. None means little memory compared with that of the model.
         on_progress: Called after each batch with the number of pairs that are done.
-        **options: Options of the method, for both sides (``steps=8``) or one side (``image_layer=6``,
-            ``text_layer=0``).
-            ``along_path=True`` averages a gradient method (``grad_cam``) along NIB's path. ``views=5`` explains each
-            image five times, shifted by fractions of a patch, for a map that is finer than the patches.
+        views: An option of all methods: the number of times that each image is explained, shifted by fractions of a
+            patch, for a map that is finer than the patches. This option and those below are left to the method if they
+            are None; methods that lack them reject them.
+        layer: An option of ``nib`` and of methods of a layer: a layer, a share of the depth, or several layers, whose
+            maps are averaged.
+        steps: An option of ``nib`` and other methods of a path: the number of gradients along the path.
+        quadrature: An option of these methods: the rule that places the steps, such as ``midpoint``.
+        baseline: An option of these methods: the state at the start of the path, such as ``blank``.
+        tolerance: An option of ``nib``: the largest allowed gap of the sum of the scores, such as 0.01.
+        amounts: An option of all methods: what the sizes of the scores measure, ``method`` or ``removal``.
+        **options: Further options of the method (its page lists them), such as ``budget=256`` for ``banzhaf``. The
+            prefix ``image_`` or ``text_`` limits an option to one side: ``image_layer=6``.
 
     Returns:
         An ``Explanation``, or a list of them if ``image`` or ``caption`` is a list.
@@ -122,6 +152,16 @@ def explain(
             'nibt.explain("lite", "photo.jpg", "a cat")'
         )
 
+    named = {
+        "views": views,
+        "layer": layer,
+        "steps": steps,
+        "quadrature": quadrature,
+        "baseline": baseline,
+        "tolerance": tolerance,
+        "amounts": amounts,
+    }
+    options |= {name: value for name, value in named.items() if value is not None}
     requested = make_pairs(image, caption, "explain")
     request = Request(
         MethodSpec.of(method, variant, options, seed),
