@@ -101,7 +101,8 @@ class GradECLIP(AttentionMethod, name="grad_eclip"):
         You compare with the published Grad-ECLIP, or want a cheap map of an image.
 
     Avoid it when:
-        You explain words: on ``scenes``, its scores of words are worse than random scores in deletion and insertion.
+        You explain words: on 1,000 scenes, its AUC of words is 0.43 [0.41, 0.44], below that of random scores (0.50
+        [0.48, 0.53]).
 
     Args:
         heads: ``all`` uses the heads of the model, ``joined`` one head with all their channels.

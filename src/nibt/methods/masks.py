@@ -94,8 +94,8 @@ class RISE(PlayerMethod, name="rise"):
         Which patches or words are often kept in the random masks for which the target is high.
 
     Use it when:
-        You can run a model hundreds of times, and want to compare other methods with one that uses only the output of
-        the model.
+        You can run a model thousands of times for an image, and want to compare other methods with one that uses only
+        the output of the model.
 
     Avoid it when:
         You need a fast method, signs, or scores that stay the same if a constant is added to the target.
