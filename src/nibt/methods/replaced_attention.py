@@ -56,8 +56,8 @@ class MaskCLIP(LastBlockMethod, name="maskclip"):
 
     Avoid it when:
         You need an explanation: the map often highlights the background instead of the named object, even on
-        ``scenes``, and a part of the cosine is the same for all patches of an image. Use ``clip_surgery``, which has
-        neither problem.
+        ``scenes``, and a part of the cosine is the same for all patches of an image. ``clip_surgery`` subtracts what
+        is the same for all captions; its pointing on 500 scenes is 0.61 [0.57, 0.65].
     """
 
     paper = "Zhou et al., ECCV 2022, arXiv 2112.01071"
