@@ -254,9 +254,11 @@ def test_no_table_is_cut_on_a_desktop_and_no_page_scrolls_sideways_on_a_phone(si
     phone = browser.new_page(viewport={"width": 390, "height": 844})
     wrong = []
     for path in sorted(site.rglob("*.html")):
+        name = path.relative_to(site).as_posix()
+        if name.startswith(("reference/python/", "reference/metrics/")) and path.stem not in ("explain", "index"):
+            continue  # pages of one shape
         for page in (desktop, phone):
             page.goto(path.as_uri())
-        name = path.relative_to(site).as_posix()
         wrong += [f"{name}: {table}" for table in desktop.evaluate(CUT)]
         if phone.evaluate("document.documentElement.scrollWidth") > 390:
             wrong.append(f"{name} scrolls sideways")
