@@ -318,9 +318,9 @@ EXAMPLES: dict[str, list[Example]] = {
 
             pair = Scenes(fewest=2, most=2, named="all")[1]
             without = pair.objects[0].without()
-            nibt.explain(
-                "scenes", pair.image, pair.caption, against_images=without, image_baseline="against"
-            ).save("before-after.png")
+            images = {"against_images": without, "image_baseline": "against"}
+            explanation = nibt.explain("scenes", pair.image, pair.caption, **images)
+            explanation.save("before-after.png")
             """,
         ),
         example(
@@ -351,9 +351,8 @@ EXAMPLES: dict[str, list[Example]] = {
             """
             import nibt
 
-            nibt.explain(
-                "scenes", "sample:scene", "a cat", target="softmax", against=["a dog", "a fox"]
-            ).save("softmax.png")
+            explanation = nibt.explain("scenes", "sample:scene", "a cat", target="softmax", against=["a dog", "a fox"])
+            explanation.save("softmax.png")
             """,
         ),
         example(
@@ -457,9 +456,8 @@ EXAMPLES: dict[str, list[Example]] = {
             """
             import nibt
 
-            nibt.explain_answer(
-                "scenes_generator", "sample:scene", "what is left of the house ?", against="cat"
-            ).save("answer-word.png")
+            question = ("scenes_generator", "sample:scene", "what is left of the house ?")
+            nibt.explain_answer(*question, against="cat").save("answer-word.png")
             """,
         ),
         example(
@@ -480,9 +478,8 @@ EXAMPLES: dict[str, list[Example]] = {
             """
             import nibt
 
-            nibt.explain_answer(
-                "scenes_generator", "sample:scene", "what is left of the house ?", method="occlusion"
-            ).save("answer-occlusion.png")
+            question = ("scenes_generator", "sample:scene", "what is left of the house ?")
+            nibt.explain_answer(*question, method="occlusion").save("answer-occlusion.png")
             """,
         ),
     ],
@@ -569,7 +566,8 @@ def page() -> str:
     ]
     for section, examples in EXAMPLES.items():
         tiles = "".join(
-            f'<a href="#{one.anchor}"><img src="images/gallery/{one.name}.webp" alt="" width="180"><br>{one.title}</a>\n'
+            f'<a href="#{one.anchor}"><img src="images/gallery/{one.name}.webp" alt="" width="180">'
+            f"<br>{one.title}</a>\n"
             for one in examples
         )
         lines += [f"**{section}**", "", f'<p class="gallery">\n{tiles}</p>', ""]
