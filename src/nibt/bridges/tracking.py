@@ -14,6 +14,7 @@ from PIL import Image
 
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.formats.base import bare
+from nibt.io import read_text
 from nibt.registry import available, find
 from nibt.results.audit import Audit
 from nibt.results.base import Result
@@ -247,7 +248,7 @@ class _WandB(Sink):
             with Image.open(path) as picture:
                 self.picture(f"{name}/picture", picture.convert("RGB"), step)
         elif path.suffix == ".html":
-            page = self._wandb.Html(path.read_text(encoding="utf-8"), inject=False)
+            page = self._wandb.Html(read_text(path), inject=False)
             self._log({f"{name}/page": page}, step)
         else:
             artifact = self._wandb.Artifact(name.replace("/", "-"), "nibt")

@@ -81,7 +81,7 @@ class ExecutionOptions(OptionGroup, panel="Execution"):
         Option(
             metavar="I/N",
             help="Explain only the I-th of N shares of the rows (I from 1), for array jobs of a cluster. The same "
-            "command without --shard joins them.",
+            "command without --shard joins them. Default: all rows.",
         ),
     ] = None
 
