@@ -51,6 +51,7 @@ def train(callback: Any, folder: Path, built: Any, **options: Any) -> None:
     trainer.fit(Training(), DataLoader(batches, batch_size=1))  # pyright: ignore[reportArgumentType]  # a list is one
 
 
+@pytest.mark.slow
 def test_each_epoch_is_logged_into_the_folder_and_the_logger(tmp_path: Path) -> None:
     from lightning.pytorch.loggers import TensorBoardLogger
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

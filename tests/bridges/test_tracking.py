@@ -45,6 +45,7 @@ def mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     module.set_tracking_uri(None)
 
 
+@pytest.mark.slow
 def test_mlflow_has_numbers_tables_and_files(
     mlflow: Any, explanation: nibt.Explanation, parts: WordParts, tmp_path: Path
 ) -> None:
@@ -79,6 +80,7 @@ def _artifacts(client: Any, run: str, folder: str) -> list[str]:
     return [item.path for item in client.list_artifacts(run, folder) if not item.is_dir]
 
 
+@pytest.mark.slow
 def test_mlflow_without_a_run_is_an_error(mlflow: Any, explanation: nibt.Explanation) -> None:
     with pytest.raises(BadInput, match=r"mlflow has no active run: .*mlflow\.start_run"):
         log(explanation, mlflow)
@@ -89,6 +91,7 @@ def test_mlflow_without_a_run_is_an_error(mlflow: Any, explanation: nibt.Explana
 # Weights & Biases
 
 
+@pytest.mark.slow
 def test_wandb_has_values_images_and_a_file(
     explanation: nibt.Explanation, parts: WordParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

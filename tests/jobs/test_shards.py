@@ -47,6 +47,7 @@ def test_joined_shards_have_the_files_of_the_whole_job(
     assert joined.manifest.shard is None
 
 
+@pytest.mark.slow
 def test_what_shards_lack_is_explained_when_they_are_joined(
     model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path
 ) -> None:
@@ -56,6 +57,7 @@ def test_what_shards_lack_is_explained_when_they_are_joined(
     assert files(joined.folder) == files(whole_job.folder)
 
 
+@pytest.mark.slow
 def test_a_shard_goes_on_after_it_was_stopped(model: Model, job_table: Path, tmp_path: Path) -> None:
     shard = of_shard(model, job_table, tmp_path / "job", "1/2")
     before = files(shard.folder)
@@ -71,6 +73,7 @@ def test_more_shards_than_chunks_leave_some_without_rows(model: Model, job_table
     assert not shard.check()
 
 
+@pytest.mark.slow
 def test_another_request_than_that_of_the_shards_is_an_error_and_loses_nothing(
     model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path
 ) -> None:

@@ -96,6 +96,7 @@ def test_the_page_marks_the_words_and_loads_nothing(parts: WordParts, tmp_path: 
     assert text.count("<mark>") == sum(len(example.spans) for part in parts.parts for example in part.examples)
 
 
+@pytest.mark.slow
 def test_captions_without_known_names_have_no_verdict() -> None:
     plain = [replace(pair, objects=()) for pair in PAIRS[:10]]
     result = nibt.word_parts("scenes", plain, count=2)
@@ -104,6 +105,7 @@ def test_captions_without_known_names_have_no_verdict() -> None:
     assert any("in 10 of 10 captions, the words that name objects are not known" in note for note in result.notes)
 
 
+@pytest.mark.slow
 def test_stored_scores_give_the_same_parts() -> None:
     model = nibt.load_model("scenes")
     pairs = PAIRS[:10]
