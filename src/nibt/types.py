@@ -53,7 +53,7 @@ class ModelRecord(TypedDict):
     quick_gelu: NotRequired[bool]
     """OpenCLIP only: whether the model uses QuickGELU."""
     similarity: NotRequired[str]
-    """Only for models that do not compare embeddings by their cosine: ``max_sim``."""
+    """Only for models that do not compare embeddings by their cosine: ``max_sim``, or ``logit`` of classifiers."""
     pooling: NotRequired[str]
     """Vision-language models only: ``last`` or ``mean``."""
     image_prompt: NotRequired[str]

@@ -15,7 +15,7 @@ from nibt.registry import available, find
 from nibt.report.colors import DEFAULT, Appearance, ink_on
 from nibt.report.ranked import ranked_labels, ranked_noun, ranked_subjects, side_title
 from nibt.report.request import Worded, runs, sentence, shared_word_scale, target_line
-from nibt.report.view import names_of, similarity_name
+from nibt.report.view import names_of, similarity_name, similarity_noun
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.base import ResultWithMaps
 from nibt.results.explanation import Explanation
@@ -78,7 +78,7 @@ def balance(score: float, side: SideAttribution) -> tuple[str, str, str, str]:
 
 def ranking(explanation: Explanation) -> Table:
     """Return the table of ranked labels, the best first."""
-    table = plain_table((ranked_noun(explanation), "cosine", "probability"))
+    table = plain_table((ranked_noun(explanation), similarity_name(explanation), "probability"))
     subjects = ranked_subjects(explanation)
     for label in ranked_labels(explanation):
         name = Text(label.label, "bold" if label.position in subjects else "")
@@ -127,7 +127,7 @@ def show(answers: Sequence[Explanation], look: Appearance) -> None:
     for answer in answers:
         sources = [side.source for side in answer.sides.values()] if answer.is_comparison else [answer.source]
         title = " with ".join([names.get(source, source) for source in sources])
-        print_title(console, title, f"similarity {answer.similarity:z.4f}")
+        print_title(console, title, f"{similarity_noun(answer)} {answer.similarity:z.4f}")
         _before(console, answer)
         if answer.ranking:
             console.print(ranking(answer))

@@ -30,7 +30,7 @@ from nibt.results.attribution import (
 from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK, Explanation
 from nibt.results.notes import NO_MATCH, NOISE, WEAK_MATCH, Note, note_fields, prefixed
 from nibt.results.records import ExplainedTargetRecord
-from nibt.targets.base import Score
+from nibt.targets.base import ClassLogit, Score
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, OtherEmbedding
 
@@ -115,10 +115,19 @@ def usual_change(model: Model) -> float:
     """
     if "usual_change" in model.defaults:
         return model.defaults["usual_change"]
+    if isinstance(model.similarity, ClassLogit):
+        return _usual_change_of_class(model)
 
     compare = model.similarity
     image, text, blank = (_kept(model, name).float() for name in ("image", "text", "blank"))
     return float((compare(image, text) - compare.swapped()(text, blank)).quantile(0.5))
+
+
+def _usual_change_of_class(model: Model) -> float:
+    """Return by how much the logit of the class of an image usually exceeds that of a blank image."""
+    logits, blank = (_kept(model, name).float().squeeze(-2) for name in ("image", "blank"))
+    top = logits.argmax(-1, keepdim=True)
+    return float((logits - blank).gather(-1, top).quantile(0.5))
 
 
 def negligible(
@@ -283,6 +292,7 @@ def _notes(
         match = replace(match, text=text)
 
     notes: list[Note | str] = [] if match is None else [match]
+    notes += _class_notes(spec, batch, index)
     notes += [*spec.warnings, *batch.pairs[index].notes]
     for prefix, side in zip(prefixes, batch.sides, strict=True):
         notes += prefixed(prefix, side.trace.inputs.notes[index])
@@ -305,10 +315,36 @@ def _notes(
     return notes
 
 
+def _class_notes(spec: ExplanationSpec, batch: ExplainedBatch, index: int) -> Iterator[Note]:
+    """Yield the notes on a class of a classifier: that it is one unit, and which class the model chooses instead."""
+    compare = spec.model.similarity
+    if not isinstance(compare, ClassLogit):
+        return
+
+    image, text = (side.trace.embedding[index].detach().float() for side in batch.sides[:2])
+    name = batch.sides[1].inputs.words[index].tokens[0][0]  # pyright: ignore
+    yield Note(codes.CLASS, f"the text is the class {name!r} of a classifier: one unit, whose score is its whole logit")
+
+    best = int(image.argmax())
+    if bool(text.flatten()[best]):
+        return
+
+    logits = torch.stack([image.flatten()[best], compare(image, text)])
+    chosen, own = compare.log_probability(image, logits).exp().tolist()
+    names = spec.model.text.class_names  # pyright: ignore
+    yield Note(
+        codes.OTHER_CLASS,
+        f"the model chooses another class, {names[best]!r} (probability {chosen:.2g}; {name!r} {own:.2g})",
+    )
+
+
 def _notes_on_words(
     spec: ExplanationSpec, batch: ExplainedBatch, index: int, sides: Sequence[SideAttribution], is_noise: bool
 ) -> Iterator[tuple[str, list[Note]]]:
     """Yield the notes on the words of each caption of a result, and what their texts begin with."""
+    if isinstance(spec.model.similarity, ClassLogit):
+        return
+
     # the sign of a word says something only of the one score that both sides explain
     is_one_score = spec.modalities == IMAGE_AND_TEXT and len({score.target.name for score in spec.scores.values()}) == 1
     for prefix, side, scores in zip(_prefixes(spec), batch.sides, sides, strict=True):

@@ -14,6 +14,7 @@ from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.registry import MethodSpec
 from nibt.results.explanation import Explanation, Ranked
+from nibt.targets.base import ClassLogit
 from nibt.torch_modes import plain_torch
 from nibt.types import Modality
 
@@ -21,6 +22,8 @@ from nibt.types import Modality
 @plain_torch()
 def rank(model: ModelSource, query: ImageSource | Text, candidates: Sequence[ImageSource | Text]) -> list[Ranked]:
     """Rank labels by their cosine with an image (zero-shot classification), or images by that with a caption.
+
+    A classifier ranks its own classes by their logits, and their probabilities are those among all of its classes.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
@@ -57,6 +60,8 @@ def _ranked(model: Model, query: ImageInput | Caption, items: Sequence[ImageInpu
     others = encode(model.image if side == "text" else model.text, items)
     cosines = model.seen_from(side).to_each(of_query, others)[0].float()
     shares = (model.scale * cosines).softmax(0)
+    if side == "image" and isinstance(model.similarity, ClassLogit):  # among all classes, not only the candidates
+        shares = model.similarity.log_probability(of_query, cosines[None])[0].exp()
     order = cosines.argsort(descending=True, stable=True).tolist()
     labels = [item if isinstance(item, str) else item.source for item in items]
     return [Ranked(labels[index], float(cosines[index]), float(shares[index]), index) for index in order]

@@ -22,7 +22,6 @@ from nibt.options import Keywords
 from nibt.registry import find, kinds
 
 _IMAGE = "sample:chelsea"
-_CAPTION = "a photo of a cat"
 _MOST = 1500  # characters of a value that are shown
 _TOKENS = 60  # of a text that are shown
 
@@ -73,7 +72,7 @@ def describe(model: LoadedModel, text: str | None = None) -> dict[str, str]:
 
 def _of_pair(model: Model, image: ImageInput, text: str | None) -> dict[str, str]:
     """Return the lines of a model with two towers."""
-    caption = _CAPTION if text is None else text
+    caption = model.text.sample if text is None else text
     tokens = model.text.tokens(caption)
     embedding = model.request.embedding
     cosines = []

@@ -15,13 +15,14 @@ from nibt.datasets._captions import plural, plurals, with_article
 from nibt.engine.encode import encode
 from nibt.engine.explain import explain
 from nibt.engine.ranking import rank
-from nibt.errors import BadInput
+from nibt.errors import BadInput, Unsupported
 from nibt.io import unicode_text
 from nibt.models._loading import ModelSource, load_model
 from nibt.options import Top, parsed
 from nibt.preprocessing.captions import FUNCTION_WORDS, NOUNS, UNKNOWN, WORD
 from nibt.progress import OnProgress, Progress, listener, reporter
 from nibt.results.explanation import Explanation, shortened
+from nibt.targets.base import ClassLogit
 from nibt.torch_modes import plain_torch
 
 Words: TypeAlias = str | Caption
@@ -101,6 +102,11 @@ def replace_words(
     most = parsed("most", most, Top)
     on_progress = reporter(on_progress)
     model = load_model(model)
+    if isinstance(model.similarity, ClassLogit):
+        raise Unsupported(
+            f"{model.id} is a classifier, whose texts are classes without words to replace: rank its classes, or "
+            "explain one against another"
+        )
 
     @cache
     def is_known(text: str) -> bool:

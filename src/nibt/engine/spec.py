@@ -12,7 +12,15 @@ from importlib.metadata import version
 from typing import Any, cast
 
 from nibt.data.images import ImageInput
-from nibt.engine.targets import IMAGE_AND_TEXT, Contrast, Modalities, check_target_name, cosine_warning, resolve_targets
+from nibt.engine.targets import (
+    IMAGE_AND_TEXT,
+    Contrast,
+    Modalities,
+    check_target_name,
+    plain_target,
+    plain_target_warning,
+    resolve_targets,
+)
 from nibt.errors import BadOption
 from nibt.io import file_digests
 from nibt.methods._path import along_path
@@ -105,6 +113,8 @@ def resolve(
     method = request.method
     contrast = request.contrast
     target = request.target_name
+    if target == "cosine":
+        target = plain_target(model)
     scores = resolve_targets(model, target, contrast, modalities)
 
     method_class, options, record_entries = class_and_options(method, request.seed)
@@ -115,16 +125,21 @@ def resolve(
     methods = _methods_by_modality(model, method, method_class, options, contrast, modalities)
 
     target_class = find("targets", target)
-    sides_with_cosine = [side for side, score in scores.items() if score.target.name != target]
+    plain_sides = [side for side, score in scores.items() if score.target.name != target]
     compares_with_one = target_class.others == "one"
     origin = _path_origin(methods, contrast, compares_with_one)
     against = None
-    if origin is None and contrast.explained and compares_with_one and len(sides_with_cosine) == 1:
+    if origin is None and contrast.explained and compares_with_one and len(plain_sides) == 1:
         against = (*contrast.against, *contrast.against_images)[0]
 
     warnings = [*model.notes]
     if origin is None and against is None:  # else the side shows what it is compared with in another way
-        warnings += [cosine_warning(target_class, side) for side in sides_with_cosine]
+        explained_otherwise = model.similarity.name == "logit" and target == "softmax"  # a note says it of the class
+        warnings += (
+            []
+            if explained_otherwise
+            else [plain_target_warning(plain_target(model), target_class, side) for side in plain_sides]
+        )
     warnings += [_keeps_baseline(side, options, methods[side]) for side in sides_without_means]
 
     side_names: tuple[str, ...] = modalities

@@ -12,7 +12,7 @@ from nibt.models._tower import Tower
 from nibt.models.base import Model
 from nibt.records import JsonObject
 from nibt.registry import available, find
-from nibt.targets.base import Score, Target
+from nibt.targets.base import ClassLogit, Score, Target
 from nibt.types import Modality
 
 Modalities: TypeAlias = tuple[Modality, Modality]
@@ -74,27 +74,36 @@ def check_target_name(name: str | None) -> None:
 def resolve_targets(model: Model, name: str, contrast: Contrast, modalities: Modalities) -> dict[Modality, Score]:
     """Return the score of each modality, without the embeddings of a pair.
 
-    For an image with a caption, a side that has nothing to compare with is explained with ``cosine``.
+    For an image with a caption, a side that has nothing to compare with is explained with ``cosine``, or by a
+    classifier with ``logit``.
     """
     target = _target(name, contrast)
+    is_classifier = isinstance(model.similarity, ClassLogit)
+    if is_classifier and target.name == "softmax" and contrast.against:
+        raise BadOption(
+            f"the target softmax of the classifier {model.id} is the probability among all of its classes: leave "
+            "against out, or choose difference"
+        )
     if target.averages or not model.has_logits:
         check_target(model, target)
 
     if modalities[0] == modalities[1]:
         return {modalities[0]: _same_modality(model, target, contrast, modalities[0])}
 
-    cosine = find("targets", "cosine")()
+    plain = find("targets", plain_target(model))()
     scores: dict[Modality, Score] = {
         "image": _score(model, model.text, target, contrast.against),
         "text": _score(model, model.image, target, contrast.against_images),
     }
     if target.rewords:
-        scores["text"] = replace(scores["text"], target=cosine)
+        scores["text"] = replace(scores["text"], target=plain)
         return scores
 
     lacking: list[Modality] = []
     if target.others != "none":
         lacking = [side for side in IMAGE_AND_TEXT if scores[side].others is None]
+    if is_classifier and target.name == "softmax":
+        lacking = [side for side in lacking if side == "text"]
     if len(lacking) == 2:
         raise BadOption(
             f"the target {name} needs something to compare with: give {_BY_MODALITY['text']}, or "
@@ -102,18 +111,25 @@ def resolve_targets(model: Model, name: str, contrast: Contrast, modalities: Mod
         )
 
     for side in lacking:
-        scores[side] = replace(scores[side], target=cosine)
+        scores[side] = replace(scores[side], target=plain)
     return scores
 
 
-def cosine_warning(target: type[Target], side: str) -> str:
-    """Return the warning about a side that is explained with ``cosine`` in place of a target."""
+def plain_target(model: Model) -> str:
+    """Return the target that is the similarity itself: ``cosine``, or of a classifier ``logit``."""
+    return "logit" if isinstance(model.similarity, ClassLogit) else "cosine"
+
+
+def plain_target_warning(plain: str, target: type[Target], side: str) -> str:
+    """Return the warning about a side that is explained with the similarity itself in place of a target."""
     name = target.name
     if target.rewords:
-        return f"words are explained with cosine: the target {name} rewords captions, which affects the image side only"
+        return (
+            f"words are explained with {plain}: the target {name} rewords captions, which affects the image side only"
+        )
     if side == "image":
-        return f"patches are explained with cosine: {name} needs a second caption there; give {_BY_MODALITY['text']}"
-    return f"words are explained with cosine: {name} needs a second image there; give {_BY_MODALITY['image']}"
+        return f"patches are explained with {plain}: {name} needs a second caption there; give {_BY_MODALITY['text']}"
+    return f"words are explained with {plain}: {name} needs a second image there; give {_BY_MODALITY['image']}"
 
 
 def _target(name: str, contrast: Contrast) -> Target:
@@ -132,8 +148,14 @@ def _target(name: str, contrast: Contrast) -> Target:
 
 def check_target(model: Model, target: Target) -> None:
     """Check that a model has what a target computes with, whether it is explained or measured."""
-    if target.name == "logit" and not model.has_logits:
+    is_classifier = isinstance(model.similarity, ClassLogit)
+    if target.name == "logit" and not (model.has_logits or is_classifier):
         raise BadOption(f"{model.id} has no scale of logits: choose cosine")
+    if target.averages and is_classifier:
+        raise BadOption(
+            f"the target {target.name} takes means of embeddings, and {model.id} is a classifier: choose logit, "
+            "difference or softmax"
+        )
     if target.averages and model.similarity.item_ndim > 1:
         raise BadOption(
             f"the target {target.name} takes means of embeddings, and {model.id} compares sets of vectors: choose "
@@ -146,6 +168,11 @@ def _same_modality(model: Model, target: Target, contrast: Contrast, modality: M
     two = f"two {_PLURAL[modality]}"
     items: Sequence[ImageInput | str] = contrast.against_images if modality == "image" else contrast.against
     others: Sequence[Any] = contrast.against if modality == "image" else contrast.against_images
+    if isinstance(model.similarity, ClassLogit):
+        raise BadOption(
+            f"{model.id} is a classifier, which compares images with its own classes (got {two}): give an image and "
+            "the name of a class"
+        )
     if model.similarity.item_ndim > 1:
         raise BadOption(
             f"{model.id} compares a query with an image by late interaction (got {two}): give an image and a caption"

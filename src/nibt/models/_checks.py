@@ -71,7 +71,7 @@ def checked(model: Model) -> Model:
         tower = _small(model.image)
         image_size = _compare(model.id, tower, tower.prepare([image, image]))
         check_placement(model.id, tower, image.pil_image, lambda picture: tower.prepare([picture]))
-        captions = model.text.prepare(["a photo of a cat and a dog", "two red cars"])
+        captions = model.text.prepare(model.text.examples)
         caption_size = _compare(model.id, model.text, captions)
         if image_size != caption_size:
             raise CannotLoad(

@@ -34,6 +34,8 @@ class Family(Plugin, ABC):
     """The class names of models in memory that this family supports."""
     needs_processor: ClassVar[bool] = False
     """Whether a model in memory must come with its processor and its tokenizer."""
+    reads_text: ClassVar[bool] = True
+    """Whether texts are any captions, for which there is a tokenizer; those of classifiers are names of classes."""
 
     def __init_subclass__(cls, name: str = "", **options: object) -> None:
         super().__init_subclass__(name, **options)
@@ -99,6 +101,11 @@ def family_of_type(name: str, model_type: str | None, classes: Sequence[str] = (
     if model_type in supported:
         return supported[model_type]
 
+    # a class of a task, such as ViTForImageClassification, shares its model_type with classes that lack its head
+    of_task = {key: family for family, row in declared().items() if not row.types for key in row.classes}
+    if named := [of_task[key] for key in classes if key in of_task]:
+        return named[0]
+
     problem = f"{name!r} has the model_type {model_type!r}, which is not supported"
     if model_type in _REFUSED:
         raise CannotLoad(f"{problem}: {_REFUSED[model_type][1]}")
@@ -113,11 +120,33 @@ def family_of_type(name: str, model_type: str | None, classes: Sequence[str] = (
     raise CannotLoad(f"{problem}: it {kind.does}; {kind.instead}")
 
 
+_DEPTH_OF_CLASSIFIERS = 2  # the dots in torchvision.models.resnet; detectors are deeper
+
+
 def family_of_module(module: nn.Module) -> str | None:
     """Return the name of the family of a module; None if there is none."""
     listed = {name: family for family, row in declared().items() for name in row.classes}
     names = (base.__name__ for base in type(module).__mro__ if base.__name__ in class_names(module))
-    return next((listed[name] for name in names if name in listed), None)  # the nearest class: some extend another's
+    # the nearest class: some extend another's
+    return next((listed[name] for name in names if name in listed), None) or _family_of_package(module)
+
+
+def _family_of_package(module: nn.Module) -> str | None:
+    """Return the family of a whole classifier of timm or torchvision, whose classes have names that others have, too.
+
+    timm's have a head and say how many classes they have; torchvision lists its own.
+    """
+    for base in type(module).__mro__:
+        package = base.__module__
+        if package.startswith("timm.models."):
+            is_whole = hasattr(module, "forward_head") and getattr(module, "num_classes", 0)
+            return "timm_classifier" if is_whole else None
+        if package.startswith("torchvision.models.") and package.count(".") == _DEPTH_OF_CLASSIFIERS:
+            from torchvision import models
+
+            return "torchvision_classifier" if hasattr(models, base.__name__) else None
+
+    return None
 
 
 def refusal(module: nn.Module) -> str:

@@ -228,9 +228,9 @@ def _model_parts(listing: Listing, request: LoadRequest, wants: Wants) -> list[s
     if not listing.has("config.json"):
         raise CannotLoad(f"{str(listing.name)!r} on the hub is not a model: it has none of {', '.join(_CONFIGS)}")
 
-    if config:  # a broken file in the cache is reported when the folder is loaded
-        wants.check(config)
-    _check_processor(listing, request)
+    family = wants.check(config) if config else None  # a broken file in the cache is reported when it is loaded
+    if family != "timm_classifier":  # whose configuration says how images are prepared
+        _check_processor(listing, request, reads_text=family != "classifier")
     return small + _weights(listing, _TRANSFORMERS)
 
 
@@ -255,12 +255,12 @@ def _weights(listing: Listing, names: Iterable[str]) -> list[str]:
     raise CannotLoad(f"{str(listing.name)!r} on the hub has no weights: it has none of {', '.join(names)}")
 
 
-def _check_processor(listing: Listing, request: LoadRequest) -> None:
+def _check_processor(listing: Listing, request: LoadRequest, reads_text: bool) -> None:
     """Check that what prepares inputs exists, before weights are downloaded for nothing."""
     lacks = []
     if request.processor is None and not any(map(listing.has, _PROCESSORS)):
         lacks.append(f"image processor ({_PROCESSORS[0]})")
-    if request.text_tokenizer is None and not _has_vocabulary(listing):
+    if reads_text and request.text_tokenizer is None and not _has_vocabulary(listing):
         lacks.append(f"tokenizer ({_VOCABULARIES[0]})")
     if lacks:
         raise CannotLoad(

@@ -40,16 +40,16 @@ _POOLER = r"(^|\.)pooler\.dense\.(weight|bias)$"
 
 
 def load_pretrained(
-    model_class: Any, source: str, request: LoadRequest, unread: str = ""
+    model_class: Any, source: str, request: LoadRequest, unread: str = "", reads_text: bool = True
 ) -> tuple[nn.Module, LoadRequest]:
-    """Load a checkpoint and its processor.
+    """Load a checkpoint and its processor, with a tokenizer if it ``reads_text``.
 
     Weights are read from safetensors, or from a pickled state dict with torch's weights-only reader. Code in a
     checkpoint is never run, and its configuration does not choose the kernel of the attention, which may be on the hub.
     No result depends on the weights of the pattern ``unread``.
     """
     config = read_config(source)
-    request = with_processor(source, request)  # first, since the weights take long
+    request = with_processor(source, request, reads_text)  # first, since the weights take long
     check_quantization(repr(source), config)
     config._attn_implementation = None
     create = getattr(model_class, "from_config", None) or model_class._from_config
@@ -187,9 +187,14 @@ def named_processor(name: str) -> tuple[Any, Any]:
     return processor, tokenizer
 
 
-def with_processor(source: str, request: LoadRequest) -> LoadRequest:
-    """Return the request with the image processor and the tokenizer of a checkpoint."""
+def with_processor(source: str, request: LoadRequest, reads_text: bool = True) -> LoadRequest:
+    """Return the request with the image processor and, if the model ``reads_text``, the tokenizer of a checkpoint."""
     from transformers import AutoImageProcessor, AutoTokenizer
+
+    if not reads_text:
+        with _needed("image processor", source, "load_model"):
+            processor = request.image_processor or AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
+        return replace(request, processor=processor)
 
     with _needed("image processor or no tokenizer", source, "load_model"):
         processor = request.processor or AutoImageProcessor.from_pretrained(source, trust_remote_code=False)

@@ -172,11 +172,16 @@ def check_processor(family: type[Family], request: LoadRequest) -> None:
     """Check that a model in memory comes with what prepares its inputs, which OpenCLIP's own models do not need."""
     if not (family.model_types or family.needs_processor):
         return
+    if request.processor is None and not family.model_types and not family.reads_text:
+        raise CannotLoad(
+            "a classifier in memory needs what prepares its images: load_model(model, processor=...), with "
+            "AutoImageProcessor.from_pretrained(...) of Transformers, or weights.transforms() of torchvision"
+        )
     if request.processor is None:
         raise CannotLoad(
             "a model in memory needs its processor: load_model(model, processor=AutoProcessor.from_pretrained(...))"
         )
-    if request.text_tokenizer is None:
+    if family.reads_text and request.text_tokenizer is None:
         raise CannotLoad("the processor has no tokenizer: pass tokenizer=AutoTokenizer.from_pretrained(...)")
 
 

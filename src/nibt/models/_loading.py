@@ -4,7 +4,7 @@ Every model is checked when it is loaded: its weights are finite, and the model 
 embeddings as the uncut model.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -41,6 +41,7 @@ from nibt.models._request import (
     name_of_device,
     name_of_dtype,
     open_clip_name,
+    read_labels,
 )
 from nibt.models._saved import ADAPTERS, SENTENCE_MODULES, check_files, check_layers, json_object
 from nibt.models.base import Model
@@ -70,11 +71,12 @@ def load_model(
     instruction: str | None = None,
     image_prompt: str | None = None,
     text_prompt: str | None = None,
+    labels: Sequence[str] | str | Path | None = None,
     images: EmbedImages | None = None,
     texts: EmbedTexts | None = None,
     name: str | None = None,
 ) -> Model:
-    """Load an image-text model: a dual encoder, an embedder on a vision-language model, or two functions.
+    """Load an image-text model: a dual encoder, an embedder on a vision-language model, a classifier, or two functions.
 
     A model in memory is used as it is: nibt neither moves nor changes it. If ``torch.compile`` was applied to it, nibt
     explains uncompiled modules that share its weights. Wrappers for training, such as DataParallel, are removed.
@@ -100,6 +102,8 @@ def load_model(
         instruction: The system message of the prompts of a vision-language model.
         image_prompt: The prompt of an image, with the model's image token; by default that of the chat template.
         text_prompt: The prompt of a text, with ``{text}``; by default that of the chat template.
+        labels: The names of the classes of a classifier, in the order of the model, or a text file with one a line.
+            Models of Transformers and many of timm have names of their own.
         images: With ``texts``, in place of ``id``: a function that takes a list of images (``PIL.Image``) and returns
             an array of their embeddings, (image, dim), such as a call of a server. Its layers are not known, so it is
             explained by methods that change inputs. Images have about the area of a square of ``image_size`` pixels
@@ -114,6 +118,7 @@ def load_model(
         BadOption: ``device``, ``dtype``, ``resize`` or ``image_size`` is not allowed.
     """
     others = {"resize": resize, "image_size": image_size, "processor": processor, "tokenizer": tokenizer}
+    others |= {"labels": labels}
     others |= {"pooling": pooling, "instruction": instruction, "image_prompt": image_prompt, "text_prompt": text_prompt}
     if images is not None or texts is not None or id is None:
         return _of_functions(id, images, texts, name, device=device, dtype=dtype, **others)
@@ -152,6 +157,7 @@ def _load_request(
 
     check_processor_arguments(processor, tokenizer)
 
+    labels = read_labels(values.pop("labels"))
     options = LoadOptions(name_of_device(device), name_of_dtype(dtype), **values)
     check_device(options.device)
     embedding = {name: value for name, value in vars(options).items() if name in EMBEDDING and value is not None}
@@ -163,6 +169,7 @@ def _load_request(
         tokenizer=tokenizer,
         is_passed=processor is not None or tokenizer is not None,
         embedding=embedding,
+        labels=labels,
     )
 
 
@@ -344,6 +351,8 @@ def _load(name: str, family: str, source: str, request: LoadRequest, device: str
 def _family(name: str, config: JsonObject) -> str:
     check_class(name, config, bool(known_checkpoint(name)))
     model_type = config.get("model_type")
+    if "architecture" in config and model_type is None:  # of timm
+        return "timm_classifier"
     named = config.get("architectures") or []
     classes = [*map(str, named)] if isinstance(named, list) else []
     if {*classes}.isdisjoint(class_name for row in declared().values() for class_name in row.classes):
@@ -353,6 +362,11 @@ def _family(name: str, config: JsonObject) -> str:
 
 def _model(name: str, family: str, module: nn.Module, request: LoadRequest) -> Model:
     family_class = find("models", family)
+    if request.labels and family_class.reads_text:
+        raise BadOption(
+            f"labels are the names of the classes of a classifier (got {len(request.labels)} for the model {name!r}, "
+            "which reads captions): leave labels out"
+        )
     module = attached(module, request.after)
     check_quantized(name, module)
     check_finite(name, module)

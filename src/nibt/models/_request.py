@@ -4,7 +4,7 @@ A name that could mean several models is an error that lists what to write; it i
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,7 @@ from PIL import Image
 from torch import nn
 
 from nibt.errors import BadOption, CannotLoad, UnknownName
+from nibt.io import read_text, unicode_text
 from nibt.options import ImageSize, OneOf, complete, field_types
 from nibt.preprocessing.captions import Tokenizer
 from nibt.preprocessing.images import Processor
@@ -182,6 +183,7 @@ class LoadRequest:
     folder: Path | None = None  # of a local or embedded model
     defaults: JsonObject = field(default_factory=dict)  # recommended values of options
     generation: Literal["greedy", "model"] = "greedy"  # how a generator writes
+    labels: tuple[str, ...] = ()  # the names of the classes of a classifier, in place of its own
     after: nn.Module | None = None  # what follows the encoders in a folder of sentence-transformers
 
     @property
@@ -224,6 +226,7 @@ class LoadOptions(_Placement):
     instruction: str | None = None
     image_prompt: str | None = None
     text_prompt: str | None = None
+    labels: str | None = None
     processor: str | None = None
 
 
@@ -257,6 +260,26 @@ def check_processor_arguments(processor: object, tokenizer: object = None) -> No
                 f"{name} must be a {name}{other} (got {value!r:.60}): pass Auto{name.title()}.from_pretrained(...), or "
                 "leave it out"
             )
+
+
+def read_labels(labels: object) -> tuple[str, ...]:
+    """Return the names of classes of a list, or of a text file with one a line."""
+    if labels is None:
+        return ()
+    if isinstance(labels, str | Path):
+        path = Path(labels)
+        if not path.is_file():
+            raise BadOption(
+                f"labels must be a list of names of classes, or a text file with one a line (there is no file "
+                f"{str(labels)!r:.200})"
+            )
+        return tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
+
+    if not isinstance(labels, Sequence) or not labels or not all(isinstance(name, str) and name for name in labels):
+        raise BadOption(
+            f"labels must be a list of names of classes, or a text file with one a line (got {labels!r:.100})"
+        )
+    return tuple(unicode_text("a label", name) for name in labels)
 
 
 def check_loading(loading: Mapping[str, object], options: type, *others: str) -> None:

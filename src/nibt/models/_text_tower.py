@@ -27,6 +27,10 @@ class TextTower(Tower):
 
     modality = "text"
     tokenizer: Tokenizer
+    examples: Sequence[str] = ("a photo of a cat and a dog", "two red cars")
+    """Two texts on which the tower is checked when it is loaded."""
+    sample: str = "a photo of a cat"
+    """The text with which ``nibt check`` shows how texts are read."""
     full: ClassVar[bool] = True
     """Whether the forward pass takes no mask of padding, as where captions are padded to the full length."""
     offset: int = 0

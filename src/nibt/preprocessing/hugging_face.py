@@ -25,6 +25,7 @@ from nibt.preprocessing.captions import (
 from nibt.preprocessing.images import ImageProcessor, Preparation, Resize
 
 _SMALLEST = 1e-6  # by which colors are divided or multiplied
+_LEAST_SQUASHED = 384  # from which on ConvNeXt's processor resizes both sides, and crops nothing
 _MOST_PATCHES = 128  # along a side; the time of attention grows with the fourth power
 
 
@@ -49,7 +50,8 @@ def image_preparation(
         if square and getattr(processor, "do_pad", False):
             fit = replace(fit, way="corner")
 
-    uncropped = partial(run, do_center_crop=False) if fit.edge else None
+    crops_apart = fit.edge and not getattr(processor, "crop_pct", None)
+    uncropped = partial(run, do_center_crop=False) if crops_apart else None
     normalize = partial(_pixels, processor, do_resize=False, do_center_crop=False)
     return Preparation(fit, run, normalize, uncropped=uncropped, blank=blank_value(processor))
 
@@ -131,6 +133,11 @@ def _resize_of(processor: ImageProcessor, size: int | None) -> Resize:
     crop = getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", False) else None
 
     edge = _side(box, "shortest_edge")
+    if edge and getattr(processor, "crop_pct", None):  # of ConvNeXt and ResNet
+        side = size or int(edge)
+        if side >= _LEAST_SQUASHED:
+            return Resize("squash", side, side)
+        return Resize("shortest", side, side, edge=int(side / processor.crop_pct))
     if edge and crop:
         height = size or _side(crop, "height") or edge
         width = size or _side(crop, "width") or edge
@@ -154,7 +161,8 @@ def _check_fixed_size(processor: ImageProcessor) -> None:
             f"processor must have an image processor of Transformers (got a {type(processor).__name__}): pass "
             "AutoProcessor.from_pretrained(...)"
         )
-    if getattr(processor, "do_resize", True) is False or getattr(processor, "crop_pct", None):
+    has_other_crop = getattr(processor, "crop_pct", None) and not _side(processor.size, "shortest_edge")
+    if getattr(processor, "do_resize", True) is False or has_other_crop:
         raise Unsupported(
             "the image processor must resize images to a fixed size (got do_resize=false or crop_pct), else patches "
             "cannot be placed on them"
@@ -169,6 +177,8 @@ def native_size(processor: ImageProcessor) -> int:
 def _resized(processor: ImageProcessor, size: int) -> Keywords:
     box = {"height": size, "width": size}
     fit = _native_resize(processor, size)
+    if getattr(processor, "crop_pct", None):
+        return {"size": {"shortest_edge": size}}
     if fit.way == "shortest":
         return {"size": {"shortest_edge": size}, "crop_size": box}
     return {"size": box, "crop_size": box} if fit.edge else {"size": box}

@@ -100,7 +100,12 @@ def require_view(value: object, caller: str, of: type[View] = View) -> None:
 
 def similarity_name(result: ResultWithMaps) -> str:
     """Return how the model compares both sides."""
-    return "MaxSim" if result.model.get("similarity") == "max_sim" else "cosine"
+    return {"max_sim": "MaxSim", "logit": "logit"}.get(result.model.get("similarity", ""), "cosine")
+
+
+def similarity_noun(result: ResultWithMaps) -> str:
+    """Return what the score of a pair is called: the similarity of an image and a caption, or the logit of a class."""
+    return "logit" if similarity_name(result) == "logit" else "similarity"
 
 
 def fixed(value: float) -> str:

@@ -63,7 +63,8 @@ class Explanation(ResultWithMaps):
 
     Attributes:
         sides: The attributions, by the names of the sides.
-        similarity: The similarity of the two embeddings: their cosine, in [-1, 1], or for late interaction MaxSim.
+        similarity: The similarity of the two embeddings: their cosine, in [-1, 1], for late interaction MaxSim, or for
+            classifiers the logit of the class.
         target: The target that was explained, with its value on each side.
         method: The method with its resolved options.
         model: The model: id, hash of the weights, device, dtype.
@@ -234,8 +235,9 @@ class Explanation(ResultWithMaps):
         if not self.is_comparison:
             subject = f"Explanation of {first.source} with {second.source!r}"
         yield subject + "".join(f", rather than {further.source}" for further in others)
+        noun = "logit" if self.model.get("similarity") == "logit" else "similarity"
         yield (
-            f"  similarity {self.similarity:.4f}; {method_text(self.method)} explains {self.target.get('name')}; "
+            f"  {noun} {self.similarity:.4f}; {method_text(self.method)} explains {self.target.get('name')}; "
             f"model {self.model.get('id')}"
         )
         for name, side in self.sides.items():

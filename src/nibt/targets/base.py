@@ -104,6 +104,32 @@ class MaxSim(Similarity):
 
 
 @dataclass(frozen=True)
+class ClassLogit(Similarity):
+    """The logit of a class by a classifier: the product of all logits of an image with the unit vector of the class.
+
+    Both sides have one vector per item, (1, class), since a logit is no cosine.
+    """
+
+    name: ClassVar[str] = "logit"
+    item_ndim: ClassVar[int] = 2
+
+    def __call__(self, embedding: Embedding, partner: OtherEmbedding) -> PerExample:
+        return (embedding * partner).sum((-2, -1))
+
+    def to_each(self, embedding: Embedding, others: Others) -> Float[Tensor, "*batch other"]:
+        return embedding.squeeze(-2) @ others.squeeze(-2).T
+
+    def swapped(self) -> "ClassLogit":
+        return self
+
+    @staticmethod
+    def log_probability(logits: Embedding, logit: Tensor) -> Tensor:
+        """Return the logarithm of the softmax of a logit over all classes: (..., batch), or (..., batch, class)."""
+        normalizer = logits.squeeze(-2).logsumexp(-1)
+        return logit - (normalizer if logit.ndim == normalizer.ndim else normalizer[..., None])
+
+
+@dataclass(frozen=True)
 class Score:
     """The number that is explained, as a function of the embeddings of one side.
 

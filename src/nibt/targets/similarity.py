@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch.nn.functional as F
 
-from nibt.targets.base import Score, Target, check_template, fill_template
+from nibt.targets.base import ClassLogit, Score, Target, check_template, fill_template
 from nibt.types import Embedding, PerExample
 
 
@@ -12,7 +12,8 @@ from nibt.types import Embedding, PerExample
 class Cosine(Target, name="cosine"):
     """The cosine of the embeddings of both sides, in [-1, 1].
 
-    For models with late interaction, which embed each token, it is MaxSim.
+    For models with late interaction, which embed each token, it is MaxSim. Classifiers have no cosine: their target is
+    ``logit``.
     """
 
     def __call__(self, embedding: Embedding, score: Score) -> PerExample:
@@ -21,7 +22,10 @@ class Cosine(Target, name="cosine"):
 
 @dataclass(frozen=True)
 class Logit(Target, name="logit"):
-    """The logit of the model: its scale times the cosine, plus its bias, which SigLIP has."""
+    """The logit of the model: its scale times the cosine, plus its bias, which SigLIP has.
+
+    For classifiers, it is the logit of a class, and the default target.
+    """
 
     def __call__(self, embedding: Embedding, score: Score) -> PerExample:
         return score.scale * score.similarity(embedding, score.other) + score.bias
@@ -29,11 +33,17 @@ class Logit(Target, name="logit"):
 
 @dataclass(frozen=True)
 class Softmax(Target, name="softmax"):
-    """The softmax probability of the pair among others of the other side, such as further captions of an image."""
+    """The softmax probability of the pair among others of the other side, such as further captions of an image.
+
+    For classifiers, it is the probability of a class among all classes of the model, and nothing else is compared.
+    """
 
     others = "some"
 
     def __call__(self, embedding: Embedding, score: Score) -> PerExample:
+        if isinstance(score.similarity, ClassLogit) and score.others is None:
+            logit = score.similarity(embedding, score.other)
+            return score.similarity.log_probability(embedding, logit).exp()
         return (score.scale * score.similarities(embedding)).softmax(-1)[..., 0]
 
 

@@ -25,6 +25,7 @@ from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.finished import finished_work
 from nibt.evaluation.maps import named_methods
 from nibt.methods.base import SIDES
+from nibt.models._labels import ClassNamesTower
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.options import BatchSize, Seed, check_facts, parsed
@@ -211,8 +212,12 @@ def _audited(
     steps("right and wrong captions")
     checks += [check for values in discrimination(runner.model, runner.pairs) if (check := values.check())]
     steps("everyday nouns")
-    vocabulary, unknown_nouns = vocabulary_check(runner.model)
-    checks.append(vocabulary)
+    unknown_nouns: tuple[str, ...] = ()
+    if isinstance(runner.model.text, ClassNamesTower):
+        runner.notes.append("the model is a classifier: made-up words, other wordings and nouns were not measured")
+    else:
+        vocabulary, unknown_nouns = vocabulary_check(runner.model)
+        checks.append(vocabulary)
     parts: list[Parts] = []
     if not quick:
         steps("the parts of the images")

@@ -24,6 +24,7 @@ from nibt.evaluation.audit.randomization import randomized
 from nibt.evaluation.maps import maps, spearman, without_mean_states
 from nibt.evaluation.vocabulary import WORDING
 from nibt.methods.base import Method
+from nibt.models._labels import ClassNamesTower
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.preprocessing.captions import FUNCTION_WORDS, NOUNS
@@ -31,6 +32,7 @@ from nibt.registry import MethodSpec
 from nibt.results.check import Check
 from nibt.results.explanation import Explanation
 from nibt.results.notes import CHECKS_ARE_NO_MATCH, NO_MATCH, NO_REACTION, NOISE, WEAK_MATCH, Note, note_fields
+from nibt.targets.base import ClassLogit
 from nibt.torch_modes import plain_torch
 
 _SEED = 0
@@ -113,11 +115,8 @@ def with_checks(model: Model, explanation: Explanation, method: MethodSpec, seed
     adapted = without_mean_states(model, method, "image")  # mean states are not valid for random weights
     before = computed if adapted == method else maps(model, [pair], method=adapted, side="image", seed=seed)[0].scores
     random = maps(randomized(model, pair, _SEED), [pair], method=adapted, side="image", seed=seed)[0].scores
-    nouns = _nouns(pair.caption)
-    captions = [caption for caption in sample_captions().values() if not {*nouns} & {*_nouns(caption)}]
-    image = encode(model.image, [pair.image])
-    texts = encode(model.text, captions)
-    unrelated = captions[int(model.similarity.to_each(image.float(), texts.float())[0].argmin())]
+    nouns = [] if isinstance(model.similarity, ClassLogit) else _nouns(pair.caption)  # the name of a class is one unit
+    unrelated = _unrelated(model, pair, nouns)
     changed = maps(model, [Pair(pair.image, unrelated)], method=method, side="image", seed=seed)[0].scores
     checks = (
         _similarity("weights", "with random weights, the map", method=method, computed=before, changed=random),
@@ -126,6 +125,19 @@ def with_checks(model: Model, explanation: Explanation, method: MethodSpec, seed
         *_noun_places(model, pair, nouns=nouns, method=method, seed=seed, computed=computed),
     )
     return replace(explanation, checks=checks, **note_fields(_with_limit(explanation.notes, checks)))
+
+
+def _unrelated(model: Model, pair: Pair, nouns: Sequence[str]) -> str:
+    """Return the caption of a sample without these nouns, or the class of a classifier, that fits an image least."""
+    image = encode(model.image, [pair.image]).float()
+    if isinstance(model.text, ClassNamesTower):
+        logits = image.flatten()
+        logits[model.text.number(pair.caption)] = torch.inf
+        return model.text.text_of(int(logits.argmin()))
+
+    captions = [caption for caption in sample_captions().values() if not {*nouns} & {*_nouns(caption)}]
+    texts = encode(model.text, captions).float()
+    return captions[int(model.similarity.to_each(image, texts)[0].argmin())]
 
 
 def _with_limit(notes: Sequence[Note], checks: Sequence[Check]) -> Iterator[Note]:

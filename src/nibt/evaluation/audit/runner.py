@@ -20,6 +20,7 @@ from nibt.evaluation.finished import NOTHING_FINISHED, FinishedWork
 from nibt.evaluation.maps import Map, maps, spearman, ssim
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import SIDES
+from nibt.models._labels import ClassNamesTower
 from nibt.models.base import Model
 from nibt.registry import MethodSpec, find
 from nibt.report.image.layout import uri
@@ -186,6 +187,8 @@ class AuditRunner:
             ("nonsense", "image", "made-up words", nonsense_captions(self.pairs, self.seed)),
             ("mismatch_text", "text", "another image", other_images(self.pairs)),
         ]
+        if isinstance(self.model.text, ClassNamesTower):  # whose texts are names of classes only
+            changes = [change for change in changes if change[0] != "nonsense"]
         for method in self.methods:
             for name, side, change, pairs in changes:
                 changed = self._maps(change, pairs, method, side)
@@ -194,6 +197,9 @@ class AuditRunner:
 
     def wording(self, most_templates: int) -> Iterator[CheckValues]:
         """Yield the similarity to the maps of reworded captions, on the caption's own words."""
+        if isinstance(self.model.text, ClassNamesTower):
+            return
+
         for method, side in self.explained:
             similarities = []
             for template, pairs in wordings(self.pairs)[:most_templates]:
@@ -239,6 +245,9 @@ class AuditRunner:
         measured = []
         curves = []
         for side in SIDES:
+            if isinstance(self.model.tower(side), ClassNamesTower):  # which has no weights
+                continue
+
             measures = [(spearman, "spearman", "weights")] + (
                 [(ssim, "ssim", "weights_ssim")] if side == "image" else []
             )

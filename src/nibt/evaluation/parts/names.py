@@ -16,7 +16,9 @@ _AGREEING = 0.5  # of the images, clearly more than this share must have the nam
 
 
 def everyday_nouns(model: Model) -> list[str]:
-    """Return the everyday nouns that the model knows."""
+    """Return the everyday nouns that the model knows; none of a model that compares no vectors, as parts need."""
+    if model.item_ndim > 1:
+        return []
     return known_nouns(unknown_nouns(model))
 
 

@@ -60,7 +60,8 @@ def _map_of(explanation: Explanation, side: Modality) -> Map:
 def _check_target(explanation: Explanation) -> None:
     """Check that a map explains the similarity that exchanges of cells change."""
     name = explanation.target["name"]
-    if name != "cosine":
+    is_classifier = explanation.model.get("similarity") == "logit"
+    if name != ("logit" if is_classifier else "cosine"):
         raise BadInput(
             f"parts takes maps of the cosine (got the target {name}), since exchanges change the cosine: explain the "
             "pairs without a target, and without what they are compared with"

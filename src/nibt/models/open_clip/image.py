@@ -1,6 +1,5 @@
 """OpenCLIP's image towers: its own ViT, timm's ViTs, and convolutional trunks."""
 
-from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -9,15 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nibt.data.units import Grid, Units
-from nibt.errors import Unsupported
 from nibt.models._request import LoadRequest
+from nibt.models._stages import find_tail, stages_of
 from nibt.models._tower import first_of, part
 from nibt.models.base import FeatureMapTower, ImageTower, Inputs
 from nibt.models.open_clip.text import one_row
 from nibt.options import Keywords
 from nibt.preprocessing import open_clip as preparation
 from nibt.preprocessing.images import height_and_width
-from nibt.torch_modes import has_hooks, set_hook
+from nibt.torch_modes import has_hooks
 from nibt.types import Embedding, Hidden
 
 _TRUNKS = {"VisionTransformer", "NaFlexVit", "Eva"}
@@ -214,8 +213,8 @@ class ConvolutionalTower(FeatureMapTower, OpenCLIPImageTower):
     def __init__(self, module: nn.Module, request: LoadRequest) -> None:
         visual: Any = module.visual
         self.trunk = getattr(visual, "trunk", visual)
-        self.stages = _stages(self.trunk)
-        self.tail, self.stride = _find_tail(self.trunk, self.stages, visual)
+        self.stages = stages_of(self.trunk)
+        self.tail, self.stride = find_tail(self.trunk, self.stages, height_and_width(_input_size(visual)))
         super().__init__(module, request)
 
     def multiple(self) -> int | None:
@@ -246,43 +245,3 @@ class SwinTower(ConvolutionalTower):
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
         return Grid(*stream.shape[1:3])
-
-
-def _stages(trunk: nn.Module) -> list[nn.Module]:
-    for name in ("stages", "blocks", "layers"):
-        if hasattr(trunk, name):
-            return list(getattr(trunk, name))
-
-    for name in ("layer{}", "s{}"):  # ResNets, RegNets
-        stages = [getattr(trunk, name.format(i), None) for i in range(1, 5)]
-        if all(stages):
-            return stages  # pyright: ignore
-    raise Unsupported(
-        f"the stages of {type(trunk).__name__} are not supported; use a timm trunk with stages or blocks, a ResNet "
-        "or a RegNet"
-    )
-
-
-def _find_tail(trunk: nn.Module, stages: list[nn.Module], visual: nn.Module) -> tuple[list[nn.Module], int]:
-    """Return the parts that a trunk calls after its last stage, in order, and the stride of the last feature map."""
-    example = next(trunk.parameters())
-    height, width = height_and_width(_input_size(visual))
-    maps: list[Any] = []
-    tail: list[nn.Module] = []
-
-    def before(module: nn.Module, _: object) -> None:
-        if maps:  # the last stage has run
-            tail.append(module)
-
-    with ExitStack() as hooks, torch.no_grad():
-        for child in trunk.children():
-            hooks.enter_context(set_hook(child.register_forward_pre_hook, before))
-        hooks.enter_context(set_hook(stages[-1].register_forward_hook, lambda module, _, out: maps.append(out)))
-        trunk(torch.zeros(1, 3, height, width, device=example.device, dtype=example.dtype))
-
-    if len(maps) != 1 or maps[0].ndim != 4:
-        raise Unsupported(f"the stages of {type(trunk).__name__} do not give feature maps of (channel, row, column)")
-
-    # Where height is no multiple of the stride, height / rows is not the stride; timm's trunks know it.
-    feature_info = getattr(trunk, "feature_info", None)
-    return tail, feature_info[-1]["reduction"] if feature_info else round(height / maps[0].shape[-2])

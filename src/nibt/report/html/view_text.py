@@ -11,7 +11,7 @@ from nibt.report.image.known_parts import cells_of_parts, colors
 from nibt.report.image.layout import uri
 from nibt.report.ranked import ranked_labels, ranked_noun, ranked_subjects, side_title
 from nibt.report.request import legend, method_line, question, runs, sentence, target_line
-from nibt.report.view import view_of
+from nibt.report.view import similarity_name, view_of
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import MISMATCH, Explanation
 from nibt.results.notes import NO_MATCH, NO_REACTION, NOISE, WEAK_MATCH, Note
@@ -35,8 +35,9 @@ def panel_text(panel: Panel) -> dict[str, Any]:
     warnings = (warning for item in results for warning in item.other_warnings)
     no_match: tuple[str, str] | None = None  # which is shown above the map
     gravest = result.gravest
-    if gravest is None and isinstance(result, Explanation) and not result.is_comparison and result.similarity < 0:
-        gravest = Note(NO_MATCH, f"{MISMATCH} (similarity {result.similarity:z.3f}, which is negative)")
+    compares_by_cosine = similarity_name(result) == "cosine"  # the zero of logits says nothing
+    if compares_by_cosine and gravest is None and isinstance(result, Explanation) and not result.is_comparison:
+        gravest = _negative(result)
     if gravest is not None:
         no_match = _LABELS[gravest.code], gravest.text
     contrasts = not isinstance(result, Explanation) or result.is_comparison or result.target["name"] in _CONTRASTS
@@ -51,12 +52,20 @@ def panel_text(panel: Panel) -> dict[str, Any]:
         "warnings": [*map(sentence, dict.fromkeys((*warnings, *_coarser(panel))))],
         "ranking": ranked_labels(result) if isinstance(result, Explanation) else (),
         "subjects": ranked_subjects(result) if isinstance(result, Explanation) else (),
+        "compared": similarity_name(result),
         "ranked": ranked_noun(result) if isinstance(result, Explanation) else "",
         "parts": _parts(result) if isinstance(result, Explanation) and result.parts else None,
         "answer": view_of(result).word_table(result),
         "numbers": "; ".join([target_line(result), *_gaps(panel)]),
         "facts": _facts(panel),
     }
+
+
+def _negative(explanation: Explanation) -> Note | None:
+    """Return the note on a negative cosine."""
+    if explanation.similarity >= 0:
+        return None
+    return Note(NO_MATCH, f"{MISMATCH} (similarity {explanation.similarity:z.3f}, which is negative)")
 
 
 def _parts(explanation: Explanation) -> dict[str, Any]:
@@ -123,6 +132,8 @@ def _unselectable(panel: Panel) -> str:
         reason = (
             f"{result.method['name']} gives each word a score, but no map; the method nib computes a word-region table"
         )
+    elif result.model.get("similarity") == "logit":
+        reason = "the class of a classifier is one unit, so its map is that of the image"
     elif result.target["name"] != "cosine":
         reason = f"the word-region table explains the cosine, not the target {result.target['name']}"
     elif any(result.method.get(side, {}).get("noise", "none") != "none" for side in ("image", "text")):

@@ -164,11 +164,13 @@ def _header_look(result: ResultWithMaps, look: Appearance) -> Appearance:
     return replace(look, style="colors") if is_pale and look.outlined else look
 
 
-def ranking(labels: Sequence[Ranked], width: int, noun: str, subjects: Collection[int] = ()) -> Image.Image:
+def ranking(
+    labels: Sequence[Ranked], width: int, headings: tuple[str, str], subjects: Collection[int] = ()
+) -> Image.Image:
     """Draw the first labels from best to worst, with cosine, probability and a bar.
 
-    Those at the positions ``subjects``, which are explained, are marked, and drawn also where they are not among the
-    first.
+    The headings are what is ranked, and by what. Those at the positions ``subjects``, which are explained, are marked,
+    and drawn also where they are not among the first.
     """
     listed = [*labels[:_MOST_LABELS], *(label for label in labels[_MOST_LABELS:] if label.position in subjects)]
     column = min(width - 2 * MARGIN, 560)
@@ -177,8 +179,9 @@ def ranking(labels: Sequence[Ranked], width: int, noun: str, subjects: Collectio
     pen = ImageDraw.Draw(row)
     left = (width - column) // 2
     name_width = column - 270
+    noun, compared = headings
     heading = f"{noun} (marked: explained)" if subjects else noun
-    for across, text in ((0, heading), (name_width, "cosine"), (name_width + 70, "probability")):
+    for across, text in ((0, heading), (name_width, compared), (name_width + 70, "probability")):
         write(pen, (left + across, 4), text, FAINT, SMALL)
     for number, item in enumerate(listed, 1):
         top = 26 * number

@@ -12,7 +12,7 @@ from nibt.report.image.layout import MARGIN, SIDE, below, centered, resized, sta
 from nibt.report.image.parts import caption, header, notes, part_scale, photograph, ranking
 from nibt.report.ranked import contrast_of, ranked_labels, ranked_noun, ranked_subjects, side_title
 from nibt.report.request import is_signed, shared_word_scale, side_look
-from nibt.report.view import MapView, fixed, names_of, other_image, quoted, similarity_name
+from nibt.report.view import MapView, fixed, names_of, other_image, quoted, similarity_name, similarity_noun
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import Explanation
 
@@ -53,6 +53,10 @@ class ExplanationView(MapView[Explanation], name="explanation"):
 
         if target == "centered":
             return f"Why {caption} {'more' if value >= 0 else 'less'} than the average caption?"
+        if similarity_name(result) == "logit":
+            return (
+                f"Where does the {'probability' if target == 'softmax' else 'logit'} of the class {caption} come from?"
+            )
         return f"Where does the similarity of this image and {caption} come from?"
 
     def raised(self, result: Explanation) -> str:
@@ -72,13 +76,14 @@ class ExplanationView(MapView[Explanation], name="explanation"):
 
     def strong(self, result: Explanation) -> str:
         difference = f", difference {fixed(result.target['value'])}" if "against" in result.sides else ""
-        return f"similarity {fixed(result.similarity)}{difference}"
+        return f"{similarity_noun(result)} {fixed(result.similarity)}{difference}"
 
     def facts(self, result: Explanation) -> JsonObject:
         return {"target": dict(result.target)}
 
     def target_line(self, result: Explanation) -> str:
-        if all(result.target[name]["name"] == "cosine" for name in result.sides):
+        plain = "logit" if similarity_name(result) == "logit" else "cosine"
+        if all(result.target[name]["name"] == plain for name in result.sides):
             return f"target {similarity_name(result)}"
         return "target " + "; ".join(
             f"{side_title(result, name)}: {_target_of_side(result, name)}" for name in result.sides
@@ -109,7 +114,7 @@ def _target_of_side(explanation: Explanation, name: str) -> str:
     """Return the target of a side, its value and what it compares with."""
     target = explanation.target[name]["name"]
     value = f"{explanation.target[name]['value']:.3f}"
-    if target == "cosine":
+    if target in ("cosine", similarity_name(explanation)):
         return f"{similarity_name(explanation)} {value}"
     if target == "ensemble":
         templates = explanation.target.get("options", {}).get("templates", ())
@@ -170,7 +175,8 @@ def _page(explanation: Explanation, look: Appearance) -> Image.Image:
             rows.append(part_scale(side, width, words_look, signed, label, most_of_words))
 
     if explanation.ranking:
-        rows.append(ranking(ranked_labels(explanation), width, ranked_noun(explanation), ranked_subjects(explanation)))
+        heading = ranked_noun(explanation), similarity_name(explanation)
+        rows.append(ranking(ranked_labels(explanation), width, heading, ranked_subjects(explanation)))
     if explanation.parts:
         from nibt.report.image.known_parts import known_parts  # which maps without known parts do not need
 
