@@ -223,6 +223,7 @@ def test_labels_of_a_list_and_of_a_file(tmp_path: Path) -> None:
         assert loaded.text.tokens("two").ids == (1,)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("labels", "message"),
     [

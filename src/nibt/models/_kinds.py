@@ -28,7 +28,10 @@ WRITES = Kind("writes text about images", f"use a model whose answers are suppor
 _AUDIO = Kind("reads audio", DUAL)
 _VIDEO = Kind("reads videos", "use a model of images, and explain single frames")
 _DETECTS = Kind("detects or segments objects", DUAL)
-_CLASSIFIES = Kind("classifies images, without captions", DUAL)
+_CLASSIFIES = Kind(
+    "classifies images by a network that nibt cannot cut",
+    f"use a classifier that is supported, such as a ViT, Swin, ConvNeXt or ResNet ({REFERENCE})",
+)
 _FUSES = Kind(
     "reads an image and a text together in one network, so there are no two embeddings to compare",
     DUAL,

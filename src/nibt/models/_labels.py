@@ -26,7 +26,7 @@ class ClassTable(nn.Module):
         super().__init__()
         self.count = count
 
-    def forward(self, ids: Int[Tensor, "*batch token"]) -> Tensor:
+    def forward(self, ids: Int[Tensor, "*ids"]) -> Tensor:
         """Return the vectors of ids."""
         return F.one_hot(ids, self.count + 1)[..., :-1].float()
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import nn
 from torchvision.transforms import Compose, InterpolationMode, v2
 from torchvision.transforms.v2 import functional as transforms
@@ -12,7 +13,11 @@ from nibt.errors import BadOption, Unsupported
 from nibt.preprocessing import hugging_face
 from nibt.preprocessing.images import ImageProcessor, Preparation, Resize, height_and_width
 
-_RESAMPLE = {InterpolationMode.BILINEAR: 2, InterpolationMode.BICUBIC: 3}  # the numbers of Pillow
+_RESAMPLE = {
+    InterpolationMode.NEAREST: Image.Resampling.NEAREST,
+    InterpolationMode.BILINEAR: Image.Resampling.BILINEAR,
+    InterpolationMode.BICUBIC: Image.Resampling.BICUBIC,
+}
 _EXPECTED = (
     "processor must be a transform of torchvision that resizes, crops and normalizes, as weights.transforms() or "
     "timm.data.create_transform(**timm.data.resolve_model_data_config(model))"
@@ -28,7 +33,7 @@ def image_preparation(
     hugging_face.check_resizing(resize, size, fit.height, multiple if resize == "whole" else None)
 
     normalize = v2.Compose([_pixels, v2.Normalize(mean, std)])
-    resample: Any = _RESAMPLE.get(interpolation, 3)
+    resample = _RESAMPLE.get(interpolation, Image.Resampling.BICUBIC)
     if resize == "whole":
         whole = Resize("whole", size or fit.height, size or fit.width, multiple=multiple or 1)
         return Preparation(whole, normalize, normalize, resample)
