@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from models import released, tiny_encoder_decoder, tiny_families, tiny_open_clip, tiny_vision_language
+from models import released, tiny_classifiers, tiny_encoder_decoder, tiny_families, tiny_open_clip, tiny_vision_language
 from PIL import Image
 from torch import nn
 
@@ -168,12 +168,24 @@ def vision_language(making: Callable[[], Any]) -> Any:
     )
 
 
+def classifier(name: str) -> Any:
+    """Load a classifier from its folder, or one of torchvision in memory."""
+    if name in tiny_classifiers.TORCHVISION:
+        module, transform = tiny_classifiers.of_torchvision(name)
+        return nibt.load_model(module, processor=transform, labels=tiny_classifiers.NAMES)
+    with TemporaryDirectory() as folder:
+        tiny_classifiers.save(name, Path(folder))
+        return nibt.load_model(folder)
+
+
 WRAPPERS = ("torch.compile", "DataParallel", "nn.Sequential of sentence-transformers")
 RELEASED = {
     *("clip", "siglip", "siglip 2 naflex", "long clip", "metaclip 2", "clipseg segmenter", "chinese clip", "altclip"),
     *("align", "blip", "blip 2", "flava pretraining", "groupvit", "owlvit detector", "owlv2 detector"),
     *("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "idefics3", "smolvlm", "paligemma", "gemma3", "internvl"),
     *("colpali", "colqwen2", "colmodernvbert", "llava", "llava_next", "llava_onevision", "git", "florence_2"),
+    *("ViTForImageClassification", "SwinForImageClassification"),
+    *("ConvNextForImageClassification", "ResNetForImageClassification"),
     *("blip_2_opt", "blip_2_t5", "instructblip", "vit_gpt_2", "vit_trocr", "blip_caption", "blip_question"),
 }
 """The builders of classes of which the small copy of a released model is measured."""
@@ -184,6 +196,10 @@ SOURCES: dict[str, dict[str, Callable[[], Any]]] = {
     "Hugging Face Transformers": {
         **copies("transformers", lambda facts: facts["use"] == "explain" and "pooling" not in facts["call"]),
         **others({**tiny_families.FIRST, **tiny_families.FAMILIES}, built),
+    },
+    "Classifiers": {
+        **copies("transformers", lambda facts: facts["use"] == "classify"),
+        **{name: partial(classifier, name) for name in tiny_classifiers.KINDS if name not in RELEASED},
     },
     "Embedders on vision-language models": {
         **copies("transformers", released.is_pooled),
@@ -209,7 +225,7 @@ SOURCES: dict[str, dict[str, Callable[[], Any]]] = {
 }
 
 
-LISTED = ("Hugging Face Transformers", "Embedders on vision-language models", "Late interaction")
+LISTED = ("Hugging Face Transformers", "Classifiers", "Embedders on vision-language models", "Late interaction")
 """The groups whose classes the pages list."""
 
 
@@ -218,8 +234,11 @@ def picture(seed: int) -> Image.Image:
     return Image.fromarray(noise).resize((64, 48), Image.Resampling.NEAREST)
 
 
-def items(side: str) -> list[Any]:
-    return [ImageInput(picture(seed), "noise") for seed in (0, 1)] if side == "image" else CAPTIONS
+def items(side: str, model: Any = None) -> list[Any]:
+    if side == "image":
+        return [ImageInput(picture(seed), "noise") for seed in (0, 1)]
+    is_classifier = getattr(getattr(model, "similarity", None), "name", "") == "logit"
+    return list(model.text.examples) if is_classifier else CAPTIONS
 
 
 def cut_error(trace: Any, output: Callable[[torch.Tensor], torch.Tensor] = lambda embedding: embedding) -> float:
@@ -236,7 +255,9 @@ def cut_error(trace: Any, output: Callable[[torch.Tensor], torch.Tensor] = lambd
 
 def sides_of(model: Any) -> dict[str, Side]:
     """Return both sides of two pairs, whose score is the similarity of the model."""
-    traces = {side: model.tower(side).trace(model.tower(side).prepare(items(side))) for side in ("image", "text")}
+    traces = {
+        side: model.tower(side).trace(model.tower(side).prepare(items(side, model))) for side in ("image", "text")
+    }
     image, text = (traces[side].embedding for side in ("image", "text"))
     return {
         "image": Side(model, traces["image"], lambda embedding: model.seen_from("image")(embedding, text)),
@@ -346,7 +367,7 @@ compares the whole model with the model cut at three layers.
 - **class**: the class of the library that loads the model; for OpenCLIP, the name of the architecture.
 - **reads**: the text that the model takes with an image. *Query, page*: a text or an image for retrieval, each with a
   prompt. *Embedding prompt*: a prompt around the caption. *Chat template*: a prompt in the template of the model.
-  *Images only*: no text.
+  *Images only*: no text. *Class*: the name of a class of a classifier.
 - **verified**: the tests pass on a small copy. Releases that differ only in weights have equal copies.
 - **refused**: nibt rejects the model, with a message that states the reason. *Own code*: the model needs code of its
   authors, which nibt never runs.
@@ -379,6 +400,8 @@ def reads(facts: dict[str, Any]) -> str:
     call = facts.get("call", {})
     if call.get("template"):
         return "chat template"
+    if facts["use"] == "classify":
+        return "class"
     if call.get("images_only"):
         return "images only"
     if facts["use"] == "answer":

@@ -20,6 +20,7 @@ import open_clip
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from timm.data import ImageNetInfo
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from . import tiny_open_clip
@@ -75,6 +76,9 @@ _OF_TYPE: Mapping[str, Mapping[str, Any]] = {
     "qwen2_5_vl": {"fullatt_block_indexes": [1]},
     "qwen3_vl": {"deepstack_visual_indexes": [0, 1]},
     "align": {"projection_dim": 24},
+    "convnext": {"depths": [1] * 4, "hidden_sizes": [8, 8, 16, 16]},
+    "resnet": {"depths": [1] * 4, "embedding_size": 8, "hidden_sizes": [16, 16, 32, 32]},
+    "swin": {"depths": [1, 1, 2, 1], "embed_dim": 12, "num_heads": [1, 2, 2, 4], "hidden_size": 96, "num_layers": 4},
 }
 """The sizes of networks that are no stack of equal layers, by ``model_type``."""
 _SECTIONS = [1, 1, 2]  # of positions in Qwen-VL, which add up to half of a head
@@ -98,7 +102,7 @@ def facts(name: str) -> dict[str, Any]:
 
 def is_built(known: Mapping[str, Any]) -> bool:
     """Return whether the facts suffice to write the folder of a model of Transformers, and the class is there."""
-    parts = {"config", "preprocessor", "tokenizer"} <= known.keys()
+    parts = {"config", "preprocessor", "classes" if known["use"] == "classify" else "tokenizer"} <= known.keys()
     return parts and known["library"] in ("transformers", "open_clip") and not known.get("refused")
 
 
@@ -119,6 +123,9 @@ def save(name: str, folder: Path) -> None:
     if known["library"] == "open_clip":
         _save_open_clip(known, folder)
         return
+    if known["use"] == "classify":
+        _save_classifier(known, folder)
+        return
     ids = save_tokenizer(known, folder)
     config = small_config(_with_nulls(known["config"], known.get("nulls", ())), ids)
     built = _config(config)
@@ -138,6 +145,18 @@ def save(name: str, folder: Path) -> None:
         _write(folder / "generation_config.json", _with_ids(known["generation"], ids.small))
     if "chat_template" in known:
         (folder / "chat_template.jinja").write_text(known["chat_template"], encoding="utf-8")
+
+
+def _save_classifier(known: Mapping[str, Any], folder: Path) -> None:
+    """Write a folder as a classifier of Transformers has it, with the names of ImageNet's classes."""
+    names = ImageNetInfo(known["classes"])
+    config = small_config(known["config"], Ids(0, {}))
+    config["id2label"] = {str(number): names.index_to_description(number) for number in range(names.num_classes())}
+    config["label2id"] = {name: int(number) for number, name in config["id2label"].items()}
+    built = _config(config)
+    randomized(lambda: getattr(transformers, known["architecture"])(built)).save_pretrained(folder)
+    _write(folder / "config.json", config)
+    _write(folder / "preprocessor_config.json", known["preprocessor"])
 
 
 def _save_open_clip(known: Mapping[str, Any], folder: Path) -> None:

@@ -41,6 +41,7 @@ FACTS = {name: released.facts(name) for name in released.names()}
 OPEN_CLIP = [name for name, known in FACTS.items() if known["library"] == "open_clip" and released.is_built(known)]
 BUILT = {name: known for name, known in FACTS.items() if released.is_built(known) and name not in OPEN_CLIP}
 DUAL = [name for name, known in BUILT.items() if known["use"] == "explain" and "pooling" not in known["call"]]
+CLASSIFIERS = [name for name, known in BUILT.items() if known["use"] == "classify"]
 ANSWERS = [name for name, known in BUILT.items() if known["use"] == "answer"]
 TEMPLATED = [name for name in ANSWERS if FACTS[name]["call"].get("template")]
 SILENT = [name for name in ANSWERS if FACTS[name]["call"].get("images_only")]
@@ -129,6 +130,16 @@ def test_similarities_are_those_of_the_own_calls(name: str) -> None:
     for caption in CAPTIONS:
         actual = nibt.explain(loaded(name), IMAGE.pil_image, caption, method="center").similarity
         assert actual == pytest.approx(own_similarity(name, caption), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", few(CLASSIFIERS, ("google-vit-base-patch16-224",)))
+def test_classifiers_give_the_logits_of_their_own_calls(name: str) -> None:
+    processor = AutoImageProcessor.from_pretrained(folder_of(name))
+    with torch.no_grad():
+        logits = own(name)(**processor(images=IMAGE.pil_image, return_tensors="pt")).logits[0]
+    for number, text in ((0, "tench"), (1, "goldfish, Carassius auratus"), (134, "134: crane"), (281, "Tabby Cat")):
+        actual = nibt.explain(loaded(name), IMAGE.pil_image, text, method="center").similarity
+        assert actual == pytest.approx(float(logits[number]), abs=1e-5, rel=1e-5)
 
 
 def processor_of(name: str) -> Any:
