@@ -24,7 +24,8 @@ def show_audit(audit: Audit) -> None:
         checks = [check for check in audit.checks if check.question == number]
         parts = audit.parts if number == QUESTION_OF_PARTS else ()
         if checks or parts:
-            console.print(Text(f"\n{number}. {question.heading}", style="bold"))
+            seconds = f" ({audit.question_seconds[number - 1]:.1f} s)" if audit.question_seconds else ""
+            console.print(Text.assemble((f"\n{number}. {question.heading}", "bold"), (seconds, "dim")))
         if checks:
             _show_checks(console, checks)
         for found in parts:

@@ -104,7 +104,15 @@ class Side:
         )
 
         def moved(trace: Trace) -> Trace:
-            return tower.trace(tower.shifted(trace.inputs, shifts), lowest)
+            key = tuple(shifts), lowest
+            kept = (trace.shifted or {}).get(key)
+            if kept is not None:
+                return kept
+
+            moved_trace = tower.trace(tower.shifted(trace.inputs, shifts), lowest)
+            if trace.shifted is not None:
+                trace.shifted[key] = moved_trace
+            return moved_trace
 
         return replace(self, trace=moved(self.trace), origin=self.origin and moved(self.origin), score=score)
 

@@ -6,6 +6,7 @@ Explanations, metrics, audits and ROAR use ``explain_batches``. Jobs prepare the
 ``explain_batch`` for each.
 """
 
+import json
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -71,6 +72,7 @@ class BatchCache:
         self.model = model
         self.of_model = of_model or ModelCache()
         self._values: dict[tuple, Any] = {}
+        self._traces: dict[tuple, TimedTrace] = {}
         self._pairs: dict[int, AnyPair] = {}
 
     def once(self, pairs: Sequence[AnyPair], key: Hashable, compute: Callable[[], _Value]) -> _Value:
@@ -80,28 +82,43 @@ class BatchCache:
             self._values[batch_key] = compute()
         return self._values[batch_key]
 
-    def trace(self, pairs: Sequence[AnyPair], side: Hashable, lowest: int) -> TimedTrace | None:
+    def attribution(self, pairs: Sequence[AnyPair], key: Hashable, compute: Callable[[], Attribution]) -> Attribution:
+        """Return the attribution of a side of a batch; it is computed anew, since methods are timed."""
+        return compute()
+
+    def embedding(self, pairs: Sequence[AnyPair], position: int, modality: Modality) -> Embedding | None:
+        """Return the embeddings of the first or second items of the pairs, if they are kept without a trace."""
+        return None
+
+    def trace(self, pairs: Sequence[AnyPair], side: int, lowest: int) -> TimedTrace | None:
         """Return the trace of one side of a batch from a layer on, if one with as many layers is kept.
 
-        It is made from that trace, with the same bits.
+        It is made from that trace, with the same bits. The items of the other side may be others.
         """
-        kept: TimedTrace | None = self._values.get(self._key(pairs, ("trace", side)))
+        kept = self._traces.get(self._trace_key(pairs, side))
         if kept is None or kept.lowest > lowest:
             return None
         return TimedTrace(kept.trace.above(lowest), lowest, kept.seconds)
 
-    def keep(self, pairs: Sequence[AnyPair], side: Hashable, timed: TimedTrace) -> None:
-        """Keep the trace of one side of a batch, in place of one with fewer layers."""
-        self._values[self._key(pairs, ("trace", side))] = timed
+    def keep(self, pairs: Sequence[AnyPair], side: int, timed: TimedTrace) -> TimedTrace:
+        """Keep the trace of one side of a batch, in place of one with fewer layers, and return it."""
+        self._traces[self._trace_key(pairs, side)] = timed
+        return timed
 
     def forget(self, pairs: Sequence[AnyPair]) -> None:
         """Drop all values of a batch, which did not fit into memory."""
         identity = tuple(map(id, pairs))
         self._values = {key: value for key, value in self._values.items() if key[0] != identity}
+        for side in (0, 1):
+            self._traces.pop(self._trace_key(pairs, side), None)
 
     def _key(self, pairs: Sequence[AnyPair], key: Hashable) -> tuple:
         self._pairs |= {id(pair): pair for pair in pairs}  # while they are kept, no other object has their identity
         return tuple(map(id, pairs)), key
+
+    def _trace_key(self, pairs: Sequence[AnyPair], side: int) -> tuple:
+        self._pairs |= {id(pair): pair for pair in pairs}
+        return side, tuple(item_key(pair.items[side]) for pair in pairs)
 
 
 @dataclass(frozen=True)
@@ -136,9 +153,14 @@ class PreparedBatch:
         return PreparedBatch(pairs, (first_inputs, second_inputs), (first_rows, second_rows))
 
 
+def item_key(item: ImageInput | str) -> Hashable:
+    """Return what tells images and captions apart while they exist: a caption itself, and the identity of an image."""
+    return item if isinstance(item, str) else id(item)
+
+
 def _prepared(items: Sequence[ImageInput | str], tower: Tower) -> tuple[Inputs, list[int]]:
     """Prepare each image or caption once, and return the row of each item."""
-    keys = [item if isinstance(item, str) else id(item) for item in items]
+    keys = list(map(item_key, items))
     unique = dict(zip(keys, items, strict=True))
     places = {key: row for row, key in enumerate(unique)}
     return tower.prepare(list(unique.values())), [places[key] for key in keys]
@@ -172,8 +194,12 @@ def explain_batches(
     size: int,
     modalities: Sequence[Modality] = ("image", "text"),
     cache: BatchCache | None = None,
+    batches: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[ExplainedBatch]:
-    """Explain pairs batch by batch. If memory runs out, the batches are halved, with a warning in the log."""
+    """Explain pairs batch by batch. If memory runs out, the batches are halved, with a warning in the log.
+
+    ``batches`` are the indices of the pairs of each batch; None are those of ``batch_indices``.
+    """
     if len(pairs) != 1:
         check_words(spec.model, pairs)
 
@@ -186,7 +212,8 @@ def explain_batches(
                 cache.forget(batch_pairs)
             raise
 
-    batches = [[0]] if len(pairs) == 1 else batch_indices(spec, pairs, size)
+    if batches is None:
+        batches = [[0]] if len(pairs) == 1 else list(batch_indices(spec, pairs, size))
     for indices, batch in within_memory(batches, explained):
         yield replace(batch, indices=indices)
 
@@ -266,13 +293,12 @@ def explain_batch(
 
     _check_differences(spec, prepared.pairs)
 
-    sides, encoding_seconds = _sides(spec, prepared, cache)
+    sides, encoding_seconds = _sides(spec, prepared, modalities, cache)
     attributions = []
     seconds = []
-    for side in sides:
+    for position, side in enumerate(sides):
         started = clock(prepared.devices)
-        modality = side.trace.tower.modality
-        attributions.append(spec.methods[modality](side) if modality in modalities else None)
+        attributions.append(_attribution(spec, prepared, position, side, cache) if _is_of(side, modalities) else None)
         seconds.append(clock(prepared.devices) - started)
 
     return ExplainedBatch(
@@ -288,7 +314,7 @@ def explain_batch(
 @plain_torch()
 def trace_sides(spec: ExplanationSpec, pairs: Sequence[AnyPair]) -> tuple[Side, ...]:
     """Trace both towers on pairs that may share a batch, and return the two sides in the order of the pair."""
-    return _sides(spec, PreparedBatch.of(spec, pairs), None)[0]
+    return _sides(spec, PreparedBatch.of(spec, pairs), spec.modalities, None)[0]
 
 
 @plain_torch()
@@ -308,7 +334,7 @@ def batch_indices(spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int) ->
     if len(pairs) > size:
         towers = [spec.model.tower(modality) for modality in spec.modalities]
         lengths = [tuple(tower.length(item) for tower, item in zip(towers, pair.items, strict=True)) for pair in pairs]
-        keys = [item if isinstance(item, str) else id(item) for item, _ in (pair.items for pair in pairs)]
+        keys = [item_key(pair.items[0]) for pair in pairs]
         order = batch_order(keys, lengths)
 
     for places in groups_of([batch_group(spec, pairs[index]) for index in order], size):
@@ -322,13 +348,32 @@ def batch_order(keys: Sequence[Hashable], lengths: Sequence[int] | Sequence[tupl
     return sorted(range(len(keys)), key=lambda index: (firsts[keys[index]] if repeat else 0, lengths[index]))
 
 
-def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | None) -> tuple[tuple[Side, ...], float]:
+def _is_of(side: Side, modalities: Sequence[Modality]) -> bool:
+    """Return whether a side is of one of the modalities."""
+    return side.trace.tower.modality in modalities
+
+
+def _attribution(
+    spec: ExplanationSpec, prepared: PreparedBatch, position: int, side: Side, cache: BatchCache | None
+) -> Attribution:
+    """Explain a side with its method, or return what the cache has."""
+    explain = partial(spec.methods[side.trace.tower.modality], side)
+    if cache is None:
+        return explain()
+
+    request = json.dumps(spec.record, sort_keys=True, default=repr)
+    return cache.attribution(prepared.pairs, (position, request), explain)
+
+
+def _sides(
+    spec: ExplanationSpec, prepared: PreparedBatch, modalities: Sequence[Modality], cache: BatchCache | None
+) -> tuple[tuple[Side, ...], float]:
     """Trace both towers, each image or caption once, and return the sides, and the time of the forward passes."""
     own = [_own_among_others(spec, prepared.pairs, position) for position in (0, 1)]
-    first, second = (_timed_trace(spec, prepared, position, cache) for position in (0, 1))
+    first, second = (_timed_trace(spec, prepared, position, modalities, cache) for position in (0, 1))
     traces = [first.trace, second.trace]
     others = [second.trace.embedding.detach(), first.trace.embedding.detach()]
-    modalities: list[Modality] = list(spec.modalities)
+    of_traces: list[Modality] = list(spec.modalities)
 
     started = clock(prepared.devices)
     if "image" in spec.scores and spec.scores["image"].target.rewords:
@@ -338,10 +383,10 @@ def _sides(spec: ExplanationSpec, prepared: PreparedBatch, cache: BatchCache | N
         modality: Modality = "text" if isinstance(spec.against, str) else "image"
         traces.append(_same_trace(spec, spec.against, modality, len(prepared.pairs)))
         others.append(others[spec.modalities.index(modality)])
-        modalities.append(modality)
+        of_traces.append(modality)
 
     sides = []
-    for modality, trace, other, own_of_side in zip(modalities, traces, others, [*own, None], strict=False):
+    for modality, trace, other, own_of_side in zip(of_traces, traces, others, [*own, None], strict=False):
         score = replace(spec.scores[modality], other=other, own=own_of_side)
         sides.append(Side(spec.model, trace, score, spec.memory))
 
@@ -369,9 +414,24 @@ def _own_among_others(
     return own if own.any() else None
 
 
-def _timed_trace(spec: ExplanationSpec, prepared: PreparedBatch, position: int, cache: BatchCache | None) -> TimedTrace:
-    """Return the trace of the first or second items of the pairs, from the cache if it has one."""
+def _timed_trace(
+    spec: ExplanationSpec,
+    prepared: PreparedBatch,
+    position: int,
+    modalities: Sequence[Modality],
+    cache: BatchCache | None,
+) -> TimedTrace:
+    """Return the trace of the first or second items of the pairs, from the cache if it has one.
+
+    Of a side that is not explained, the embeddings of the cache are enough.
+    """
     modality = spec.modalities[position]
+    if cache and modality not in modalities:
+        embedding = cache.embedding(prepared.pairs, position, modality)
+        if embedding is not None:
+            inputs = prepared.inputs[position].take(prepared.rows[position])
+            return TimedTrace(Trace.of_embedding(spec.model.tower(modality), inputs, embedding), 0, 0.0)
+
     lowest = spec.methods[modality].lowest
     kept = cache.trace(prepared.pairs, position, lowest) if cache else None
     if kept is not None:
@@ -385,9 +445,7 @@ def _timed_trace(spec: ExplanationSpec, prepared: PreparedBatch, position: int, 
         trace = trace.take(rows)
 
     timed = TimedTrace(trace, lowest, clock(prepared.devices) - started)
-    if cache:
-        cache.keep(prepared.pairs, position, timed)
-    return timed
+    return cache.keep(prepared.pairs, position, timed) if cache else timed
 
 
 def _reworded(spec: ExplanationSpec, pairs: Sequence[AnyPair], embeddings: Embedding) -> Embedding:

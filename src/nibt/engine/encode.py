@@ -63,13 +63,15 @@ def most_together(tower: Tower, items: Sequence[ImageInput | str], batch_size: i
 
 
 @torch.no_grad()
-def similarities(model: Model, images: Sequence[ImageInput] | Embedding, captions: Sequence[str]) -> np.ndarray:
-    """Compute the similarity of each image, or of its embedding, with its caption: (pair)."""
+def similarities(
+    model: Model, images: Sequence[ImageInput] | Embedding, captions: Sequence[str] | Embedding
+) -> np.ndarray:
+    """Compute the similarity of each image with its caption, or of their embeddings: (pair)."""
     if not len(images):
         return np.empty(0)
 
     of_images = images if isinstance(images, torch.Tensor) else encode(model.image, images)
-    of_captions = encode(model.text, captions)
+    of_captions = captions if isinstance(captions, torch.Tensor) else encode(model.text, captions)
     return model.similarity(of_images.float(), of_captions.float()).cpu().double().numpy()
 
 

@@ -61,12 +61,13 @@ def maps(
     seed: int | None,
     batch_size: int = 16,
     cache: BatchCache | None = None,
+    batches: Sequence[Sequence[int]] | None = None,
 ) -> list[Map]:
-    """Compute the map of one side of each pair, for the target ``cosine``."""
+    """Compute the map of one side of each pair, for the target ``cosine``, perhaps in given batches."""
     spec = resolve(model, Request(method, seed=seed))
     position = spec.modalities.index(side)
     by_index: dict[int, Map] = {}
-    for batch in explain_batches(spec, pairs, batch_size, [side], cache):
+    for batch in explain_batches(spec, pairs, batch_size, [side], cache, batches):
         attribution = batch.attributions[position]
         inputs = batch.sides[position].inputs
         assert attribution is not None

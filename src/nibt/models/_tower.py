@@ -420,6 +420,19 @@ class Trace:
     streams: tuple[Tensor | None, ...]
     additions: int = 0
     """After how many of the first blocks features are added."""
+    shifted: dict[Hashable, "Trace"] | None = None
+    """The traces of shifted images that are kept with this one; None keeps none."""
+
+    @classmethod
+    def of_embedding(cls, tower: "Tower", inputs: Inputs, embedding: Embedding) -> "Trace":
+        """Return the trace of a tower that only the other side needs, of which nothing but its embedding is known."""
+        return cls(tower, inputs, embedding, (), (None,) * (tower.depth + 1))
+
+    @property
+    def size(self) -> int:
+        """The memory of the hidden states in bytes, with those of shifted images."""
+        own = sum(stream.numel() * stream.element_size() for stream in self.streams if stream is not None)
+        return own + sum(trace.size for trace in (self.shifted or {}).values())
 
     def cut(self, layer: int) -> Cut:
         """Cut the tower where a state enters block ``layer``; layer ``depth`` is the output of the last block."""
@@ -564,6 +577,7 @@ class Trace:
             self,
             inputs=self.inputs.take(rows),
             embedding=self.embedding[index],
+            shifted=None,
             calls=tuple(self._at(call, index) for call in self.calls),
             streams=tuple(
                 stream if stream is None else tower.to_stream(tower.to_tokens(stream)[index], stream)

@@ -166,6 +166,8 @@ class Audit(Result):
         differences: The differences between both models, each with a test.
         parts: The parts of the images that carry the positive scores of each method, as ``nibt.parts`` finds; their
             ``seconds`` are 0, since ``seconds`` has the time of the whole audit. Empty if the audit is quick.
+        question_seconds: The time that each question took, in their order, on the audited model. What several questions
+            need counts for one of them: the maps of the pairs themselves for question 9, and all metrics for 5.
     """
 
     kind: ClassVar[str] = "audit"
@@ -188,6 +190,7 @@ class Audit(Result):
     against_checks: tuple[Check, ...] = ()
     differences: tuple[ModelDifference, ...] = ()
     parts: tuple[Parts, ...] = ()
+    question_seconds: tuple[float, ...] = ()
 
     @model_validator(mode="after")
     def _of_its_methods(self) -> "Audit":
@@ -205,6 +208,11 @@ class Audit(Result):
             _check_methods(name, getattr(self, name), self.methods)
         _check_names("checks", self.checks)
         _check_names("against_checks", self.against_checks)
+
+        if self.question_seconds and len(self.question_seconds) != len(QUESTIONS):
+            raise ValueError(
+                f"question_seconds must have {len(QUESTIONS)} entries, or none (got {len(self.question_seconds)})"
+            )
 
         for index, example in enumerate(self.examples):
             if example.check and example.value is None:

@@ -37,6 +37,8 @@ class CheckTexts:
 _TEXTS = load_toml(files("nibt.results") / "audit_questions.toml")
 QUESTIONS = {number: Question(**entry) for number, entry in enumerate(_TEXTS["questions"], 1)}
 """The questions of an audit in the order of the page, by their numbers in ``Check.question``."""
+QUESTION_OF_EVIDENCE = 9
+"""The number of the question that says where the score lies."""
 QUESTION_OF_PARTS = 10
 """The number of the question that has the galleries of parts."""
 CHECKS: Mapping[str, CheckTexts] = {name: CheckTexts(**entry) for name, entry in _TEXTS["checks"].items()}

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import nibt
+from nibt.cli.console_audit import show_audit
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.evaluation.audit import runner
@@ -20,6 +21,7 @@ from nibt.models.base import Model
 from nibt.progress import Progress
 from nibt.report.html.audit import page
 from nibt.results.audit import Audit
+from nibt.results.audit_questions import QUESTIONS
 from tests import tiny
 from tests.helpers import check_page, noise_pairs
 
@@ -91,7 +93,7 @@ def test_audit_fails_a_constant_text_tower() -> None:
 def test_audit_with_the_same_seed_is_the_same(random: Audit) -> None:
     assert len(random.unknown_nouns) == 999
     again = nibt.audit(tiny.model("clip"), noise_pairs(2 * MANY), "random", quick=True)
-    assert replace(again, seconds=0.0) == replace(random, seconds=0.0)
+    assert replace(again, seconds=0.0, question_seconds=()) == replace(random, seconds=0.0, question_seconds=())
 
 
 @pytest.mark.slow
@@ -180,7 +182,7 @@ def test_an_audit_that_was_stopped_goes_on(stop: int, tmp_path: Path, monkeypatc
         nibt.audit(model, pairs, "gae", quick=True, folder=folder, on_progress=interrupt)
     before = len(computed)
     again = nibt.audit(model, pairs, "gae", quick=True, folder=folder)
-    assert replace(again, seconds=0.0) == replace(whole, seconds=0.0)
+    assert replace(again, seconds=0.0, question_seconds=()) == replace(whole, seconds=0.0, question_seconds=())
     assert 0 < before
     total = len(computed)
     computed.clear()
@@ -210,3 +212,18 @@ def test_data_of_the_user_are_checked_and_keep_the_number_of_pairs() -> None:
     audit = nibt.audit(model, pairs, "ones", quick=True, data={"dataset": "mine"})
     assert (audit.data["dataset"], audit.data["pairs"]) == ("mine", 8)
     assert "on 8 pairs of mine" in repr(audit)
+
+
+def test_audit_states_the_time_of_each_question(random: Audit, capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = random.question_seconds
+    assert len(seconds) == len(QUESTIONS)
+    assert [number for number, taken in enumerate(seconds, 1) if not taken] == [6, 10], "metrics, and no parts"
+    assert 0.9 * random.seconds < sum(seconds) <= random.seconds
+
+    show_audit(random)
+    printed = capsys.readouterr().out
+    assert all(f"({seconds[number - 1]:.1f} s)" in text for number in (1, 5) for text in (printed, page(random)))
+
+    damaged = {**random.to_json(), "question_seconds": [1.0]}
+    with pytest.raises(BadInput, match="question_seconds must have 10 entries"):
+        Audit.from_json(damaged)

@@ -32,6 +32,7 @@ from nibt.options import BatchSize, Seed, check_facts, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.audit import Audit, Check, audit_request
+from nibt.results.audit_questions import QUESTION_OF_EVIDENCE, QUESTION_OF_PARTS
 from nibt.results.parts import Parts
 from nibt.torch_modes import plain_torch
 
@@ -191,14 +192,20 @@ def _audited(
 ) -> Audit:
     """Return the audit of one model."""
     specs = list(runner.methods)
+    times = runner.times
+    times.begin(QUESTION_OF_EVIDENCE)
     checks = list(runner.evidence_checks())
+    times.begin(2)
     steps("the caption, the image")
     checks += runner.checked(runner.other_side())
+    times.begin(3)
     steps("the wording")
     checks += runner.checked(runner.wording(_QUICK_TEMPLATES if quick else _TEMPLATES))
+    times.begin(4)
     steps("the seed")
     checks += runner.checked(runner.seeds())
 
+    times.begin(5)
     scores = MetricScores(
         runner.model,
         runner.pairs,
@@ -209,8 +216,14 @@ def _audited(
         finished=runner.finished,
     )
     checks += _metric_checks(runner, scores, controls, specs, steps)
+    times.begin(7)
     steps("right and wrong captions")
-    checks += [check for values in discrimination(runner.model, runner.pairs) if (check := values.check())]
+    checks += [
+        check
+        for values in discrimination(runner.model, runner.pairs, runner.kept_embeddings)
+        if (check := values.check())
+    ]
+    times.begin(8)
     steps("everyday nouns")
     unknown_nouns: tuple[str, ...] = ()
     if isinstance(runner.model.text, ClassNamesTower):
@@ -220,12 +233,15 @@ def _audited(
         checks.append(vocabulary)
     parts: list[Parts] = []
     if not quick:
+        times.begin(QUESTION_OF_PARTS)
         steps("the parts of the images")
         parts += audited_parts(runner, unknown_nouns, data)
         checks += [check for found in parts if (check := parts_check(found))]
 
+    times.begin(1)
     randomized, curves = runner.weights(QUICK_STAGES if quick else STAGES, steps)
     checks += runner.checked(randomized)
+    times.end()
 
     provenance = resolve(runner.model, Request(specs[0], seed=runner.seed)).provenance
     return Audit(
@@ -243,6 +259,7 @@ def _audited(
         quick=quick,
         unknown_nouns=unknown_nouns,
         parts=tuple(parts),
+        question_seconds=tuple(times.seconds.values()),
     )
 
 

@@ -56,9 +56,14 @@ def compared(runners: Sequence[AuditRunner]) -> tuple[list[ModelDifference], lis
 
 def _moved_scores(runners: Sequence[AuditRunner]) -> Iterator[ModelDifference | None]:
     """Yield the differences of what does not depend on a method: the similarity, and the exchanges."""
-    images = [pair.image for pair in runners[0].pairs]
-    captions = [pair.caption for pair in runners[0].pairs]
-    of_models = [similarities(runner.model, images, captions) for runner in runners]
+    of_models = [
+        similarities(
+            runner.model,
+            runner.kept_embeddings.of("image", [pair.image for pair in runner.pairs]),
+            runner.kept_embeddings.of("text", [pair.caption for pair in runner.pairs]),
+        )
+        for runner in runners
+    ]
     is_cosine = all(runner.model.similarity.name == "cosine" for runner in runners)
     reach = 2.0 if is_cosine else math.inf
     yield _difference(

@@ -12,9 +12,9 @@ import numpy as np
 
 from nibt.data.pair import Pair
 from nibt.engine.batches import BatchCache
-from nibt.engine.encode import encode
 from nibt.evaluation.finished import NOTHING_FINISHED, FinishedWork
 from nibt.evaluation.measure import measure
+from nibt.evaluation.shared import KeptEmbeddings
 from nibt.evaluation.statistics import Interval, gaffke, interval, student, within
 from nibt.evaluation.vocabulary import unknown_nouns
 from nibt.methods.base import SIDES
@@ -281,11 +281,15 @@ class MetricScores:
 _DIGITS = 5  # smaller differences of similarities are rounding errors
 
 
-def discrimination(model: Model, pairs: Sequence[Pair]) -> list[CheckValues]:
-    """Return the rank of each image's caption among all different captions of the data."""
+def discrimination(model: Model, pairs: Sequence[Pair], kept: KeptEmbeddings | None = None) -> list[CheckValues]:
+    """Return the rank of each image's caption among all different captions of the data.
+
+    ``kept`` are the embeddings of the pairs, if they are known.
+    """
+    kept = kept or KeptEmbeddings(model)
     captions = list(dict.fromkeys(pair.caption for pair in pairs))
-    images = encode(model.image, [pair.image for pair in pairs])
-    texts = encode(model.text, captions)
+    images = kept.of("image", [pair.image for pair in pairs])
+    texts = kept.of("text", captions)
     similarities = np.round(model.similarity.to_each(images.float(), texts.float()).cpu().numpy(), _DIGITS)
     areas = []
     recalls = []

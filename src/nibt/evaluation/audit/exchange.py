@@ -16,10 +16,11 @@ from nibt.data.ground_truth import GroundTruth
 from nibt.data.images import ImageInput
 from nibt.data.objects import Object
 from nibt.data.pair import Pair
-from nibt.engine.encode import encode, similarities
+from nibt.engine.encode import similarities
 from nibt.evaluation.audit.checks import CheckValues
 from nibt.evaluation.cells import cells_with, with_cells
 from nibt.evaluation.maps import Map
+from nibt.evaluation.shared import KeptEmbeddings
 from nibt.evaluation.statistics import NOTHING, Interval, ratio_of_means
 from nibt.models.base import Model
 from nibt.types import Modality
@@ -74,7 +75,12 @@ NAMES: dict[Modality, str] = {"image": "exchange", "text": "exchange_words"}
 
 
 def exchange_beside_objects(
-    model: Model, pairs: Sequence[Pair], donors: Sequence[int], images: Sequence[Map], truths: Sequence[GroundTruth]
+    model: Model,
+    pairs: Sequence[Pair],
+    donors: Sequence[int],
+    images: Sequence[Map],
+    truths: Sequence[GroundTruth],
+    kept: KeptEmbeddings | None = None,
 ) -> Exchange:
     """Exchange what is beside the objects, and the objects, for the same places of the images of other pairs.
 
@@ -84,7 +90,9 @@ def exchange_beside_objects(
         donors: For each pair, the position of the pair whose image replaces places.
         images: The map of each image; its cells are exchanged as a whole.
         truths: What is known of each pair; a pair without a mask has no exchange.
+        kept: The embeddings of the pairs, if they are known.
     """
+    kept = kept or KeptEmbeddings(model)
     items: list[int] = []
     without_rest: list[ImageInput] = []
     without_objects: list[ImageInput] = []
@@ -102,19 +110,23 @@ def exchange_beside_objects(
         without_rest.append(with_cells(pair.image, donor, image_map.region, ~is_object))
         without_objects.append(with_cells(pair.image, donor, image_map.region, is_object))
 
-    captions = [pairs[item].caption for item in items]
-    plain = similarities(model, [pairs[item].image for item in items], captions)
+    if not items:
+        return _exchange(len(pairs), items, np.empty(0), np.empty(0))
+
+    captions = kept.of("text", [pairs[item].caption for item in items])
+    plain = similarities(model, kept.of("image", [pairs[item].image for item in items]), captions)
     by_rest = plain - similarities(model, without_rest, captions)
     by_objects = plain - similarities(model, without_objects, captions)
     return _exchange(len(pairs), items, by_rest, by_objects)
 
 
-def exchange_of_words(model: Model, pairs: Sequence[Pair]) -> Exchange:
+def exchange_of_words(model: Model, pairs: Sequence[Pair], kept: KeptEmbeddings | None = None) -> Exchange:
     """Exchange the words that name no object, and the names of the objects, for those of the captions of other pairs.
 
     The other pair is the next one whose words and whose names are others; a pair without one has no exchange, and
-    neither has one without spans of objects.
+    neither has one without spans of objects. ``kept`` are the embeddings of the pairs, if they are known.
     """
+    kept = kept or KeptEmbeddings(model)
     items: list[int] = []
     without_rest: list[str] = []
     without_names: list[str] = []
@@ -131,8 +143,11 @@ def exchange_of_words(model: Model, pairs: Sequence[Pair]) -> Exchange:
                 without_names.append(other_names)
                 break
 
-    images = encode(model.image, [pairs[item].image for item in items]) if items else []
-    plain = similarities(model, images, [pairs[item].caption for item in items])
+    if not items:
+        return _exchange(len(pairs), items, np.empty(0), np.empty(0))
+
+    images = kept.of("image", [pairs[item].image for item in items])
+    plain = similarities(model, images, kept.of("text", [pairs[item].caption for item in items]))
     by_rest = plain - similarities(model, images, without_rest)
     by_names = plain - similarities(model, images, without_names)
     return _exchange(len(pairs), items, by_rest, by_names)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from nibt.data.pair import Pair
 from nibt.evaluation.finished import NOTHING_FINISHED, FinishedWork
 from nibt.evaluation.maps import Map, maps, without_mean_states
+from nibt.evaluation.shared import TRACES, KeptEmbeddings, SharedWork
 from nibt.models.base import Inputs, Model, Tower
 from nibt.registry import MethodSpec
 from nibt.types import Modality
@@ -72,8 +73,14 @@ def cascade(
     batch_size: int,
     unchanged: Mapping[str, list[Map]] | None = None,
     finished: FinishedWork = NOTHING_FINISHED,
+    shared: SharedWork | None = None,
 ) -> Iterator[tuple[str, dict[str, list[Map]]]]:
-    """Yield each stage, "nothing" first, with the maps after all stages so far; mean states become ``blank``."""
+    """Yield each stage, "nothing" first, with the maps after all stages so far; mean states become ``blank``.
+
+    The embeddings of the other side, whose tower stays as it is, and the traces without random weights are those of
+    ``shared``. The traces of a stage serve all methods.
+    """
+    shared = shared or SharedWork(model, KeptEmbeddings(model), 0)
     model = copied(model)
     tower = model.tower(side)
     generator = torch.Generator().manual_seed(seed)
@@ -81,13 +88,14 @@ def cascade(
     shuffled: set[int] = set()
     adapted = {str(method): without_mean_states(model, method, side) for method in methods}
     same = [str(method) for method in methods if adapted[str(method)] == method]
-    original = {name: unchanged[name] for name in same} if unchanged else {}
+    known = {name: unchanged[name] for name in same} if unchanged else {}
     for stage in [Stage("nothing", ()), *stages(tower, tower.prepare([item]), most_groups)]:
         _randomize(model, stage, shuffled, generator)
-        reused = {} if shuffled else original
+        reused = {} if shuffled else known
         by_method: dict[str, list[Map]] = {}
+        of_stage = SharedWork(model, shared.embeddings, TRACES if len(methods) > 1 else 0) if shuffled else shared
         for name, method in adapted.items():
-            compute = partial(maps, model, pairs, method, side, seed, batch_size)
+            compute = partial(maps, of_stage.model, pairs, method, side, seed, batch_size, of_stage)
             stage_name = f"{name} {side} random down to {stage.name}"
             by_method[name] = reused[name] if name in reused else finished.maps(stage_name, compute)
         yield stage.name, by_method

@@ -1,5 +1,6 @@
 """Questions 1 to 4: how maps change with the weights, the caption, the image, the wording, and the seed."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -9,8 +10,9 @@ import numpy as np
 
 from nibt.data.ground_truth import GroundTruth
 from nibt.data.pair import Pair
-from nibt.engine.batches import BatchCache
+from nibt.engine.batches import batch_indices
 from nibt.engine.encode import most_together
+from nibt.engine.spec import Request, resolve
 from nibt.evaluation.audit.checks import CheckValues, worst_first
 from nibt.evaluation.audit.evidence import Evidence, corner_cells, in_corners, text_masks, truths_of
 from nibt.evaluation.audit.exchange import Exchange, exchange_beside_objects, exchange_of_words
@@ -18,6 +20,7 @@ from nibt.evaluation.audit.randomization import cascade
 from nibt.evaluation.donors import donors
 from nibt.evaluation.finished import NOTHING_FINISHED, FinishedWork
 from nibt.evaluation.maps import Map, maps, spearman, ssim
+from nibt.evaluation.shared import TRACES, KeptEmbeddings, SharedWork
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import SIDES
 from nibt.models._labels import ClassNamesTower
@@ -25,6 +28,7 @@ from nibt.models.base import Model
 from nibt.registry import MethodSpec, find
 from nibt.report.image.layout import uri
 from nibt.results.audit import Check, Example, RandomizationCurve
+from nibt.results.audit_questions import QUESTION_OF_EVIDENCE, QUESTIONS
 from nibt.targets.base import fill_template
 from nibt.types import Modality
 
@@ -98,6 +102,27 @@ def _named(pair: Pair) -> set[str]:
     return {object_.name for object_ in pair.objects if object_.spans}
 
 
+class QuestionTimes:
+    """The time that each question takes, one after the other."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(QUESTIONS, 0.0)
+        self._question: int | None = None
+        self._began = 0.0
+
+    def begin(self, question: int) -> None:
+        """Begin with the work for a question, which ends that for another one."""
+        self.end()
+        self._question = question
+        self._began = time.perf_counter()
+
+    def end(self) -> None:
+        """End the work for the current question."""
+        if self._question is not None:
+            self.seconds[self._question] += time.perf_counter() - self._began
+        self._question = None
+
+
 SEEDS = 3
 _EXAMPLES = 3  # pairs
 FINDS = 10  # pairs of a check
@@ -123,8 +148,13 @@ class AuditRunner:
         self.seed = seed
         self.batch_size = most_together(model.image, [pair.image for pair in pairs], batch_size)
         self.finished = finished
-        # the traces of more than a batch would need too much memory
-        self.cache = BatchCache(model) if len(pairs) <= batch_size else None
+        self.times = QuestionTimes()
+        self.times.begin(QUESTION_OF_EVIDENCE)  # which has the maps of the pairs themselves
+        self.kept_embeddings = KeptEmbeddings(model)
+        self.kept_embeddings.of("image", [pair.image for pair in pairs])
+        self.kept_embeddings.of("text", [pair.caption for pair in pairs])
+        self.cache = SharedWork(model, self.kept_embeddings, TRACES)
+        self.batches = list(batch_indices(resolve(model, Request(methods[0], seed=seed)), pairs, self.batch_size))
         self.notes: list[str] = []
         self.kept: Kept = {}
         self.explained: list[tuple[MethodSpec, Modality]] = [(method, side) for method in methods for side in SIDES]
@@ -152,6 +182,8 @@ class AuditRunner:
             self.notes.append(
                 f"{short} of {len(pairs)} captions have fewer than three words, too few for a rank correlation"
             )
+
+        self.times.end()
 
     def checked(self, measured: Iterable[CheckValues]) -> Iterator[Check]:
         """Yield the checks of values; a note names those without a check."""
@@ -224,11 +256,12 @@ class AuditRunner:
         )
 
     def seeds(self) -> Iterator[CheckValues]:
-        """Yield 1 minus the correlation between seeds; deterministic methods are run twice."""
+        """Yield 1 minus the correlation between seeds; deterministic methods are run twice, without shared traces."""
+        shared = SharedWork(self.model, self.kept_embeddings, 0)
         for method, side in self.explained:
             steps = range(1, SEEDS if method.is_random else 2)
             others = [
-                self._maps(f"run {step}", self.pairs, method, side, self.seed + step * method.is_random)
+                self._maps(f"run {step}", self.pairs, method, side, self.seed + step * method.is_random, shared)
                 for step in steps
             ]
             runs = [self.unchanged[str(method), side], *others]
@@ -265,6 +298,7 @@ class AuditRunner:
                 self.batch_size,
                 unchanged,
                 self.finished,
+                self.cache,
             )
             for stage, by_method in cascaded:
                 on_stage(f"the weights of the {side} tower: random down to {stage}")
@@ -305,7 +339,7 @@ class AuditRunner:
     def finds(self, checks: Iterable[Check]) -> Iterator[Example]:
         """Yield up to ten pairs for each check of question 9 that has a verdict and does not pass, the worst first."""
         for check in checks:
-            if check.question != 9 or check.verdict in ("pass", "no verdict"):
+            if check.question != QUESTION_OF_EVIDENCE or check.verdict in ("pass", "no verdict"):
                 continue
 
             method = check.method or str(self.methods[0])
@@ -321,8 +355,10 @@ class AuditRunner:
     def _exchanges(self, images: Sequence[Map], truths: Sequence[GroundTruth]) -> dict[Modality, Exchange]:
         """Return the exchange of each side, which is kept among the finished work."""
         computed: dict[Modality, Callable[[], Exchange]] = {
-            "image": lambda: exchange_beside_objects(self.model, self.pairs, image_donors(self.pairs), images, truths),
-            "text": lambda: exchange_of_words(self.model, self.pairs),
+            "image": lambda: exchange_beside_objects(
+                self.model, self.pairs, image_donors(self.pairs), images, truths, self.kept_embeddings
+            ),
+            "text": lambda: exchange_of_words(self.model, self.pairs, self.kept_embeddings),
         }
         return {
             side: Exchange(*self.finished.numbers(f"exchange {side}", lambda exchange=exchange: exchange().losses))
@@ -330,12 +366,21 @@ class AuditRunner:
         }
 
     def _maps(
-        self, name: str, pairs: Sequence[Pair], method: MethodSpec, side: Modality, seed: int | None = None
+        self,
+        name: str,
+        pairs: Sequence[Pair],
+        method: MethodSpec,
+        side: Modality,
+        seed: int | None = None,
+        cache: SharedWork | None = None,
     ) -> list[Map]:
-        """Return the maps of pairs, which have a name among the finished work."""
+        """Return the maps of pairs, which have a name among the finished work.
+
+        The images of pairs with other captions stay in the same batches, for which the traces are kept.
+        """
         seed = self.seed if seed is None else seed
-        cache = self.cache if pairs is self.pairs else None
-        compute = partial(maps, self.model, pairs, method, side, seed, self.batch_size, cache)
+        batches = self.batches if side == "image" else None
+        compute = partial(maps, self.model, pairs, method, side, seed, self.batch_size, cache or self.cache, batches)
         return self.finished.maps(f"{method} {side} {name}", compute)
 
     def _similarities(self, method: MethodSpec, side: Modality, changed: Sequence[Map | None]) -> list[float]:

@@ -105,6 +105,7 @@ def page(audit: Audit, sign: bool = False) -> str:
     for curve in audit.curves if by_question[1] else ():
         groups.setdefault((curve.method, curve.side), []).append(curve)
     plots = groups.items()
+    seconds = audit.question_seconds or [0.0] * len(QUESTIONS)
     body = rendered(
         "audit.html",
         audit=audit,
@@ -113,8 +114,8 @@ def page(audit: Audit, sign: bool = False) -> str:
         certified=certificate(audit),
         summary=summary,
         questions=[
-            (number, question, by_question[number], audit.parts if number == QUESTION_OF_PARTS else ())
-            for number, question in QUESTIONS.items()
+            (number, question, by_question[number], audit.parts if number == QUESTION_OF_PARTS else (), taken)
+            for (number, question), taken in zip(QUESTIONS.items(), seconds, strict=True)
         ],
         gallery=macros("part_gallery.html"),
         effect=effect_text,
