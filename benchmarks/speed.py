@@ -2,14 +2,16 @@
 
 It feeds docs/explanation/cost.md and benchmarks/speed.csv, with which tests/test_speed.py compares.
 
-    OMP_NUM_THREADS=1 python benchmarks/speed.py [start] [work] [saving] [--rounds 5] [--write]
+    OMP_NUM_THREADS=1 python benchmarks/speed.py [start] [work] [saving] [audit] [--rounds 5] [--write]
 
 ``start``: a process that draws the first picture with ``lite``, ``nibt --help`` and ``import nibt``, relative to
 ``import torch``, in processor time. ``work``: the multiplications of explanations relative to a plain forward pass of
 the same tower or towers, for a CLIP of ViT-B/32 size with random weights and captions of 12 tokens, as ``limit.py``
 has them. They are counted where torch computes them, so they do not depend on the load of the machine. The fused
 attention kernel and elementwise operations are not counted. ``saving``: the processor time of saving a picture
-relative to drawing it and encoding it once. ``--write`` replaces the rows that were measured in the file.
+relative to drawing it and encoding it once. ``audit``: the multiplications of a quick audit of NIB with ``lite`` by
+step, likewise, per pair: 8 drawn scenes in batches of 4, as more pairs are, and images of 224 pixels, which leave the
+share of each tower as it is in a CLIP. ``--write`` replaces the rows that were measured in the file.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -30,9 +33,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 import nibt
+from nibt.datasets.scenes import Scenes
 
 TABLE = Path(__file__).with_suffix(".csv")
 BATCH = 2  # the counted work of an item does not depend on it
+AUDITED = 8  # pairs
 START = {
     "import torch": ["-c", "import torch"],
     "first picture": ["-m", "nibt", "explain", "sample:camera", "a camera on a tripod"],
@@ -55,6 +60,11 @@ class Multiplications(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.total = 0
+
+    def taken(self):
+        """The number since the last call."""
+        taken, self.total = self.total, 0
+        return taken
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
@@ -127,6 +137,31 @@ def saving(rounds):
     yield "saving", median(one / two for one, two in zip(times["saving"], times["drawing"], strict=True))
 
 
+def audit():
+    """Yield the work of a quick audit by step, in plain forward passes of both towers per pair."""
+    lite = nibt.load_model("lite", image_size=224)
+    pairs = list(Scenes(count=AUDITED))
+    plain = 0
+    for tower, item in ((lite.image, pairs[0].image), (lite.text, pairs[0].caption)):
+        plain += multiplications(partial(tower.encode, tower.prepare([item])))
+
+    work = Counter()
+    step = "the maps and the exchanges"
+    counted = Multiplications()
+
+    def begin(progress):
+        nonlocal step
+        work[step] += counted.taken() / plain / AUDITED
+        step = progress.stage.partition(":")[0]
+
+    with counted:
+        nibt.audit(lite, pairs, quick=True, batch_size=AUDITED // 2, on_progress=begin)
+    work[step] += counted.taken() / plain / AUDITED
+
+    yield from work.items()
+    yield "all but everyday nouns", sum(work.values()) - work["everyday nouns"]  # which do not depend on the pairs
+
+
 def written(path=TABLE):
     """The rows of the file, by what was measured and its name."""
     if not path.exists():
@@ -137,13 +172,18 @@ def written(path=TABLE):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("measured", nargs="*", choices=["start", "work", "saving", []], default=[])
+    parser.add_argument("measured", nargs="*", choices=["start", "work", "saving", "audit", []], default=[])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     print(machine())
 
-    measures = {"start": partial(start, options.rounds), "work": work, "saving": partial(saving, options.rounds)}
+    measures = {
+        "start": partial(start, options.rounds),
+        "work": work,
+        "saving": partial(saving, options.rounds),
+        "audit": audit,
+    }
     rows = written()
     for measured in options.measured or measures:
         for name, ratio in measures[measured]():

@@ -19,7 +19,7 @@ from nibt.types import Embedding
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 """Parts of the messages of a RuntimeError: of mps, of the CPU, of cuBLAS and cuDNN."""
 
-_PIXELS = 2**21
+_PIXELS = 2**19
 """The largest number of pixels that go through a tower together: beyond it, memory of the size of the activations is
 asked of the system and given back in each block, which takes longer than to compute them.
 """
