@@ -115,7 +115,7 @@ def usual_change(model: Model) -> float:
     """
     if "usual_change" in model.defaults:
         return model.defaults["usual_change"]
-    if isinstance(model.similarity, ClassLogit):
+    if model.is_classifier:
         return _usual_change_of_class(model)
 
     compare = model.similarity
@@ -342,7 +342,7 @@ def _notes_on_words(
     spec: ExplanationSpec, batch: ExplainedBatch, index: int, sides: Sequence[SideAttribution], is_noise: bool
 ) -> Iterator[tuple[str, list[Note]]]:
     """Yield the notes on the words of each caption of a result, and what their texts begin with."""
-    if isinstance(spec.model.similarity, ClassLogit):
+    if spec.model.is_classifier:
         return
 
     # the sign of a word says something only of the one score that both sides explain

@@ -32,7 +32,6 @@ from nibt.results.explanation import NEGLIGIBLE
 from nibt.results.notes import NO_REACTION, NOISE, Note, note_fields
 from nibt.results.records import MethodRecord
 from nibt.results.regions import Regions, word_indices
-from nibt.targets.base import ClassLogit
 from nibt.torch_modes import plain_torch
 
 
@@ -112,7 +111,7 @@ def regions(
 @plain_torch()
 def resolve_regions(model: Model, method: MethodSpec, seed: int | None = None) -> ExplanationSpec:
     """Resolve a request for tables, so that every pair is explained in the same way."""
-    if isinstance(model.similarity, ClassLogit):
+    if model.is_classifier:
         raise Unsupported(
             f"{model.id} is a classifier, whose texts are classes without words of their own: use explain, which gives "
             "the map of a class"

@@ -22,7 +22,6 @@ from nibt.options import Top, parsed
 from nibt.preprocessing.captions import FUNCTION_WORDS, NOUNS, UNKNOWN, WORD
 from nibt.progress import OnProgress, Progress, listener, reporter
 from nibt.results.explanation import Explanation, shortened
-from nibt.targets.base import ClassLogit
 from nibt.torch_modes import plain_torch
 
 Words: TypeAlias = str | Caption
@@ -102,7 +101,7 @@ def replace_words(
     most = parsed("most", most, Top)
     on_progress = reporter(on_progress)
     model = load_model(model)
-    if isinstance(model.similarity, ClassLogit):
+    if model.is_classifier:
         raise Unsupported(
             f"{model.id} is a classifier, whose texts are classes without words to replace: rank its classes, or "
             "explain one against another"

@@ -12,7 +12,7 @@ from nibt.models._tower import Tower
 from nibt.models.base import Model
 from nibt.records import JsonObject
 from nibt.registry import available, find
-from nibt.targets.base import ClassLogit, Score, Target
+from nibt.targets.base import Score, Target
 from nibt.types import Modality
 
 Modalities: TypeAlias = tuple[Modality, Modality]
@@ -78,7 +78,7 @@ def resolve_targets(model: Model, name: str, contrast: Contrast, modalities: Mod
     classifier with ``logit``.
     """
     target = _target(name, contrast)
-    is_classifier = isinstance(model.similarity, ClassLogit)
+    is_classifier = model.is_classifier
     if is_classifier and target.name == "softmax" and contrast.against:
         raise BadOption(
             f"the target softmax of the classifier {model.id} is the probability among all of its classes: leave "
@@ -117,7 +117,7 @@ def resolve_targets(model: Model, name: str, contrast: Contrast, modalities: Mod
 
 def plain_target(model: Model) -> str:
     """Return the target that is the similarity itself: ``cosine``, or of a classifier ``logit``."""
-    return "logit" if isinstance(model.similarity, ClassLogit) else "cosine"
+    return "logit" if model.is_classifier else "cosine"
 
 
 def plain_target_warning(plain: str, target: type[Target], side: str) -> str:
@@ -148,7 +148,7 @@ def _target(name: str, contrast: Contrast) -> Target:
 
 def check_target(model: Model, target: Target) -> None:
     """Check that a model has what a target computes with, whether it is explained or measured."""
-    is_classifier = isinstance(model.similarity, ClassLogit)
+    is_classifier = model.is_classifier
     if target.name == "logit" and not (model.has_logits or is_classifier):
         raise BadOption(f"{model.id} has no scale of logits: choose cosine")
     if target.averages and is_classifier:
@@ -168,7 +168,7 @@ def _same_modality(model: Model, target: Target, contrast: Contrast, modality: M
     two = f"two {_PLURAL[modality]}"
     items: Sequence[ImageInput | str] = contrast.against_images if modality == "image" else contrast.against
     others: Sequence[Any] = contrast.against if modality == "image" else contrast.against_images
-    if isinstance(model.similarity, ClassLogit):
+    if model.is_classifier:
         raise BadOption(
             f"{model.id} is a classifier, which compares images with its own classes (got {two}): give an image and "
             "the name of a class"

@@ -30,7 +30,7 @@ from nibt.models._text_tower import TextTower
 from nibt.models._tower import Tower, part
 from nibt.preprocessing.images import Preparation, Surroundings
 from nibt.records import JsonObject
-from nibt.targets.base import CosineSimilarity, Similarity
+from nibt.targets.base import ClassLogit, CosineSimilarity, Similarity
 from nibt.torch_modes import plain_torch, set_hook
 from nibt.types import Hidden, Modality
 
@@ -201,6 +201,11 @@ class Model(LoadedModel):
     @cached_property
     def item_ndim(self) -> int:
         return self.similarity.item_ndim
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the texts are classes of the model, whose logits are explained."""
+        return isinstance(self.similarity, ClassLogit)
 
     def tower(self, modality: Modality) -> Tower:
         """Return the tower of a side."""

@@ -32,7 +32,6 @@ from nibt.registry import MethodSpec
 from nibt.results.check import Check
 from nibt.results.explanation import Explanation
 from nibt.results.notes import CHECKS_ARE_NO_MATCH, NO_MATCH, NO_REACTION, NOISE, WEAK_MATCH, Note, note_fields
-from nibt.targets.base import ClassLogit
 from nibt.torch_modes import plain_torch
 
 _SEED = 0
@@ -115,7 +114,7 @@ def with_checks(model: Model, explanation: Explanation, method: MethodSpec, seed
     adapted = without_mean_states(model, method, "image")  # mean states are not valid for random weights
     before = computed if adapted == method else maps(model, [pair], method=adapted, side="image", seed=seed)[0].scores
     random = maps(randomized(model, pair, _SEED), [pair], method=adapted, side="image", seed=seed)[0].scores
-    nouns = [] if isinstance(model.similarity, ClassLogit) else _nouns(pair.caption)  # the name of a class is one unit
+    nouns = [] if model.is_classifier else _nouns(pair.caption)  # the name of a class is one unit
     unrelated = _unrelated(model, pair, nouns)
     changed = maps(model, [Pair(pair.image, unrelated)], method=method, side="image", seed=seed)[0].scores
     checks = (
