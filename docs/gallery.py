@@ -230,7 +230,7 @@ EXAMPLES: dict[str, list[Example]] = {
         ),
         example(
             "Grad-CAM",
-            "Gradients at one layer, averaged over the cells.",
+            "The state of each cell at a late layer times its gradient; negative products count as 0.",
             "reference/methods/grad_cam.md",
             """
             import nibt
@@ -310,7 +310,7 @@ EXAMPLES: dict[str, list[Example]] = {
         ),
         example(
             "Before and after",
-            "The other image is the baseline: only what changed has scores.",
+            "The other image is the baseline: what did not change has little or no score.",
             "guides/contrast.md#two-versions-of-one-image",
             """
             import nibt

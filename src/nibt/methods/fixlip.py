@@ -3,9 +3,9 @@ r"""FIxLIP: a score for each unit and each pair of units, fitted by least square
 $$S(\text{coalition}) = e_0 + \sum_i e_i x_i + \sum_{i<k} e_{ik} x_i x_k$$
 
 A *coalition* is a set of units that are kept; the others are removed. $x_i$ is 1 if unit $i$ is kept, else 0. Units are
-kept independently with the probability ``share``. The score of a unit is its mean effect, as with ``banzhaf``. In a
-words x patches table, the units of both sides are fitted together, and an entry is the coefficient $e_{ik}$ of a word
-and a patch.
+kept independently with the probability ``share``; with 0.5 and ``pairs=all``, each coalition is drawn together with its
+complement. The score of a unit is its mean effect, as with ``banzhaf``. In a words x patches table, the units of both
+sides are fitted together, and an entry is the coefficient $e_{ik}$ of a word and a patch.
 
 With ``pairs=all``, and if each side has more coalitions than units, the table equals that of ``banzhaf``. The variant
 ``paper`` keeps and removes single tokens instead of words.
@@ -17,8 +17,8 @@ Use it when:
     You compare with the published method, or want to check that ``banzhaf``, which is faster, has the same table.
 
 Avoid it when:
-    The image has many units: 64 patches have 2,016 pairs, each with a coefficient, and the fit needs more coalitions
-    than coefficients.
+    The image has many units: 64 patches have 2,016 pairs, each with a coefficient, so the fit is slow. With another
+    ``share`` than 0.5, it also needs more coalitions than coefficients.
 """
 
 from dataclasses import dataclass
