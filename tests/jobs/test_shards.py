@@ -1,6 +1,7 @@
 """Tests of ``nibt.jobs.shards``, by public calls."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,35 @@ def test_more_shards_than_chunks_leave_some_without_rows(model: Model, job_table
     shard = of_shard(model, job_table, tmp_path / "job", "1000/1000")
     assert shard.tally()["rows"] == 0
     assert not shard.check()
+
+
+def test_shards_without_rows_are_joined(model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path) -> None:
+    of_shard(model, job_table, tmp_path / "job", "1000/1000")
+    killed = of_shard(model, job_table, tmp_path / "job", "1/1000")
+    for path, *_ in killed.chunks().values():
+        path.unlink()
+    killed.update(rows=None, sessions=[])
+
+    joined = of_shard(model, job_table, tmp_path / "job", None)
+    assert not joined.check()
+    assert files(joined.folder) == files(whole_job.folder)
+    assert not (tmp_path / "job" / "shards").exists()
+
+
+@pytest.mark.parametrize("options", [{"steps": 3}, {"chunk_size": CHUNK + 1}])
+def test_a_shard_of_another_request_is_named(
+    options: dict[str, int], model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path
+) -> None:
+    of_shard(model, job_table, tmp_path / "job", "1/2")
+    other = of_shard(model, job_table, tmp_path / "job", "2/2", **options)
+    (name, value), *_ = options.items()
+    message = rf"2-of-2 has the results of another request:\n(.*\n)?  .*{name}: {value} \(now .*\n.*remove its folder"
+    with pytest.raises(OtherRequest, match=message):
+        of_shard(model, job_table, tmp_path / "job", None)
+
+    shutil.rmtree(other.folder)
+    joined = of_shard(model, job_table, tmp_path / "job", None)
+    assert files(joined.folder) == files(whole_job.folder)
 
 
 @pytest.mark.slow

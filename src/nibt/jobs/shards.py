@@ -12,6 +12,7 @@ from pathlib import Path
 from nibt.errors import BadInput, BadOption
 from nibt.folder import MANIFEST, ChunkFile, require_unchanged
 from nibt.jobs.job import SHARDS, Job
+from nibt.results.records import require_same
 
 _MOST = 100_000
 
@@ -81,16 +82,27 @@ def join_shards(job: Job) -> None:
 
 def _join(job: Job, shard: Job) -> None:
     """Take over the files of one shard, and remove its folder."""
-    request = dict(shard.manifest.request)
-    job.agree(request)
-    if shard.manifest.fingerprint is not None:
-        job.agree_model(shard.manifest.fingerprint)
+    manifest = shard.manifest
+    request = dict(manifest.request)
+    _require_same_request(job, shard)
+    if manifest.fingerprint is not None:
+        job.agree_model(manifest.fingerprint)
 
-    with shard.writing(request):
+    with shard.writing(request, names=manifest.names, shard=manifest.shard):  # it may have no chunk, and is then new
         for number, (path, *_) in shard.chunks().items():
             if number not in job.chunks():
                 name = path.name.partition("-")[0]
                 job.add(ChunkFile(name, require_unchanged(path).read_bytes()))
 
-        job.update(sessions=[*job.manifest.sessions, *shard.manifest.sessions])
+        job.update(sessions=[*job.manifest.sessions, *manifest.sessions])
         shard.discard()
+
+
+def _require_same_request(job: Job, shard: Job) -> None:
+    """Check that a shard has the request of the job, as far as the job knows it, and record the rest in the job."""
+    request = job.manifest.request
+    found = shard.manifest.request
+    both = {key: request[key] for key in found if key in request}
+    advice = "Repeat the call with the options of this shard, or remove its folder, and its rows are explained again."
+    require_same(shard.folder, {key: found[key] for key in both}, both, advice)
+    job.agree(dict(found))
