@@ -74,6 +74,22 @@ def test_more_shards_than_chunks_leave_some_without_rows(model: Model, job_table
     assert not shard.check()
 
 
+def test_a_shard_states_which_rows_it_has(model: Model, job_table: Path, tmp_path: Path) -> None:
+    shard = of_shard(model, job_table, tmp_path / "job", "2/2")
+    rows = shard.tally()["rows"]
+    assert 0 < rows < COUNT
+    assert f"{rows} of {COUNT} rows in shard 2 of 2, 0 failed" in repr(shard)
+    with pytest.raises(BadOption, match=r"there is no row 0 in '.*2-of-2': it is in shard 1 of 2"):
+        shard.explanation(0)
+    with pytest.raises(BadOption, match=r"there is no row 1000 in '.*2-of-2': .* of its 10 rows are stored"):
+        shard.explanation(1000)
+    with pytest.raises(BadInput, match=r"2-of-2' is a shard: join the shards \(nibt batch without --shard\)"):
+        shard.explained_pairs()
+
+    empty = of_shard(model, job_table, tmp_path / "job", "1000/1000")
+    assert f"0 of {COUNT} rows in shard 1000 of 1000" in repr(empty)
+
+
 def test_shards_without_rows_are_joined(model: Model, job_table: Path, whole_job: nibt.Job, tmp_path: Path) -> None:
     of_shard(model, job_table, tmp_path / "job", "1000/1000")
     killed = of_shard(model, job_table, tmp_path / "job", "1/1000")

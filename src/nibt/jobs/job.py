@@ -95,7 +95,7 @@ class Job(RunFolder[JobManifest]):
             lines.append(f"  {method} explains {target}; model {request['model']['id']}")
 
         finished = manifest.rows is not None
-        lines.append(f"  {manifest.rows:,} rows, {manifest.errors or 0:,} failed" if finished else "  not finished")
+        lines.append(f"  {self.size_text()}, {manifest.errors or 0:,} failed" if finished else "  not finished")
         return "\n".join([*lines, *(f"  warning: {warning}" for warning in manifest.warnings)])
 
     @classmethod
@@ -201,8 +201,8 @@ class Job(RunFolder[JobManifest]):
             seed: The seed of this draw.
 
         Raises:
-            BadInput: The job is not finished, lacks rows, or is of prompts; a file cannot be read; or the data set is
-                missing, or was an object in memory.
+            BadInput: The job is not finished, lacks rows, is a shard, or is of prompts; a file cannot be read; or the
+                data set is missing, or was an object in memory.
         """
         count = parsed("count", count, Count | None)
         seed = parsed("seed", seed, Seed)
@@ -210,6 +210,11 @@ class Job(RunFolder[JobManifest]):
             raise BadInput(f"{str(self.folder)!r} has answers to prompts: give the folder of a job of captions")
         if self.manifest.rows is None:
             raise BadInput(f"the job in {str(self.folder)!r} is not finished: run it again to resume it")
+
+        if self.manifest.shard is not None:
+            raise BadInput(
+                f"{str(self.folder)!r} is a shard: join the shards (nibt batch without --shard), and open the whole job"
+            )
 
         data = self.data()
         rows = list(self.rows(["row", "error"]))
@@ -339,6 +344,17 @@ class Job(RunFolder[JobManifest]):
         columns = ("image", "caption", "key", "split", "prompt", "answer")
         return open_rows(names, **{name: pairs[name] for name in columns if name in pairs})
 
+    def size_text(self) -> str:
+        """Return how many rows a finished job has, or a shard those of which the whole job has ``rows``."""
+        rows = self.manifest.rows or 0
+        if self.manifest.shard is None:
+            return f"{rows:,} rows"
+
+        number, count = self.manifest.shard
+        size = self.chunk_size
+        own = sum(min(size, rows - first) for first in range(size * (number - 1), rows, size * count))
+        return f"{own:,} of {rows:,} rows in shard {number} of {count}"
+
     def _row(self, row: int) -> tuple[JsonObject, JsonObject]:
         for path in self.chunks().get(row // self.chunk_size, [])[:1]:
             with open_table(path) as table:
@@ -350,6 +366,8 @@ class Job(RunFolder[JobManifest]):
         count = self.manifest.rows
         if stored and count == len(stored):
             span = f"rows are numbered from 0 to {len(stored) - 1}"
+        elif count is not None and 0 <= row < count and self._shard_of(row) is not None:
+            span = f"it is in shard {self._shard_of(row)}"
         elif count is not None:
             span = f"{len(stored)} of its {count} rows are stored; check it with nibt show {self.folder} --verify"
         elif stored:
@@ -358,6 +376,15 @@ class Job(RunFolder[JobManifest]):
             span = "it has no rows yet; the job is not finished"
 
         raise BadOption(f"there is no row {row} in {str(self.folder)!r}: {span}")
+
+    def _shard_of(self, row: int) -> str | None:
+        """Return the shard that has a row, if this job is another shard."""
+        if self.manifest.shard is None:
+            return None
+
+        own, count = self.manifest.shard
+        number = row // self.chunk_size % count + 1
+        return None if number == own else f"{number} of {count}"
 
     def _problems(self, path: Path, rows: range) -> Iterator[str]:
         """Yield a description of each problem of a file that must have exactly these rows."""

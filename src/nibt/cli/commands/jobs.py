@@ -264,7 +264,7 @@ def _verify(folder: Path, quiet: bool) -> None:
     job = Job.open(folder)
     problems = job.check()
     if not quiet:
-        say("\n".join(problems) or f"{folder} is complete: {job.manifest.rows:,} rows, each stored once")
+        say("\n".join(problems) or f"{folder} is complete: {job.size_text()}, each stored once")
     if problems:
         raise typer.Exit(1)
 
