@@ -77,13 +77,15 @@ def test_steps_are_logged_at_an_interval(tmp_path: Path) -> None:
     assert list(watch.explanations) == [0, 3]
 
 
-def test_a_module_that_is_not_there_ends_the_training(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("module", ["model", None, 3])
+def test_a_module_that_is_not_there_ends_the_training(module: Any, tmp_path: Path) -> None:
     built = tiny.clip()
     watch = watched(tmp_path / "watch", built.processor)
     with pytest.raises(
-        BadOption, match=r"module must name the image-text model in Training \(got 'model'\): it has clip"
+        BadOption, match=rf"module must name the image-text model in Training \(got {module!r}\): it has clip"
     ):
-        train(watch_callback(watch), tmp_path, built, logger=False)
+        train(watch_callback(watch, module), tmp_path, built, logger=False)
 
 
 @pytest.mark.usefixtures("unchecked")

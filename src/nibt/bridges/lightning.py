@@ -82,7 +82,7 @@ def _base() -> Any:
 
 
 def _module_of(pl_module: Any, name: str) -> nn.Module:
-    module = getattr(pl_module, name, None)
+    module = getattr(pl_module, name, None) if isinstance(name, str) else None
     if not isinstance(module, nn.Module):
         known = [each for each, _ in pl_module.named_children()]
         raise BadOption(
