@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
@@ -152,6 +154,26 @@ def _records(path: Path) -> list[Any]:
     return records
 
 
+def test_wandb_drops_no_step_and_takes_no_finished_run(
+    explanation: nibt.Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    for folder in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(folder, str(tmp_path / folder))
+    run = wandb.init(mode="offline", project="test", dir=str(tmp_path))
+    try:
+        run.log({"loss": 1.0}, step=5)
+        with pytest.raises(BadOption, match=r"step must be at least 5, the last one of the run, .* \(got 3\): log in"):
+            log(explanation, run, step=3)
+        log(explanation, run, name="a" * 100, step=5)
+    finally:
+        run.finish()
+
+    with pytest.raises(BadInput, match=r"the run of wandb is finished: give the tracker"):
+        log(explanation, run)
+
+
 # TensorBoard
 
 
@@ -170,6 +192,34 @@ def test_tensorboard_has_scalars_images_and_text(
     text = board.Tensors("nibt/table/text_summary")[0].tensor_proto.string_val[0].decode()
     assert text.startswith("|part | verdict")
     assert text.count("\n") == 1 + len(parts.parts)
+
+
+def test_an_answer_has_the_shares_of_its_words(tmp_path: Path) -> None:
+    answer = nibt.explain_answer("scenes_generator", "sample:scene", "what is left of the house ?", steps=2, views=1)
+    with SummaryWriter(str(tmp_path)) as writer:
+        log(answer, writer, step=0)
+
+    board = EventAccumulator(str(tmp_path))
+    board.Reload()
+    assert board.Scalars("nibt/image_gain")[0].value == pytest.approx(
+        sum(word.image_gain for word in answer.words) / len(answer.words), abs=1e-5
+    )
+    text = board.Tensors("nibt/table/text_summary")[0].tensor_proto.string_val[0].decode()
+    header, _, *rows = text.splitlines()
+    assert header == "|text | log_probability | image_gain | image_share | prompt_share | earlier_share|"
+    for row, word in zip(rows, answer.words, strict=True):
+        cells = [cell.strip() for cell in row.strip("|").split(" | ")]
+        assert float(cells[3]) == pytest.approx(word.shares["image"], rel=1e-2)
+        assert float(cells[5]) == pytest.approx(word.shares["earlier"], rel=1e-2)
+
+
+@pytest.mark.parametrize("step", [np.int64(4), torch.tensor(4), "4"])
+def test_a_step_of_another_type_is_stored_as_a_number(step: Any, mlflow: Any, explanation: nibt.Explanation) -> None:
+    with mlflow.start_run() as run:
+        log(explanation, step=step)
+
+    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "nibt/similarity")
+    assert [point.step for point in history] == [4]
 
 
 # Other results and bad input
@@ -197,6 +247,15 @@ def test_all_kinds_of_results_have_what_the_table_says(tmp_path: Path) -> None:
         (3, {}, BadInput, r"log takes a result of nibt, such as an explanation \(got int\)"),
         (None, {"name": "a b"}, BadOption, "name must have letters, digits"),
         (None, {"name": "/a"}, BadOption, "name must have letters, digits"),
+        (None, {"name": "\u00fc"}, BadOption, "name must have letters, digits"),
+        (None, {"name": "../a"}, BadOption, r"name must have at most 100 characters, and no part \. or \.\."),
+        (None, {"name": "a/."}, BadOption, r"name must have at most 100 characters, and no part \. or \.\."),
+        (None, {"name": "a" * 101}, BadOption, "name must have at most 100 characters"),
+        (None, {"step": -1}, BadOption, r"step must be .*0.* \(got -1\)"),
+        (None, {"step": 2**63}, BadOption, "step must be between 0 and"),
+        (None, {"step": 1.5}, BadOption, r"step must be a whole number \(got 1.5\)"),
+        (None, {"step": True}, BadOption, r"step must be a whole number \(got True\)"),
+        (None, {"step": float("nan")}, BadOption, r"step must be a whole number \(got nan\)"),
         (None, {"tracker": object()}, Unsupported, "the tracker object is not known: give the tracker"),
     ],
 )

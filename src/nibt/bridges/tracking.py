@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -15,6 +15,7 @@ from PIL import Image
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.formats.base import bare
 from nibt.io import read_text
+from nibt.options import Range, parsed
 from nibt.registry import available, find
 from nibt.results.audit import Audit
 from nibt.results.base import Result
@@ -25,7 +26,9 @@ from nibt.results.word_parts import WordParts
 Numbers: TypeAlias = Mapping[str, float]
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
 _ENDINGS = (".png", ".html", ".json")
-_NAME = re.compile(r"[\w.-]+(/[\w.-]+)*")  # what all trackers take
+_NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")  # what all trackers take
+_LONGEST = 100  # wandb allows artifacts 128 characters, with its own prefix, and MLflow metrics 250
+_Step: TypeAlias = Annotated[int, Range(0, 2**63 - 1)] | None
 _NEEDED = (
     "give the tracker: the module mlflow with an active run (mlflow.start_run()), a run of wandb (wandb.init()), or a "
     "SummaryWriter of TensorBoard"
@@ -54,11 +57,12 @@ def log(result: Result, tracker: Any = None, *, name: str = "nibt", step: int | 
         tracker: The module ``mlflow``, whose active run is meant, a run of ``wandb``, or a ``SummaryWriter``. None
             means the active run of MLflow or wandb, if there is exactly one.
         name: The prefix of all names in the run, such as ``nibt`` or ``val/cat``.
-        step: The step of the training; None if there is none.
+        step: The step of the training, from 0; None if there is none. A run of wandb takes no step before its last.
 
     Raises:
         BadInput: The result is none of nibt, or no run of a tracker is active.
-        BadOption: The name has other characters than letters, digits, ``_``, ``-``, ``.`` and ``/``.
+        BadOption: The name has other characters than letters, digits, ``_``, ``-``, ``.`` and ``/``, or is too long; or
+            the step is below 0, or before the last one of a run of wandb.
         Unsupported: The tracker is of another kind.
     """
     result = bare(result)
@@ -66,8 +70,17 @@ def log(result: Result, tracker: Any = None, *, name: str = "nibt", step: int | 
         raise BadInput(f"log takes a result of nibt, such as an explanation (got {type(result).__name__})")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BadOption(f"name must have letters, digits, _, -, . and / between them only (got {name!r:.60})")
+    if len(name) > _LONGEST or {".", ".."} & set(name.split("/")):
+        raise BadOption(f"name must have at most {_LONGEST} characters, and no part . or .. (got {name!r:.60})")
+    step = parsed("step", step, _Step)
 
     sink = sink_of(_active() if tracker is None else tracker)
+    if step is not None and step < sink.first_step:
+        raise BadOption(
+            f"step must be at least {sink.first_step}, the last one of the run, which drops earlier ones (got {step}): "
+            "log in the order of the steps, or leave step out"
+        )
+
     if numbers := _numbers(result):
         sink.numbers({f"{name}/{key}": value for key, value in numbers.items()}, step)
     if rows := _rows(result):
@@ -175,8 +188,16 @@ def _rows(result: Any) -> Rows:
         ]
 
     if result.kind == "answer":
-        columns = ("text", "log_probability", "image_gain", "image_share", "prompt_share", "earlier_share")
-        return [{column: getattr(word, column) for column in columns} for word in result.words]
+        sources = ("image", "prompt", "earlier")
+        return [
+            {
+                "text": word.text,
+                "log_probability": word.log_probability,
+                "image_gain": word.image_gain,
+                **{f"{source}_share": word.shares[source] for source in sources},
+            }
+            for word in result.words
+        ]
     return []
 
 
@@ -189,6 +210,11 @@ class Sink(ABC):
     """
 
     run: Any
+
+    @property
+    def first_step(self) -> int:
+        """The first step that is not dropped."""
+        return 0
 
     @abstractmethod
     def numbers(self, numbers: Numbers, step: int | None) -> None:
@@ -231,6 +257,10 @@ def _of_step(step: int | None) -> str:
 
 class _WandB(Sink):
     """A run of Weights & Biases."""
+
+    @property
+    def first_step(self) -> int:
+        return self.run.step
 
     def numbers(self, numbers: Numbers, step: int | None) -> None:
         self._log(dict(numbers), step)
@@ -302,6 +332,8 @@ def sink_of(tracker: Any) -> Sink:
             raise BadInput(f"wandb has no active run: {_NEEDED}")
         return _WandB(tracker.run)
     if module.startswith("wandb.") and kind == "Run":
+        if tracker._is_finished:
+            raise BadInput(f"the run of wandb is finished: {_NEEDED}")
         return _WandB(tracker)
     if kind == "SummaryWriter":
         return _TensorBoard(tracker)
