@@ -155,10 +155,14 @@ def test_a_word_that_the_tokenizer_spells_differently_is_not_exchanged() -> None
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        pytest.param(lambda: PAIRS[:1], r"word_parts needs at least two different images \(got 1 pair\)", id="one"),
+        pytest.param(
+            lambda: PAIRS[:1],
+            r"word_parts needs at least two different images \(got 1 pair\): words of captions are exchanged",
+            id="one",
+        ),
         pytest.param(
             lambda: [replace(pair, caption="a cat", objects=()) for pair in PAIRS[:4]],
-            "two different labels or captions .got only 'a cat'",
+            "two different labels or captions .got only 'a cat'.: an exchange of words of captions with a pair",
             id="one caption",
         ),
     ],

@@ -179,23 +179,24 @@ def random_cells(grids: Mapping[int, np.ndarray], draws: np.random.Generator) ->
     return {item: draws.permutation(grid.ravel()).reshape(grid.shape) for item, grid in grids.items()}
 
 
-def donors_of(pairs: Sequence[Pair], caller: str = "parts") -> list[int]:
+def donors_of(pairs: Sequence[Pair], caller: str = "parts", exchanged: str = "cells") -> list[int]:
     """Return for each pair the position of the next one with another image and, if possible, another label.
 
-    Pairs without a label have their caption as one.
+    Pairs without a label have their caption as one. Errors state the caller and what it exchanges.
     """
     noun = "pair" if len(pairs) == 1 else "pairs"
     places = donors(
         pairs,
         lambda pair: pair.image.digest,
         lambda pair, other: label_of(pair) == label_of(other),
-        f"{caller} needs at least two different images (got {len(pairs)} {noun}): cells are exchanged between them",
+        f"{caller} needs at least two different images (got {len(pairs)} {noun}): {exchanged} are exchanged "
+        "between them",
     )
     labels = [label_of(pair) for pair in pairs]
     if len(set(labels)) < 2:
         raise BadInput(
             f"{caller} needs images with at least two different labels or captions (got only {labels[0]!r:.60}): an "
-            "exchange with an image of the same label shows nothing"
+            f"exchange of {exchanged} with a pair of the same label shows nothing"
         )
     return places
 

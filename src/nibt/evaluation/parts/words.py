@@ -108,7 +108,7 @@ def word_parts(
     layer = parsed("layer", layer, Layer | None)
     pairs = image_text_pairs(pairs, "word_parts")
     count = min(_MOST_CLUSTERS, default_count(len(pairs))) if count is None else count
-    donors_of(pairs, "word_parts")  # an error before anything is computed
+    donors_of(pairs, "word_parts", "words of captions")  # an error before anything is computed
     model = load_model(model).renewed()
     model.text.check_states("parts of captions")
     layer = model.text.relative(DEPTH) if layer is None else layer
