@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def test_wandb_has_values_images_and_a_file(
     finally:
         run.finish()
 
-    records = _records(next(tmp_path.glob("wandb/offline-run-*/*.wandb")))
+    records = _finished_records(next(tmp_path.glob("wandb/offline-run-*/*.wandb")))
     values = {
         item.key or "/".join(item.nested_key): json.loads(item.value_json)
         for record in records
@@ -123,6 +124,17 @@ def test_wandb_has_values_images_and_a_file(
     assert {path.suffix for path in media} == {".png", ".html", ".json"}
     artifacts = {record.request.log_artifact.artifact.name or record.artifact.name for record in records}
     assert artifacts >= {"val-cat", "nibt"}
+
+
+def _finished_records(path: Path) -> list[Any]:
+    """Return the records of an offline run, which the process of wandb may still write after ``finish`` returned."""
+    for _ in range(300):
+        records = _records(path)
+        if any(record.HasField("exit") for record in records):
+            return records
+        time.sleep(0.1)
+
+    raise AssertionError(f"wandb wrote no end into {path}")
 
 
 def _records(path: Path) -> list[Any]:
