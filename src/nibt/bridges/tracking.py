@@ -3,6 +3,7 @@
 import re
 import sys
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,8 +128,8 @@ def _numbers(result: Any) -> Numbers:
         return numbers
 
     if isinstance(result, Audit):
-        verdicts = dict.fromkeys(check.verdict for check in result.checks)
-        counts = {f"checks/{verdict.replace(' ', '_')}": float(result.count(verdict)) for verdict in verdicts}
+        verdicts = Counter(check.verdict.replace(" ", "_") for check in result.checks)
+        counts = {f"checks/{verdict}": float(count) for verdict, count in verdicts.items()}
         values = {_check_name(check): check.value for check in result.checks if np.isfinite(check.value)}
         return {**counts, **values}
 
