@@ -179,7 +179,7 @@ def of_scenes(name: str) -> list[str]:
     if name == PRESENT["shown"]:
         row = rows(STUDY / "shown.csv")[f"{name}, 1 view"]
         hits = round(float(row["pointing"]) * int(row["scenes"]))
-        of_hits = interval([1.0] * hits + [0.0] * (int(row["scenes"]) - hits), (0, 1))
+        of_hits = interval([1.0] * hits + [0.0] * (int(row["scenes"]) - hits), (0.0, 1.0))
         bounds = of_hits.low, of_hits.high
     else:
         row = measured(name)[1]

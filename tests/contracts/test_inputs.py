@@ -185,6 +185,7 @@ CALLED: dict[str, dict[str, Any]] = {
     "calibrate": {"model": MODEL, "images": tiny.IMAGES[:1], "captions": ["a cat"]},
     "audit": {"model": MODEL, "pairs": SCENES},
     "parts": {"model": MODEL, "pairs": SCENES},
+    "word_parts": {"model": MODEL, "pairs": SCENES},
     "roar": {"model": MODEL, "pairs": SCENES, "out": "R"},
     "batch": {"model": MODEL, "pairs": "t.csv", "out": "J"},
     "benchmark": {"plan": PLAN, "out": "B"},

@@ -79,6 +79,7 @@ OF_PROMPTS = {"prompt", "answer"}  # tests/jobs/test_answers.py changes them
 
 EXECUTION = {
     "on",
+    "shard",
     "workers",
     "cpus",
     "gpus",

@@ -251,6 +251,7 @@ def test_nib_rejects_layers_of_different_grids() -> None:
         ({"batch_size": 0}, BadOption, "batch_size must be between 1 and"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_nib_rejects_bad_options(deep: Model, options: dict, kind: type, message: str) -> None:
     with pytest.raises(kind, match=message):
         nibt.explain(deep, tiny.image(), "a cat", **options)

@@ -305,6 +305,7 @@ def test_views_apply_to_both_images() -> None:
         ("two", r"views must be a whole number \(got 'two'\)"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_views_reject_a_bad_number(views: object, message: str) -> None:
     with pytest.raises(BadOption, match=message):
         nibt.explain(tiny.model("clip"), tiny.image(), "a cat", views=views)

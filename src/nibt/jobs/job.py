@@ -1,5 +1,6 @@
 """The folder of a job: reading of its rows, checks of its files, and its card, with which it can be shared."""
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -274,9 +275,9 @@ class Job(RunFolder[JobManifest]):
             if self.manifest.shard is not None:
                 number, count = self.manifest.shard
                 expected = range(number - 1, ends + 1, count)
-            missing = [number for number in expected if number not in chunks]
-            problems += [f"the file of chunk {number} is missing" for number in missing if number <= last]
-            beyond = [number for number in missing if number > last]
+            until_last = expected[: bisect_right(expected, last)]
+            beyond = expected[len(until_last) :]
+            problems += [f"the file of chunk {number} is missing" for number in until_last if number not in chunks]
             if beyond:
                 problems.append(f"the files of chunks {beyond[0]} to {beyond[-1]} are missing")
             problems += [f"chunk {number} is beyond the end of the job" for number in chunks if number > ends]

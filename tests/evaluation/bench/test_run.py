@@ -242,12 +242,12 @@ def test_benchmark_keeps_the_traces_of_one_batch_at_most(
             super().__init__(*arguments)
             batches.append(set())
 
-        def keep(self, pairs: Sequence[Any], side: Any, timed: TimedTrace) -> None:
+        def keep(self, pairs: Sequence[Any], side: Any, timed: TimedTrace) -> TimedTrace:
             if not batches[-1]:
                 assert not any(trace() for trace in traces), "the traces are dropped before the next batch"
-            super().keep(pairs, side, timed)
             batches[-1].add(tuple(map(id, pairs)))
             traces.append(weakref.ref(timed))
+            return super().keep(pairs, side, timed)
 
     monkeypatch.setattr(running, "BatchCache", Watched)
     nibt.benchmark(plan, tmp_path / "run")
