@@ -16,6 +16,11 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # those of Lightning itself
 CAPTIONS = list(tiny.CAPTIONS[:2])
 
 
+@pytest.fixture(autouse=True)
+def _needs_lightning() -> None:
+    pytest.importorskip("lightning.pytorch")
+
+
 def watched(folder: Path, processor: Any) -> Watch:
     pairs = [(tiny.image(64, 48), CAPTIONS[0]), (tiny.image(30, 90), CAPTIONS[1])]
     return Watch(pairs, folder, "nib steps=2 views=1", processor=processor)

@@ -4,14 +4,13 @@ import json
 import struct
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch.utils.tensorboard import SummaryWriter
 
 import nibt
 from nibt.bridges.tracking import log
@@ -189,15 +188,26 @@ def test_wandb_drops_no_step_and_takes_no_finished_run(
 # TensorBoard
 
 
+def writer_to(folder: Path) -> Any:
+    pytest.importorskip("tensorboard")
+    return import_module("torch.utils.tensorboard").SummaryWriter(str(folder))
+
+
+def board_of(folder: Path) -> Any:
+    """Return what TensorBoard reads from a folder."""
+    board = import_module("tensorboard.backend.event_processing.event_accumulator").EventAccumulator(str(folder))
+    board.Reload()
+    return board
+
+
 def test_tensorboard_has_scalars_images_and_text(
     explanation: nibt.Explanation, parts: WordParts, tmp_path: Path
 ) -> None:
-    with SummaryWriter(str(tmp_path)) as writer:
+    with writer_to(tmp_path) as writer:
         log(explanation, writer, name="val/cat", step=2)
         log(parts, writer, step=2)
 
-    board = EventAccumulator(str(tmp_path))
-    board.Reload()
+    board = board_of(tmp_path)
     (scalar,) = board.Scalars("val/cat/similarity")
     assert (scalar.step, scalar.value) == (2, pytest.approx(float(explanation.similarity), abs=1e-6))
     assert board.Images("val/cat/picture")[0].width > 100
@@ -208,11 +218,10 @@ def test_tensorboard_has_scalars_images_and_text(
 
 def test_an_answer_has_the_shares_of_its_words(tmp_path: Path) -> None:
     answer = nibt.explain_answer("scenes_generator", "sample:scene", "what is left of the house ?", steps=2, views=1)
-    with SummaryWriter(str(tmp_path)) as writer:
+    with writer_to(tmp_path) as writer:
         log(answer, writer, step=0)
 
-    board = EventAccumulator(str(tmp_path))
-    board.Reload()
+    board = board_of(tmp_path)
     assert board.Scalars("nibt/image_gain")[0].value == pytest.approx(
         sum(word.image_gain for word in answer.words) / len(answer.words), abs=1e-5
     )
@@ -225,6 +234,7 @@ def test_an_answer_has_the_shares_of_its_words(tmp_path: Path) -> None:
         assert float(cells[5]) == pytest.approx(word.shares["earlier"], rel=1e-2)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("step", [np.int64(4), torch.tensor(4), "4"])
 def test_a_step_of_another_type_is_stored_as_a_number(step: Any, mlflow: Any, explanation: nibt.Explanation) -> None:
     with mlflow.start_run() as run:
@@ -242,11 +252,10 @@ def test_all_kinds_of_results_have_what_the_table_says(tmp_path: Path) -> None:
     from nibt.datasets.scenes import Scenes
 
     audit = nibt.audit("scenes", list(Scenes(count=8, fewest=2, most=3)), ["gae"], quick=True)
-    with SummaryWriter(str(tmp_path)) as writer:
+    with writer_to(tmp_path) as writer:
         log(audit, writer, step=0)
 
-    board = EventAccumulator(str(tmp_path))
-    board.Reload()
+    board = board_of(tmp_path)
     names = board.Tags()["scalars"]
     assert any(name.startswith("nibt/checks/") for name in names)
     assert any(name.startswith("nibt/check/") for name in names)

@@ -55,8 +55,8 @@ def test_roar_ranks_a_map_of_the_truth_above_a_random_one(
     pairs, grids, tokens = scenes
     raw_scores = running.raw_scores
 
-    def scores(model: Any, pairs: Any, method: MethodSpec, *rest: Any) -> Any:
-        return {"image": grids, "text": tokens} if method.name == "nib" else raw_scores(model, pairs, method, *rest)
+    def scores(model: Any, pairs: Any, method: MethodSpec, **rest: Any) -> Any:
+        return {"image": grids, "text": tokens} if method.name == "nib" else raw_scores(model, pairs, method, **rest)
 
     monkeypatch.setattr(running, "raw_scores", scores)
     settings = Settings(learning_rates={"features": 1e-3}, validation=30, epochs=8, init="fresh")
