@@ -66,7 +66,7 @@ def test_parts_of_a_job_are_from_its_maps(
     def never(*arguments: object) -> None:
         raise AssertionError("a map is computed again")
 
-    monkeypatch.setattr("nibt.evaluation.parts.maps", never)
+    monkeypatch.setattr("nibt.evaluation.parts.asked.maps", never)
     code, out, err = run("parts", job, "-m", clip_folder, "--parts", "2", "--count", "8", "-o", "x.json", "-q")
     assert code == 0, err + out
     parts = Parts.load("x.json")

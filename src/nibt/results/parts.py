@@ -306,7 +306,7 @@ class Parts(Result):
         return self.parts[number - 1]
 
     def request(self) -> JsonObject:
-        return parts_request(self.model, self.data, self.method, self.layer, self.seed, self.count)
+        return parts_request(self.kind, self.model, self.data, self.method, self.layer, self.seed, self.count)
 
     def _lines(self) -> Iterator[str]:
         yield f"Parts of {self.model.get('id')}: {len(self.parts)}, of which {len(self.shortcuts)} are shortcuts"
@@ -329,11 +329,11 @@ def read_parts(parts: object, caller: str) -> Parts:
 
 
 def parts_request(
-    model: ModelRecord, data: Mapping[str, object], method: str, layer: int, seed: int, count: int
+    kind: str, model: ModelRecord, data: Mapping[str, object], method: str, layer: int, seed: int, count: int
 ) -> JsonObject:
-    """Return the request of parts as plain data; equal requests give equal numbers."""
+    """Return the request of parts of a kind as plain data; equal requests give equal numbers."""
     return {
-        "kind": Parts.kind,
+        "kind": kind,
         "model": dict(model),
         "data": dict(data),
         "method": method,

@@ -13,7 +13,7 @@ from nibt.options import ClosedShare, Count, Layer, NotNegative, PartCount, Seed
 from nibt.records import JsonObject
 from nibt.results.base import Result, Serializable
 from nibt.results.part_scores import PartVerdict
-from nibt.results.parts import Effect, verdict_of
+from nibt.results.parts import Effect, parts_request, verdict_of
 from nibt.types import ModelRecord
 
 
@@ -133,7 +133,7 @@ class WordParts(Result):
         return tuple(part for part in self.parts if part.verdict == "shortcut")
 
     def request(self) -> JsonObject:
-        return word_parts_request(self.model, self.data, self.method, self.layer, self.seed, self.count)
+        return parts_request(self.kind, self.model, self.data, self.method, self.layer, self.seed, self.count)
 
     def _lines(self) -> Iterator[str]:
         shortcuts = len(self.shortcuts)
@@ -147,18 +147,3 @@ class WordParts(Result):
                 f"  {part.number} {part.verdict}: {words}, {part.share:.0%} of the score, {part.captions} captions"
                 f"{needed}{unstable}"
             )
-
-
-def word_parts_request(
-    model: ModelRecord, data: Mapping[str, object], method: str, layer: int, seed: int, count: int
-) -> JsonObject:
-    """Return the request of parts of captions as plain data; equal requests give equal numbers."""
-    return {
-        "kind": WordParts.kind,
-        "model": dict(model),
-        "data": dict(data),
-        "method": method,
-        "layer": layer,
-        "seed": seed,
-        "count": count,
-    }

@@ -258,7 +258,7 @@ def test_no_positive_score_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
     from nibt.evaluation.maps import maps
 
-    monkeypatch.setattr("nibt.evaluation.parts.maps", negative)
+    monkeypatch.setattr("nibt.evaluation.parts.asked.maps", negative)
     with pytest.raises(BadInput, match=r"no image has a positive score \(got 4 maps"):
         nibt.parts("scenes", PAIRS[:4])
 

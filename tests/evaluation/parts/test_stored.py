@@ -40,7 +40,7 @@ def never(*arguments: Any) -> Any:
 
 def test_stored_maps_give_the_same_parts_and_are_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     expected, explanations = found(), explained()
-    monkeypatch.setattr("nibt.evaluation.parts.maps", never)
+    monkeypatch.setattr("nibt.evaluation.parts.asked.maps", never)
     assert found(method="nib:fast", explanations=explanations) == expected
 
 
@@ -89,7 +89,7 @@ def test_explanations_of_another_model_are_refused() -> None:
 def test_parts_that_were_stopped_go_on(stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, folder = found(), tmp_path / "work"
     computed: list[str] = []
-    for module, name in (("nibt.evaluation.parts", "maps"), ("nibt.evaluation.parts.effects", "losses_of_choices")):
+    for module, name in (("nibt.evaluation.parts.asked", "maps"), ("nibt.evaluation.parts.effects", "losses_of_choices")):
         own = getattr(import_module(module), name)
         monkeypatch.setattr(f"{module}.{name}", lambda *given, own=own, name=name: computed.append(name) or own(*given))
 

@@ -7,34 +7,24 @@ were computed before. ``space`` finds parts in other images, for the share that 
 scores in one map (``scores``). ``words`` and ``word_effects`` do the same for the words of captions.
 """
 
-import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nibt.data.pair import Pair, as_list, image_text_pairs, pairs_hash, read_caption
-from nibt.engine.spec import Request, resolve
+from nibt.data.pair import Pair, as_list, read_caption
 from nibt.errors import BadOption
-from nibt.evaluation.finished import FinishedWork, finished_work
-from nibt.evaluation.maps import Map, maps
-from nibt.evaluation.parts.effects import donors_of
-from nibt.evaluation.parts.found import DEPTH, STEPS, default_count, found_parts
-from nibt.evaluation.parts.stored import stored_maps
+from nibt.evaluation.finished import finished_work
+from nibt.evaluation.parts.asked import asked_parts, on_steps
+from nibt.evaluation.parts.found import MOST_CLUSTERS, STEPS, found_parts
 from nibt.methods.base import Method
-from nibt.models._loading import ModelSource, load_model
-from nibt.models.base import Model
-from nibt.options import BatchSize, Layer, PartCount, Seed, check_facts, parsed
-from nibt.progress import OnProgress, Progress, reporter
+from nibt.models._loading import ModelSource
+from nibt.progress import OnProgress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.explanation import Explanation
-from nibt.results.parts import Parts, parts_request
+from nibt.results.parts import Parts
 from nibt.torch_modes import plain_torch
-from nibt.types import Modality
-
-_TOGETHER = 256  # pairs whose maps are kept together
 
 
 @plain_torch()
@@ -98,73 +88,42 @@ def parts(
     """
     started = time.perf_counter()
     report = reporter(on_progress)
-    check_facts("data", data)
-    seed = parsed("seed", seed, Seed)
-    batch_size = parsed("batch_size", batch_size, BatchSize)
-    count = parsed("count", count, PartCount | None)
-    layer = parsed("layer", layer, Layer | None)
-    pairs = image_text_pairs(pairs, "parts")
-    count = default_count(len(pairs)) if count is None else count
-    donors_of(pairs)  # an error before anything is computed
     named_by = None if texts is None else _different(texts)
-    model = load_model(model).renewed()
-    model.image.check_states("parts of evidence")  # before the method, whose error would name others in vain
-    layer = model.image.relative(DEPTH) if layer is None else layer
-    model.image.check_layer(layer)
-    spec = MethodSpec.of(method)
-    provenance = resolve(model, Request(spec, seed=seed)).provenance
-    method_name = str(spec)
-    image_maps = None
-    if explanations is not None:
-        image_maps, method_name = stored_maps(model, pairs, explanations)
+    asked = asked_parts(
+        Parts.kind,
+        "image",
+        model,
+        pairs,
+        method,
+        layer=layer,
+        count=count,
+        most=MOST_CLUSTERS,
+        explanations=explanations,
+        seed=seed,
+        batch_size=batch_size,
+        data=data,
+    )
+    on_step = on_steps(report, 1 + len(STEPS) + asked.count)
 
-    data = {**(data or {}), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
-    request = parts_request(provenance["model"], data, method_name, layer, seed, count)
-    total = 1 + len(STEPS) + count
-    begun = itertools.count()
-
-    def on_step(step: str) -> None:
-        report(Progress(next(begun), total, step))
-
-    with finished_work(folder, {**request, "versions": provenance["versions"]}) as finished:
+    with finished_work(folder, {**asked.request, "versions": asked.versions}) as finished:
         on_step("maps")
-        if image_maps is None:
-            image_maps = kept_maps(model, pairs, spec, "image", seed, batch_size, finished)
         found = found_parts(
-            model,
-            pairs,
-            image_maps,
-            method_name,
-            layer=layer,
-            count=count,
+            asked.model,
+            asked.pairs,
+            asked.maps(finished),
+            asked.method_name,
+            layer=asked.layer,
+            count=asked.count,
             texts=named_by,
-            seed=seed,
-            batch_size=batch_size,
-            data=data,
-            versions=provenance["versions"],
+            seed=asked.seed,
+            batch_size=asked.batch_size,
+            data=asked.data,
+            versions=asked.versions,
             finished=finished,
             on_step=on_step,
         )
 
     return replace(found, seconds=time.perf_counter() - started)
-
-
-def kept_maps(
-    model: Model,
-    pairs: Sequence[Pair],
-    method: MethodSpec,
-    side: Modality,
-    seed: int,
-    batch_size: int,
-    finished: FinishedWork,
-) -> list[Map]:
-    """Return the maps of one side of the pairs, some at a time, which are kept."""
-    kept: list[Map] = []
-    for first in range(0, len(pairs), _TOGETHER):
-        some = pairs[first : first + _TOGETHER]
-        kept += finished.maps(f"maps from pair {first}", partial(maps, model, some, method, side, seed, batch_size))
-
-    return kept
 
 
 def _different(texts: Sequence[str]) -> list[str]:

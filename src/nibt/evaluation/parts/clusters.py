@@ -96,6 +96,15 @@ def nearest(points: Points, centers: Centers) -> Int[np.ndarray, " point"]:
     return squared_distances(points, centers).argmin(1)
 
 
+def nearest_within(
+    points: Points, centers: Centers, reaches: Float[np.ndarray, " center"]
+) -> Int[np.ndarray, " point"]:
+    """Return the position of the nearest center of each point, or -1 if the point is beyond the reach of it."""
+    distances = np.sqrt(squared_distances(points, centers))
+    closest = distances.argmin(1)
+    return np.where(distances.min(1) <= reaches[closest], closest, -1)
+
+
 def squared_distances(points: Points, centers: Centers) -> Float[np.ndarray, "point center"]:
     """Return the squared distance of each point from each center."""
     lengths = (points**2).sum(1)[:, None] + (centers**2).sum(1)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from nibt.data.images import ImageInput, Region
-from nibt.evaluation.parts.clusters import squared_distances
+from nibt.evaluation.parts.clusters import nearest_within
 from nibt.evaluation.parts.evidence import cell_states
 from nibt.models.base import Model
 from nibt.results.parts import Parts
@@ -55,7 +55,5 @@ def located(
     """
     remedy = "load the model as it was when the parts were found, or find the parts again"
     for item, states, region in cell_states(model, images, space.layer, space.shape, batch_size, "the parts", remedy):
-        distances = np.sqrt(squared_distances((states - space.means) / space.deviations, space.centers))
-        nearest = distances.argmin(1)
-        numbers = np.where(distances.min(1) <= space.reaches[nearest], nearest, -1)
+        numbers = nearest_within((states - space.means) / space.deviations, space.centers, space.reaches)
         yield item, numbers.reshape(space.shape), region

@@ -1,6 +1,5 @@
 """Parts of captions: which words a model looks at over a data set, whether that decides, and by how much."""
 
-import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -9,27 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from nibt.data.pair import Pair, image_text_pairs, pairs_hash
-from nibt.engine.spec import Request, resolve
+from nibt.data.pair import Pair
 from nibt.errors import BadInput
 from nibt.evaluation.finished import FinishedWork, finished_work
 from nibt.evaluation.maps import Map
-from nibt.evaluation.parts import kept_maps
-from nibt.evaluation.parts.clusters import squared_distances
-from nibt.evaluation.parts.effects import donors_of, effects
+from nibt.evaluation.parts.asked import asked_parts, on_steps
+from nibt.evaluation.parts.clusters import nearest_within
+from nibt.evaluation.parts.effects import effects
 from nibt.evaluation.parts.evidence import Cells, largest_places, positive_shares
-from nibt.evaluation.parts.found import DEPTH, default_count
 from nibt.evaluation.parts.groups import Group, grouped
-from nibt.evaluation.parts.stored import stored_maps
 from nibt.evaluation.parts.word_effects import CaptionWords, Exchanged, exchanges, losses_of_words, words_of
 from nibt.methods.base import Method
-from nibt.models._loading import ModelSource, load_model
+from nibt.models._loading import ModelSource
 from nibt.models.base import Model
-from nibt.options import BatchSize, Layer, PartCount, Seed, check_facts, parsed
-from nibt.progress import OnProgress, Progress, reporter
+from nibt.progress import OnProgress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.explanation import Explanation
-from nibt.results.word_parts import CaptionOfPart, WordOfPart, WordPart, WordParts, word_parts_request
+from nibt.results.word_parts import CaptionOfPart, WordOfPart, WordPart, WordParts
 from nibt.torch_modes import plain_torch
 
 _STEPS = ("scores", "hidden states", "clusters")
@@ -101,62 +96,51 @@ def word_parts(
     """
     started = time.perf_counter()
     report = reporter(on_progress)
-    check_facts("data", data)
-    seed = parsed("seed", seed, Seed)
-    batch_size = parsed("batch_size", batch_size, BatchSize)
-    count = parsed("count", count, PartCount | None)
-    layer = parsed("layer", layer, Layer | None)
-    pairs = image_text_pairs(pairs, "word_parts")
-    count = min(_MOST_CLUSTERS, default_count(len(pairs))) if count is None else count
-    donors_of(pairs, "word_parts", "words of captions")  # an error before anything is computed
-    model = load_model(model).renewed()
-    model.text.check_states("parts of captions")
-    layer = model.text.relative(DEPTH) if layer is None else layer
-    model.text.check_layer(layer)
-    spec = MethodSpec.of(method)
-    provenance = resolve(model, Request(spec, seed=seed)).provenance
-    method_name = str(spec)
-    maps = None
-    if explanations is not None:
-        maps, method_name = stored_maps(model, pairs, explanations, "text")
+    asked = asked_parts(
+        WordParts.kind,
+        "text",
+        model,
+        pairs,
+        method,
+        layer=layer,
+        count=count,
+        most=_MOST_CLUSTERS,
+        explanations=explanations,
+        seed=seed,
+        batch_size=batch_size,
+        data=data,
+    )
+    on_step = on_steps(report, len(_STEPS) + asked.count)
 
-    data = {**(data or {}), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
-    request = word_parts_request(provenance["model"], data, method_name, layer, seed, count)
-    begun = itertools.count()
-
-    def on_step(step: str) -> None:
-        report(Progress(next(begun), len(_STEPS) + count, step))
-
-    with finished_work(folder, {**request, "versions": provenance["versions"]}) as finished:
+    with finished_work(folder, {**asked.request, "versions": asked.versions}) as finished:
         on_step(_STEPS[0])
-        if maps is None:
-            maps = kept_maps(model, pairs, spec, "text", seed, batch_size, finished)
+        maps = asked.maps(finished)
 
         on_step(_STEPS[1])
-        words = words_of(model, pairs, layer, batch_size)
+        words = words_of(asked.model, asked.pairs, asked.layer, asked.batch_size)
         cells = _evidence(maps, words)
 
         on_step(_STEPS[2])
-        groups = grouped(cells, _named(words, cells.shape[1]), count, seed)
-        numbers = [_numbers(of_caption, cells, groups) for of_caption in words]
+        groups = grouped(cells, _named(words, cells.shape[1]), asked.count, asked.seed)
+        numbers = _numbers(words, cells, groups)
         parts = []
         for number, group in enumerate(groups):
             on_step(f"effect of part {number + 1}")
             is_part = [_completed(of_caption, numbers[item] == number, group) for item, of_caption in enumerate(words)]
-            draws = np.random.default_rng((seed, number))
-            parts.append(_part(model, pairs, words, cells, group, is_part, draws, finished))
+            draws = np.random.default_rng((asked.seed, number))
+            parts.append(_part(asked.model, asked.pairs, words, cells, group, is_part, draws, finished))
 
     parts.sort(key=lambda part: (part.verdict != "shortcut", -part.share))
     numbered = tuple(replace(part, number=number) for number, part in enumerate(parts, 1))
     return WordParts(
-        model=model.record(),
-        data=data,
-        method=method_name,
-        layer=layer,
-        seed=seed,
-        count=count,
+        model=asked.model.record(),
+        data=asked.data,
+        method=asked.method_name,
+        layer=asked.layer,
+        seed=asked.seed,
+        count=asked.count,
         seconds=time.perf_counter() - started,
-        versions=provenance["versions"],
+        versions=asked.versions,
         kept=float(cells.weights.sum()) / len(np.unique(cells.images)),
         parts=numbered,
         notes=tuple(_notes(words, cells, numbered)),
@@ -193,13 +177,13 @@ def _named(words: Sequence[CaptionWords], most: int) -> list[np.ndarray | None] 
     ]
 
 
-def _numbers(words: CaptionWords, cells: Cells, groups: Sequence[Group]) -> np.ndarray:
-    """Return the part of each word of a caption: that with the nearest center, or -1 if 90 % of its own are nearer."""
+def _numbers(words: Sequence[CaptionWords], cells: Cells, groups: Sequence[Group]) -> list[np.ndarray]:
+    """Return the part of each word of each caption, or -1 for none."""
     centers = np.stack([group.center for group in groups])
     reaches = np.array([group.reach for group in groups])
-    distances = np.sqrt(squared_distances((words.states - cells.means) / cells.deviations, centers))
-    nearest = distances.argmin(1)
-    return np.where(distances.min(1) <= reaches[nearest], nearest, -1)
+    return [
+        nearest_within((of_caption.states - cells.means) / cells.deviations, centers, reaches) for of_caption in words
+    ]
 
 
 def _completed(words: CaptionWords, is_near: np.ndarray, group: Group) -> np.ndarray:
