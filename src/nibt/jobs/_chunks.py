@@ -1,5 +1,9 @@
-"""What workers get: the request of a job and chunks of rows, read ahead; and what stands for images without pixels."""
+"""What workers get: the request of a job and chunks of rows, read ahead; shards of the chunks.
 
+Here is also what stands for images without pixels.
+"""
+
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +15,13 @@ from PIL import Image
 from nibt.data.images import ImageInput, ImageSource
 from nibt.data.pair import Texts
 from nibt.datasets.base import Dataset, Record, Wanted
+from nibt.errors import BadOption
 from nibt.options import Keywords
 from nibt.registry import MethodSpec
 
 _Item = TypeVar("_Item")
 _END = object()
+_MOST_SHARDS = 100_000
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,42 @@ class Chunks:
         self.count = row
         if records:
             yield Chunk(records[0].row // self.size, records)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several equal shares of the chunks of a job.
+
+    Attributes:
+        number: The number of the shard, from 1.
+        count: The number of shards.
+    """
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Read a shard such as ``3/16``.
+
+        Raises:
+            BadOption: It is no such text.
+        """
+        match = re.fullmatch(r"(\d+)/(\d+)", text) if isinstance(text, str) else None
+        number, count = map(int, match.groups()) if match else (0, 0)
+        if not 1 <= number <= count <= _MOST_SHARDS:
+            raise BadOption(
+                f"shard must be a number and their count, such as 3/16, with numbers from 1 on (got {text!r:.60})"
+            )
+        return cls(number, count)
+
+    def has(self, chunk: int) -> bool:
+        """Return whether a chunk belongs to the shard. Neighbors belong to different ones, so that all end alike."""
+        return chunk % self.count == self.number - 1
+
+    def chunks(self, count: int) -> range:
+        """Return which of so many chunks belong to the shard."""
+        return range(self.number - 1, count, self.count)
 
 
 def read_ahead(items: Iterator[_Item], count: int) -> Iterator[_Item]:

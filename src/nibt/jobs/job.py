@@ -19,6 +19,7 @@ from nibt.datasets.base import Dataset, ImageLocation
 from nibt.errors import BadInput, BadOption, OtherRequest, UnknownName, check_names, reason
 from nibt.folder import MANIFEST, REMEDY, Manifest, RunFolder, open_table
 from nibt.io import one_line, read_path
+from nibt.jobs._chunks import Shard
 from nibt.jobs.rows import explanation_of, plain_rows, shared_metadata
 from nibt.options import Count, Seed, parsed
 from nibt.records import JsonObject
@@ -139,6 +140,22 @@ class Job(RunFolder[JobManifest]):
             )
 
     @property
+    def shard(self) -> Shard | None:
+        """The shard that this job is; None for a whole job."""
+        numbers = self.manifest.shard
+        return None if numbers is None else Shard(*numbers)
+
+    @property
+    def own_rows(self) -> int:
+        """The number of rows of a finished job, or of a shard those that it has itself."""
+        rows = self.manifest.rows or 0
+        if self.shard is None:
+            return rows
+
+        size = self.chunk_size
+        return sum(min(size, rows - size * chunk) for chunk in self.shard.chunks(-(-rows // size)))
+
+    @property
     def chunk_size(self) -> int:
         """The number of rows per file."""
         return self.manifest.request["chunk_size"]
@@ -212,7 +229,7 @@ class Job(RunFolder[JobManifest]):
         if self.manifest.rows is None:
             raise BadInput(f"the job in {str(self.folder)!r} is not finished: run it again to resume it")
 
-        if self.manifest.shard is not None:
+        if self.shard is not None:
             raise BadInput(
                 f"{str(self.folder)!r} is a shard: join the shards (nibt batch without --shard), and open the whole job"
             )
@@ -271,10 +288,7 @@ class Job(RunFolder[JobManifest]):
             problems.append("the job is not finished: run it again to resume it")
         else:
             ends = -(-rows // size) - 1
-            expected = range(ends + 1)
-            if self.manifest.shard is not None:
-                number, count = self.manifest.shard
-                expected = range(number - 1, ends + 1, count)
+            expected = range(ends + 1) if self.shard is None else self.shard.chunks(ends + 1)
             until_last = expected[: bisect_right(expected, last)]
             beyond = expected[len(until_last) :]
             problems += [f"the file of chunk {number} is missing" for number in until_last if number not in chunks]
@@ -347,14 +361,10 @@ class Job(RunFolder[JobManifest]):
 
     def size_text(self) -> str:
         """Return how many rows a finished job has, or a shard those of which the whole job has ``rows``."""
+        if self.shard is None:
+            return f"{self.own_rows:,} rows"
         rows = self.manifest.rows or 0
-        if self.manifest.shard is None:
-            return f"{rows:,} rows"
-
-        number, count = self.manifest.shard
-        size = self.chunk_size
-        own = sum(min(size, rows - first) for first in range(size * (number - 1), rows, size * count))
-        return f"{own:,} of {rows:,} rows in shard {number} of {count}"
+        return f"{self.own_rows:,} of {rows:,} rows in shard {self.shard.number} of {self.shard.count}"
 
     def _row(self, row: int) -> tuple[JsonObject, JsonObject]:
         for path in self.chunks().get(row // self.chunk_size, [])[:1]:
@@ -380,12 +390,10 @@ class Job(RunFolder[JobManifest]):
 
     def _shard_of(self, row: int) -> str | None:
         """Return the shard that has a row, if this job is another shard."""
-        if self.manifest.shard is None:
+        chunk = row // self.chunk_size
+        if self.shard is None or self.shard.has(chunk):
             return None
-
-        own, count = self.manifest.shard
-        number = row // self.chunk_size % count + 1
-        return None if number == own else f"{number} of {count}"
+        return f"{chunk % self.shard.count + 1} of {self.shard.count}"
 
     def _problems(self, path: Path, rows: range) -> Iterator[str]:
         """Yield a description of each problem of a file that must have exactly these rows."""

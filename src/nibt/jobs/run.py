@@ -19,11 +19,11 @@ from nibt.engine.targets import check_target_name
 from nibt.errors import BadInput, BadOption, OtherRequest
 from nibt.folder import ChunkFile
 from nibt.io import read_path
-from nibt.jobs._chunks import Chunk, Chunks, JobSpec
+from nibt.jobs._chunks import Chunk, Chunks, JobSpec, Shard
 from nibt.jobs.job import Job
 from nibt.jobs.ray import Cluster
 from nibt.jobs.rows import compared_columns
-from nibt.jobs.shards import Shard, join_shards
+from nibt.jobs.shards import join_shards, shard_job
 from nibt.jobs.worker import worker_of
 from nibt.models._loaded import LoadedModel, default_method, is_served
 from nibt.models._request import check_unset
@@ -250,7 +250,7 @@ def batch(
         execution = execution | cluster.record()
         explain = cluster.explain
 
-    job = Job(folder) if of_shard is None else of_shard.job(folder)
+    job = Job(folder) if of_shard is None else shard_job(folder, of_shard)
     request = {"pairs": {**data.identity(), **columns}, "chunk_size": chunk_size}
     numbers = None if of_shard is None else [of_shard.number, of_shard.count]
     with job.writing(request, names=_names_of(pairs), shard=numbers):

@@ -4,65 +4,27 @@ No two runs write into one folder, so that no lock has to work across machines. 
 shards when it is run without a shard.
 """
 
-import re
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from nibt.errors import BadInput, BadOption
+from nibt.errors import BadInput
 from nibt.folder import MANIFEST, ChunkFile, require_unchanged
+from nibt.jobs._chunks import Shard
 from nibt.jobs.job import SHARDS, Job
 from nibt.results.records import require_same
 
-_MOST = 100_000
 
+def shard_job(folder: Path, shard: Shard) -> Job:
+    """Return the job of a shard, inside the folder of the whole job.
 
-@dataclass(frozen=True)
-class Shard:
-    """One of several equal shares of the chunks of a job.
-
-    Attributes:
-        number: The number of the shard, from 1.
-        count: The number of shards.
+    Raises:
+        BadInput: The whole job has results already.
     """
-
-    number: int
-    count: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Shard":
-        """Read a shard such as ``3/16``.
-
-        Raises:
-            BadOption: It is no such text.
-        """
-        match = re.fullmatch(r"(\d+)/(\d+)", text) if isinstance(text, str) else None
-        number, count = map(int, match.groups()) if match else (0, 0)
-        if not 1 <= number <= count <= _MOST:
-            raise BadOption(
-                f"shard must be a number and their count, such as 3/16, with numbers from 1 on (got {text!r:.60})"
-            )
-        return cls(number, count)
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
-
-    def has(self, chunk: int) -> bool:
-        """Return whether a chunk belongs to the shard. Neighbors belong to different ones, so that all end alike."""
-        return chunk % self.count == self.number - 1
-
-    def job(self, folder: Path) -> Job:
-        """Return the job of the shard, inside the folder of the whole job.
-
-        Raises:
-            BadInput: The whole job has results already.
-        """
-        if Job(folder).is_begun:
-            raise BadInput(
-                f"{str(folder)!r} has results of a run without shards: run it again without a shard, or choose a new "
-                "folder"
-            )
-        return Job(folder / SHARDS / f"{self.number}-of-{self.count}")
+    if Job(folder).is_begun:
+        raise BadInput(
+            f"{str(folder)!r} has results of a run without shards: run it again without a shard, or choose a new folder"
+        )
+    return Job(folder / SHARDS / f"{shard.number}-of-{shard.count}")
 
 
 def join_shards(job: Job) -> None:

@@ -121,13 +121,14 @@ def batch(
     columns = typed_assignments(pairs.data_option, "-D", dict.fromkeys(_COLUMNS, str))
     if model.model is None and server.server is None and not job.quiet:
         say("The model is lite, which ships with nibt; choose another one with -m", err=True)
+    from nibt.jobs._chunks import Shard
     from nibt.jobs.job import Job
     from nibt.jobs.run import batch as run
-    from nibt.jobs.shards import Shard
+    from nibt.jobs.shards import shard_job
     from nibt.models._request import GenerationOptions, LoadOptions
 
     out = job.out
-    started = Job(out) if execution.shard is None else Shard.parse(execution.shard).job(out)
+    started = Job(out) if execution.shard is None else shard_job(out, Shard.parse(execution.shard))
     files_before = started.chunks()
 
     def kept() -> str:
@@ -155,19 +156,19 @@ def batch(
         )
 
     is_new = not files_before or result.chunks() != files_before
-    rows = result.tally()["rows"] if execution.shard else result.manifest.rows or 0
-    _say_result(result, rows, is_new=is_new, quiet=job.quiet)
+    _say_result(result, is_new=is_new, quiet=job.quiet)
     failed = result.manifest.errors or 0
-    if 0 < failed == rows or (failed and job.strict):
+    if 0 < failed == result.own_rows or (failed and job.strict):
         raise typer.Exit(1)
 
 
-def _say_result(job: "Job", rows: int, is_new: bool, quiet: bool) -> None:
+def _say_result(job: "Job", is_new: bool, quiet: bool) -> None:
     """Print how many rows a job or a shard has, and its warnings and errors."""
+    rows = job.own_rows
     failed = job.manifest.errors or 0
     if not quiet:
         done = "written" if is_new else "are there already"
-        say(f"{rows:,} rows {done}, {failed:,} failed{_next_step(job, rows)}")
+        say(f"{rows:,} rows {done}, {failed:,} failed{_next_step(job)}")
 
     for warning in job.manifest.warnings:
         complain(warning)
@@ -177,12 +178,12 @@ def _say_result(job: "Job", rows: int, is_new: bool, quiet: bool) -> None:
             complain(error)
 
 
-def _next_step(job: "Job", rows: int) -> str:
+def _next_step(job: "Job") -> str:
     """Return what to do with a job or a shard that was written."""
-    if job.manifest.shard is not None:
-        number, count = job.manifest.shard
-        return f" in shard {number} of {count}; when all are done, the same command without --shard joins them"
-    return f"; to draw a row: nibt show {job.folder} ROW" if job.manifest.errors != rows else ""
+    if job.shard is not None:
+        place = f"shard {job.shard.number} of {job.shard.count}"
+        return f" in {place}; when all are done, the same command without --shard joins them"
+    return f"; to draw a row: nibt show {job.folder} ROW" if job.manifest.errors != job.own_rows else ""
 
 
 @expand_groups
