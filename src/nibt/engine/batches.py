@@ -113,12 +113,16 @@ class BatchCache:
             self._traces.pop(self._trace_key(pairs, side), None)
 
     def _key(self, pairs: Sequence[AnyPair], key: Hashable) -> tuple:
-        self._pairs |= {id(pair): pair for pair in pairs}  # while they are kept, no other object has their identity
+        self._hold(pairs)
         return tuple(map(id, pairs)), key
 
     def _trace_key(self, pairs: Sequence[AnyPair], side: int) -> tuple:
-        self._pairs |= {id(pair): pair for pair in pairs}
+        self._hold(pairs)
         return side, tuple(item_key(pair.items[side]) for pair in pairs)
+
+    def _hold(self, pairs: Sequence[AnyPair]) -> None:
+        """Keep pairs alive: meanwhile, no other object has their identity."""
+        self._pairs |= {id(pair): pair for pair in pairs}
 
 
 @dataclass(frozen=True)

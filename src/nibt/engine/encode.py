@@ -32,8 +32,8 @@ TOO_LARGE = "does not fit into memory even alone: choose fewer steps or views, o
 def encode(tower: Tower, items: Sequence[ImageInput | str], batch_size: int = 32) -> Embedding:
     """Compute the embeddings of images or captions, in their order: (item, dim).
 
-    Sets of vectors are padded with zeros to the longest: (item, vector, dim). Of large images, fewer than
-    ``batch_size`` go through the tower together.
+    Sets of vectors are padded with zeros to the longest: (item, vector, dim). On a processor, fewer than
+    ``batch_size`` large images go through the tower together.
     """
     batch_size = most_together(tower, items, batch_size)
     order = list(range(len(items)))
@@ -52,10 +52,13 @@ def encode(tower: Tower, items: Sequence[ImageInput | str], batch_size: int = 32
 
 
 def most_together(tower: Tower, items: Sequence[ImageInput | str], batch_size: int) -> int:
-    """Return how many items should go through a tower together: ``batch_size``, or fewer if images are large."""
+    """Return how many items should go through a tower together.
+
+    It is ``batch_size``, or on a processor fewer, if images are large.
+    """
     preparation = getattr(tower, "preparation", None)  # towers that prepare images in another way have none
-    sizes = {item.pil_image.size for item in items if isinstance(item, ImageInput)}
-    if preparation is None or not sizes:
+    sizes = {item.size for item in items if isinstance(item, ImageInput)}
+    if preparation is None or not sizes or tower.example.device.type != "cpu":
         return batch_size
 
     most_pixels = max(width * height for width, height in map(preparation.resize.size, sizes))

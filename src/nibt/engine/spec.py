@@ -133,13 +133,10 @@ def resolve(
         against = (*contrast.against, *contrast.against_images)[0]
 
     warnings = [*model.notes]
-    if origin is None and against is None:  # else the side shows what it is compared with in another way
-        explained_otherwise = model.similarity.name == "logit" and target == "softmax"  # a note says it of the class
-        warnings += (
-            []
-            if explained_otherwise
-            else [plain_target_warning(plain_target(model), target_class, side) for side in plain_sides]
-        )
+    is_compared = origin is not None or against is not None  # the side shows it in another way
+    is_probability_of_class = model.is_classifier and target == "softmax"  # a note says it of the class
+    if not (is_compared or is_probability_of_class):
+        warnings += [plain_target_warning(plain_target(model), target_class, side) for side in plain_sides]
     warnings += [_keeps_baseline(side, options, methods[side]) for side in sides_without_means]
 
     side_names: tuple[str, ...] = modalities

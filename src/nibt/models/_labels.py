@@ -82,9 +82,7 @@ class ClassNamesTower(TextTower):
     def _numbers(self) -> list[dict[str, list[int]]]:
         """The classes by what may be written for each: first its name, last one of the names that commas part."""
         every = list(enumerate(self.class_names))
-        synonyms = [
-            (number, synonym.strip()) for number, name in every if "," in name for synonym in (*name.split(","),)
-        ]
+        synonyms = [(number, synonym.strip()) for number, name in every if "," in name for synonym in name.split(",")]
         numbered = [(number, f"{number}: {name}") for number, name in every]
         written = [every + numbered, [(number, name.casefold()) for number, name in every]]
         written += [synonyms, [(number, synonym.casefold()) for number, synonym in synonyms]]

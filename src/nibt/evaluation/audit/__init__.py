@@ -25,7 +25,6 @@ from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.finished import finished_work
 from nibt.evaluation.maps import named_methods
 from nibt.methods.base import SIDES
-from nibt.models._labels import ClassNamesTower
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.options import BatchSize, Seed, check_facts, parsed
@@ -226,7 +225,7 @@ def _audited(
     times.begin(8)
     steps("everyday nouns")
     unknown_nouns: tuple[str, ...] = ()
-    if isinstance(runner.model.text, ClassNamesTower):
+    if runner.model.is_classifier:
         runner.notes.append("the model is a classifier: made-up words, other wordings and nouns were not measured")
     else:
         vocabulary, unknown_nouns = vocabulary_check(runner.model)

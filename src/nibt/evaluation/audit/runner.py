@@ -23,7 +23,6 @@ from nibt.evaluation.maps import Map, maps, spearman, ssim
 from nibt.evaluation.shared import TRACES, KeptEmbeddings, SharedWork
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import SIDES
-from nibt.models._labels import ClassNamesTower
 from nibt.models.base import Model
 from nibt.registry import MethodSpec, find
 from nibt.report.image.layout import uri
@@ -219,7 +218,7 @@ class AuditRunner:
             ("nonsense", "image", "made-up words", nonsense_captions(self.pairs, self.seed)),
             ("mismatch_text", "text", "another image", other_images(self.pairs)),
         ]
-        if isinstance(self.model.text, ClassNamesTower):  # whose texts are names of classes only
+        if self.model.is_classifier:  # whose texts are names of classes only
             changes = [change for change in changes if change[0] != "nonsense"]
         for method in self.methods:
             for name, side, change, pairs in changes:
@@ -229,7 +228,7 @@ class AuditRunner:
 
     def wording(self, most_templates: int) -> Iterator[CheckValues]:
         """Yield the similarity to the maps of reworded captions, on the caption's own words."""
-        if isinstance(self.model.text, ClassNamesTower):
+        if self.model.is_classifier:
             return
 
         for method, side in self.explained:
@@ -278,7 +277,7 @@ class AuditRunner:
         measured = []
         curves = []
         for side in SIDES:
-            if isinstance(self.model.tower(side), ClassNamesTower):  # which has no weights
+            if side == "text" and self.model.is_classifier:  # whose text tower has no weights
                 continue
 
             measures = [(spearman, "spearman", "weights")] + (
