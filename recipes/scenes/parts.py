@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from audits import pairs_of
 from reasons import UNSEEN
-from runs import collect, kept, machine, parse_arguments, stored, write_csv
+from runs import collect, kept, machine, parse_arguments, print_table, stored, write_csv
 from shortcut import SHORTCUTS, interventions, mixed, planted, share
 
 import nibt
@@ -274,9 +274,7 @@ def print_goals(table):
 def report(options):
     table = list(rows(collect(options.out, "parts")))
     print(f"{machine()}; {options.count} scenes of seed {UNSEEN + 7}\n")
-    print(f"| {' | '.join(HEADINGS)} |\n|{'---|' * len(HEADINGS)}")
-    for row in by_kind(table):
-        print(f"| {' | '.join(row.values())} |")
+    print_table(HEADINGS, by_kind(table))
     print()
     print_goals(table)
     write_csv(CSV, HEADINGS, table)
@@ -315,9 +313,7 @@ def report_audits(options):
         table.append(dict(zip(AUDIT_HEADINGS, cells, strict=True)))
 
     print(f"{machine()}; {options.count} scenes of seed {UNSEEN + 12}\n")
-    print(f"| {' | '.join(AUDIT_HEADINGS)} |\n|{'---|' * len(AUDIT_HEADINGS)}")
-    for row in table:
-        print(f"| {' | '.join(row.values())} |")
+    print_table(AUDIT_HEADINGS, table)
     write_csv(AUDIT_CSV, AUDIT_HEADINGS, table)
 
 

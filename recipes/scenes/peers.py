@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from parts import COVERED, by_share, distance, ends, is_cue_setting, loaded, settings
 from reasons import UNSEEN
-from runs import collect, kept, machine, parse_arguments, stored, write_csv
+from runs import collect, kept, machine, parse_arguments, print_table, stored, write_csv
 from shortcut import SHORTCUTS, image, unit
 from sklearn.metrics import silhouette_score
 
@@ -311,9 +311,7 @@ def report(options):
 
     print(f"{machine()}; {options.count} scenes of seeds {UNSEEN + 15} and {UNSEEN + 16}\n")
     headings = ("model", *PROCEDURES)
-    print(f"| {' | '.join(headings)} |\n|{'---|' * len(headings)}")
-    for row in table:
-        print(f"| {' | '.join(row.values())} |")
+    print_table(headings, table)
     write_csv(CSV, headings, table)
 
 

@@ -277,6 +277,13 @@ def parse_arguments(about, extend=lambda parser: None):
     return options
 
 
+def print_table(headings, rows):
+    """Print rows, whose values are in the order of the headings, as a table of Markdown."""
+    print(f"| {' | '.join(headings)} |\n|{'---|' * len(headings)}")
+    for row in rows:
+        print(f"| {' | '.join(row.values())} |")
+
+
 def collect(folder, name):
     """The records of all parts."""
     records = {}

@@ -14,7 +14,7 @@ import torch
 from audits import pairs_of
 from parts import PURE, ends, failing, is_cue_setting, loaded, without_seed
 from reasons import UNSEEN
-from runs import collect, kept, machine, parse_arguments, stored, write_csv
+from runs import collect, kept, machine, parse_arguments, print_table, stored, write_csv
 from shortcut import TEMPLATES, interventions, planted, share, word
 
 import nibt
@@ -92,9 +92,7 @@ def report(options):
     records = collect(options.out, "word-parts")
     table = list(rows(records))
     print(f"{machine()}; {options.count} scenes of seed {UNSEEN + 17}\n")
-    print(f"| {' | '.join(HEADINGS)} |\n|{'---|' * len(HEADINGS)}")
-    for row in table:
-        print(f"| {' | '.join(row.values())} |")
+    print_table(HEADINGS, table)
     honest = [
         [{"verdict": verdict} for verdict in record["verdicts"]] for record in records.values() if "truth" not in record
     ]

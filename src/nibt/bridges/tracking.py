@@ -21,8 +21,8 @@ from nibt.registry import available, find
 from nibt.results.audit import Audit
 from nibt.results.base import Result
 from nibt.results.explanation import Explanation
-from nibt.results.parts import Parts
-from nibt.results.word_parts import WordParts
+from nibt.results.parts import Part, Parts
+from nibt.results.word_parts import WordPart, WordParts
 
 Numbers: TypeAlias = Mapping[str, float]
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
@@ -163,26 +163,14 @@ def _rows(result: Any) -> Rows:
 
     if isinstance(result, Parts):
         return [
-            {
-                "part": part.number,
-                "verdict": part.verdict,
-                "share": part.share,
-                "images": part.images,
-                "needed": part.needed.value if part.needed else None,
-                "place": part.where,
-                "name": part.name,
-            }
-            for part in result.parts
+            {**_of_part(part), "images": part.images, "place": part.where, "name": part.name} for part in result.parts
         ]
 
     if isinstance(result, WordParts):
         return [
             {
-                "part": part.number,
-                "verdict": part.verdict,
-                "share": part.share,
+                **_of_part(part),
                 "captions": part.captions,
-                "needed": part.needed.value if part.needed else None,
                 "words": ", ".join(word.word for word in part.words),
             }
             for part in result.parts
@@ -200,6 +188,12 @@ def _rows(result: Any) -> Rows:
             for word in result.words
         ]
     return []
+
+
+def _of_part(part: Part | WordPart) -> dict[str, Any]:
+    """Return the columns that parts of images and of captions have."""
+    needed = part.needed.value if part.needed else None
+    return {"part": part.number, "verdict": part.verdict, "share": part.share, "needed": needed}
 
 
 @dataclass(frozen=True)

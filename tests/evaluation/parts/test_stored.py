@@ -89,7 +89,10 @@ def test_explanations_of_another_model_are_refused() -> None:
 def test_parts_that_were_stopped_go_on(stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, folder = found(), tmp_path / "work"
     computed: list[str] = []
-    for module, name in (("nibt.evaluation.parts.asked", "maps"), ("nibt.evaluation.parts.effects", "losses_of_choices")):
+    for module, name in (
+        ("nibt.evaluation.parts.asked", "maps"),
+        ("nibt.evaluation.parts.effects", "losses_of_choices"),
+    ):
         own = getattr(import_module(module), name)
         monkeypatch.setattr(f"{module}.{name}", lambda *given, own=own, name=name: computed.append(name) or own(*given))
 

@@ -120,7 +120,7 @@ def parts(
     With --side text, it does so for the words of the captions, and the words that name objects.
     With the model scenes and 200 pairs it takes less than a minute on one core.
     """
-    from nibt.cli.console_parts import show_parts, show_word_parts
+    from nibt.cli.console_parts import show_parts
     from nibt.evaluation.finished import WorkFolder
     from nibt.evaluation.parts import parts as run
     from nibt.evaluation.parts.words import word_parts
@@ -166,8 +166,7 @@ def parts(
             on_progress=on_progress,
         )
 
-    show = show_word_parts if of_words else show_parts
-    files.write([result], targets, lambda results: show(results[0]))
+    files.write([result], targets, lambda results: show_parts(results[0]))
     if work is not None:
         WorkFolder(work).discard()
 
