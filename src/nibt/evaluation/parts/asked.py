@@ -13,6 +13,7 @@ from nibt.evaluation.maps import Map, maps
 from nibt.evaluation.parts.effects import donors_of
 from nibt.evaluation.parts.found import DEPTH, default_count
 from nibt.evaluation.parts.stored import stored_maps
+from nibt.evaluation.shared import KeptEmbeddings, SharedWork
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
@@ -67,17 +68,29 @@ class AskedParts:
     request: JsonObject
 
     def maps(self, finished: FinishedWork) -> list[Map]:
-        """Return the maps of the side, some at a time, which are kept."""
+        """Return the maps of the side, some at a time, which are kept.
+
+        The other side is encoded once for all pairs, as an audit does: so both have the same bits.
+        """
         if self.known_maps is not None:
             return self.known_maps
 
+        shared = SharedWork(self.model, KeptEmbeddings(self.model), 0)
         kept: list[Map] = []
         for first in range(0, len(self.pairs), _TOGETHER):
             some = self.pairs[first : first + _TOGETHER]
-            compute = partial(maps, self.model, some, self.method, self.side, self.seed, self.batch_size)
+            compute = partial(self._computed, some, shared)
             kept += finished.maps(f"maps from pair {first}", compute)
 
         return kept
+
+    def _computed(self, pairs: Sequence[Pair], shared: SharedWork) -> list[Map]:
+        """Compute the maps of some pairs."""
+        if self.side == "image":
+            shared.embeddings.of("text", [pair.caption for pair in self.pairs])
+        else:
+            shared.embeddings.of("image", [pair.image for pair in self.pairs])
+        return maps(self.model, pairs, self.method, self.side, self.seed, self.batch_size, shared)
 
 
 def asked_parts(
