@@ -35,6 +35,7 @@ Measure and audit:
     parts, word_parts, used_share      what a model looks at over a data set, and how much that decides
     part_scores                        how much of the score of one image such parts carry
     benchmark, write_report            a benchmark from a plan, and its report
+    write_paper, cite                  what a paper needs of a benchmark; what to cite, in BibTeX
     Measurement, Plan, Roar, Audit, Parts, WordParts, UsedShare     their inputs and results
 
 Extend:

@@ -18,9 +18,11 @@ from .engine.replace import replace_words as replace_words
 from .errors import NibtError as NibtError
 from .evaluation.audit import audit as audit
 from .evaluation.audit.pair import check as check
+from .evaluation.bench.paper import write_paper as write_paper
 from .evaluation.bench.plan import Plan as Plan
 from .evaluation.bench.report import write_report as write_report
 from .evaluation.bench.run import benchmark as benchmark
+from .evaluation.citations import cite as cite
 from .evaluation.decisive import decisive_region as decisive_region
 from .evaluation.measure import measure as measure
 from .evaluation.parts import parts as parts

@@ -250,11 +250,14 @@ class RunFolder(Generic[_Manifest]):
                         "replace it with --overwrite (in Python overwrite=True, where the call has it)"
                     )
 
-    def write_reports(self, reports: Mapping[str, str], overwrite: bool = False) -> list[Path]:
+    def write_reports(self, reports: Mapping[str, str | bytes], overwrite: bool = False) -> list[Path]:
         """Write the reports of the run, and their digests into the manifest: edited reports are not replaced."""
         self.check_reports(list(reports), overwrite)
         digests = self.manifest.reports
-        files = {self.folder / name: text.encode() for name, text in reports.items()}
+        files = {
+            self.folder / name: content.encode() if isinstance(content, str) else content
+            for name, content in reports.items()
+        }
         latest = {path.name: [*digests.get(path.name, [])[-1:], sha256(files[path]).hexdigest()] for path in files}
         with all_or_none():
             self.update(reports={**digests, **latest})

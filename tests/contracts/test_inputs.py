@@ -531,6 +531,7 @@ def test_options_without_effect_are_refused(method: str) -> None:
 PATHS: dict[str, Callable[[Any], Any]] = {
     "benchmark": lambda path: nibt.benchmark(PLAN, path),
     "write_report": lambda path: nibt.write_report(path),
+    "write_paper": lambda path: nibt.write_paper(path),
     "batch": lambda path: nibt.batch(MODEL, "t.csv", path),
     "Job.open": lambda path: Job.open(path),
     "roar": lambda path: nibt.roar(MODEL, SCENES, "ones", out=path),

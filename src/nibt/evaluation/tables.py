@@ -59,16 +59,24 @@ class ReportTable:
         ]
         return "\n".join([*lines, *(["", self.note] if self.note else [])])
 
-    def latex(self) -> str:
-        r"""Return the table in LaTeX, for the package booktabs.
+    def latex(self, label: str = "", is_wide: bool = False) -> str:
+        r"""Return the table in LaTeX, for the package booktabs, with its note below it.
+
+        Args:
+            label: The label that the text refers to; empty for none.
+            is_wide: Whether the table is as wide as a page with two columns.
 
         >>> "a\\_b & c \\\\" in ReportTable("t", ["a_b", "c"], []).latex()
         True
         """
+        environment = "table*" if is_wide else "table"
         columns = "l" + "r" * (len(self.headings) - 1)
+        note = rf"\par\smallskip {latex_text(self.note)}"
         lines = [
-            r"\begin{table}",
-            rf"\caption{{{self.title.translate(_LATEX_ESCAPES)}}}",
+            rf"\begin{{{environment}}}",
+            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
+            rf"\caption{{{latex_text(self.title)}}}",
+            *([rf"\label{{{label}}}"] if label else []),
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             _latex_row(self.headings),
@@ -76,8 +84,8 @@ class ReportTable:
             *map(_latex_row, self.rows),
             r"\bottomrule",
             r"\end{tabular}",
-            *([self.note.translate(_LATEX_ESCAPES)] if self.note else []),
-            r"\end{table}",
+            *([note] if self.note else []),
+            rf"\end{{{environment}}}",
         ]
         return "\n".join(lines)
 
@@ -157,5 +165,14 @@ def _escaped(text: str) -> str:
     return re.sub(r"[\\|]|<(?=[\w/!?])", r"\\\g<0>", text)
 
 
+def latex_text(text: str) -> str:
+    r"""Return a text with what LaTeX would read as commands escaped.
+
+    >>> latex_text("100 % of a_b")
+    '100 \\% of a\\_b'
+    """
+    return text.translate(_LATEX_ESCAPES)
+
+
 def _latex_row(cells: Iterable[str]) -> str:
-    return " & ".join(cell.translate(_LATEX_ESCAPES) for cell in cells) + r" \\"
+    return " & ".join(map(latex_text, cells)) + r" \\"

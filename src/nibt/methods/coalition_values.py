@@ -24,7 +24,7 @@ from nibt.options import Either, NotNegative
 
 @dataclass(frozen=True)
 class Banzhaf(ShareCoalitionMethod, name="banzhaf"):
-    r"""Banzhaf values: the mean effect of each unit if every other unit is kept or removed at random.
+    r"""Banzhaf values: the mean effect of each unit over random sets of the others (Wang and Jia, AISTATS 2023).
 
     $$\text{score}_u = E[S(\text{with } u)] - E[S(\text{without } u)]$$
 

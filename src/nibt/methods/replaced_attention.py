@@ -198,7 +198,7 @@ _SHARPNESS = 2.0
 
 @dataclass(frozen=True)
 class CLIPSurgery(LastBlocks, name="clip_surgery"):
-    r"""CLIP Surgery: patches compared with the caption by value-value attention (Li et al., arXiv 2304.05653).
+    r"""CLIP Surgery: patches compared with the caption by value-value attention (Li et al., Pattern Recognition 2025).
 
     $$z = h_k + \sum_{l \geq k} \text{softmax}(v_l v_l^T / \sqrt{d}) \, v_l W_l$$
 
@@ -229,7 +229,7 @@ class CLIPSurgery(LastBlocks, name="clip_surgery"):
         blocks: The number of last blocks that attend from values to values.
     """
 
-    paper = "Li et al., arXiv 2304.05653"
+    paper = "Li et al., Pattern Recognition 2025, arXiv 2304.05653"
     category = "attention"
     cost = "1 + about blocks / depth"
 

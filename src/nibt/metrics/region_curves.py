@@ -173,7 +173,7 @@ class NounInsertion(NounCurve, name="noun_insertion"):
         that of the cosine
 
     Forward passes:
-        as of ``noun_deletion``
+        Moeller et al., TMLR 2025 (exCLIP), as of ``noun_deletion``
 
     Use it when:
         As for ``noun_deletion``. Report both.
@@ -182,7 +182,7 @@ class NounInsertion(NounCurve, name="noun_insertion"):
         As for ``noun_deletion``.
 
     Source:
-        as of ``noun_deletion``
+        Moeller et al., TMLR 2025 (exCLIP), as of ``noun_deletion``
     """
 
     better = "higher"

@@ -53,7 +53,8 @@ class Removal(ShareMetric, name="removal"):
         only if the data set draws images again.
 
     Source:
-        nibt; removal by drawing again: CLEVR-XAI and Hesse et al., ICCV 2023 (FunnyBirds, single deletion)
+        nibt; removal by drawing again: Arras et al., Information Fusion 81, 2022 (CLEVR-XAI); Hesse et al., ICCV 2023
+        (FunnyBirds, single deletion)
     """
 
     def __call__(self, metric_input: MetricInput) -> PerExample:

@@ -204,6 +204,14 @@ def show(
             show_default=False,
         ),
     ] = None,
+    paper: Annotated[
+        bool,
+        Option(
+            "--paper",
+            help="Write what a paper needs of a run of nibt bench into its folder: paper.tex with a paragraph on "
+            "methods and tables, paper.bib, and figures in PDF files.",
+        ),
+    ] = False,
 ) -> None:
     """Draw a row of a job as nibt explain does, or show the report of a run of nibt bench. No model is loaded.
 
@@ -225,9 +233,11 @@ def show(
     if kind == "benchmark":
         _check_benchmark_options(folder, row, verify, output)
     else:
-        _check_job_options(folder, row, verify, output, base)
+        _check_job_options(folder, row, verify, output, base, paper)
 
-    if verify:
+    if paper:
+        _write_paper(folder, output, base)
+    elif verify:
         _verify(folder, output.quiet)
     elif row is not None:
         _show_row(Job.open(folder), row, output)
@@ -246,8 +256,12 @@ def _check_benchmark_options(folder: Path, row: int | None, verify: bool, output
         )
 
 
-def _check_job_options(folder: Path, row: int | None, verify: bool, output: OutputOptions, base: str | None) -> None:
+def _check_job_options(
+    folder: Path, row: int | None, verify: bool, output: OutputOptions, base: str | None, paper: bool
+) -> None:
     """Check that what is asked of a job goes together."""
+    if paper:
+        raise BadOption(f"--paper is for a run of nibt bench ({folder} is none): leave it out")
     if (output.out or output.draw) and (row is None or verify):
         raise BadOption(
             f"--out and --draw are for a row of a job: give its position, as in nibt show {folder} 0 -o x.png"
@@ -285,6 +299,15 @@ def _report(folder: Path, kind: str, overwrite: bool, base: str | None) -> tuple
 
     text = write_report(folder, overwrite, base=base)
     return text, ", ".join(str(folder / f"report.{ending}") for ending in ("md", "csv", "tex", "html"))
+
+
+def _write_paper(folder: Path, output: OutputOptions, base: str | None) -> None:
+    """Write what a paper needs of a benchmark."""
+    from nibt.evaluation.bench.paper import write_paper
+
+    written = write_paper(folder, output.overwrite, base=base)
+    if not output.quiet:
+        say(f"wrote {', '.join(map(str, written))}", err=True)
 
 
 def _show_row(job: "Job", row: int, output: OutputOptions) -> None:

@@ -1,4 +1,4 @@
-"""Plots as PNG files in memory, by matplotlib without its global state."""
+"""Plots as files in memory, PNG for reports and PDF for papers, by matplotlib without its global state."""
 
 import io
 from collections.abc import Callable
@@ -9,9 +9,12 @@ from matplotlib.axes import Axes
 from nibt.evaluation.bench.plan import CONTROLS
 from nibt.evaluation.bench.summary import FAMILY, SERIES, Summary
 from nibt.io import one_line
-from nibt.results.frames import DataFrame
+from nibt.results.frames import Column, DataFrame
 
+COLUMN_WIDTH, TEXT_WIDTH = 3.25, 6.75
+"""The widths of a column and of a page in usual templates of conferences, in inches."""
 _COLUMNS = 3
+_SERIF = {"family": "STIXGeneral", "size": 8}  # Times, in the size of captions; it ships with matplotlib
 
 
 def plot_cost(lines: DataFrame) -> bytes:
@@ -78,6 +81,48 @@ def plot_curves(lines: DataFrame, summary: Summary) -> bytes:
 
     with_curve = [series in summary.curves for series in lines[SERIES].itertuples(index=False, name=None)]
     return _panels(lines[with_curve], panel, row_height=3.6)
+
+
+def plot_means(lines: DataFrame, width: float) -> bytes:
+    """Plot the mean and the interval of each method as a PDF file for a paper: a panel for each metric."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.figure import Figure
+
+    metrics = list(lines["metric"].unique())
+    methods = list(lines["method"].unique())
+    columns = min(len(metrics), _COLUMNS)
+    rows = -(-len(metrics) // columns)
+    figure = Figure(figsize=(width, rows * (0.55 + 0.15 * len(methods))), layout="constrained")
+    FigureCanvasPdf(figure)
+    all_axes = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
+    for axes, metric in zip(all_axes, metrics, strict=False):
+        of_metric = lines[lines["metric"] == metric].set_index("method")
+        for place, method in enumerate(methods):
+            if method in of_metric.index:
+                _mean(axes, of_metric.loc[method], place, "0.6" if method in CONTROLS else "C0")
+
+        better = {"higher": " (higher)", "lower": " (lower)"}.get(of_metric["better"].iloc[0], "")
+        axes.set_xlabel(_label(metric) + better, **_SERIF)
+        axes.set_yticks(range(len(methods)), list(map(_label, methods)))
+        for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+            text.set(fontfamily=_SERIF["family"], fontsize=_SERIF["size"] - 1)
+        axes.spines[["top", "right"]].set_visible(False)
+
+    figure.axes[0].invert_yaxis()
+    for axes in figure.axes[len(metrics) :]:
+        axes.set_axis_off()
+
+    file = io.BytesIO()
+    with rc_context({"pdf.fonttype": 42}):  # text that can be searched and edited
+        figure.savefig(file, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return file.getvalue()
+
+
+def _mean(axes: Axes, line: Column, place: int, color: str) -> None:
+    """Plot the mean of a method with its interval at a place."""
+    errors = [[max(0.0, line["mean"] - line["low"])], [max(0.0, line["high"] - line["mean"])]]
+    axes.errorbar(line["mean"], place, xerr=errors, fmt="o", markersize=3, capsize=2, linewidth=0.8, color=color)
 
 
 def _label(text: str) -> str:

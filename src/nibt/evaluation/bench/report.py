@@ -15,8 +15,8 @@ from nibt.evaluation.tables import ReportTable, describe_session, number, report
 from nibt.metrics.base import PooledMetric
 from nibt.results.frames import DataFrame
 
-_ALPHA = 0.05
-_INTERVALS = (
+ALPHA = 0.05
+INTERVALS = (
     "Means over pairs; in square brackets, their 95 % intervals: those of Clopper and Pearson if all values are at the "
     "bounds of a metric, as those of hits, Gaffke's for other values between two bounds, and that of the bootstrap of "
     "Student's t for values without bounds."
@@ -110,7 +110,7 @@ def _tables_of(group: Group, summary: Summary) -> Iterator[ReportTable]:
         if not len(lines):
             continue
 
-        yield _means(group, side, lines, summary)
+        yield means_table(group, side, lines, summary)
         compared = lines[(lines["better"] != "neither") & (lines["base"] != "")]
         if len(compared):
             yield _win_rates(group, side, compared)
@@ -122,12 +122,12 @@ def _title_of(group: Group, *details: str) -> str:
     return ", ".join([f"{group.data} with {group.model}", *target, *details])
 
 
-def _means(group: Group, side: str, lines: DataFrame, summary: Summary) -> ReportTable:
+def means_table(group: Group, side: str, lines: DataFrame, summary: Summary) -> ReportTable:
     """Return the table of means, with the number of pairs that were measured and that failed."""
     table = _pivot(
         lines,
         [
-            with_interval(Interval(line.mean, line.low, line.high)) + (" *" if line.p_holm < _ALPHA else "")
+            with_interval(Interval(line.mean, line.low, line.high)) + (" *" if line.p_holm < ALPHA else "")
             for line in lines.itertuples()
         ],
     )
@@ -135,7 +135,7 @@ def _means(group: Group, side: str, lines: DataFrame, summary: Summary) -> Repor
     better = lines.groupby("metric")["better"].first().map(directions)
     table = table.rename(columns=lambda metric: metric + better[metric])
     table = table.assign(**lines.groupby("method")[["pairs", "failed"]].max())
-    note = [_INTERVALS, "In parentheses: which values are better.", *_stars(lines)]
+    note = [INTERVALS, "In parentheses: which values are better.", *_stars(lines)]
     if side != "text":
         table.insert(0, "views", [summary.views.get((group.model, side, method), "-") for method in table.index])
         note += _about_views(lines, summary)
@@ -160,7 +160,7 @@ def _stars(lines: DataFrame) -> Iterator[str]:
     if len(bases) > 1:
         subject = f"the base method with as many views: {', '.join(f'{base} ({views[base]})' for base in bases)}"
     yield (
-        f"A star marks a difference from {subject}, at {_ALPHA}: paired Wilcoxon test, Holm's correction over all "
+        f"A star marks a difference from {subject}, at {ALPHA}: paired Wilcoxon test, Holm's correction over all "
         "methods and metrics of this table."
     )
 

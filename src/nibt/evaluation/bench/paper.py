@@ -1,0 +1,194 @@
+"""What a paper needs of a run: a paragraph on methods, tables and BibTeX in LaTeX, and figures as PDF files."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from nibt.evaluation.bench.figures import COLUMN_WIDTH, TEXT_WIDTH, plot_means
+from nibt.evaluation.bench.report import ALPHA, INTERVALS, means_table
+from nibt.evaluation.bench.run import Benchmark, MeasuredModel
+from nibt.evaluation.bench.summary import Summary
+from nibt.evaluation.citations import cite, references_of
+from nibt.evaluation.tables import latex_text
+from nibt.io import load_json
+from nibt.records import JsonObject
+from nibt.registry import available
+
+_OPTIONS = ("layer", "steps", "quadrature", "baseline", "views", "masks", "budget")
+"""The options of methods that the paragraph states, if a method has them; the label of a method has the others that
+differ from the default."""
+_NAMES_OF_SIDES = {"image": "images", "text": "captions", "regions": "words and regions"}
+_MOST_IN_A_COLUMN = 1
+"""The most metrics of a table and a figure that are as wide as a column; with more, they are as wide as the page."""
+
+
+def write_paper(run: Benchmark | str | Path, overwrite: bool = False, *, base: str | None = None) -> list[Path]:
+    """Write paper.tex, paper.bib and a figure for each table, paper-1.pdf and so on, into the folder of a run.
+
+    ``paper.tex`` has a paragraph to copy, which states the models and the hashes of their weights, the data and the
+    number of pairs, each method with its layer, steps, views and baseline, the metrics, the rule of the intervals, the
+    test and its correction, and how many pairs failed; and a table and a figure for each side. It needs the packages
+    booktabs and graphicx. The figures are vector graphics as wide as a column (3.25 inches) or, with more than one
+    metric, as a page (6.75 inches), with a serif font of 8 points that is embedded as text.
+
+    Args:
+        run: A run, or its folder.
+        overwrite: Whether files of these names that nibt did not write may be replaced.
+        base: The method that the others are compared with, as in ``write_report``.
+
+    Returns:
+        The paths of the files.
+
+    Raises:
+        BadInput: The folder or a part of the store cannot be read.
+        BadOption: The plan has no method ``base``.
+        WouldOverwrite: A file was edited, or nibt did not write it, and ``overwrite`` is false.
+        CannotWrite: A file cannot be written.
+        Unsupported: pyarrow or pandas is not installed.
+    """
+    run = run if isinstance(run, Benchmark) else Benchmark.open(run)
+    summary = run.summary(base)
+    files: dict[str, str | bytes] = {}
+    number = 0
+    floats = []
+    for group in summary.groups:
+        for side in summary.plan.sides:
+            lines = summary.lines_of(group, side)
+            if not len(lines):
+                continue
+
+            number += 1
+            is_wide = lines["metric"].nunique() > _MOST_IN_A_COLUMN
+            name = f"paper-{number}.pdf"
+            files[name] = plot_means(lines, TEXT_WIDTH if is_wide else COLUMN_WIDTH)
+            table = means_table(group, side, lines, summary)
+            floats.append(table.latex(label=f"tab:nibt-{number}", is_wide=is_wide))
+            floats.append(_figure(name, number, table.title, is_wide))
+
+    paragraph = " ".join(_sentences(run, summary))
+    head = "% Written by nibt show --paper. It needs \\usepackage{booktabs,graphicx}, and the entries of paper.bib."
+    files["paper.tex"] = "\n\n".join([head, rf"\paragraph{{Explanations.}} {paragraph}", *floats]) + "\n"
+    files["paper.bib"] = cite(run)
+    return run.write_reports(files, overwrite)
+
+
+def _figure(name: str, number: int, title: str, is_wide: bool) -> str:
+    """Return a figure in LaTeX."""
+    environment = "figure*" if is_wide else "figure"
+    caption = (
+        f"{latex_text(title)}: means and 95\\,\\% intervals over pairs, as in Table~\\ref{{tab:nibt-{number}}}. "
+        "Controls, which do not use the model, are gray."
+    )
+    return "\n".join(
+        [
+            rf"\begin{{{environment}}}",
+            r"\centering",
+            rf"\includegraphics{{{name}}}",
+            rf"\caption{{{caption}}}",
+            rf"\label{{fig:nibt-{number}}}",
+            rf"\end{{{environment}}}",
+        ]
+    )
+
+
+def _sentences(run: Benchmark, summary: Summary) -> Iterator[str]:
+    """Yield the sentences of the paragraph on methods, in LaTeX."""
+    plan = summary.plan
+    version = run.manifest.sessions[-1]["versions"]["nibt"] if run.manifest.sessions else None
+    program = rf"nibt~\cite{{nibt}}{f' {version}' if version else ''}"
+    targets = _listed([latex_text(target) for target in plan.targets])
+    data = _listed([_data(run, label) for label in (choice.label for choice in plan.data)])
+    yield f"We explained the {targets} of {data} with {program}."
+    yield from map(_model, run.manifest.models.values())
+
+    if missing := len(run.missing_chunks()):
+        yield f"The run is incomplete: {missing} of {len(list(run.chunks()))} parts were not measured."
+
+    for side in plan.sides:
+        methods = _methods(run, summary, side)
+        if methods:
+            yield f"Methods for {_NAMES_OF_SIDES[side]}: {'; '.join(methods)}."
+    if summary.controls:
+        controls = _listed(sorted(map(latex_text, summary.controls)))
+        yield f"Controls, which do not use the model: {controls}."
+
+    metrics = _listed([_cited(choice.label, "metrics", choice.name) for choice in plan.metrics])
+    yield f"Metrics: {metrics}."
+    if "completeness_gap" not in (choice.name for choice in plan.metrics):
+        yield "The gap between the sum of the scores and the change that they explain was not measured."
+
+    yield latex_text(INTERVALS)
+    if bases := [base for base in summary.lines["base"].unique() if base]:
+        yield (
+            f"Methods were compared with {latex_text(_listed(bases))} by Wilcoxon's signed-rank test over pairs, "
+            "two-sided, with Holm's correction over all methods and metrics of a table; a star marks "
+            f"$p < {ALPHA}$."
+        )
+
+    failed = int(summary.lines["failed"].max()) if len(summary.lines) else 0
+    yield f"At most {failed} pairs failed with a method." if failed else "No pair failed."
+    if len(plan.seeds) > 1:
+        yield f"Methods that draw at random had the seeds {_listed([str(seed) for seed in plan.seeds])}."
+    yield "We did not check the explanations of other models or on other data."
+
+
+def _data(run: Benchmark, label: str) -> str:
+    """Return a data set with the number of its pairs."""
+    length = run.request["lengths"][label]
+    count = length if run.plan.count is None else min(length, run.plan.count)
+    return f"{count} pairs of {latex_text(label)}"
+
+
+def _model(recorded: MeasuredModel) -> str:
+    """Return the sentence on a model."""
+    model = recorded["model"]
+    return (
+        rf"The model was {latex_text(Path(model['id']).name)} (weights \texttt{{{model['weights_hash']}}}, "
+        f"{model['dtype']} on {latex_text(model['device'])})."
+    )
+
+
+def _methods(run: Benchmark, summary: Summary, side: str) -> list[str]:
+    """Return the methods of a side, each with its publication and the options that it had with each model."""
+    frame = run.frame()
+    used = frame[(frame["side"] == side) & (frame["resolved"] != "")]
+    described = []
+    for choice in summary.plan.methods:
+        of_method = used[used["method_label"] == choice.label]
+        if choice.label in summary.controls or not len(of_method):
+            continue
+
+        by_model = of_method.groupby("model", observed=True)["resolved"].first()
+        texts = list(dict.fromkeys(_options(load_json(text)) for text in by_model))
+        if len(texts) > 1:
+            texts = [f"{latex_text(model)}: {_options(load_json(text))}" for model, text in by_model.items()]
+        described.append(f"{_cited(choice.label, 'methods', choice.name)} ({'; '.join(texts)})")
+
+    return described
+
+
+def _options(resolved: JsonObject) -> str:
+    """Return the options that a method had, as far as the paragraph states them."""
+    stated = []
+    for name in _OPTIONS:
+        value = resolved.get(name)
+        if value is not None:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            stated.append(f"{name} {latex_text(text)}")
+
+    return ", ".join(stated) or "its defaults"
+
+
+def _cited(label: str, group: str, name: str) -> str:
+    """Return a method or a metric with its publications."""
+    keys = [reference.key for reference in references_of(group, name)] if name in available(group) else []
+    return latex_text(label) + (rf"~\cite{{{','.join(keys)}}}" if keys else "")
+
+
+def _listed(texts: Sequence[str]) -> str:
+    """Return texts as a list in a sentence.
+
+    >>> _listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    *others, last = texts
+    return f"{', '.join(others)} and {last}" if others else last
