@@ -86,7 +86,9 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         answer, audit = Path(folder, "answer.html"), Path(folder, "audit.html")
         nibt.explain_answer("scenes_generator", "sample:scene", "what is left of the house ?").save(answer)
-        nibt.audit("scenes", list(Scenes(count=24)), ["nib", "random"]).save(audit)
+        audited = nibt.audit("scenes", list(Scenes(count=24)), ["nib", "random"])
+        audited.save(audit)
+        audited.save(FOLDER / "images" / "audit.badge.svg", overwrite=True)
         for page, height in ((answer, 760), (audit, 900)):
             screen(page, height).save(FOLDER / "images" / f"{page.stem}.webp", quality=85, method=6)
 

@@ -37,6 +37,7 @@ from types import ModuleType
 from typing import Any
 
 import typer
+import yaml
 
 ROOT = Path(__file__).parents[1]
 STAND_INS = {"/data/": "data/", "openai/clip-vit-base-patch32": "my-clip"}
@@ -172,6 +173,8 @@ def check(block: Block, folder: Path) -> None:
         tomllib.loads(block.text)
     elif block.language == "json":
         json.loads(block.text)
+    elif block.language == "yaml":
+        yaml.safe_load(block.text)
     elif block.language == "bash":
         for command in commands(block, folder):
             _check_command(block, command)
