@@ -48,7 +48,9 @@ def test_a_failed_check_fails_the_step_and_leaves_all_reports(tmp_path: Path) ->
     assert done.returncode == 1, done.stderr
     names = {"audit.html", "audit.json", "audit.junit.xml", "audit.card.md", "audit.badge.svg"}
     assert {path.name for path in (tmp_path / "my reports").iterdir()} == names
-    verdicts = [check["verdict"] for check in json.loads((tmp_path / "my reports" / "audit.json").read_text())["checks"]]
+    verdicts = [
+        check["verdict"] for check in json.loads((tmp_path / "my reports" / "audit.json").read_text())["checks"]
+    ]
     root = ElementTree.parse(tmp_path / "my reports" / "audit.junit.xml").getroot()
     assert len(list(root.iter("failure"))) == verdicts.count("fail") > 0
 

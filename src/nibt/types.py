@@ -52,6 +52,8 @@ class ModelRecord(TypedDict):
     image_size: int | None
     quick_gelu: NotRequired[bool]
     """OpenCLIP only: whether the model uses QuickGELU."""
+    text_model: NotRequired[str]
+    """The name or the folder of the text encoder; only if it is that of another model."""
     similarity: NotRequired[str]
     """Only for models that do not compare embeddings by their cosine: ``max_sim``, or ``logit`` of classifiers."""
     pooling: NotRequired[str]

@@ -117,6 +117,11 @@ def processor_folder(name: HubName) -> Path:
     return _folder(name, lambda listing: [file for file in listing.below() if file.endswith(_TEXTS)])[0]
 
 
+def text_encoder_folder(name: HubName) -> tuple[Path, str]:
+    """Return the folder of a text encoder of sentence-transformers, and the commit of its repository."""
+    return _folder(name, _text_encoder_parts)
+
+
 def config_folder(repository: str) -> Path:
     """Return the folder of a configuration on the hub."""
     return _folder(HubName(repository), lambda listing: [listing.top + "config.json"])[0]
@@ -273,6 +278,17 @@ def _has_vocabulary(listing: Listing) -> bool:
     if listing.has("vocab.json") and listing.has("merges.txt"):
         return True
     return any(PurePosixPath(file).name in _VOCABULARIES or file.endswith(_MODELS) for file in listing.below())
+
+
+def _text_encoder_parts(listing: Listing) -> list[str]:
+    """Return the files of a text encoder, the weights last."""
+    modules, after = _modules(listing)
+    if not modules:
+        raise CannotLoad(
+            f"{str(listing.name)!r} on the hub is no model of sentence-transformers: it has no modules.json"
+        )
+    small = [file for file in listing.below(*modules) if file.endswith(_TEXTS)]
+    return small + after + _weights(listing, _TRANSFORMERS)
 
 
 def _tokenizer_parts(listing: Listing) -> list[str]:

@@ -189,7 +189,7 @@ def named_processor(name: str) -> tuple[Any, Any]:
 
 def with_processor(source: str, request: LoadRequest, reads_text: bool = True) -> LoadRequest:
     """Return the request with the image processor and, if the model ``reads_text``, the tokenizer of a checkpoint."""
-    from transformers import AutoImageProcessor, AutoTokenizer
+    from transformers import AutoImageProcessor
 
     if not reads_text:
         with _needed("image processor", source, "load_model"):
@@ -198,11 +198,24 @@ def with_processor(source: str, request: LoadRequest, reads_text: bool = True) -
 
     with _needed("image processor or no tokenizer", source, "load_model"):
         processor = request.processor or AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
-        tokenizer = request.text_tokenizer or AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        if len(tokenizer) <= len(tokenizer.all_special_ids):  # what Transformers creates without a file
-            raise ValueError("the tokenizer has no vocabulary")
+        tokenizer = request.text_tokenizer or _read_tokenizer(source)
 
     return replace(request, processor=processor, tokenizer=tokenizer)
+
+
+def text_tokenizer(source: str) -> Any:
+    """Return the tokenizer of the folder of a text encoder."""
+    with _needed("tokenizer", source, "load_model"):
+        return _read_tokenizer(source)
+
+
+def _read_tokenizer(source: str) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what Transformers creates without a file
+        raise ValueError("the tokenizer has no vocabulary")
+    return tokenizer
 
 
 def with_joint_processor(source: str, request: LoadRequest, call: str = "load_model") -> LoadRequest:

@@ -72,6 +72,7 @@ def load_model(
     image_prompt: str | None = None,
     text_prompt: str | None = None,
     labels: Sequence[str] | str | Path | None = None,
+    text_model: str | Path | None = None,
     images: EmbedImages | None = None,
     texts: EmbedTexts | None = None,
     name: str | None = None,
@@ -104,6 +105,9 @@ def load_model(
         text_prompt: The prompt of a text, with ``{text}``; by default that of the chat template.
         labels: The names of the classes of a classifier, in the order of the model, or a text file with one a line.
             Models of Transformers and many of timm have names of their own.
+        text_model: The name or the folder of a model of sentence-transformers whose embeddings of texts are in the
+            space of the images, in place of the text encoder of the model, such as
+            ``"sentence-transformers/clip-ViT-B-32-multilingual-v1"`` for CLIP ViT-B/32.
         images: With ``texts``, in place of ``id``: a function that takes a list of images (``PIL.Image``) and returns
             an array of their embeddings, (image, dim), such as a call of a server. Its layers are not known, so it is
             explained by methods that change inputs. Images have about the area of a square of ``image_size`` pixels
@@ -121,7 +125,10 @@ def load_model(
     others |= {"labels": labels}
     others |= {"pooling": pooling, "instruction": instruction, "image_prompt": image_prompt, "text_prompt": text_prompt}
     if images is not None or texts is not None or id is None:
-        return _of_functions(id, images, texts, name, device=device, dtype=dtype, **others)
+        return _of_functions(id, images, texts, name, device=device, dtype=dtype, text_model=text_model, **others)
+    if text_model is not None:
+        own = load_model(id, device=device, dtype=dtype, name=name, **others)
+        return _with_text_model(own, text_model)
     if name is not None:
         raise BadOption(f"name is of a model of two functions, images and texts (got {name!r:.60}): leave it out")
     if isinstance(id, Model):
@@ -144,6 +151,29 @@ def load_model(
     if Path(name).is_dir():
         return checked(_from_folder(name, Path(name), request, device))
     return checked(_from_hub(name, request, device))
+
+
+def _with_text_model(images: Model, name: object) -> Model:
+    """Return a model with the text encoder of another folder or repository."""
+    from nibt.models.text_encoder import load_text_encoder  # which other models do not need
+
+    source = str(name)
+    place = hub_name(source)
+    if not isinstance(name, str | Path) or not source.strip() or not (Path(source).is_dir() or place):
+        raise CannotLoad(
+            "text_model must be the folder or the name (org/name) of a model of sentence-transformers (got "
+            f"{name!r:.100})"
+        )
+
+    folder = Path(source)
+    with loading(source):
+        if not folder.is_dir():
+            from nibt.models._hub import text_encoder_folder
+
+            assert place is not None
+            folder, _ = text_encoder_folder(place)
+        module, request = load_text_encoder(source, folder, images)
+    return checked(_model(images.id, "text_encoder", module.to(images.device), request))
 
 
 def _load_request(

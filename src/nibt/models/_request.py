@@ -228,6 +228,7 @@ class LoadOptions(_Placement):
     text_prompt: str | None = None
     labels: str | None = None
     processor: str | None = None
+    text_model: str | None = None
 
 
 def check_unset(kind: str, **options: object) -> None:

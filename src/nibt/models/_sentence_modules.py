@@ -98,6 +98,33 @@ def check_texts(name: str, transformer: JsonObject, prompts: JsonObject, has_pro
         raise CannotLoad(f"{name} {what} in sentence-transformers, and nibt does not: {_TEXTS_REMEDY}")
 
 
+_POOLINGS = {"mean": "mean", "mean_tokens": "mean", "cls": "cls", "cls_token": "cls"}
+
+
+def pooling_of_texts(name: str, folder: Path) -> str:
+    """Return how the folder of a text encoder pools the states of tokens: ``mean``, or ``cls`` for the first one."""
+    path = folder / "1_Pooling" / "config.json"
+    try:
+        modes = pooling_modes(load_json(path))
+    except (OSError, ValueError, AttributeError) as error:
+        raise CannotLoad(f"{path} cannot be read ({error}): save the model again") from error
+
+    if len(modes) != 1 or modes[0] not in _POOLINGS:
+        raise CannotLoad(
+            f"{name!r} pools the states of its tokens by {' and '.join(modes) or 'nothing'}, and nibt by their mean or "
+            "the first one: use another text model"
+        )
+    return _POOLINGS[modes[0]]
+
+
+def pooling_modes(config: JsonObject) -> list[str]:
+    """Return the modes of pooling in the configuration of a ``Pooling`` module, of which several are concatenated."""
+    prefix = "pooling_mode_"
+    flags = [key.removeprefix(prefix) for key, value in config.items() if key.startswith(prefix) and value is True]
+    modes = config.get("pooling_mode") or flags
+    return [modes] if isinstance(modes, str) else list(modes)
+
+
 def after_encoder(name: str, folder: Path, dtype: torch.dtype, has_prompt: bool = False) -> nn.Sequential | None:
     """Return what the modules of a folder apply to embeddings after its encoder; None if nothing has an effect.
 

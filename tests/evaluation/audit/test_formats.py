@@ -85,7 +85,7 @@ def test_the_same_audit_has_the_same_file_and_other_files_are_kept(audit: Audit,
     assert path.read_bytes() == before
 
     path.write_text("mine")
-    with pytest.raises(NibtError, match="was edited|not write it|overwrite"):
+    with pytest.raises(NibtError, match=r"was edited|not write it|overwrite"):
         audit.save(path)
     assert path.read_text() == "mine"
 

@@ -111,9 +111,8 @@ class AuditOutputOptions(OverwriteOptions):
             "--out",
             "-o",
             metavar="FILE",
-            help="A file: x.html, x.json, x.card.md (a section of a model card), x.junit.xml (test cases for continuous "
-            "integration) or x.badge.svg; - prints JSON. Repeatable. "
-            "Default: a page and a JSON file.",
+            help="A file: x.html, x.json, x.card.md (a section of a model card), x.junit.xml (test cases for "
+            "continuous integration) or x.badge.svg; - prints JSON. Repeatable. Default: a page and a JSON file.",
         ),
     ] = None
 

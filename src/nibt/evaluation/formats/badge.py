@@ -29,7 +29,9 @@ class Badge(Format, name="badge"):
         audit: Any = bare(results[0])
         counts = [(verdict, audit.count(verdict)) for verdict in reversed(VERDICTS)]
         text = ", ".join(f"{count} {verdict}" for verdict, count in counts if count)
-        about = f"{Path(audit.model['id']).name}, weights {audit.model['weights_hash']}, {audit.data.get('pairs')} pairs"
+        about = (
+            f"{Path(audit.model['id']).name}, weights {audit.model['weights_hash']}, {audit.data.get('pairs')} pairs"
+        )
         badge = template("badge.svg", "nibt.evaluation.formats").render(
             label=_LABEL,
             text=text,

@@ -46,7 +46,7 @@ def _suite(heading: str, checks: Sequence[Check], seconds: float) -> ElementTree
         "errors": "0",
         "skipped": str(sum(verdict in _WITHOUT_VERDICT for verdict in verdicts)),
     }
-    suite = ElementTree.Element("testsuite", name=heading, time=f"{seconds:.1f}", **counts)
+    suite = ElementTree.Element("testsuite", {"name": heading, "time": f"{seconds:.1f}", **counts})
     for check in checks:
         suite.append(_case(check))
     return suite

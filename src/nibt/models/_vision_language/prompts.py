@@ -14,7 +14,7 @@ from nibt.io import load_json
 from nibt.models._classes import known_checkpoint
 from nibt.models._failures import WritesText
 from nibt.models._request import LoadOptions, LoadRequest
-from nibt.models._sentence_modules import TEXT_SETTINGS
+from nibt.models._sentence_modules import TEXT_SETTINGS, pooling_modes
 from nibt.preprocessing.captions import (
     TOKENIZER_LOCK,
     Tokenizer,
@@ -55,11 +55,7 @@ def _pooling_file(source: str) -> JsonObject:
     if not path.is_file():
         return {}
 
-    config = load_json(path)
-    prefix = "pooling_mode_"
-    flags = [key.removeprefix(prefix) for key, value in config.items() if key.startswith(prefix) and value is True]
-    modes = config.get("pooling_mode") or flags
-    modes = [modes] if isinstance(modes, str) else modes
+    modes = pooling_modes(load_json(path))
     return {"pooling": POOLINGS[modes[0]]} if len(modes) == 1 and modes[0] in POOLINGS else {}  # or concatenated
 
 
