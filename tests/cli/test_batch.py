@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -190,3 +191,30 @@ def test_batch_keeps_a_foreign_manifest(run: Run, photo_file: str, clip_folder: 
         assert run("batch", "pairs.csv", "--out", "MINE", "-m", model, "--method", "nib steps=1")[0] == 1
         assert Path("MINE/manifest.json").read_text() == text
         assert sorted(os.listdir("MINE")) == ["manifest.json"]
+
+
+def test_an_estimate_measures_a_few_rows_and_writes_nothing(run: Run, clip_folder: Path) -> None:
+    Path("pairs.csv").write_text("image,caption\n" + "sample:scene,a cat\n" * 100)
+    before = sorted(Path().iterdir())
+    code, out, err = run("batch", "pairs.csv", "-m", clip_folder, "--method", "ones", "--estimate")
+    assert code == 0, err
+    text = " ".join(out.split())
+    pattern = (
+        r"100 rows; [\d.e-]+ s and [\d.]+k?B per row, measured here on 32 rows; all rows: about (\d+:)+\d+ and "
+        r"[\d.]+[kM]?B"
+    )
+    assert re.fullmatch(pattern, text), text
+    assert sorted(Path().iterdir()) == before
+
+    code, out, _ = run("batch", "pairs.csv", "-m", clip_folder, "--method", "ones", "--estimate", "--shard", "2/8")
+    assert (code, "each of 8 shards (13 rows): about" in " ".join(out.split())) == (0, True)
+
+
+def test_an_estimate_says_what_it_cannot_measure(run: Run, clip_folder: Path) -> None:
+    Path("few.csv").write_text("image,caption\nmissing.jpg,a cat\nsample:scene,a dog\n")
+    command = ("batch", "few.csv", "-m", clip_folder, "--method", "ones", "--estimate")
+    code, out, err = run(*command)
+    assert (code, "an estimate needs more than 16 rows (got 2)" in out) == (0, True)
+    assert "1 of the 2 rows that were measured failed" in " ".join(err.split())
+    code, _, err = run(*command, "--ray", "workers=2")
+    assert (code, "--estimate measures on this machine" in err) == (2, True)

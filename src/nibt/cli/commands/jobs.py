@@ -1,8 +1,12 @@
 """``nibt batch``, which explains many pairs into a folder, and ``nibt show``, which shows folders."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,11 +27,14 @@ from nibt.cli.output import Output, input_paths, slug
 from nibt.cli.terminal import complain, interruptible, say, show_progress
 from nibt.errors import BadInput, BadOption
 from nibt.options import BatchSize, Keywords, NotNegative, Positive, Workers
+from nibt.progress import Progress
 
 if TYPE_CHECKING:
     from nibt.jobs.job import Job
 
 
+_ESTIMATED = 16
+"""The number of rows of each of the two files from which an estimate is made; the first one has slower rows."""
 _COLUMNS = ("image", "caption", "prompt", "answer", "key", "split")
 _RAY = {"workers": Workers, "cpus": Positive, "gpus": NotNegative, "address": str, "send_images": bool}
 
@@ -85,6 +92,15 @@ class ExecutionOptions(OptionGroup, panel="Execution"):
         ),
     ] = None
 
+    estimate: Annotated[
+        bool,
+        Option(
+            "--estimate",
+            help="Explain a few rows into a temporary folder, print the time and the disk space that all rows would "
+            "take, and write nothing else.",
+        ),
+    ] = False
+
     @property
     def arguments(self) -> Keywords:
         """The arguments of ``nibt.batch``."""
@@ -115,7 +131,7 @@ def batch(
     """
     if not pairs.pairs:
         raise BadOption("the pairs are missing: nibt batch PAIRS --out DIR")
-    if job.out is None:
+    if job.out is None and not execution.estimate:
         raise BadOption("a job needs a folder: give --out DIR")
 
     columns = typed_assignments(pairs.data_option, "-D", dict.fromkeys(_COLUMNS, str))
@@ -127,7 +143,26 @@ def batch(
     from nibt.jobs.shards import shard_job
     from nibt.models._request import GenerationOptions, LoadOptions
 
+    explain = partial(
+        run,
+        model.name if server.server is None else server.server,
+        pairs.pairs[0] if len(pairs.pairs) == 1 else pairs.pairs,
+        method=method.method,
+        batch_size=model.batch_size,
+        loading=(
+            model.placed(model.load, LoadOptions, GenerationOptions)
+            if server.server is None
+            else server.asking(server.server, model.model, model, model.load)
+        ),
+        **columns,
+        **target.contrast,
+    )
+    if execution.estimate:
+        _estimate(explain, execution)
+        return
+
     out = job.out
+    assert out is not None
     started = Job(out) if execution.shard is None else shard_job(out, Shard.parse(execution.shard))
     files_before = started.chunks()
 
@@ -137,29 +172,65 @@ def batch(
         return f"{started.tally()['rows']:,} rows are kept in {started.folder}; the same command resumes the job"
 
     with interruptible(kept), show_progress("explaining", job.quiet) as on_progress:
-        result = run(
-            model.name if server.server is None else server.server,
-            pairs.pairs[0] if len(pairs.pairs) == 1 else pairs.pairs,
-            out,
-            method.method,
-            chunk_size=pairs.chunk_size,
-            batch_size=model.batch_size,
-            loading=(
-                model.placed(model.load, LoadOptions, GenerationOptions)
-                if server.server is None
-                else server.asking(server.server, model.model, model, model.load)
-            ),
-            on_progress=on_progress,
-            **columns,
-            **execution.arguments,
-            **target.contrast,
-        )
+        result = explain(out, chunk_size=pairs.chunk_size, on_progress=on_progress, **execution.arguments)
 
     is_new = not files_before or result.chunks() != files_before
     _say_result(result, is_new=is_new, quiet=job.quiet)
     failed = result.manifest.errors or 0
     if 0 < failed == result.own_rows or (failed and job.strict):
         raise typer.Exit(1)
+
+
+class _Measured(Exception):
+    """Ends a job after the rows that are measured."""
+
+
+def _estimate(explain: Callable[..., "Job"], execution: ExecutionOptions) -> None:
+    """Print the time and the disk space of a job, from the second file of a job with small files."""
+    if execution.ray is not None:
+        raise BadOption("--estimate measures on this machine: leave --ray out, and divide the time by the workers")
+
+    from huggingface_hub.utils import tqdm
+
+    from nibt.jobs._chunks import Shard
+    from nibt.jobs.job import Job
+
+    share = 1 if execution.shard is None else Shard.parse(execution.shard).count
+    ends: list[float] = []
+    totals: list[int | None] = []
+
+    def watch(progress: Progress) -> None:
+        if not progress.done:  # a stage of loading
+            return
+        ends.append(perf_counter())
+        totals.append(progress.total)
+        if len(ends) > 1:
+            raise _Measured
+
+    with TemporaryDirectory() as folder, interruptible("nothing was written"):
+        job = Job(Path(folder) / "job")
+        with suppress(_Measured):
+            explain(job.folder, chunk_size=_ESTIMATED, on_progress=watch)
+        counts = job.tally()
+        size = sum(path.stat().st_size for paths in job.chunks().values() for path in paths) / counts["rows"]
+
+    if counts["errors"]:
+        complain(f"{counts['errors']} of the {counts['rows']} rows that were measured failed, which takes less time")
+    if len(ends) < 2:
+        say(f"an estimate needs more than {_ESTIMATED} rows (got {counts['rows']}): run the job")
+        return
+
+    total = totals[0]
+    seconds = (ends[1] - ends[0]) / (counts["rows"] - _ESTIMATED)
+    measured = f"{seconds:.2g} s and {tqdm.format_sizeof(size, 'B')} per row, measured here on {counts['rows']} rows"
+    if total is None:
+        say(f"{measured}; the number of rows is not known before they are read")
+        return
+
+    of_share = -(-total // share)
+    what = "all rows" if share == 1 else f"each of {share:,} shards ({of_share:,} rows)"
+    time = tqdm.format_interval(seconds * of_share)
+    say(f"{total:,} rows; {measured}; {what}: about {time} and {tqdm.format_sizeof(size * of_share, 'B')}")
 
 
 def _say_result(job: "Job", is_new: bool, quiet: bool) -> None:
