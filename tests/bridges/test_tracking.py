@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import nibt
 from nibt.bridges.tracking import log
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.results.word_parts import WordParts
 from tests import tiny
+from tests.datasets.lmms_eval_task import LOG, rows
 from tests.helpers import noise_pairs
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of the trackers themselves
@@ -123,6 +125,75 @@ def test_wandb_has_values_images_and_a_file(
     assert {path.suffix for path in media} == {".png", ".html", ".json"}
     artifacts = {record.request.log_artifact.artifact.name or record.artifact.name for record in records}
     assert artifacts >= {"val-cat", "nibt"}
+
+
+def wandb_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return an offline run whose files are in a folder."""
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    for folder in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(folder, str(tmp_path / folder))
+    return wandb.init(mode="offline", project="test", dir=str(tmp_path))
+
+
+def logged_job(folder: Path) -> nibt.Job:
+    """Return the job of a log of lmms-eval, whose images are in the folder; the second row fails."""
+    rows()[1]["image"].save(folder / "1.png")
+    options = {"data_options": {"data": folder}, "steps": 1, "views": 1}
+    return nibt.batch("scenes_generator", LOG, folder / "job", **options)
+
+
+@pytest.mark.slow
+def test_wandb_has_a_table_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Image, question, answer and map are in one table with what the log has."""
+    job = logged_job(tmp_path)
+    run = wandb_run(tmp_path, monkeypatch)
+    try:
+        log(job, run, name="pope")
+    finally:
+        run.finish()
+
+    (path,) = tmp_path.glob("wandb/offline-run-*/files/media/table/pope/*.json")
+    table = json.loads(path.read_text())
+    assert table["columns"] == ["row", "key", "image", "prompt", "answer", "reference", "log_score", "map"]
+    ((row, key, image, prompt, answer, reference, score, drawn),) = table["data"]
+    (values, _) = job.rows()
+    assert (row, key, reference, score) == (0, "1", "no", 0.0)
+    assert (prompt, answer) == (values["prompt"], values["answer"])
+    media = path.parents[3]
+    with Image.open(media / image["path"]) as picture:
+        assert picture.convert("RGB").getpixel((0, 0)) == (0, 0, 255)
+    assert drawn["width"] > image["width"]
+    values = {
+        item.key or "/".join(item.nested_key): json.loads(item.value_json)
+        for record in _finished_records(next(tmp_path.glob("wandb/offline-run-*/*.wandb")))
+        for item in record.history.item
+    }
+    assert (values["pope/rows"], values["pope/failed"]) == (2, 1)
+
+
+@pytest.mark.slow
+def test_mlflow_has_a_table_of_a_job(mlflow: Any, tmp_path: Path) -> None:
+    with mlflow.start_run() as run:
+        log(logged_job(tmp_path), mlflow, name="pope")
+
+    client = mlflow.MlflowClient()
+    path = client.download_artifacts(run.info.run_id, "pope/table.json", str(tmp_path))
+    table = json.loads(Path(path).read_text())
+    assert table["columns"] == ["row", "key", "image", "prompt", "answer", "reference", "log_score", "map"]
+    assert table["data"][0][2]["type"] == "image"
+
+
+def test_tensorboard_has_a_table_of_a_job_without_pictures(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("image,caption\nsample:scene,a | cat\ngone.png,a dog\n")
+    job = nibt.batch(tiny.model("clip"), tmp_path / "pairs.csv", tmp_path / "job", steps=1, views=1)
+    with writer_to(tmp_path / "board") as writer:
+        log(job, writer)
+
+    text = board_of(tmp_path / "board").Tensors("nibt/table/text_summary")[0].tensor_proto.string_val[0].decode()
+    header, _, row = text.splitlines()
+    assert header == "|row | key | caption | similarity | reference | log_score|"
+    assert row.startswith("|0 |  | a \\| cat | ")
 
 
 def _finished_records(path: Path) -> list[Any]:
@@ -265,7 +336,7 @@ def test_all_kinds_of_results_have_what_the_table_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("result", "options", "error", "message"),
     [
-        (3, {}, BadInput, r"log takes a result of nibt, such as an explanation \(got int\)"),
+        (3, {}, BadInput, r"log takes a result of nibt, such as an explanation, or a job \(got int\)"),
         (None, {"name": "a b"}, BadOption, "name must have letters, digits"),
         (None, {"name": "/a"}, BadOption, "name must have letters, digits"),
         (None, {"name": "\u00fc"}, BadOption, "name must have letters, digits"),

@@ -4,20 +4,23 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from PIL import Image
 
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.formats.base import bare
-from nibt.io import read_text
+from nibt.io import one_line, read_text
 from nibt.options import Range, parsed
+from nibt.records import JsonObject
 from nibt.registry import available, find
+from nibt.report.image.draw import draw
 from nibt.results.audit import Audit
 from nibt.results.base import Result
 from nibt.results.explanation import Explanation
@@ -36,7 +39,24 @@ _NEEDED = (
 )
 
 
-def log(result: Result, tracker: Any = None, *, name: str = "nibt", step: int | None = None) -> None:
+_MOST_ROWS = 100  # of a job, each with two pictures
+_SIDE = 512  # pixels of the longer side of an image in a table
+
+
+@runtime_checkable
+class ExplainedRows(Protocol):
+    """A job: rows as plain data with their explanations."""
+
+    def tally(self) -> JsonObject:
+        """Return the numbers of rows and of failed rows."""
+        ...
+
+    def explained_rows(self) -> Iterator[tuple[JsonObject, Any]]:
+        """Yield the rows that did not fail, with their explanations."""
+        ...
+
+
+def log(result: Result | ExplainedRows, tracker: Any = None, *, name: str = "nibt", step: int | None = None) -> None:
     """Log a result into the run of a tracker: its numbers, its table, its picture or page, and its JSON file.
 
     ===========  =========================================  ==============================================
@@ -46,15 +66,19 @@ def log(result: Result, tracker: Any = None, *, name: str = "nibt", step: int | 
     answer       the mean image gain of the words           the words with what each took from the image
     audit        checks by verdict, the value of each       the checks with their intervals and verdicts
     parts        the shortcuts and their share              the parts with their verdicts and effects
+    job          the numbers of rows and of failed rows     the first 100 rows that did not fail
     others       none                                       none
     ===========  =========================================  ==============================================
+
+    The table of a job has the image, the caption or the prompt and the answer, the map, and of a log of an evaluation
+    its id (``key``), its right answer (``reference``) and its score (``log_score``); of TensorBoard without pictures.
 
     MLflow gets metrics, tables and artifacts; Weights & Biases values, tables, images and pages, and the JSON file as
     an artifact of the type ``nibt``; TensorBoard scalars, images, and tables as text. No file is left on this machine
     beside those of the tracker.
 
     Args:
-        result: A result of nibt, such as an explanation or an audit.
+        result: A result of nibt, such as an explanation or an audit, or a ``Job``.
         tracker: The module ``mlflow``, whose active run is meant, a run of ``wandb``, or a ``SummaryWriter``. None
             means the active run of MLflow or wandb, if there is exactly one.
         name: The prefix of all names in the run, such as ``nibt`` or ``val/cat``.
@@ -67,8 +91,8 @@ def log(result: Result, tracker: Any = None, *, name: str = "nibt", step: int | 
         Unsupported: The tracker is of another kind.
     """
     result = bare(result)
-    if not isinstance(result, Result):
-        raise BadInput(f"log takes a result of nibt, such as an explanation (got {type(result).__name__})")
+    if not isinstance(result, Result | ExplainedRows):
+        raise BadInput(f"log takes a result of nibt, such as an explanation, or a job (got {type(result).__name__})")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BadOption(f"name must have letters, digits, _, -, . and / between them only (got {name!r:.60})")
     if len(name) > _LONGEST or {".", ".."} & set(name.split("/")):
@@ -86,6 +110,9 @@ def log(result: Result, tracker: Any = None, *, name: str = "nibt", step: int | 
         sink.numbers({f"{name}/{key}": value for key, value in numbers.items()}, step)
     if rows := _rows(result):
         sink.table(f"{name}/table", rows, step)
+
+    if not isinstance(result, Result):
+        return
 
     with TemporaryDirectory() as folder:
         for path in _saved(result, Path(folder) / name.replace("/", "-")):
@@ -119,6 +146,10 @@ def _saved(result: Result, path: Path) -> list[Path]:
 
 def _numbers(result: Any) -> Numbers:
     """Return the numbers of a result that are worth a curve."""
+    if not isinstance(result, Result):
+        counts = result.tally()
+        return {"rows": float(counts["rows"]), "failed": float(counts["errors"])}
+
     if isinstance(result, Explanation):
         numbers = {"similarity": float(result.similarity)}
         for name, side in result.sides.items():
@@ -149,6 +180,9 @@ def _check_name(check: Any) -> str:
 
 def _rows(result: Any) -> Rows:
     """Return the table of a result; an empty one if it has none."""
+    if not isinstance(result, Result):
+        return [_of_job(values, explanation) for values, explanation in islice(result.explained_rows(), _MOST_ROWS)]
+
     if isinstance(result, Explanation):
         sides = {name: getattr(side, "words", ()) for name, side in result.sides.items()}
         return [
@@ -188,6 +222,28 @@ def _rows(result: Any) -> Rows:
             for word in result.words
         ]
     return []
+
+
+def _of_job(values: JsonObject, explanation: Any) -> dict[str, Any]:
+    """Return the columns of a row of a job; without pictures if its image is no longer there."""
+    is_answer = explanation.kind == "answer"
+    picture = (explanation if is_answer else explanation.image).input
+    text = ("prompt", "answer") if is_answer else ("caption", "similarity")
+    return {
+        "row": values["row"],
+        "key": values["key"],
+        "image": None if picture is None else _small(picture.pil_image),
+        **{name: values[name] for name in text},
+        "reference": values.get("reference"),
+        "log_score": values.get("log_score"),
+        "map": None if picture is None else draw(explanation),
+    }
+
+
+def _small(image: Image.Image) -> Image.Image:
+    small = image.copy()
+    small.thumbnail((_SIDE, _SIDE))
+    return small
 
 
 def _of_part(part: Part | WordPart) -> dict[str, Any]:
@@ -235,8 +291,11 @@ class _MLflow(Sink):
         self.run.log_metrics(dict(numbers), step=step)
 
     def table(self, name: str, rows: Rows, step: int | None) -> None:
-        columns = {column: [row[column] for row in rows] for column in rows[0]}
+        columns = {column: [self._cell(row[column]) for row in rows] for column in rows[0]}
         self.run.log_table(columns, f"{name}{_of_step(step)}.json")
+
+    def _cell(self, value: object) -> object:
+        return self.run.Image(value.convert("RGB")) if isinstance(value, Image.Image) else value
 
     def picture(self, name: str, picture: Image.Image, step: int | None) -> None:
         self.run.log_image(picture, f"{name}{_of_step(step)}.png")
@@ -262,8 +321,11 @@ class _WandB(Sink):
 
     def table(self, name: str, rows: Rows, step: int | None) -> None:
         columns = list(rows[0])
-        data = [[row[column] for column in columns] for row in rows]
+        data = [[self._cell(row[column]) for column in columns] for row in rows]
         self._log({name: self._wandb.Table(columns=columns, data=data)}, step)
+
+    def _cell(self, value: object) -> object:
+        return self._wandb.Image(value) if isinstance(value, Image.Image) else value
 
     def picture(self, name: str, picture: Image.Image, step: int | None) -> None:
         self._log({name: self._wandb.Image(picture)}, step)
@@ -296,8 +358,9 @@ class _TensorBoard(Sink):
             self.run.add_scalar(name, value, step)
 
     def table(self, name: str, rows: Rows, step: int | None) -> None:
-        lines = [" | ".join(rows[0]), "|".join("---" for _ in rows[0])]
-        lines += [" | ".join(_cell(value) for value in row.values()) for row in rows]
+        columns = [name for name in rows[0] if not any(isinstance(row[name], Image.Image) for row in rows)]
+        lines = [" | ".join(columns), "|".join("---" for _ in columns)]
+        lines += [" | ".join(_cell(row[name]) for name in columns) for row in rows]
         self.run.add_text(name, "\n".join(f"|{line}|" for line in lines), step)
 
     def picture(self, name: str, picture: Image.Image, step: int | None) -> None:
@@ -310,7 +373,7 @@ class _TensorBoard(Sink):
 
 
 def _cell(value: object) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = f"{value:.4g}" if isinstance(value, float) else one_line(str(value))
     return text.replace("|", "\\|")
 
 

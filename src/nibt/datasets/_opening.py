@@ -10,6 +10,7 @@ from nibt.datasets._files import SHARDS, existing, files_in, joined
 from nibt.datasets._records import SUFFIXES
 from nibt.datasets._table import TableDataset
 from nibt.datasets.base import Dataset
+from nibt.datasets.lmms_eval import is_sample_log
 from nibt.errors import BadInput, BadOption, check_names
 from nibt.options import Keywords, field_types, parsed
 from nibt.registry import available, find
@@ -31,10 +32,16 @@ class FolderMissing(BadOption):
 
 
 def open_pairs(
-    pairs: Pairs, image: str = "image", caption: str = "caption", key: str | None = None, split: str | None = None
+    pairs: Pairs,
+    image: str = "image",
+    caption: str = "caption",
+    key: str | None = None,
+    split: str | None = None,
+    options: Keywords | None = None,
 ) -> Dataset:
-    """Open the data set of files, of a folder, or of a registered name."""
+    """Open the data set of files, of a folder, or of a registered name; ``options`` are those of a name or a log."""
     if isinstance(pairs, Dataset):
+        _check_no_options(pairs.name, options)
         data: Dataset = pairs
     else:
         if getattr(pairs, "ndim", 1) == 0:  # an array without items
@@ -45,15 +52,24 @@ def open_pairs(
             raise BadInput(f"pairs must be {_EXPECTED} (got {pairs!r:.60})")
 
         columns = {"image": image, "caption": caption, "key": key}
-        named = _open_named(names[0]) if len(names) == 1 else None
-        data = _open_files(names, columns, split) if named is None else named
+        named = _open_named(names[0], image, split, options or {}) if len(names) == 1 else None
+        data = _open_files(names, columns, split, options or {}) if named is None else named
 
-    if split is not None and data.name != "hugging_face":
-        raise BadOption(f"split can only be used with a data set that the package datasets saved (got {split!r})")
+    if split is not None and getattr(data, "split", None) != split:
+        raise BadOption(f"split can only be used with a data set that has splits (got {split!r})")
     return data
 
 
-def _open_named(source: str | os.PathLike) -> Dataset | None:
+def _check_no_options(name: str, options: Keywords | None) -> None:
+    """Check that no option is given to what has none."""
+    if options:
+        raise BadOption(
+            f"options of data are for NAME:FOLDER and logs of lmms-eval (got {', '.join(options)} for {name}): leave "
+            "them out"
+        )
+
+
+def _open_named(source: str | os.PathLike, image: str, split: str | None, options: Keywords) -> Dataset | None:
     """Open ``NAME`` or ``NAME:FOLDER``; None if the source is a file or folder, whose name comes first."""
     if os.path.exists(source):
         return None
@@ -66,8 +82,13 @@ def _open_named(source: str | os.PathLike) -> Dataset | None:
         return None
 
     # unreadable records are reported with their pairs
-    is_strict = "strict" in option_types(find("datasets", name))
-    return open_dataset(text, {"strict": False} if is_strict else {})
+    types = option_types(find("datasets", name))
+    values: Keywords = {"strict": False} if "strict" in types else {}
+    if split is not None and "split" in types:
+        values["split"] = split
+    if image != "image" and "image" in types:
+        values["image"] = image
+    return open_dataset(text, {**values, **options})
 
 
 def open_rows(
@@ -79,9 +100,10 @@ def open_rows(
     caption: str = CAPTION,
     key: str | None = None,
     split: str | None = None,
+    options: Keywords | None = None,
 ) -> Dataset:
     """Open pairs, or the prompts of a generator: a table with a column ``prompt``, and without one of captions."""
-    data = open_pairs(pairs, image, caption, key, split)
+    data = open_pairs(pairs, image, caption, key, split, options)
     if isinstance(data, TableDataset):
         return _with_texts(data, prompt or data.prompt, answer or data.answer)
     if prompt or answer:
@@ -185,9 +207,15 @@ def _open_path(path: str, options: Keywords) -> Dataset:
     return replace(data, **order)  # pyright: ignore[reportCallIssue]
 
 
-def _open_files(names: Sequence[str | os.PathLike], columns: Mapping[str, str | None], split: str | None) -> Dataset:
-    """Open files of one kind, or a folder."""
+def _open_files(
+    names: Sequence[str | os.PathLike], columns: Mapping[str, str | None], split: str | None, options: Keywords
+) -> Dataset:
+    """Open files of one kind, or a folder; only a log has options."""
     paths = existing(names)
+    if len(paths) == 1 and paths[0].suffix.lower() in (".jsonl", ".ndjson") and is_sample_log(paths[0]):
+        return open_dataset(f"lmms_eval:{paths[0]}", {"image": columns["image"], "split": split, **options})
+
+    _check_no_options(str(paths[0]), options)
     if all(path.name.lower().endswith(SHARDS) for path in paths):
         return _webdataset(joined(paths), columns)
     if all(path.suffix.lower() == ".parquet" for path in paths):

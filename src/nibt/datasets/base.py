@@ -104,6 +104,8 @@ class Record:
         key: The user's identifier of the record.
         answer: The answer to the caption, which is then a prompt; None without one.
         against: A record of the caption or the image that this one is compared with; None without one.
+        reference: What a log of an evaluation gives as right, such as the reference answer; None without a log.
+        log_score: The score of the record in a log of an evaluation; None without a log.
         annotations: The objects of the image.
         names: The names that are searched for in the caption; empty means those of the objects.
         size: Width and height of the image that was annotated; None if the file does not have them.
@@ -119,6 +121,8 @@ class Record:
     key: str = ""
     answer: str | None = None
     against: "Record | None" = None
+    reference: str | None = None
+    log_score: float | None = None
     annotations: tuple[ObjectAnnotation, ...] = ()
     names: tuple[str, ...] = ()
     size: tuple[int, int] | None = None

@@ -14,7 +14,7 @@ from nibt.generators.answers import SOURCES
 from nibt.generators.explain import explain_answer, resolved_method
 from nibt.generators.loading import load_generator, loading_options
 from nibt.generators.results.answer import AnswerExplanation
-from nibt.jobs.rows import NOTES, result_of, row_schema
+from nibt.jobs.rows import NOTES, logged_columns, result_of, row_schema
 from nibt.jobs.worker import PreparedRows, RowWorker
 from nibt.records import JsonObject, json_schema
 
@@ -92,6 +92,7 @@ def answer_row(record: Record, explanation: AnswerExplanation) -> JsonObject:
     return {
         **{name: data[name] for name in (*_ANSWER_FIELDS, *NOTES)},
         **{name: options.get(name, []) for name in _VARYING},
+        **logged_columns(record),
         "row": record.row,
         "key": as_utf8(record.key),
         "source": as_utf8(record.source or data["source"]),

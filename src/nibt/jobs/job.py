@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from nibt.data.images import ImageInput
 from nibt.data.pair import Pair, as_list
 from nibt.datasets._opening import open_rows
-from nibt.datasets.base import Dataset, ImageLocation
+from nibt.datasets.base import Dataset, ImageLocation, Record
 from nibt.errors import BadInput, BadOption, OtherRequest, UnknownName, check_names, reason
 from nibt.folder import MANIFEST, REMEDY, Manifest, RunFolder, open_table
 from nibt.io import one_line, read_path
@@ -63,6 +63,9 @@ class JobManifest(Manifest):
     kind: str = "job"
     request: JobRequest
     names: list[str] | None = Field(description="The absolute paths of the pairs; None for a data set in memory.")
+    data_options: JsonObject | None = Field(
+        None, description="The options of the data set, such as those of a log; null without any."
+    )
     rows: Annotated[int, Field(ge=0)] | None = None
     errors: Annotated[int, Field(ge=0)] | None = None
     smaller_batches: list[SmallerBatch] | None = None
@@ -194,22 +197,45 @@ class Job(RunFolder[JobManifest]):
             BadInput: The row failed, or its file cannot be read.
         """
         values, shared = self._row(parsed("row", row, int))
-        explanation: Any = self._explained(values, shared)
+        explanation = self._explained(values, shared)
         try:
             data = self.data()
             record = next(record for record in data.records(lambda number: number == row) if record is not None)
-            images = [("image", record, values["image_hash"])]
-            if values.get("against_image") and record.against is not None:
-                images.append(("against", record.against, values["against_hash"]))
-            for side, location, digest in images:
-                image = data.load_image(location)
-                if image.digest == digest:
-                    path = location.image if isinstance(location.image, str) else image.source
-                    explanation = change_image(explanation, side, input=image, source=path)
         except (BadInput, StopIteration):
-            pass  # the explanation stays without what is no longer there
+            return explanation  # without what is no longer there
+        return _with_images(explanation, values, data, record)
 
-        return explanation
+    def explained_rows(self) -> "Iterator[tuple[JsonObject, Explanation | AnswerExplanation]]":
+        """Yield the rows that did not fail, in order, as plain data, each with its explanation.
+
+        An explanation has the image if that is still at its source.
+
+        Raises:
+            BadInput: A file cannot be read.
+        """
+        self.manifest  # noqa: B018  a folder without a job has no rows
+        data = None
+        records: Iterator[Record | None] = iter(())
+        try:
+            data = self.data()
+            records = iter(data.records())
+        except BadInput:
+            pass  # the explanations have no images
+
+        for path, *_ in self.chunks().values():
+            with open_table(path) as table:
+                shared = shared_metadata(table)
+                rows = plain_rows(table.read())
+
+            for values in rows:
+                if values["error"] is not None:
+                    continue
+
+                explanation = self._explained(values, shared)
+                record = _record_of(records, values["row"])
+                if data is not None and record is not None:
+                    explanation = _with_images(explanation, values, data, record)
+                yield values, explanation
 
     def explained_pairs(self, count: int | None = None, seed: int = 0) -> list[tuple[Pair, Explanation]]:
         """Return pairs with their explanations, such as for ``nibt.parts``. Rows that failed are left out.
@@ -357,7 +383,8 @@ class Job(RunFolder[JobManifest]):
             raise BadInput("the pairs came from a data set in memory, which cannot be opened again: open it yourself")
 
         columns = ("image", "caption", "key", "split", "prompt", "answer")
-        return open_rows(names, **{name: pairs[name] for name in columns if name in pairs})
+        options = self.manifest.data_options
+        return open_rows(names, options=options, **{name: pairs[name] for name in columns if name in pairs})
 
     def size_text(self) -> str:
         """Return how many rows a finished job has, or a shard those of which the whole job has ``rows``."""
@@ -420,6 +447,33 @@ class Job(RunFolder[JobManifest]):
                 self._explained({**values, "source": ""}, shared)  # without its image
             except BadInput as error:
                 yield f"row {values['row']} in {path.name} has no explanation that can be read ({reason(error)})"
+
+
+def _record_of(records: "Iterator[Record | None]", row: int) -> Record | None:
+    """Return the next record with the number of a row; None if there is none, or if the data cannot be read."""
+    try:
+        return next((record for record in records if record is not None and record.row == row), None)
+    except BadInput:
+        return None
+
+
+def _with_images(
+    explanation: "Explanation | AnswerExplanation", values: JsonObject, data: Dataset, record: Record
+) -> "Explanation | AnswerExplanation":
+    """Return an explanation with its images, as far as they are still there and unchanged."""
+    images = [("image", record, values["image_hash"])]
+    if values.get("against_image") and record.against is not None:
+        images.append(("against", record.against, values["against_hash"]))
+
+    for side, location, digest in images:
+        try:
+            image = data.load_image(location)
+        except BadInput:
+            return explanation
+        if image.digest == digest:
+            path = location.image if isinstance(location.image, str) else image.source
+            explanation = change_image(explanation, side, input=image, source=path)
+    return explanation
 
 
 FILE = "README.md"

@@ -58,6 +58,7 @@ def explained_row(record: Record, explanation: Explanation) -> JsonObject:
     return {
         **fields,
         **compared_columns(record),
+        **logged_columns(record),
         "row": record.row,
         "key": as_utf8(record.key),
         "source": as_utf8(record.source or fields["source"]),
@@ -87,6 +88,7 @@ def failed_row(record: Record, error: str) -> JsonObject:
         "forced_answer": answer,
         "error": as_utf8(error),
         **compared_columns(record),
+        **logged_columns(record),
     }
 
 
@@ -94,6 +96,12 @@ def compared_columns(record: Record) -> JsonObject:
     """Return the columns of the caption or the image that a row is compared with, if it is."""
     other = record.against
     return {} if other is None else {"against": as_utf8(other.caption or other.source), "against_hash": other.digest()}
+
+
+def logged_columns(record: Record) -> JsonObject:
+    """Return the columns of what a log of an evaluation has of a row; null without a log."""
+    reference = None if record.reference is None else as_utf8(record.reference)
+    return {"reference": reference, "log_score": record.log_score}
 
 
 _Result = TypeVar("_Result", bound=Result)
@@ -172,5 +180,6 @@ def schema(arrow: ModuleType) -> Any:
 def row_schema(arrow: ModuleType, fields: Sequence[tuple[str, Any]]) -> Any:
     """Return the schema of these columns and those that all rows have."""
     text = arrow.string()
+    of_log = [("reference", text), ("log_score", arrow.float64())]
     notes = [(name, arrow.list_(text)) for name in NOTES]
-    return arrow.schema([("row", arrow.int64()), ("key", text), *fields, *notes, ("error", text)])
+    return arrow.schema([("row", arrow.int64()), ("key", text), *fields, *of_log, *notes, ("error", text)])

@@ -123,6 +123,7 @@ def batch(
     answer: str | None = None,
     key: str | None = None,
     split: str | None = None,
+    data_options: Keywords | None = None,
     chunk_size: int | None = None,
     variant: str | None = None,
     against: Texts = (),
@@ -149,6 +150,8 @@ def batch(
     A table may have a column with what each row is compared with: ``against`` for captions, or ``against_image`` for
     images. The rows are then explained one by one.
 
+    Of a log of samples of lmms-eval, a .jsonl file, or predictions of MTEB, ``mteb:FILE``, what is wrong is explained.
+
     A table with a column ``prompt``, and without one of captions, is for a generator. Each row is explained as by
     ``explain_answer``. The explained answer is that in the column ``answer``, or, without one, the answer that the
     model writes.
@@ -169,7 +172,9 @@ def batch(
         prompt: The column with the prompts of a generator; None means ``prompt``, if there are no captions.
         answer: The column with the answers to the prompts; None means ``answer``, if there is one.
         key: The column with your identifiers of the rows.
-        split: The split of a data set that the package ``datasets`` saved.
+        split: The split of a data set that has splits, such as one that the package ``datasets`` saved.
+        data_options: Other options of the data set ``NAME:FOLDER``, or of a log: ``{"data": "pope"}`` is where the
+            images of a log of lmms-eval are.
         chunk_size: The number of rows per file. A run that is stopped loses fewer rows than that. None means 256, and 8
             for a generator behind a server.
         variant: A variant of the method; None means that of its text, or ``default``.
@@ -209,6 +214,7 @@ def batch(
     report = reporter(on_progress)
     folder = read_path("out", out)
     check_mapping("loading", loading)
+    check_mapping("data_options", data_options)
     if isinstance(model, LoadedModel):
         check_unset("a loaded model", **(loading or {}))
     if chunk_size is None:
@@ -236,7 +242,7 @@ def batch(
         dict(loading or {}),
     )
     columns: JsonObject = {"image": image, "caption": caption, "key": key, "split": split}
-    data = open_rows(pairs, prompt, answer, **columns)
+    data = open_rows(pairs, prompt, answer, options=data_options, **columns)
     columns = _columns_of(data, columns)
     if is_served(model) and not data.has_prompts:
         raise BadInput(
@@ -253,7 +259,7 @@ def batch(
     job = Job(folder) if of_shard is None else shard_job(folder, of_shard)
     request = {"pairs": {**data.identity(), **columns}, "chunk_size": chunk_size}
     numbers = None if of_shard is None else [of_shard.number, of_shard.count]
-    with job.writing(request, names=_names_of(pairs), shard=numbers):
+    with job.writing(request, names=_names_of(pairs), data_options=_absolute_options(data_options), shard=numbers):
         if of_shard is None:
             join_shards(job)
         total = None if on_progress is None or of_shard is not None else data.known_length()
@@ -275,7 +281,7 @@ def _check_execution(on: str, of_cluster: Mapping[str, object]) -> None:
 def _columns_of(data: Dataset, columns: JsonObject) -> JsonObject:
     """Return the columns that a job reads: those of pairs or of prompts, and that of what each row is compared with."""
     if not isinstance(data, TableDataset):
-        return columns
+        return {**columns, "prompt": None} if data.has_prompts else columns
 
     if data.has_prompts:
         others = {name: column for name, column in columns.items() if name in ("key", "split")}
@@ -289,6 +295,14 @@ def _names_of(pairs: Pairs) -> list[str] | None:
     """Return the absolute names of the files or folders with pairs; None for a data set in memory."""
     sources = [pairs] if isinstance(pairs, str | os.PathLike) else pairs
     return None if isinstance(sources, Dataset) else [_absolute_name(os.fspath(source)) for source in sources]
+
+
+def _absolute_options(options: Keywords | None) -> Keywords | None:
+    """Return the options of a data set as plain data, with the absolute names of files and folders."""
+    return options and {
+        name: os.path.abspath(value) if isinstance(value, str | os.PathLike) and os.path.exists(value) else value
+        for name, value in options.items()
+    }
 
 
 def _run_locally(

@@ -26,7 +26,7 @@ from nibt.cli.options import (
 from nibt.cli.output import Output, input_paths, slug
 from nibt.cli.terminal import complain, interruptible, say, show_progress
 from nibt.errors import BadInput, BadOption
-from nibt.options import BatchSize, Keywords, NotNegative, Positive, Workers
+from nibt.options import BatchSize, Keywords, NotNegative, Positive, Workers, assignments
 from nibt.progress import Progress
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class PairsOptions(OptionGroup, panel="Data"):
         Argument(
             help="A .csv, .tsv, .jsonl or .parquet file; .tar shards (also as shards/{000..099}.tar); a folder of "
             "these; a folder of images with captions in .txt files; a data set that the package datasets saved to "
-            "disk; or NAME:FOLDER.",
+            "disk; a log of samples of lmms-eval (.jsonl); or NAME:FOLDER, such as mteb:FILE for predictions of MTEB.",
         ),
     ] = None
     data_option: Annotated[
@@ -58,7 +58,8 @@ class PairsOptions(OptionGroup, panel="Data"):
             metavar="NAME=VALUE",
             help="An option of the data. The names of columns: image (paths relative to the table, or bytes; in shards "
             "the file ending), caption (for a generator prompt and answer) and key (your identifiers of rows). The "
-            "name of a split that the package datasets saved: split. Repeatable.",
+            "name of a split: split. Of logs: data (the data set that was evaluated), metric; see nibt list datasets "
+            "NAME. Repeatable.",
         ),
     ] = None
     chunk_size: Annotated[
@@ -125,7 +126,7 @@ def batch(
     A table may have a column with what each row is compared with: against (captions) or against_image (images).
 
     A table with columns image and prompt, and perhaps answer, is for a generator, as in nibt answer. The generator may
-    be behind a server.
+    be behind a server. Of logs of evaluations, by lmms-eval or MTEB, what is wrong is explained.
 
     If a job was killed, the same command resumes it. An error that concerns one pair is recorded in its row.
     """
@@ -134,7 +135,8 @@ def batch(
     if job.out is None and not execution.estimate:
         raise BadOption("a job needs a folder: give --out DIR")
 
-    columns = typed_assignments(pairs.data_option, "-D", dict.fromkeys(_COLUMNS, str))
+    options = assignments(pairs.data_option or [], "-D")
+    columns = {name: options.pop(name) for name in _COLUMNS if name in options}
     if model.model is None and server.server is None and not job.quiet:
         say("The model is lite, which ships with nibt; choose another one with -m", err=True)
     from nibt.jobs._chunks import Shard
@@ -154,6 +156,7 @@ def batch(
             if server.server is None
             else server.asking(server.server, model.model, model, model.load)
         ),
+        data_options=options or None,
         **columns,
         **target.contrast,
     )
