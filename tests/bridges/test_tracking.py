@@ -153,23 +153,24 @@ def test_wandb_has_a_table_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     finally:
         run.finish()
 
-    (path,) = tmp_path.glob("wandb/offline-run-*/files/media/table/pope/*.json")
-    table = json.loads(path.read_text())
+    records = _finished_records(next(tmp_path.glob("wandb/offline-run-*/*.wandb")))
+    numbers = {"/".join(item.nested_key): item.value_json for record in records for item in record.history.item}
+    assert (numbers["pope/rows"], numbers["pope/failed"]) == ("2", "1")
+
+    # the table and its pictures are an artifact
+    artifacts = [(record.request.log_artifact.artifact, record.artifact) for record in records]
+    artifact = next(each for pair in artifacts for each in pair if each.type == "run_table")
+    files = {content.path: content.local_path for content in artifact.manifest.contents}
+    table = json.loads(Path(files["pope/table.table.json"]).read_text())
     assert table["columns"] == ["row", "key", "image", "prompt", "answer", "reference", "log_score", "map"]
     ((row, key, image, prompt, answer, reference, score, drawn),) = table["data"]
     (values, _) = job.rows()
     assert (row, key, reference, score) == (0, "1", "no", 0.0)
     assert (prompt, answer) == (values["prompt"], values["answer"])
-    media = path.parents[3]
-    with Image.open(media / image["path"]) as picture:
+    with Image.open(files[image["path"]]) as picture:
         assert picture.convert("RGB").getpixel((0, 0)) == (0, 0, 255)
-    assert drawn["width"] > image["width"]
-    values = {
-        item.key or "/".join(item.nested_key): json.loads(item.value_json)
-        for record in _finished_records(next(tmp_path.glob("wandb/offline-run-*/*.wandb")))
-        for item in record.history.item
-    }
-    assert (values["pope/rows"], values["pope/failed"]) == (2, 1)
+    with Image.open(files[drawn["path"]]) as picture:
+        assert picture.width > image["width"]
 
 
 @pytest.mark.slow

@@ -17,7 +17,9 @@ def write_data(folder: Path, category: str = "t2i") -> None:
     """Write the data set of the task as on the hub: captions and images of colors, either as the queries."""
     package = pytest.importorskip("datasets", reason="needs the package datasets: pip install '.[data]'")
     texts = [{"id": f"t-{color}", "text": f"a {color} square", "modality": "text"} for color in COLORS]
-    pictures = [{"id": f"i-{color}", "image": Image.new("RGB", (32, 24), color), "modality": "image"} for color in COLORS]
+    pictures = [
+        {"id": f"i-{color}", "image": Image.new("RGB", (32, 24), color), "modality": "image"} for color in COLORS
+    ]
     images = package.Dataset.from_list(pictures).cast_column("image", package.Image())
     tables = {"texts": package.Dataset.from_list(texts), "images": images}
     queries, corpus = ("texts", "images") if category == "t2i" else ("images", "texts")

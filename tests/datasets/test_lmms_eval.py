@@ -236,7 +236,7 @@ def test_what_is_missing_is_one_error_before_any_row(tmp_path: Path) -> None:
     with pytest.raises(BadOption, match=r"split must be one of test, val for .*\(got None\)"):
         list(LmmsEval(LOG, data=hub).records())
     assert len(LmmsEval(LOG, data=hub, split="test").entries) == 2
-    with pytest.raises(UnknownName, match="unknown option 'daat'. Did you mean 'data'"):
+    with pytest.raises(UnknownName, match=r"unknown option 'daat'\. Did you mean 'data'"):
         open_rows(LOG, options={"daat": "x"})
 
 
@@ -258,6 +258,8 @@ def test_a_broken_log_is_refused(lines: list[Any], message: str, tmp_path: Path)
 
 def test_options_are_for_data_with_options(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("image,caption\nsample:scene,a cat\n")
-    with pytest.raises(BadOption, match=r"options of data are for NAME:FOLDER and logs .*\(got data for "):
+    with pytest.raises(UnknownName, match="unknown -D option 'data'"):
         open_rows(tmp_path / "pairs.csv", options={"data": "x"})
+    with pytest.raises(BadOption, match=r"options of a data set in memory are its own \(got metric\)"):
+        open_rows(LmmsEval(LOG), options={"metric": "x"})
     assert len(COLORS) == len(samples())

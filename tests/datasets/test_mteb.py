@@ -135,7 +135,13 @@ def without(folder: str) -> Any:
     ],
 )
 def test_bad_predictions_are_refused(
-    scores: object, damage: Any, options: dict[str, Any], kind: type[NibtError], message: str, data: Path, tmp_path: Path
+    scores: object,
+    damage: Any,
+    options: dict[str, Any],
+    kind: type[NibtError],
+    message: str,
+    data: Path,
+    tmp_path: Path,
 ) -> None:
     if damage is not None:
         damage(data)

@@ -90,7 +90,7 @@ def log(result: Result | ExplainedRows, tracker: Any = None, *, name: str = "nib
             the step is below 0, or before the last one of a run of wandb.
         Unsupported: The tracker is of another kind.
     """
-    result = bare(result)
+    result = result if isinstance(result, ExplainedRows) else bare(result)
     if not isinstance(result, Result | ExplainedRows):
         raise BadInput(f"log takes a result of nibt, such as an explanation, or a job (got {type(result).__name__})")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -111,7 +111,7 @@ def log(result: Result | ExplainedRows, tracker: Any = None, *, name: str = "nib
     if rows := _rows(result):
         sink.table(f"{name}/table", rows, step)
 
-    if not isinstance(result, Result):
+    if isinstance(result, ExplainedRows):
         return
 
     with TemporaryDirectory() as folder:
@@ -146,7 +146,7 @@ def _saved(result: Result, path: Path) -> list[Path]:
 
 def _numbers(result: Any) -> Numbers:
     """Return the numbers of a result that are worth a curve."""
-    if not isinstance(result, Result):
+    if isinstance(result, ExplainedRows):
         counts = result.tally()
         return {"rows": float(counts["rows"]), "failed": float(counts["errors"])}
 
@@ -180,7 +180,7 @@ def _check_name(check: Any) -> str:
 
 def _rows(result: Any) -> Rows:
     """Return the table of a result; an empty one if it has none."""
-    if not isinstance(result, Result):
+    if isinstance(result, ExplainedRows):
         return [_of_job(values, explanation) for values, explanation in islice(result.explained_rows(), _MOST_ROWS)]
 
     if isinstance(result, Explanation):

@@ -97,6 +97,14 @@ def parsed(text: str, where: str) -> Any:
         raise BadInput(f"{where}: this is not JSON ({error})") from error
 
 
+def row_values(row: object, where: str) -> object:
+    """Return the values of a row by column, or the error of a row that cannot be read."""
+    try:
+        return parsed(row, where) if isinstance(row, str) else row
+    except BadInput as error:
+        return error
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     with readable(path):

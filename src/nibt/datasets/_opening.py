@@ -22,6 +22,8 @@ ANSWER = "answer"
 """The names of the columns that are read by default."""
 AGAINST = ("against", "against_image")
 """The columns of what each pair is compared with: a caption or an image."""
+_OF_FILES = ("image", "caption", "prompt", "answer", "key", "split")
+"""The options of data in files, which are the names of columns and of a split."""
 _OF_CALLS = ("against", "against_image", "against_images", "templates")
 """What is compared with; a column of that name that is not read would seem to be read."""
 _EXPECTED = "a .csv, .tsv, .jsonl or .parquet file, .tar shards, a folder or a data set (NAME:FOLDER)"
@@ -41,7 +43,8 @@ def open_pairs(
 ) -> Dataset:
     """Open the data set of files, of a folder, or of a registered name; ``options`` are those of a name or a log."""
     if isinstance(pairs, Dataset):
-        _check_no_options(pairs.name, options)
+        if options:
+            raise BadOption(f"options of a data set in memory are its own (got {', '.join(options)}): leave them out")
         data: Dataset = pairs
     else:
         if getattr(pairs, "ndim", 1) == 0:  # an array without items
@@ -58,15 +61,6 @@ def open_pairs(
     if split is not None and getattr(data, "split", None) != split:
         raise BadOption(f"split can only be used with a data set that has splits (got {split!r})")
     return data
-
-
-def _check_no_options(name: str, options: Keywords | None) -> None:
-    """Check that no option is given to what has none."""
-    if options:
-        raise BadOption(
-            f"options of data are for NAME:FOLDER and logs of lmms-eval (got {', '.join(options)} for {name}): leave "
-            "them out"
-        )
 
 
 def _open_named(source: str | os.PathLike, image: str, split: str | None, options: Keywords) -> Dataset | None:
@@ -215,7 +209,7 @@ def _open_files(
     if len(paths) == 1 and paths[0].suffix.lower() in (".jsonl", ".ndjson") and is_sample_log(paths[0]):
         return open_dataset(f"lmms_eval:{paths[0]}", {"image": columns["image"], "split": split, **options})
 
-    _check_no_options(str(paths[0]), options)
+    check_names("-D options", options, _OF_FILES)
     if all(path.name.lower().endswith(SHARDS) for path in paths):
         return _webdataset(joined(paths), columns)
     if all(path.suffix.lower() == ".parquet" for path in paths):

@@ -84,8 +84,8 @@ def _chosen_split(folder: Path, split: str | None, only: bool) -> str:
     names = split_names(folder)
     if not names:
         raise BadInput(
-            f"{str(folder)!r} has no table: it must have .parquet files as on the hub (test-00000-of-00001.parquet), or "
-            "be a folder of save_to_disk"
+            f"{str(folder)!r} has no table: it must have .parquet files as on the hub (test-00000-of-00001.parquet), "
+            "or be a folder of save_to_disk"
         )
 
     is_single = len(names) == 1 and (only or split is None or names == [_WITHOUT_NAME])

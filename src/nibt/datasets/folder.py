@@ -13,7 +13,7 @@ import numpy as np
 
 from nibt.data.images import names_image, open_image
 from nibt.data.objects import read_box
-from nibt.datasets._files import lines, natural, parsed, table_heading, table_rows
+from nibt.datasets._files import lines, natural, row_values, table_heading, table_rows
 from nibt.datasets._local import LocalDataset, images_folder
 from nibt.datasets._records import CHOOSE, RecordDataset, file_hash
 from nibt.datasets._table import TableDataset
@@ -58,14 +58,6 @@ class TextTable(TableDataset):
         if self.table.suffix.lower() in (".csv", ".tsv"):
             return table_rows(self.table, self.columns, CHOOSE)
         return lines(self.table)
-
-
-def row_values(row: object, where: str) -> object:
-    """Return the values of a row by column, or the error of a row that cannot be read."""
-    try:
-        return parsed(row, where) if isinstance(row, str) else row
-    except BadInput as error:
-        return error
 
 
 @dataclass(frozen=True, kw_only=True)

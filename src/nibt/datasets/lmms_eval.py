@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from nibt.data.images import is_url, names_image
-from nibt.datasets._files import lines, natural
+from nibt.datasets._files import lines, natural, row_values
 from nibt.datasets._records import RecordDataset, file_hash
 from nibt.datasets._split_table import SplitTable, split_names
 from nibt.datasets._table import caption_text
 from nibt.datasets.base import ImageLocation, Record, Wanted
-from nibt.datasets.folder import row_values
 from nibt.errors import BadInput, BadOption
 from nibt.records import JsonObject
 
@@ -28,6 +27,7 @@ _FACTS = (*_SIGNS, "doc", "arguments", "input", "resps", "token_counts", "doc_ha
 _RIGHT = 0.5  # the least score of an answer that is not wrong
 _QUESTIONS = ("question", "query", "prompt", "problem", "instruction", "text")
 """Columns by which it is checked that a row is that of a question."""
+_FEWEST = 3  # words of a text that tells one question from another
 _PLACE = re.compile(r"<image[^<>]*>")  # of an image in a question
 _INLINE = re.compile(r"data:image/[\w.+-]+;base64,")
 _GIVE = (
@@ -225,12 +225,13 @@ class LmmsEval(RecordDataset, name="lmms_eval"):
         if not isinstance(row, int) or not 0 <= row < len(table):
             raise BadInput(f"doc_id must be a row of {self._place}, from 0 to {len(table) - 1} (got {row!r:.60})")
 
-        questions = [text for text in texts[row].values() if isinstance(text, str) and _words(text)]
-        if questions and not any(_words(text) in _words(prompt) for text in questions):
+        questions = [_words(text) for text in texts[row].values() if isinstance(text, str)]
+        telling = [text for text in questions if text.count(" ") >= _FEWEST - 1]
+        if telling and not any(text in _words(prompt) for text in telling):
             raise BadInput(
-                f"row {row} of {self._place} has another question ({questions[0]!r:.80}) than the log ({prompt!r:.80}): "
-                "give the data and the split that were evaluated (-D split=NAME), or write a table with the columns "
-                "image, prompt and answer"
+                f"row {row} of {self._place} has another question ({telling[0]!r:.80}) than the log "
+                f"({_words(prompt)!r:.80}): give the data and the split that were evaluated (-D split=NAME), or write "
+                "a table with the columns image, prompt and answer"
             )
         return f"row {row}", table.cell(row, self.image)
 
@@ -279,8 +280,8 @@ def _answer(values: JsonObject) -> str:
 
     if isinstance(written, list):
         raise BadInput(
-            f"the log has {len(written)} responses, as tasks that compare the log-likelihoods of choices, or ask several "
-            "times: only one written answer per question can be explained"
+            f"the log has {len(written)} responses, as of tasks that compare the likelihoods of choices, or ask "
+            "several times: only one written answer per question can be explained"
         )
     if not isinstance(written, str) or not written.strip():
         raise BadInput(f"the model wrote no answer (got {written!r:.60})")

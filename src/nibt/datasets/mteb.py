@@ -118,8 +118,8 @@ class MTEB(RecordDataset, name="mteb"):
 
     def _other_layout(self) -> BadInput:
         return BadInput(
-            f"{self._file} has no predictions of a retrieval task: MTEB writes such a file, with the scores of documents "
-            "by queries, if a task of retrieval is evaluated with prediction_folder="
+            f"{self._file} has no predictions of a retrieval task: MTEB writes such a file, with the scores of the "
+            "documents of each query, if a task of retrieval is evaluated with prediction_folder="
         )
 
     @cached_property
@@ -141,23 +141,22 @@ class MTEB(RecordDataset, name="mteb"):
         judged = [query for query in scores if relevant.get(query) and scores[query]]
         if not judged:
             raise BadInput(
-                f"{self.data} has relevant documents for none of the {len(scores):,} queries of {self._file.name}: give "
-                "the data set of the same task"
+                f"{self.data} has relevant documents for none of the {len(scores):,} queries of {self._file.name}: "
+                "give the data set of the same task"
             )
 
         firsts = [(query, max(scores[query], key=lambda name: scores[query][name])) for query in judged]
         wrong = [(query, first) for query, first in firsts if first not in relevant[query]]
         if not wrong:
             raise BadInput(f"{self._file.name} has no wrong first result: all {len(judged):,} are relevant")
-        self._queries, self._documents  # noqa: B018 - a missing table is one error, not one of each row
+        self._queries  # noqa: B018 - a missing table is one error, not one of each row
+        self._documents  # noqa: B018
         return wrong
 
     def _open(self, part: str) -> SplitTable:
         """Open the table of the queries, of the documents, or of which are relevant."""
         if self.data is None:
-            raise BadInput(
-                f"predictions of MTEB have ids only: give with -D data=FOLDER (in Python data=) {_LAYOUT}"
-            )
+            raise BadInput(f"predictions of MTEB have ids only: give with -D data=FOLDER (in Python data=) {_LAYOUT}")
 
         subset, split, _ = self._chosen
         root = Path(self.data).expanduser()
