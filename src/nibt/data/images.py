@@ -21,9 +21,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from nibt.data.arrays import _as_bytes, _channels_last, _check_plain, _gray
+from nibt.data.dicom import is_dicom, read_dicom
+from nibt.data.window import Window, split_window, windowed, without_window
 from nibt.errors import BadInput, NibtError, UnknownName, reason
-from nibt.io import check_regular, load_json
+from nibt.io import check_regular, load_json, open_bytes, short_digest
 
+_ORIENTATION = 0x0112  # the EXIF tag of the orientation
 MOST_PIXELS = 89_478_485  # the limit of Pillow, a quarter of a gigabyte as RGB, against decompression bombs
 _MOST_BESIDE = 2**24  # pixels of images that are drawn side by side
 
@@ -80,7 +83,24 @@ def read_bytes(path: Path, name: str) -> bytes:
 
 
 SAMPLE = "sample:"
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".avif", ".jp2", ".ico"}
+_DICOM = {".dcm", ".dicom"}
+_SUFFIXES = {
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".ppm",
+    ".avif",
+    ".jp2",
+    ".ico",
+    *_DICOM,
+}
+_DEEP = 65535  # the largest value of 16 bits
+_PHOTOMETRIC = 262  # the tag of TIFF whose value 0 means that 0 is white
 
 
 @dataclass(frozen=True)
@@ -153,13 +173,13 @@ def _sample_files() -> dict[str, Path]:
 
 def is_image_name(text: str) -> bool:
     """Return whether a text names an image: a file, an address, a sample, or a path that begins as ``./`` or ``/``."""
-    is_path = bool(re.match(r"(\.{0,2}|~)[/\\]\S", text)) or os.path.isfile(text)
+    is_path = bool(re.match(r"(\.{0,2}|~)[/\\]\S", text)) or os.path.isfile(without_window(text))
     return is_path or text.startswith(SAMPLE) or is_url(text) or names_image(text)
 
 
 def names_image(text: str) -> bool:
     """Return whether a text has the suffix of an image file."""
-    return Path(text).suffix.lower() in _SUFFIXES
+    return Path(without_window(text)).suffix.lower() in _SUFFIXES
 
 
 def looks_like_image(text: str) -> bool:
@@ -211,7 +231,7 @@ def _from_path(source: str | os.PathLike) -> ImageInput:
         raise BadInput("the path of an image must not be empty (got ''): give the path of one image")
     if is_url(name):
         raise BadInput(f"an image must be a local file (got the URL {name!r}): download it, and give its path")
-    return decode_image(read_bytes(Path(source), name), name)
+    return decode_image(read_bytes(Path(split_window(name)[0]), name), name)
 
 
 def image_at(source: str, image_hash: str) -> ImageInput | None:
@@ -249,15 +269,60 @@ def _from_file(stream: OpenFile) -> ImageInput:
     return decode_image(data, name)
 
 
+def digest_of(data: bytes, name: str) -> str:
+    """Return the digest of an image, 16 hexadecimal digits: of the bytes of its file, and of a window in its name."""
+    window = split_window(name)[1]
+    shown = data if window is None else data + f"#window={window.level!r},{window.width!r}".encode()
+    return sha256(shown).hexdigest()[:16]
+
+
+def path_digest(name: str) -> str:
+    """Return the digest of the image that a path names, perhaps with a window, as ``ImageInput.digest`` has it.
+
+    Raises:
+        OSError: The file cannot be read.
+        BadInput: The window has no level and width.
+    """
+    path, window = split_window(name)
+    if window is None:
+        return short_digest(path)
+    with open_bytes(path) as stream:
+        return digest_of(stream.read(), name)
+
+
+def is_turned(name: str) -> bool:
+    """Return whether EXIF data turn or flip the image that a path names."""
+    data = read_bytes(Path(split_window(name)[0]), name)
+    if is_dicom(data):
+        return False
+    with open_image(data, name) as image:
+        return image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+
+
 def decode_image(data: bytes, name: str) -> ImageInput:
-    """Read an image from the bytes of its file."""
+    """Read an image from the bytes of its file; a window in its name chooses the values that are shown."""
     if not data:
         raise BadInput(f"{name!r} is an empty file (0 bytes)")
+
+    path, window = split_window(name)
+    digest = digest_of(data, name)
+    if is_dicom(data) or (Path(path).suffix.lower() in _DICOM and not _is_known(data)):
+        image, notes = read_dicom(data, name, MOST_PIXELS, window)
+        return ImageInput(image.convert("RGB"), name, tuple(notes), digest)
     with readable(name), Image.open(BytesIO(data)) as image:
-        return _upright(image, name, sha256(data).hexdigest()[:16])
+        return _upright(image, name, digest, window)
 
 
-def _upright(image: Image.Image, source: str, file_hash: str = "") -> ImageInput:
+def _is_known(data: bytes) -> bool:
+    """Return whether Pillow knows the format of a file."""
+    try:
+        with Image.open(BytesIO(data)):
+            return True
+    except Exception:  # each format has exceptions of its own
+        return False
+
+
+def _upright(image: Image.Image, source: str, file_hash: str = "", window: Window | None = None) -> ImageInput:
     """Convert an image to upright RGB with its tones kept: 16 bits are scaled to 8, not clipped."""
     if 0 in image.size:
         raise BadInput(f"an image must have at least one pixel (got {image.width} x {image.height}, {source!r:.300})")
@@ -271,9 +336,19 @@ def _upright(image: Image.Image, source: str, file_hash: str = "") -> ImageInput
 
     image.load()
     file_format = image.format  # which a transposed image has no longer
+    is_inverted = file_format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _gray(np.asarray(image), image.mode, file_format)
+    is_deep = image.mode.startswith("I") or image.mode == "F"
+    if window is not None:
+        image = _in_window(image, window, source, inverted=is_inverted and is_deep)
+        notes.append(f"the window {window} was chosen")
+    elif is_deep:
+        values = np.asarray(image)
+        if image.mode.startswith("I;16") or (image.mode == "I" and file_format == "PNG"):
+            notes.append(_depth_note(values))
+        image = _gray(values, image.mode, file_format)
+        if is_inverted:  # Pillow inverts those of 8 bits only
+            image = ImageOps.invert(image)
     elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema() != (255, 255):
@@ -281,6 +356,25 @@ def _upright(image: Image.Image, source: str, file_hash: str = "") -> ImageInput
             notes.append("transparent parts were replaced by white")
 
     return ImageInput(image.convert("RGB"), source, tuple(notes), file_hash)
+
+
+def _depth_note(values: np.ndarray) -> str:
+    """Return the note on an image of 16 bits, whose values may be in a small part of their range."""
+    return (
+        f"the image has 16 bits, so 0 was mapped to black and {_DEEP} to white (its values are from {values.min()} to "
+        f"{values.max()}): choose another range with NAME#window=LEVEL,WIDTH"
+    )
+
+
+def _in_window(image: Image.Image, window: Window, source: str, inverted: bool) -> Image.Image:
+    """Return a gray image with the values of a window."""
+    if image.mode not in ("L", "F") and not image.mode.startswith("I"):
+        raise BadInput(f"a window is for gray images (got one for {source!r:.300}, of mode {image.mode}): leave it out")
+    values = np.asarray(image)
+    if not np.isfinite(values).all():
+        raise BadInput(f"the image {source!r:.300} holds NaN or infinite values")
+    shades = windowed(values, window)
+    return Image.fromarray(np.round(255 * (1 - shades if inverted else shades)).astype(np.uint8))
 
 
 def _from_array(source: np.ndarray | Tensor) -> ImageInput:

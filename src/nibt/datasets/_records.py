@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nibt.data.images import SAMPLE, ImageInput, decode_image, open_image, read_image
+from nibt.data.images import SAMPLE, ImageInput, decode_image, is_turned, read_image
 from nibt.data.objects import Box, Object, Point, read_box
 from nibt.data.pair import Pair, read_caption
 from nibt.data.segments import decoded
@@ -33,7 +33,6 @@ from nibt.errors import BadInput, BadOption
 from nibt.io import read_path
 from nibt.options import Count, Seed
 
-_ORIENTATION = 0x0112  # the EXIF tag of the orientation
 _Item = TypeVar("_Item")
 
 
@@ -128,9 +127,7 @@ class RecordDataset(Dataset):
             return pair
 
         if isinstance(record.image, str):
-            with open_image(Path(record.image), record.image) as opened:
-                is_turned = opened.getexif().get(_ORIENTATION, 1) not in (0, 1)
-            if is_turned:
+            if is_turned(record.image):
                 note = "boxes and masks are ignored, since they refer to the image before its EXIF rotation"
                 return replace(pair, notes=(note,))
 

@@ -14,12 +14,13 @@ from operator import index
 from pathlib import Path
 from typing import Any, SupportsFloat, SupportsIndex, TypeAlias
 
-from nibt.data.images import SAMPLE, ImageInput, sample_file
+from nibt.data.images import SAMPLE, ImageInput, digest_of, path_digest, sample_file
 from nibt.data.objects import Point, Span
 from nibt.data.pair import Pair
+from nibt.data.window import without_window
 from nibt.datasets._files import readable
 from nibt.errors import BadInput, NibtError, Unsupported
-from nibt.io import open_bytes, short_digest
+from nibt.io import open_bytes
 from nibt.options import complete
 from nibt.progress import tracked
 from nibt.records import JsonObject
@@ -150,9 +151,9 @@ class Record:
         try:
             if isinstance(self.image, str):
                 is_sample = self.image.startswith(SAMPLE)
-                return short_digest(sample_file(self.image.removeprefix(SAMPLE)) if is_sample else self.image)
+                return path_digest(str(sample_file(self.image.removeprefix(SAMPLE))) if is_sample else self.image)
             data = self.image.read() if isinstance(self.image, FilePart) else self.image
-            return "" if data is None else sha256(data).hexdigest()[:16]
+            return "" if data is None else digest_of(data, self.name)
         except (OSError, NibtError):
             return ""
 
@@ -166,7 +167,7 @@ class Record:
             return self
 
         try:
-            with open_bytes(self.image) as stream:
+            with open_bytes(without_window(self.image)) as stream:
                 return replace(self, image=stream.read())
         except OSError:
             return self  # the worker reports the error
