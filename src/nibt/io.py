@@ -166,14 +166,18 @@ def short_digest(path: str | Path) -> str:
         return file_digest(stream, "sha256").hexdigest()[:DIGITS]
 
 
+WINDOW = "#window="
+"""What stands between the name of an image and its window, as in ``scan.dcm#window=40,400``."""
+
+
 def existing_paths(text: str) -> list[Path]:
     """Return the existing files and folders that a text may name.
 
     The text is a path, or a path after words and colons (``mean:FILE``, ``grid:coco:FOLDER``); ``{stem}`` stands for
-    any part of a name, and the window of an image (``#window=40,400``) is no part of its name.
+    any part of a name, and the window of an image is no part of its name.
     """
     paths: list[str] = []
-    for name in dict.fromkeys((text, text.partition(":")[2], text.rpartition(":")[2], text.rpartition("#window=")[0])):
+    for name in dict.fromkeys((text, text.partition(":")[2], text.rpartition(":")[2], text.rpartition(WINDOW)[0])):
         if name.strip():
             with suppress(OSError, ValueError):  # too long, or with a null character
                 paths += sorted(glob.glob(glob.escape(os.path.expanduser(name)).replace("{stem}", "*")))

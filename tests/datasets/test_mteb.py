@@ -126,6 +126,7 @@ def without(folder: str) -> Any:
         ({"mteb_model_meta": {}}, None, {}, BadInput, "has no predictions of a retrieval task"),
         ({"default": {"test": [1, 2]}}, None, {}, BadInput, "has no predictions of a retrieval task"),
         ({"default": {"test": {"t-red": {"i-red": "x"}}}}, None, {}, BadInput, "no predictions of a retrieval"),
+        ({"default": {"test": {"t-red": {"i-red": float("nan")}}}}, None, {}, BadInput, "no predictions of a retrieval"),
         (SCORES, None, {"data": None}, BadInput, "predictions of MTEB have ids only: give with -D data=FOLDER"),
         (SCORES, None, {"data": "nowhere"}, BadInput, "'nowhere' has no folder qrels or default or data"),
         (SCORES, without("qrels"), {}, BadInput, "has no folder qrels or default or data: it must be a copy"),

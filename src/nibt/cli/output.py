@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nibt.cli.terminal import print_json, say
 from nibt.errors import BadOption
-from nibt.io import all_or_none, existing_paths, load_json
+from nibt.io import WINDOW, all_or_none, existing_paths, load_json
 
 if TYPE_CHECKING:
     from nibt.formats.base import Format, Result
@@ -167,10 +167,10 @@ def _unique(stems: Sequence[str]) -> list[str]:
 def stem(image: str) -> str:
     """Return the name of an image without its folder and ending, for names of outputs.
 
-    >>> stem("photos/cat.jpg"), stem("sample:chelsea")
-    ('cat', 'chelsea')
+    >>> stem("photos/cat.jpg"), stem("sample:chelsea"), stem("scan.dcm#window=40.5,400")
+    ('cat', 'chelsea', 'scan')
     """
-    return Path(image.removeprefix("sample:")).stem
+    return Path(image.removeprefix("sample:").partition(WINDOW)[0]).stem
 
 
 def slug(text: str, longest: int = 40) -> str:

@@ -24,7 +24,7 @@ from nibt.data.arrays import _as_bytes, _channels_last, _check_plain, _gray
 from nibt.data.dicom import is_dicom, read_dicom
 from nibt.data.window import Window, split_window, windowed, without_window
 from nibt.errors import BadInput, NibtError, UnknownName, reason
-from nibt.io import check_regular, load_json, open_bytes, short_digest
+from nibt.io import WINDOW, check_regular, load_json, open_bytes, short_digest
 
 _ORIENTATION = 0x0112  # the EXIF tag of the orientation
 MOST_PIXELS = 89_478_485  # the limit of Pillow, a quarter of a gigabyte as RGB, against decompression bombs
@@ -272,7 +272,7 @@ def _from_file(stream: OpenFile) -> ImageInput:
 def digest_of(data: bytes, name: str) -> str:
     """Return the digest of an image, 16 hexadecimal digits: of the bytes of its file, and of a window in its name."""
     window = split_window(name)[1]
-    shown = data if window is None else data + f"#window={window.level!r},{window.width!r}".encode()
+    shown = data if window is None else data + f"{WINDOW}{window.level!r},{window.width!r}".encode()
     return sha256(shown).hexdigest()[:16]
 
 

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nibt.errors import BadInput
-
-_MARK = "#window="
+from nibt.io import WINDOW
 
 
 class Window(NamedTuple):
@@ -36,7 +35,7 @@ def split_window(name: str) -> tuple[str, Window | None]:
     Raises:
         BadInput: The window has no level and width.
     """
-    path, mark, text = name.rpartition(_MARK)
+    path, mark, text = name.rpartition(WINDOW)
     if not mark or os.path.exists(name):
         return name, None
 
@@ -53,7 +52,7 @@ def split_window(name: str) -> tuple[str, Window | None]:
 
 def without_window(name: str) -> str:
     """Return the path of an image without its window, whatever that has."""
-    path, mark, _ = name.rpartition(_MARK)
+    path, mark, _ = name.rpartition(WINDOW)
     return path if mark and not os.path.exists(name) else name
 
 

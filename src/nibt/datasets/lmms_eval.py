@@ -48,7 +48,7 @@ class _Sample:
     """What a line of a log has."""
 
     where: str
-    doc_id: Any
+    doc_id: object
     values: JsonObject
     scores: Mapping[str, float]
 

@@ -1,5 +1,6 @@
 """The queries whose first result is wrong in predictions of MTEB, with what was retrieved."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -228,9 +229,10 @@ class MTEB(RecordDataset, name="mteb"):
 
 def _is_ranking(value: object) -> bool:
     """Return whether a value has the scores of documents by their ids."""
-    return isinstance(value, dict) and all(
-        isinstance(score, int | float) and not isinstance(score, bool) for score in value.values()
-    )
+    if not isinstance(value, dict):
+        return False
+    numbers = [score for score in value.values() if isinstance(score, int | float) and not isinstance(score, bool)]
+    return len(numbers) == len(value) and all(map(math.isfinite, numbers))
 
 
 def _one_of(option: str, value: str | None, names: Mapping[str, object]) -> str:
