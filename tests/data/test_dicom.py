@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 import nibt
 from nibt.data.images import ImageInput, is_image_name, names_image, path_digest, read_image
 from nibt.data.window import split_window
+from nibt.datasets.folder import Folder, Table
 from nibt.errors import BadInput, NibtError, Unsupported
 from tests import tiny
 from tests.helpers import Run
@@ -401,6 +403,26 @@ def test_rows_of_jobs_have_windows(write: Callable[..., Path], tmp_path: Path) -
     assert (shades(explanation.image.input) == shades(read_image(f"{path}#window=0,50"))).all()
     again = nibt.batch(tiny.model("clip"), tmp_path / "pairs.jsonl", tmp_path / "job", **OPTIONS)
     assert again.chunks() == job.chunks()
+
+
+def test_bytes_that_are_sent_keep_the_window(write: Callable[..., Path], tmp_path: Path) -> None:
+    path = write(RAMP, WindowCenter=40, WindowWidth=400)
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({"image": f"{path.name}#window=0,50", "caption": "a cat"}))
+    data = Table(tmp_path / "pairs.jsonl")
+    (record,) = data.entries
+    for shown in (record, replace(record, name="")):
+        sent = shown.with_bytes()
+        assert isinstance(sent.image, bytes)
+        assert sent.digest() == shown.digest() == data.load_image(sent).digest
+        assert (shades(data.load_image(sent)) == shades(read_image(f"{path}#window=0,50"))).all()
+
+
+def test_boxes_of_dicom_images_are_read(write: Callable[..., Path], tmp_path: Path) -> None:
+    path = write(RAMP, WindowCenter=40, WindowWidth=400)
+    row = {"image": path.name, "caption": "a cat", "boxes": [{"name": "cat", "box": [1, 2, 3, 4]}]}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(row))
+    (pair,) = Folder(tmp_path)
+    assert [item.box for item in pair.objects] == [(1, 2, 3, 4)]
 
 
 def test_the_command_takes_dicom(run: Run, write: Callable[..., Path], tmp_path: Path) -> None:

@@ -114,6 +114,18 @@ def test_subsets_and_splits_are_chosen(data: Path, tmp_path: Path) -> None:
         len(MTEB(path, data=data, subset="de", split="test"))
 
 
+@pytest.mark.parametrize("has_splits", [False, True])
+def test_tables_of_save_to_disk_are_read(has_splits: bool, data: Path, tmp_path: Path) -> None:
+    package = pytest.importorskip("datasets")
+    for name in ("corpus", "query", "qrels"):
+        table = package.Dataset.from_parquet(str(next((data / name).glob("*.parquet"))), cache_dir=str(tmp_path / "c"))
+        saved = package.DatasetDict({"test": table}) if has_splits else table
+        saved.save_to_disk(tmp_path / "saved" / name)
+    pairs = MTEB(write(tmp_path, SCORES), data=tmp_path / "saved")
+    assert [pair.caption for pair in pairs] == ["a blue square", "a green square"]
+    assert [pair.image.pil_image.getpixel((0, 0)) for pair in pairs] == [(0, 128, 0), (255, 0, 0)]
+
+
 def without(folder: str) -> Any:
     return lambda data: shutil.rmtree(data / folder)
 
@@ -126,7 +138,13 @@ def without(folder: str) -> Any:
         ({"mteb_model_meta": {}}, None, {}, BadInput, "has no predictions of a retrieval task"),
         ({"default": {"test": [1, 2]}}, None, {}, BadInput, "has no predictions of a retrieval task"),
         ({"default": {"test": {"t-red": {"i-red": "x"}}}}, None, {}, BadInput, "no predictions of a retrieval"),
-        ({"default": {"test": {"t-red": {"i-red": float("nan")}}}}, None, {}, BadInput, "no predictions of a retrieval"),
+        (
+            {"default": {"test": {"t-red": {"i-red": float("nan")}}}},
+            None,
+            {},
+            BadInput,
+            "no predictions of a retrieval",
+        ),
         (SCORES, None, {"data": None}, BadInput, "predictions of MTEB have ids only: give with -D data=FOLDER"),
         (SCORES, None, {"data": "nowhere"}, BadInput, "'nowhere' has no folder qrels or default or data"),
         (SCORES, without("qrels"), {}, BadInput, "has no folder qrels or default or data: it must be a copy"),

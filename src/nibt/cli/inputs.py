@@ -34,7 +34,8 @@ class InputOptions(OptionGroup, panel="Input"):
         Argument(
             metavar="IMAGE... CAPTION...",
             show_default=False,
-            help="Images (files, or sample:NAME), then captions. Each image is explained with each caption.",
+            help="Images (files, or sample:NAME), then captions. Each image is explained with each caption. A gray "
+            "image, such as a DICOM file, may have a window: scan.dcm#window=LEVEL,WIDTH.",
         ),
     ]
 

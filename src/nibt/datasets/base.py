@@ -167,8 +167,10 @@ class Record:
             return self
 
         try:
-            with open_bytes(without_window(self.image)) as stream:
-                return replace(self, image=stream.read())
+            path = without_window(self.image)
+            name = self.name if path == self.image else self.source  # the window is a part of the name
+            with open_bytes(path) as stream:
+                return replace(self, image=stream.read(), name=name)
         except OSError:
             return self  # the worker reports the error
 
