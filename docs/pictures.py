@@ -3,7 +3,7 @@
 ``explained.png`` is what the README's first command writes, and ``images/links.png`` the strongest links of a scene's
 table. ``images/answer.webp`` and ``images/audit.webp`` are the tops of the pages of ``nibt answer`` and ``nibt audit``
 in Debian's chromium. The other pictures of ``images`` are what commands of guides write (``RESULTS``), or show what
-they compute (``mean_map``, ``boxed``, ``removed``, ``cropped``, ``packages``, ``attended``).
+they compute (``mean_map``, ``boxed``, ``removed``, ``cropped``, ``packages``, ``attended``, ``job_gallery``).
 """
 
 import shutil
@@ -79,6 +79,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         nibt.write_report(nibt.benchmark(PLAN, folder))
         screen(Path(folder, "report.html"), 900).save(FOLDER / "images" / "report.webp", quality=80, method=6)
+    job_gallery().save(FOLDER / "images" / "job_gallery.webp", quality=80, method=6)
     if "--guides" in sys.argv:
         return
     nibt.draw(nibt.explain("lite", *PHOTOGRAPH)).save(FOLDER / "explained.png", optimize=True)
@@ -160,6 +161,18 @@ def packages() -> Image.Image:
 def attended() -> Image.Image:
     """Draw the attention of the word of ``guides/generators.md``."""
     return nibt.attentions("scenes_generator", "sample:scene", "what is left of the house ?").picture()
+
+
+def job_gallery() -> Image.Image:
+    """Draw the top of the page of a job, as ``guides/job_gallery.md`` shows it."""
+    captions = ["a camera on a tripod", "a cat", "a cup of coffee", "a cat and a cup of coffee", "a rocket", "two dogs"]
+    names = ["camera", "chelsea", "coffee", "collage", "rocket", "chelsea"]
+    with TemporaryDirectory() as folder:
+        rows = [f"sample:{name},{caption}\n" for name, caption in zip(names, captions, strict=True)]
+        Path(folder, "pairs.csv").write_text("".join(["image,caption\n", *rows]))
+        job = nibt.batch("lite", Path(folder, "pairs.csv"), Path(folder, "JOB"))
+        job.save_gallery(Path(folder, "gallery.html"))
+        return screen(Path(folder, "gallery.html"), 900)
 
 
 def screen(page: Path, height: int) -> Image.Image:

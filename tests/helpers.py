@@ -6,7 +6,7 @@ import re
 import sys
 import warnings
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -85,8 +85,11 @@ def assert_same_bits(actual: Explanation, expected: Explanation) -> None:
     assert actual.to_json() == expected.to_json()
 
 
-def check_page(text: str) -> str:
-    """Check that a page is valid HTML, and that its policy allows what is in it and nothing else; return the page."""
+def check_page(text: str, links: Sequence[str] = ()) -> str:
+    """Check that a page is valid HTML, and that its policy allows what is in it and nothing else; return the page.
+
+    ``links`` are the addresses of other files to which it has links.
+    """
     import html5lib  # here, since the core tests run without it
 
     html5lib.HTMLParser(strict=True).parse(text)
@@ -106,7 +109,9 @@ def check_page(text: str) -> str:
         assert "style" not in names
         assert not any(name.startswith("on") for name in names)
         for name in ("src", "href", "action", "srcset", "data", "poster"):
-            assert element.attrib.get(name, "data:").startswith(("data:", "#")), (element.tag, name)
+            address = element.attrib.get(name, "data:")
+            is_link = (element.tag, name) == ("a", "href") and address in links
+            assert is_link or address.startswith(("data:", "#")), (element.tag, name)
         assert element.tag not in ("link", "iframe", "object", "embed", "base")
         assert element.tag != "script" or set(element.attrib) <= {"type", "class"}
     assert "@import" not in text

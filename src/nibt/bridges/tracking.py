@@ -51,8 +51,8 @@ class ExplainedRows(Protocol):
         """Return the numbers of rows and of failed rows."""
         ...
 
-    def explained_rows(self) -> Iterator[tuple[JsonObject, Any]]:
-        """Yield the rows that did not fail, with their explanations."""
+    def explained_rows(self) -> Iterator[Any]:
+        """Yield the rows, each with its ``values`` and its ``explanation``, which is None if it failed."""
         ...
 
 
@@ -181,7 +181,8 @@ def _check_name(check: Any) -> str:
 def _rows(result: Any) -> Rows:
     """Return the table of a result; an empty one if it has none."""
     if isinstance(result, ExplainedRows):
-        return [_of_job(values, explanation) for values, explanation in islice(result.explained_rows(), _MOST_ROWS)]
+        explained = (row for row in result.explained_rows() if row.explanation is not None)
+        return [_of_job(row.values, row.explanation) for row in islice(explained, _MOST_ROWS)]
 
     if isinstance(result, Explanation):
         sides = {name: getattr(side, "words", ()) for name, side in result.sides.items()}

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -15,13 +15,14 @@ from typing_extensions import TypedDict
 from nibt.data.images import ImageInput
 from nibt.data.pair import Pair, as_list
 from nibt.datasets._opening import open_rows
-from nibt.datasets.base import Dataset, ImageLocation, Record
+from nibt.datasets.base import Dataset, ImageLocation, Record, Wanted
 from nibt.errors import BadInput, BadOption, OtherRequest, UnknownName, check_names, reason
 from nibt.folder import MANIFEST, REMEDY, Manifest, RunFolder, open_table
 from nibt.io import one_line, read_path
 from nibt.jobs._chunks import Shard
 from nibt.jobs.rows import explanation_of, plain_rows, shared_metadata
 from nibt.options import Count, Seed, parsed
+from nibt.progress import OnProgress
 from nibt.records import JsonObject
 from nibt.report.html.document import plain_text
 from nibt.results.explanation import Explanation, change_image, method_text
@@ -76,6 +77,21 @@ class JobManifest(Manifest):
     shard: list[int] | None = Field(
         None, description="The number of the shard, from 1, and the number of shards; null for a whole job."
     )
+
+
+@dataclass(frozen=True)
+class ExplainedRow:
+    """A row of a job.
+
+    Attributes:
+        values: Its columns.
+        explanation: Its explanation; None for a row without one.
+        error: Why it has none; empty if it has one.
+    """
+
+    values: JsonObject
+    explanation: "Explanation | AnswerExplanation | None"
+    error: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -196,46 +212,89 @@ class Job(RunFolder[JobManifest]):
             BadOption: The row does not exist, or is not explained yet.
             BadInput: The row failed, or its file cannot be read.
         """
-        values, shared = self._row(parsed("row", row, int))
+        row = parsed("row", row, int)
+        values, shared = self._row(row)
         explanation = self._explained(values, shared)
-        try:
-            data = self.data()
-            record = next(record for record in data.records(lambda number: number == row) if record is not None)
-        except (BadInput, StopIteration):
-            return explanation  # without what is no longer there
-        return _with_images(explanation, values, data, record)
+        located = next(self._located(lambda number: number == row), None)
+        return explanation if located is None else self._with_images(explanation, values, *located)
 
-    def explained_rows(self) -> "Iterator[tuple[JsonObject, Explanation | AnswerExplanation]]":
-        """Yield the rows that did not fail, in order, as plain data, each with its explanation.
+    def explained_rows(self, rows: Collection[int] | None = None) -> "Iterator[ExplainedRow]":
+        """Yield rows in order, as far as they are stored, with the images that are still at their source.
 
-        An explanation has the image if that is still at its source.
+        Only one file is in memory at a time, and the pairs are read once.
+
+        Args:
+            rows: The positions of rows; None means all.
 
         Raises:
             BadInput: A file cannot be read.
         """
         self.manifest  # noqa: B018  a folder without a job has no rows
-        data = None
-        records: Iterator[Record | None] = iter(())
-        try:
-            data = self.data()
-            records = iter(data.records())
-        except BadInput:
-            pass  # the explanations have no images
+        wanted = None if rows is None else set(rows)
 
-        for path, *_ in self.chunks().values():
+        def is_wanted(row: int) -> bool:
+            return wanted is None or row in wanted
+
+        records = self._located(is_wanted)
+        located = next(records, None)
+        for number, (path, *_) in self.chunks().items():
+            if not any(map(is_wanted, range(self.chunk_size * number, self.chunk_size * (number + 1)))):
+                continue
+
             with open_table(path) as table:
                 shared = shared_metadata(table)
-                rows = plain_rows(table.read())
+                stored = table.read()
 
-            for values in rows:
-                if values["error"] is not None:
+            chosen = [place for place, row in enumerate(stored["row"].to_pylist()) if is_wanted(row)]
+            for values in plain_rows(stored.take(chosen)):
+                while located is not None and located[1].row < values["row"]:
+                    located = next(records, None)
+
+                try:
+                    explanation = self._explained(values, shared)
+                except BadInput as error:
+                    yield ExplainedRow(values, None, values["error"] or str(error))
                     continue
 
-                explanation = self._explained(values, shared)
-                record = _record_of(records, values["row"])
-                if data is not None and record is not None:
-                    explanation = _with_images(explanation, values, data, record)
-                yield values, explanation
+                if located is not None and located[1].row == values["row"]:
+                    explanation = self._with_images(explanation, values, *located)
+                yield ExplainedRow(values, explanation)
+
+    def save_gallery(
+        self,
+        path: str | Path,
+        rows: Sequence[int] | None = None,
+        *,
+        overwrite: bool = False,
+        on_progress: OnProgress | None = None,
+        **drawing: object,
+    ) -> str:
+        """Write a page that shows rows side by side: the image with its map, the scores of words, and the notes.
+
+        The page is one HTML file that needs no network. Rows can be searched, sorted and filtered by their scores. A
+        row has a link to its own page, if that is in the same folder. The job need not be finished.
+
+        Args:
+            path: The file, which ends in ``.html``.
+            rows: The positions of the rows, at most 2,000. None means all; of more than 2,000, as many are drawn at
+                random.
+            overwrite: Whether a file that nibt did not write may be replaced.
+            on_progress: A function that is called with a ``Progress`` after each row.
+            **drawing: ``style``, ``cmap`` and ``positive_only`` of the maps, and the ``title`` of the page.
+
+        Returns:
+            How many rows the page has, in words.
+
+        Raises:
+            BadOption: The path does not end in ``.html``, a row is not stored, there are too many, or an option of
+                drawing has an invalid value.
+            BadInput: No row is stored, or a file cannot be read.
+            WouldOverwrite: The file exists, nibt did not write it, and ``overwrite`` is false.
+            CannotWrite: The folder is missing or not writable, or the disk is full.
+        """
+        from nibt.jobs.gallery import write_gallery  # which draws, and is needed for pages only
+
+        return write_gallery(self, path, rows, overwrite, on_progress, drawing)
 
     def explained_pairs(self, count: int | None = None, seed: int = 0) -> list[tuple[Pair, Explanation]]:
         """Return pairs with their explanations, such as for ``nibt.parts``. Rows that failed are left out.
@@ -422,6 +481,35 @@ class Job(RunFolder[JobManifest]):
             return None
         return f"{chunk % self.shard.count + 1} of {self.shard.count}"
 
+    def _located(self, wanted: Wanted) -> Iterator[tuple[Dataset, Record]]:
+        """Yield the records of rows with their data set, up to the first one that is no longer there."""
+        try:
+            data = self.data()
+            for record in data.records(wanted):
+                if record is not None:
+                    yield data, record
+        except BadInput:
+            return
+
+    def _with_images(
+        self, explanation: "Explanation | AnswerExplanation", values: JsonObject, data: Dataset, record: Record
+    ) -> "Explanation | AnswerExplanation":
+        """Return the explanation of a row with its images, as far as they are still at their source."""
+        images = [("image", record, values["image_hash"])]
+        if values.get("against_image") and record.against is not None:
+            images.append(("against", record.against, values["against_hash"]))
+
+        for side, location, digest in images:
+            try:
+                image = data.load_image(location)
+            except BadInput:
+                break
+            if image.digest == digest:
+                path = location.image if isinstance(location.image, str) else image.source
+                explanation = change_image(explanation, side, input=image, source=path)
+
+        return explanation
+
     def _problems(self, path: Path, rows: range) -> Iterator[str]:
         """Yield a description of each problem of a file that must have exactly these rows."""
         try:
@@ -447,33 +535,6 @@ class Job(RunFolder[JobManifest]):
                 self._explained({**values, "source": ""}, shared)  # without its image
             except BadInput as error:
                 yield f"row {values['row']} in {path.name} has no explanation that can be read ({reason(error)})"
-
-
-def _record_of(records: "Iterator[Record | None]", row: int) -> Record | None:
-    """Return the next record with the number of a row; None if there is none, or if the data cannot be read."""
-    try:
-        return next((record for record in records if record is not None and record.row == row), None)
-    except BadInput:
-        return None
-
-
-def _with_images(
-    explanation: "Explanation | AnswerExplanation", values: JsonObject, data: Dataset, record: Record
-) -> "Explanation | AnswerExplanation":
-    """Return an explanation with its images, as far as they are still there and unchanged."""
-    images = [("image", record, values["image_hash"])]
-    if values.get("against_image") and record.against is not None:
-        images.append(("against", record.against, values["against_hash"]))
-
-    for side, location, digest in images:
-        try:
-            image = data.load_image(location)
-        except BadInput:
-            return explanation
-        if image.digest == digest:
-            path = location.image if isinstance(location.image, str) else image.source
-            explanation = change_image(explanation, side, input=image, source=path)
-    return explanation
 
 
 FILE = "README.md"

@@ -175,6 +175,31 @@ def _tints(palette: Palette) -> np.ndarray:
     return from_oklab(tints)
 
 
+SHADES = 20
+"""The number of shades of a color on pages: each has a class, since pages allow no style attributes."""
+
+
+def shade(share: float) -> str:
+    """Return the class of a word with that share of the largest score.
+
+    >>> shade(1.0), shade(-0.5), shade(0.0)
+    ('for20', 'against10', 'for0')
+    """
+    step = round(share * SHADES)
+    return f"{'for' if step >= 0 else 'against'}{abs(step)}"
+
+
+def shades(palette: Palette) -> list[tuple[str, RGB, RGB]]:
+    """Return the classes of all shades, with their colors of the background and of the text."""
+    classes = []
+    for step in range(-SHADES, SHADES + 1):
+        red, green, blue = on_paper(step / SHADES, palette).tolist()
+        background = red, green, blue
+        classes.append((shade(step / SHADES), background, ink_on(background)))
+
+    return classes
+
+
 def css(color: RGB, opacity: float = 1.0) -> str:
     """Return a color in CSS syntax."""
     return f"rgb({color[0]} {color[1]} {color[2]} / {opacity:g})"

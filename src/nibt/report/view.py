@@ -66,9 +66,14 @@ class MapView(View[_Mapped]):
     def heading(self, result: _Mapped) -> str:
         """Return the heading of a panel without a title."""
 
-    @abstractmethod
     def strong(self, result: _Mapped) -> str:
         """Return the number that a panel shows first."""
+        name, value = self.score(result)
+        return f"{name} {fixed(value)}"
+
+    @abstractmethod
+    def score(self, result: _Mapped) -> tuple[str, float]:
+        """Return the name and the value of the number by which results are compared."""
 
     def word_table(self, result: _Mapped) -> JsonObject | None:
         """Return the table of the words of an answer."""

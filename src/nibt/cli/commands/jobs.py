@@ -289,6 +289,8 @@ def show(
 ) -> None:
     """Draw a row of a job as nibt explain does, or show the report of a run of nibt bench. No model is loaded.
 
+    Without a row, -o gallery.html writes a page with all rows of a job: images with their maps, word scores and notes.
+
     The report is also written into the folder of the run: report.md, .csv, .tex, and .html with plots. Without a row,
     a finished job gets a README.md, with which its folder can be shared as a data set.
     """
@@ -315,6 +317,8 @@ def show(
         _verify(folder, output.quiet)
     elif row is not None:
         _show_row(Job.open(folder), row, output)
+    elif output.out:
+        _write_gallery(Job.open(folder), output)
     else:
         text, written = _report(folder, kind, output.overwrite, base)
         if not output.quiet:
@@ -336,9 +340,13 @@ def _check_job_options(
     """Check that what is asked of a job goes together."""
     if paper:
         raise BadOption(f"--paper is for a run of nibt bench ({folder} is none): leave it out")
-    if (output.out or output.draw) and (row is None or verify):
+
+    out = output.out or []
+    is_gallery = row is None and not verify and len(out) == 1 and out[0].endswith(".html")
+    if (out or output.draw) and (row is None or verify) and not is_gallery:
         raise BadOption(
-            f"--out and --draw are for a row of a job: give its position, as in nibt show {folder} 0 -o x.png"
+            f"--out and --draw are for a row of a job: give its position, as in nibt show {folder} 0 -o x.png; a page "
+            f"of all rows is one file, as in nibt show {folder} -o gallery.html"
         )
     if base is not None:
         raise BadOption(f"--base is for the report of nibt bench (got {base!r} for a job): leave it out")
@@ -382,6 +390,18 @@ def _write_paper(folder: Path, output: OutputOptions, base: str | None) -> None:
     written = write_paper(folder, output.overwrite, base=base)
     if not output.quiet:
         say(f"wrote {', '.join(map(str, written))}", err=True)
+
+
+def _write_gallery(job: "Job", output: OutputOptions) -> None:
+    """Write the page of all rows of a job."""
+    (path,) = output.out or ()
+    with interruptible("no page is written"), show_progress("drawing", output.quiet) as on_progress:
+        count = job.save_gallery(path, overwrite=output.overwrite, on_progress=on_progress, **output.drawing)
+
+    if not output.quiet:
+        say(f"wrote {path}: {count}")
+        if job.manifest.rows is None:
+            complain("the job is not finished: the page has the rows that it has so far")
 
 
 def _show_row(job: "Job", row: int, output: OutputOptions) -> None:

@@ -41,10 +41,13 @@ class AnswerView(WordsView, name="answer"):
         return result.prompt
 
     def strong(self, result: AnswerExplanation) -> str:
-        text = f"log-probability {fixed(sum(word.log_probability for word in result.words))}"
+        text = super().strong(result)
         if result.target["name"] == "difference":
             text += f", difference {fixed(sum(word.value for word in result.words))}"
         return text
+
+    def score(self, result: AnswerExplanation) -> tuple[str, float]:
+        return "log-probability", sum(word.log_probability for word in result.words)
 
     def facts(self, result: AnswerExplanation) -> JsonObject:
         return {"target": dict(result.target)}

@@ -13,7 +13,7 @@ from PIL import Image
 
 from nibt.data.images import Region
 from nibt.report.certificate import certificate, moved_by, span, threshold
-from nibt.report.colors import FAINT, INK, PALETTES, RGB, css, ink_on, on_paper, strength
+from nibt.report.colors import FAINT, INK, PALETTES, RGB, css, shade, shades, strength
 from nibt.report.html.document import document, macros, rendered
 from nibt.report.html.parts import VERDICT_COLORS as PART_COLORS
 from nibt.report.html.parts import effect_text
@@ -86,7 +86,6 @@ def curves(lines: Sequence[RandomizationCurve], passes: float, fails: float) -> 
     return macros("audit_plots.html").curves(plot)
 
 
-_SHADES = 20  # per sign; each has a class, since the page allows no style attributes
 _ARROWS = {"higher": " ↑", "lower": " ↓"}
 
 
@@ -129,26 +128,15 @@ def page(audit: Audit, sign: bool = False) -> str:
         overlays=_overlays,
         shaded=_shaded,
     )
-    shades = []
-    for step in range(-_SHADES, _SHADES + 1):
-        red, green, blue = on_paper(step / _SHADES, PALETTES["red_blue"]).tolist()
-        background = red, green, blue
-        shades.append((shade(step / _SHADES), background, ink_on(background)))
-
     style = rendered(
-        "audit.css", css=css, ink=INK, faint=FAINT, verdicts={**PART_COLORS, **VERDICT_COLORS}, shades=shades
+        "audit.css",
+        css=css,
+        ink=INK,
+        faint=FAINT,
+        verdicts={**PART_COLORS, **VERDICT_COLORS},
+        shades=shades(PALETTES["red_blue"]),
     )
     return document(f"Audit of {name}", body, str(style), request=audit.request() if sign else None)
-
-
-def shade(share: float) -> str:
-    """Return the class of a word with that share of the largest score.
-
-    >>> shade(1.0), shade(-0.5), shade(0.0)
-    ('for20', 'against10', 'for0')
-    """
-    step = round(share * _SHADES)
-    return f"{'for' if step >= 0 else 'against'}{abs(step)}"
 
 
 def _tables(scores: Sequence[MetricMean]) -> Iterator[dict[str, Any]]:

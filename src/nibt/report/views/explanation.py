@@ -76,7 +76,10 @@ class ExplanationView(MapView[Explanation], name="explanation"):
 
     def strong(self, result: Explanation) -> str:
         difference = f", difference {fixed(result.target['value'])}" if "against" in result.sides else ""
-        return f"{similarity_noun(result)} {fixed(result.similarity)}{difference}"
+        return super().strong(result) + difference
+
+    def score(self, result: Explanation) -> tuple[str, float]:
+        return similarity_noun(result), result.similarity
 
     def facts(self, result: Explanation) -> JsonObject:
         return {"target": dict(result.target)}

@@ -2,7 +2,7 @@
 
 from nibt.records import JsonObject
 from nibt.report.image.words import WordsView
-from nibt.report.view import fixed, quoted, similarity_name
+from nibt.report.view import quoted, similarity_name
 from nibt.results.regions import Regions
 
 
@@ -28,8 +28,8 @@ class RegionsView(WordsView, name="regions"):
     def heading(self, result: Regions) -> str:
         return result.caption
 
-    def strong(self, result: Regions) -> str:
-        return f"similarity {fixed(result.similarity)}"
+    def score(self, result: Regions) -> tuple[str, float]:
+        return "similarity", result.similarity
 
     def facts(self, result: Regions) -> JsonObject:
         return {"sum": f"{float(result.scores.sum()):.6g}", "expected sum": f"{result.product:.6g}"}
