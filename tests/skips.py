@@ -16,6 +16,8 @@ ALLOWED = (
     "root may read anything",
     "the test forks",
     "fiftyone is not part of the tools of developers",
+    "Label Studio is not part of the tools of developers",
+    "label-studio-sdk is not part of the tools of developers",
     "torchao is not part of the tools of developers",
 )
 """The beginnings of allowed reasons."""
