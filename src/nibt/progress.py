@@ -109,7 +109,9 @@ def _notebook_cell() -> int | None:
     """Return the number of the cell of a notebook that runs; None elsewhere, also in the IPython of a terminal."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    return None if getattr(shell, "kernel", None) is None else shell.execution_count
+    if shell is None or getattr(shell, "kernel", None) is None:
+        return None
+    return shell.execution_count
 
 
 @dataclass(eq=False)

@@ -1,14 +1,18 @@
 """Tests of ``nibt.app.server``: the folder of a Space serves the page."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -16,6 +20,9 @@ import yaml
 
 import nibt
 from tests.helpers import Run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytest.importorskip("gradio")
 
@@ -115,8 +122,9 @@ def test_space_replaces_nothing(run: Run, kind: str) -> None:
     )
 
 
-@pytest.mark.slow
-def test_program_of_a_space_serves_the_page_in_a_frame(run: Run, tmp_path: Path) -> None:
+@pytest.fixture
+def space(run: Run, tmp_path: Path) -> Iterator[str]:
+    """The address of the program of a Space, which runs in a process of its own."""
     assert run("serve", "--space", tmp_path / "SPACE")[0] == 0
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -126,14 +134,35 @@ def test_program_of_a_space_serves_the_page_in_a_frame(run: Run, tmp_path: Path)
     try:
         for _ in range(600):
             with suppress(httpx.TransportError):
-                response = httpx.get(f"http://127.0.0.1:{port}/")
+                httpx.get(f"http://127.0.0.1:{port}/")
                 break
             assert process.poll() is None
             time.sleep(0.2)
-        assert response.status_code == 200
-        policy = response.headers["content-security-policy"]
-        assert "frame-ancestors" not in policy
-        assert "default-src 'self'" in policy
+        yield f"http://127.0.0.1:{port}/"
     finally:
         process.terminate()
         process.wait(30)
+
+
+@pytest.mark.slow
+def test_program_of_a_space_serves_the_page_in_a_frame(space: str) -> None:
+    response = httpx.get(space)
+    assert response.status_code == 200
+    policy = response.headers["content-security-policy"]
+    assert "frame-ancestors" not in policy
+    assert "default-src 'self'" in policy
+
+
+@pytest.mark.slow
+def test_page_of_a_space_explains_inside_the_page_of_a_hub(space: str, browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "hub.html").write_text(f'<iframe src="{space}" width="1200" height="1500" title="Space"></iframe>')
+    page = browser.new_page()
+    page.goto((tmp_path / "hub.html").as_uri())
+    frame = page.frame_locator("iframe")
+    frame.locator(".nibt-view[data-ready]").wait_for(timeout=120_000)  # it opens with a sample
+    frame.locator("#captions textarea").fill("a dog")
+    frame.locator("#explain").click()
+    frame.locator(".nibt-panel h2", has_text="a dog").wait_for(timeout=120_000)
+    frame.locator(".nibt-view[data-ready]").wait_for(timeout=120_000)
+    assert frame.locator("#answer button.nibt-word").count() == 2
+    page.close()

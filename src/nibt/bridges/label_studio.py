@@ -25,7 +25,7 @@ from nibt.errors import BadInput, BadOption, NibtError, ServerFailed, Unsupporte
 from nibt.io import one_line
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
-from nibt.options import Share, parsed
+from nibt.options import Keywords, Share, parsed
 from nibt.records import JsonObject
 from nibt.registry import MethodSpec
 from nibt.results.base import ResultWithMaps
@@ -110,10 +110,10 @@ class Predictor:
         self._threshold = parsed("threshold", threshold, Share)
         self._key_env = parsed("key_env", key_env, Annotated[str, Field(min_length=1)])
         self._hosts = frozenset(host.lower() for host in as_list(image_hosts))
-        self._options = options
+        self._options: Keywords = options
         self._busy = threading.Lock()  # a model explains one image at a time
-        name = method if isinstance(method, str) else method_text(method.record()) if hasattr(method, "record") else ""
-        self.version = f"nibt {self._model.record()['id']} {name}".strip()
+        name = method if isinstance(method, str) else type(method).__name__
+        self.version = f"nibt {self._model.record()['id']} {name}"
         """The version of the model that Label Studio shows beside predictions."""
 
     def controls(self, config: str) -> list[Control]:

@@ -15,7 +15,7 @@ from PIL import Image
 from nibt.errors import BadInput, BadOption, check_names
 from nibt.formats.base import LOOK, Drawing
 from nibt.io import file_path, one_line, read_text
-from nibt.options import parsed
+from nibt.options import Keywords, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.records import JsonObject
 from nibt.report.colors import FAINT, PALE, PAPER, Appearance, css, shade, shades
@@ -97,7 +97,7 @@ def write_gallery(
     rows: Sequence[int] | None,
     overwrite: bool,
     on_progress: OnProgress | None,
-    drawing: Mapping[str, object],
+    drawing: Keywords,
 ) -> str:
     """Write the page of ``Job.save_gallery``, and return how many rows it has."""
     file = file_path("path", path)

@@ -394,7 +394,7 @@ def _write_paper(folder: Path, output: OutputOptions, base: str | None) -> None:
 
 def _write_gallery(job: "Job", output: OutputOptions) -> None:
     """Write the page of all rows of a job."""
-    (path,) = output.out or ()
+    (path,) = output.out or [""]
     with interruptible("no page is written"), show_progress("drawing", output.quiet) as on_progress:
         count = job.save_gallery(path, overwrite=output.overwrite, on_progress=on_progress, **output.drawing)
 
