@@ -21,7 +21,7 @@ from nibt.data.images import ImageInput, decode_image
 from nibt.data.pair import as_list
 from nibt.engine.explain import explain
 from nibt.engine.regions import regions
-from nibt.errors import BadInput, BadOption, NibtError, ServerFailed, Unsupported, first_line
+from nibt.errors import BadInput, BadOption, NibtError, ServerFailed, Unsupported, first_line, install
 from nibt.io import one_line
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
@@ -29,7 +29,7 @@ from nibt.options import Keywords, Share, parsed
 from nibt.records import JsonObject
 from nibt.registry import MethodSpec
 from nibt.results.base import ResultWithMaps
-from nibt.results.explanation import Explanation, method_text
+from nibt.results.explanation import Explanation
 from nibt.results.map_regions import MapRegion, map_regions, threshold_mask
 from nibt.results.notes import NO_MATCH
 from nibt.results.regions import Regions
@@ -42,7 +42,7 @@ _KINDS = {"BrushLabels": "brushlabels", "RectangleLabels": "rectanglelabels"}
 """The tags of a configuration that a backend fills in, with the type of their results."""
 _LARGEST_IMAGE = 64 * 2**20  # bytes
 _TIMEOUT = 30.0  # seconds, for an image
-_NEEDED = "the backend of Label Studio needs the packages label-studio-sdk, httpx and fastapi"
+_EXTRAS = {"fastapi": "app", "httpx": "server"}
 
 
 @dataclass(frozen=True)
@@ -392,9 +392,9 @@ def _is_no_evidence(result: ResultWithMaps) -> bool:
 
 
 def _package(name: str) -> Any:
+    package = name.partition(".")[0]
     try:
         return import_module(name)
     except ImportError as error:
-        raise Unsupported(
-            f"{_NEEDED}: pip install 'nibt[app,server]' label-studio-sdk (missing: {error.name})"
-        ) from error
+        remedy = install(_EXTRAS[package]) if package in _EXTRAS else "pip install label-studio-sdk"
+        raise Unsupported(f"the backend of Label Studio needs the package {package}: {remedy}") from error

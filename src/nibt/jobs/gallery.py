@@ -1,7 +1,7 @@
 """The gallery of a job: one HTML file that loads nothing, with a card for each row."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -125,15 +125,16 @@ def _chosen(job: "Job", stored: Sequence[int], rows: Sequence[int] | None) -> li
     if rows is None:
         return sorted(np.random.default_rng(_SEED).permutation(stored)[:MOST].tolist())
 
-    wanted = parsed("rows", list(rows), list[int])
-    if not 1 <= len(set(wanted)) <= MOST:
-        raise BadOption(f"rows must be between 1 and {MOST:,} positions of rows (got {len(set(wanted)):,})")
-    missing = sorted(set(wanted).difference(stored))
+    listed = list(rows) if isinstance(rows, Iterable) and not isinstance(rows, str) else [rows]
+    wanted = {parsed("the position of a row", row, int) for row in listed}
+    if not 1 <= len(wanted) <= MOST:
+        raise BadOption(f"rows must be between 1 and {MOST:,} positions of rows (got {len(wanted):,})")
+    missing = sorted(wanted.difference(stored))
     if missing:
         raise BadOption(
             f"there is no row {missing[0]} in {str(job.folder)!r}, which has {len(stored):,} rows: choose other rows"
         )
-    return sorted(set(wanted))
+    return sorted(wanted)
 
 
 def _count_text(chosen: Sequence[int], stored: Mapping[int, bool]) -> str:
