@@ -134,7 +134,9 @@ def test_results_record_the_text_model_and_its_weights(tmp_path: Path) -> None:
     models = [nibt.load_model("scenes", text_model=tmp_path / name / "text") for name in ("one", "two")]
     records = [nibt.explain(model, "sample:scene", "a cat", "ones").model for model in models]
     plain = nibt.explain("scenes", "sample:scene", "a cat", "ones").model
-    assert [record.get("text_model") for record in records] == [str(tmp_path / name / "text") for name in ("one", "two")]
+    assert [record.get("text_model") for record in records] == [
+        str(tmp_path / name / "text") for name in ("one", "two")
+    ]
     assert "text_model" not in plain
     assert len({record["weights_hash"] for record in (*records, plain)}) == 3
     assert len({record["configuration_hash"] for record in (*records, plain)}) == 3
