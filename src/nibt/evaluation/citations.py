@@ -63,7 +63,7 @@ def program() -> str:
     """Return the entry of nibt in BibTeX."""
     return (
         "@misc{nibt,\n"
-        "  title  = {nibt: Explanations of {CLIP}-Like Image-Text Models},\n"
+        "  title  = {nibt: explanations of {CLIP}-like image-text models},\n"
         "  author = {{The nibt developers}},\n"
         "  year   = {2026},\n"
         f"  note   = {{Version {version('nibt')}}}\n"
