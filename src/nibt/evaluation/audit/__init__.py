@@ -59,13 +59,13 @@ def audit(
 ) -> Audit:
     """Audit a model and its explanations on pairs of images and their right captions.
 
-    The audit has ten questions. Each has checks, and each check has a verdict. The audit needs about 47 explanations
-    of one side of each pair per method, and about 50 forward passes per method and per control. It keeps a copy of the
-    weights in memory. The model itself is not changed.
+    The audit has ten questions. Each has checks, and each check has a verdict. A quick audit
+    of ``nib`` with ``lite`` costs as much as about 52 forward passes of both towers per pair, besides the everyday
+    nouns of question 8 (``benchmarks/speed.py audit``); a whole one costs more. It keeps a copy of the weights in
+    memory. The model itself is not changed.
 
     For question 10, it finds the parts of the images that carry the positive scores, as ``parts`` does, and exchanges
-    them between images, with about 20 forward passes per image. It has a verdict if masks or boxes of the named objects
-    are known.
+    them between images. It has a verdict if masks or boxes of the named objects are known.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
