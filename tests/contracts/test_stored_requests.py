@@ -75,6 +75,7 @@ JOB_CHANGES: dict[str, dict[str, Any]] = {
 
 UNASKED = {"model", "pairs", "out", "split", "loading", "seed"}  # changed below, one by one
 OF_PROMPTS = {"prompt", "answer"}  # tests/jobs/test_answers.py changes them
+OF_LOGS = {"data_options"}  # tests/datasets/test_lmms_eval.py changes them
 
 
 EXECUTION = {
@@ -113,7 +114,7 @@ def job_options(changes: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def test_changes_cover_every_field_of_a_job() -> None:
     names = set(inspect.signature(nibt.batch).parameters)
-    assert names == set(JOB_CHANGES) | UNASKED | OF_PROMPTS | EXECUTION
+    assert names == set(JOB_CHANGES) | UNASKED | OF_PROMPTS | OF_LOGS | EXECUTION
 
 
 @pytest.mark.parametrize("name", sorted(JOB_CHANGES))

@@ -12,7 +12,7 @@ import pytest
 import nibt
 from nibt.datasets._opening import open_rows
 from nibt.datasets.lmms_eval import LmmsEval
-from nibt.errors import BadInput, BadOption, NibtError, UnknownName
+from nibt.errors import BadInput, BadOption, NibtError, OtherRequest, UnknownName
 from nibt.generators.answers import Generator
 from tests import tiny
 from tests.datasets.lmms_eval_task import COLORS, LOG, WRONG, rows, table, write_log
@@ -105,6 +105,11 @@ def test_a_job_keeps_what_the_log_has(tmp_path: Path) -> None:
         job.explanation(row).to_json() for row in range(2)
     ]
     again = nibt.batch(model, LOG, tmp_path / "job", data_options={"data": data}, **OPTIONS)
+    assert again.chunks() == job.chunks()
+
+    options = {"data": data, "metric": "pope_precision"}
+    with pytest.raises(OtherRequest, match="has the results of another request"):
+        nibt.batch(model, LOG, tmp_path / "job", data_options=options, **OPTIONS)
     assert again.chunks() == job.chunks()
 
 
