@@ -200,7 +200,7 @@ def test_an_estimate_measures_a_few_rows_and_writes_nothing(run: Run, clip_folde
     assert code == 0, err
     text = " ".join(out.split())
     pattern = (
-        r"100 rows; [\d.e-]+ s and [\d.]+k?B per row, measured here on 32 rows; all rows: about (\d+:)+\d+ and "
+        r"100 rows; [\d.e-]+ s and [\d.]+k?B per row, measured here on 32 rows; all rows: about (\d+:)+\d+ and at most "
         r"[\d.]+[kM]?B"
     )
     assert re.fullmatch(pattern, text), text

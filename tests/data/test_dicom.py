@@ -130,7 +130,15 @@ def test_a_chosen_window_is_in_the_units_of_the_file(write: Callable[..., Path])
     assert read_image(path).digest == path_digest(str(path))
 
 
-def test_a_table_of_a_file_is_its_window(write: Callable[..., Path], pydicom: Any) -> None:
+@pytest.mark.parametrize(
+    "scale",
+    [
+        {},
+        {"RescaleSlope": 1, "RescaleIntercept": 0},
+        {"RescaleSlope": 1, "RescaleIntercept": 0, "WindowCenter": 40, "WindowWidth": 9},
+    ],
+)
+def test_a_table_of_a_file_is_its_window(write: Callable[..., Path], pydicom: Any, scale: dict[str, int]) -> None:
     from pydicom.dataset import Dataset
 
     table = Dataset()
@@ -138,7 +146,7 @@ def test_a_table_of_a_file_is_its_window(write: Callable[..., Path], pydicom: An
     entries = (np.arange(256, dtype=np.uint16)[::-1] * 257).astype("<u2")
     table.add_new("LUTData", "OW", entries.tobytes())
     pixels = np.arange(64 * 64).reshape(64, 64).astype(np.uint16) % 256
-    image = read_image(write(pixels, VOILUTSequence=[table]))
+    image = read_image(write(pixels, VOILUTSequence=[table], **scale))
     assert (shades(image) == 255 - pixels).all()
     assert image.notes[0].startswith("the table of the file was used")
 

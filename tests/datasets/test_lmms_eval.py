@@ -157,7 +157,7 @@ def test_a_metric_of_some_samples_is_no_default(tmp_path: Path) -> None:
         ({}, {"metric": "acc"}, BadOption, "has no scores of acc: it has pope_accuracy, pope_precision"),
         ({"gpt": 7}, {"metric": "gpt"}, BadOption, r"line 1: scores of gpt must be between 0 and 1 .*\(got 7\)"),
         ({"gpt": float("nan")}, {"metric": "gpt"}, BadOption, "has no scores of gpt"),
-        ({"pope_accuracy": 1, "pope_precision": 1}, {}, BadInput, "has no wrong answer: .* in all 1 samples"),
+        ({"pope_accuracy": 1, "pope_precision": 1}, {}, BadInput, "has no wrong answer: .* in all samples that have one .1 of 1."),
     ],
 )
 def test_a_log_that_does_not_say_what_is_wrong(
@@ -193,6 +193,11 @@ def test_images_are_found_by_the_names_of_the_log(tmp_path: Path) -> None:
     )
     data = LmmsEval(log, data=tmp_path)
     assert [data[row].image.source for row in range(4)] == ["blue.png"] * 4
+
+    rows()[0]["image"].save(tmp_path / "other.png")
+    several = write(tmp_path / "several.jsonl", changed(input_media=["blue.png", "other.png"]))
+    with pytest.raises(BadInput, match="the question has 2 images in the log"):
+        LmmsEval(several, data=tmp_path)[0]
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def without(folder: str) -> Any:
         (SCORES, None, {"data": None}, BadInput, "predictions of MTEB have ids only: give with -D data=FOLDER"),
         (SCORES, None, {"data": "nowhere"}, BadInput, "'nowhere' has no folder qrels or default or data"),
         (SCORES, without("qrels"), {}, BadInput, "has no folder qrels or default or data: it must be a copy"),
-        ({"t-x": {"i-red": 1.0}}, None, {}, BadInput, "for none of the 1 queries"),
+        ({"t-x": {"i-red": 1.0}}, None, {}, BadInput, "none of the 1 queries of .* has results and relevant documents"),
         ({"t-red": {"i-red": 1.0}}, None, {}, BadInput, "no wrong first result: all 1 are relevant"),
         ({"default": {"test": SCORES}}, None, {"split": "dev"}, BadOption, r"split must be one of test \(got 'dev'\)"),
     ],

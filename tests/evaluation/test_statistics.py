@@ -1,5 +1,6 @@
 """Tests of ``nibt.evaluation.statistics``."""
 
+import math
 from itertools import product
 
 import numpy as np
@@ -183,3 +184,23 @@ def test_least_share_is_a_quantile_of_the_beta_distribution(hits: int, count: in
     expected = 0.0 if not hits else stats.beta.ppf(0.05, hits, count - hits + 1)
     assert least_share(hits, count) == pytest.approx(expected, abs=1e-9)
     assert least_share(hits, count, 0.01) <= least_share(hits, count)
+
+
+@pytest.mark.parametrize(("count", "share"), [(4, 0.25), (16, 0.1), (48, 0.05), (48, 0.3)])
+def test_almost_equal_values_do_not_bound_their_mean(count: int, share: float) -> None:
+    """Resamples of zeros alone have no error: once, they were left out, and an end was the mean itself."""
+    draws = np.random.default_rng(0)
+    missed = 0
+    samples = [draws.exponential(size=count) * (draws.random(count) < share) for _ in range(200)]
+    samples = [values for values in samples if values.any()]
+    for values in samples:
+        mean, low, high = interval(values, (0.0, math.inf))
+        assert low <= mean < high
+        missed += not low <= share <= high
+    assert missed <= 0.07 * len(samples)
+
+
+def test_an_end_is_infinite_only_where_many_resamples_are_equal() -> None:
+    assert interval([0.0] * 9 + [5.0]).high == math.inf
+    assert not interval([0.0] * 9 + [5.0]).has_ends
+    assert interval([0.0] * 5 + [1.0, 2.0, 3.0, 4.0, 5.0]).has_ends

@@ -174,6 +174,12 @@ def test_a_row_has_a_link_to_its_own_page_in_the_same_folder(job: nibt.Job, tmp_
         assert next(found[2].iter("a")).text == "Page of row 2"
 
 
+def test_a_page_that_the_gallery_replaces_is_no_page_of_a_row(job: nibt.Job, tmp_path: Path) -> None:
+    nibt.save(job.explanation(2), tmp_path / "all.html")
+    job.save_gallery(tmp_path / "all.html", overwrite=True)
+    assert not [anchor for card in cards(tmp_path / "all.html").values() for anchor in card.iter("a")]
+
+
 def test_images_that_are_gone_leave_their_maps(job: nibt.Job, tmp_path: Path) -> None:
     (tmp_path / "0.png").unlink()
     tiny.image(90, 60, 7).pil_image.save(tmp_path / "1.png")

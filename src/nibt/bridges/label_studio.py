@@ -109,7 +109,7 @@ class Predictor:
         self._method = method
         self._threshold = parsed("threshold", threshold, Share)
         self._key_env = parsed("key_env", key_env, Annotated[str, Field(min_length=1)])
-        self._hosts = frozenset(host.lower() for host in as_list(image_hosts))
+        self._hosts = frozenset(parsed("image_hosts", host, str).lower() for host in as_list(image_hosts))
         self._options: Keywords = options
         self._busy = threading.Lock()  # a model explains one image at a time
         name = method if isinstance(method, str) else type(method).__name__
@@ -337,6 +337,8 @@ class Predictor:
             raise BadInput(f"the address of the image is none (got {source!r:.200})") from error
 
         own = (address.scheme, address.host, address.port) == (self._url.scheme, self._url.host, self._url.port)
+        if address.scheme == "data":
+            raise BadInput("the image of the task is part of its data (data:): upload the image to Label Studio")
         if not own and (address.scheme not in ("http", "https") or address.host.lower() not in self._hosts):
             raise BadInput(
                 f"the image {source!r:.200} is on another server: upload it to Label Studio, or name the server in "

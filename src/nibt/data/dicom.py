@@ -176,7 +176,7 @@ def _gray_shades(pixels: np.ndarray, dataset: Any, name: str, window: Window | N
         return windowed(values, window), f"the window {window} was chosen"
 
     table = (dataset.get("VOILUTSequence") or [None])[0]
-    if table is not None and values.dtype.kind in "ui":
+    if table is not None:
         return _from_table(values, dataset, table), f"the table of the file was used as its window: {_CHOOSE}"
     if dataset.get("WindowCenter") is None or dataset.get("WindowWidth") is None:
         return _from_range(values, pixels, dataset)
@@ -207,6 +207,8 @@ def _from_table(values: np.ndarray, dataset: Any, table: Any) -> np.ndarray:
     """Apply the first table of a file."""
     from pydicom.pixels import apply_voi
 
+    if values.dtype.kind == "f":  # a scale gives floats, and a table has an entry for each whole number
+        values = np.rint(values).astype(np.int64)
     top = 2 ** int(table.LUTDescriptor[2]) - 1
     return (apply_voi(values, dataset).astype(np.float64) / top).clip(0, 1)
 

@@ -158,8 +158,9 @@ class LmmsEval(RecordDataset, name="lmms_eval"):
         wrong = [sample for sample in self._samples if sample.scores.get(metric, 1.0) < _RIGHT]
         if not wrong:
             raise BadInput(
-                f"{self.root.name} has no wrong answer: the scores of {metric} are at least {_RIGHT} in all "
-                f"{len(self._samples):,} samples"
+                f"{self.root.name} has no wrong answer: the scores of {metric} are at least {_RIGHT} in all samples "
+                f"that have one ({sum(metric in sample.scores for sample in self._samples):,} of "
+                f"{len(self._samples):,})"
             )
         if self.data is None and not any(_media(sample) for sample in wrong):
             raise BadInput(f"{self.root.name} has no images, as most logs of lmms-eval: {_GIVE}")
@@ -237,6 +238,10 @@ class LmmsEval(RecordDataset, name="lmms_eval"):
 
     def _image_of_folder(self, sample: _Sample) -> tuple[str, ImageLocation]:
         """Return an image by its name in the log, or by the ``doc_id``."""
+        media = sample.values.get("input_media")
+        if isinstance(media, list) and len(media) > 1:
+            raise _several_images(len(media))
+
         names = [text.split("?")[0] for text in _media(sample) if not _INLINE.match(text)]
         relative = [name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts]
         for name in (*relative, *(Path(name).name for name in names)):
@@ -303,10 +308,7 @@ def _image_of_log(sample: _Sample, folder: Path) -> tuple[str, ImageLocation]:
     media = list(dict.fromkeys(_media(sample)))
     inline = [text for text in media if _INLINE.match(text)]
     if len(inline or media) > 1:
-        raise BadInput(
-            f"the question has {len(inline or media)} images in the log, and a row of a job has one: explain it by "
-            "nibt.explain_answer"
-        )
+        raise _several_images(len(inline or media))
     if inline:
         try:
             return f"doc {sample.doc_id}", base64.b64decode(_INLINE.sub("", inline[0], count=1), validate=True)
@@ -317,6 +319,12 @@ def _image_of_log(sample: _Sample, folder: Path) -> tuple[str, ImageLocation]:
     if is_url(media[0]) or not (folder / media[0]).is_file():
         raise BadInput(f"the image {media[0]!r:.200} of the log is no file here: {_GIVE}")
     return media[0], str(folder / media[0])
+
+
+def _several_images(count: int) -> BadInput:
+    return BadInput(
+        f"the question has {count} images in the log, and a row of a job has one: explain it by nibt.explain_answer"
+    )
 
 
 def _words(text: str) -> str:

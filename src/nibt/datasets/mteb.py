@@ -142,8 +142,8 @@ class MTEB(RecordDataset, name="mteb"):
         judged = [query for query in scores if relevant.get(query) and scores[query]]
         if not judged:
             raise BadInput(
-                f"{self.data} has relevant documents for none of the {len(scores):,} queries of {self._file.name}: "
-                "give the data set of the same task"
+                f"none of the {len(scores):,} queries of {self._file.name} has results and relevant documents in "
+                f"{self.data}: give the data set of the same task"
             )
 
         firsts = [(query, max(scores[query], key=lambda name: scores[query][name])) for query in judged]

@@ -14,13 +14,18 @@ RESAMPLES = 2000
 """The number of bootstrap resamples."""
 _DIRICHLET_DRAWS = 10_000
 _WIDENING = 10
+_FEW = 3
+"""The most values whose interval is Student's in place of its bootstrap."""
 _ROUNDING = 1e-12  # errors up to this, relative to the value, are rounding errors of equal values
 _MOST_WEIGHTS = 10_000_000  # of all draws
 _MOST_SUMS = 20_000_000
 
 
 class Interval(NamedTuple):
-    """A statistic with its 95 % interval; NaN without values, as are the ends with one."""
+    """A statistic with its 95 % interval.
+
+    It is NaN without values, as are the ends with one. An end is infinite if the values do not bound it.
+    """
 
     mean: float
     low: float
@@ -32,8 +37,8 @@ class Interval(NamedTuple):
 
     @property
     def has_ends(self) -> bool:
-        """Whether there is an interval: one value has none, and neither have equal values without a bound."""
-        return not (math.isnan(self.low) or math.isnan(self.high))
+        """Whether both ends are known: one value has none, and almost equal values without a bound lack some."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
 
 
 NOTHING = Interval(math.nan, math.nan, math.nan)
@@ -67,9 +72,10 @@ def interval(values: Numbers, bounds: tuple[float, float] | None = None) -> Inte
     if bounds is None:
         bounds = (0.0, 1.0) if np.isin(values, (0.0, 1.0)).all() else (-math.inf, math.inf)
     if not np.isfinite(bounds).all():
-        mean = bootstrap_t(len(values), weighted_mean(values), bounds)
-        # most resamples of two values are twice the same one
-        return mean if mean.has_ends else within(student(values), bounds)
+        if len(values) <= _FEW:  # of which many resamples are as often the same value
+            return within(student(values), bounds)
+        return bootstrap_t(len(values), weighted_mean(values), bounds)
+
     if np.isin(values, bounds).all():
         return _clopper_pearson(values, bounds)
     return gaffke(values, bounds)
@@ -292,7 +298,9 @@ def bootstrap_t(
 ) -> Interval:
     """Return a statistic of pairs, and its 95 % interval by the bootstrap of Student's t (Efron, 1982).
 
-    The ends are farther away by 10 in n pairs, see :func:`widened`.
+    The ends are farther away by 10 in n pairs, see :func:`widened`. Resamples of equal values have no error, so they
+    say nothing of how far the statistic may be: if they are more than 2.5 % on one side, as where almost all values are
+    0, the pairs do not bound the statistic there, and the end is the bound, or infinite.
 
     Args:
         count: The number of pairs.
@@ -307,7 +315,13 @@ def bootstrap_t(
         return gaffke([value] * count, bounds)
 
     ratios = (values[has_error] - value) / errors[has_error]
-    low, high = value - widened(error, count) * np.quantile(ratios, [0.975, 0.025])
+    method = "linear"
+    of_equal = values[~has_error & np.isfinite(values)] - value
+    if len(of_equal):
+        ratios = np.concatenate([ratios, np.where(of_equal == 0, 0.0, np.copysign(math.inf, of_equal))])
+        method = "nearest"  # there is nothing between a number and infinity
+
+    low, high = value - widened(error, count) * np.quantile(ratios, [0.975, 0.025], method=method)
     return within(Interval(value, float(low), float(high)), bounds)
 
 

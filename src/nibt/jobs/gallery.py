@@ -113,7 +113,7 @@ def write_gallery(
     stored = {values["row"]: values["error"] is not None for values in job.rows(["row", "error"])}
     chosen = _chosen(job, list(stored), rows)
     is_drawn = rows is None and len(chosen) < len(stored)
-    text, sources = _page(job, chosen, stored, is_drawn, drawn, file.parent, report)
+    text, sources = _page(job, chosen, stored, is_drawn, drawn, file, report)
     write_bytes(file, text.encode(), [{"source": source} for source in sources], overwrite)
     return _count_text(chosen, stored)
 
@@ -151,12 +151,12 @@ def _page(
     stored: Mapping[int, bool],
     is_drawn: bool,
     drawing: Drawing,
-    folder: Path,
+    gallery: Path,
     report: OnProgress,
 ) -> tuple[str, set[str]]:
     """Return the page and the names of its images."""
     look = drawing.look
-    pages = _pages(folder)
+    pages = _pages(gallery)
     cards = []
     sources = set()
     about_colors = ""
@@ -199,11 +199,11 @@ def _about(job: "Job") -> str:
     return one_line(", ".join(parts))
 
 
-def _pages(folder: Path) -> dict[str, str]:
-    """Return the addresses of the pages of nibt in a folder, by the requests in their signatures."""
+def _pages(gallery: Path) -> dict[str, str]:
+    """Return the addresses of the pages of nibt beside the gallery, by the requests in their signatures."""
     found: dict[str, str] = {}
-    for path in sorted(folder.glob(f"*{_ENDING}")):
-        request = read_signature(path) if path.is_file() else None
+    for path in sorted(gallery.parent.glob(f"*{_ENDING}")):
+        request = read_signature(path) if path.is_file() and path.name != gallery.name else None
         if request is not None:
             found.setdefault(json.dumps(request, sort_keys=True), f"./{quote(path.name, errors='surrogateescape')}")
 

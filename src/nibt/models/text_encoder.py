@@ -96,7 +96,7 @@ class PooledTextEncoder(HuggingFaceTextTower):
 
 
 class TextEncoderFamily(Family, name="text_encoder"):
-    """A dual encoder with the text encoder of another folder: ``load_model(model, text=folder)``.
+    """A dual encoder with the text encoder of another folder: ``load_model(model, text_model=folder)``.
 
     Text encoders are BERT, DistilBERT, RoBERTa and XLM-RoBERTa with mean pooling or the first token, and the linear
     modules of sentence-transformers. Logits have the scale of the dual encoder.
@@ -106,7 +106,7 @@ class TextEncoderFamily(Family, name="text_encoder"):
 
     @staticmethod
     def load(source: str, request: LoadRequest) -> tuple[nn.Module, LoadRequest]:
-        raise CannotLoad("a text encoder is loaded beside a dual encoder: load_model(model, text=folder)")
+        raise CannotLoad("a text encoder is loaded beside a dual encoder: load_model(model, text_model=folder)")
 
     @staticmethod
     def towers(module: nn.Module, request: LoadRequest) -> tuple[ImageTower, TextTower]:
@@ -134,7 +134,13 @@ def load_text_encoder(name: str, folder: Path, images: Model) -> tuple[nn.Module
     lengths = load_json(path) if path.is_file() else {}
     module = WithTextEncoder(images, text, pooling, after, lengths.get("max_seq_length"))
     facts = {**images.request.facts, "text_model": name}
-    request = replace(images.request, tokenizer=tokenizer, facts=facts, after=None)
+    # what was measured with the text encoder of the model, or chosen for it, does not hold for another one
+    defaults = {
+        name: value
+        for name, value in images.request.defaults.items()
+        if name != "usual_change" and not name.startswith("text_")
+    }
+    request = replace(images.request, tokenizer=tokenizer, facts=facts, after=None, defaults=defaults)
     return module.eval().requires_grad_(False), request
 
 

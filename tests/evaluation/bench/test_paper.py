@@ -11,7 +11,7 @@ import pytest
 
 import nibt
 from nibt.cli import main
-from nibt.errors import BadOption, WouldOverwrite
+from nibt.errors import BadInput, BadOption, WouldOverwrite
 from tests.helpers import file_digests
 
 pytest.importorskip("pyarrow", reason="a benchmark is stored in Parquet files")
@@ -116,6 +116,46 @@ def test_the_command_writes_it_for_a_benchmark_only(
         main(["show", str(tmp_path / "JOB"), "--paper"])
     assert exit.value.code == 2
     assert "--paper is for a run of nibt bench" in capsys.readouterr().err
+
+
+def test_the_paragraph_says_what_differs_from_what_was_asked(tmp_path: Path) -> None:
+    plan = {
+        "models": ["scenes"],
+        "methods": ["nib", {"name": "occlusion", "count": 1}, {"name": "rise", "options": {"masks": 4}}],
+        "data": [{"name": "scenes", "options": {"count": 2}}],
+        "metrics": ["sparseness"],
+        "targets": ["softmax"],
+        "against": ["a dog"],
+        "seeds": [3],
+    }
+    nibt.write_paper(nibt.benchmark(plan, tmp_path / "RUN"))
+    text = (tmp_path / "RUN" / "paper.tex").read_text()
+    assert "Captions were compared with 'a dog'." in text
+    assert "For captions, cosine was explained in place of softmax, which had nothing to compare with." in text
+    assert "For images" not in text
+    assert "The methods have values of different numbers of pairs, at most: nib 2, occlusion 1" in text
+    assert "Methods that draw at random had the seed 3." in text
+    report = nibt.write_report(tmp_path / "RUN")
+    images, captions = report.split("## scenes with scenes, softmax, text")
+    assert "This side is explained with cosine" in captions.split("## ")[0]
+    assert "This side is explained with" not in images
+
+
+def test_failed_pairs_are_those_of_their_method(pairs_folder: Path, tmp_path: Path) -> None:
+    data = {"name": "folder", "options": {"folder": str(pairs_folder)}}
+    nibt.write_paper(nibt.benchmark({**PLAN, "data": [data], "metrics": ["sparseness"]}, tmp_path / "RUN"))
+    text = (tmp_path / "RUN" / "paper.tex").read_text()
+    assert "Pairs that failed, at most: nib 1," in text
+    assert "No pair failed" not in text
+
+
+def test_nothing_is_written_of_a_run_without_results(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "RUN")
+    shutil.rmtree(tmp_path / "RUN" / "parts")
+    (tmp_path / "RUN" / "paper.tex").unlink()
+    with pytest.raises(BadInput, match="nothing is measured yet"):
+        nibt.write_paper(tmp_path / "RUN")
+    assert not (tmp_path / "RUN" / "paper.tex").exists()
 
 
 @pytest.mark.slow

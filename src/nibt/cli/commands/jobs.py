@@ -233,7 +233,8 @@ def _estimate(explain: Callable[..., "Job"], execution: ExecutionOptions) -> Non
     of_share = -(-total // share)
     what = "all rows" if share == 1 else f"each of {share:,} shards ({of_share:,} rows)"
     time = tqdm.format_interval(seconds * of_share)
-    say(f"{total:,} rows; {measured}; {what}: about {time} and {tqdm.format_sizeof(size * of_share, 'B')}")
+    # rows need less space in larger files
+    say(f"{total:,} rows; {measured}; {what}: about {time} and at most {tqdm.format_sizeof(size * of_share, 'B')}")
 
 
 def _say_result(job: "Job", is_new: bool, quiet: bool) -> None:

@@ -170,11 +170,16 @@ class CellRunner:
                 yield self._row(measurement, metric, resolved.get(side, {}), errors.get(item, ""))
 
     def _resolved(self, sides: Sequence[MeasuredSide]) -> dict[MeasuredSide, Keywords]:
-        """Return the options of the method for each side, for regions by side, and the target."""
+        """Return the options of the method for each side, for regions by side, and the target that is explained.
+
+        A side without anything to compare with is explained with another target than that of the cell.
+        """
         resolved: dict[MeasuredSide, Keywords] = {}
         for side in sides:
-            options = {name: method.options() for name, method in self.spec(side).methods.items()}
-            resolved[side] = {**(options if side == "regions" else options[side]), "target": self.cell.target}
+            spec = self.spec(side)
+            options = {name: method.options() for name, method in spec.methods.items()}
+            target = self.cell.target if side == "regions" else spec.scores[side].target.name
+            resolved[side] = {**(options if side == "regions" else options[side]), "target": target}
         return resolved
 
     def _measured_or_failed(

@@ -26,7 +26,7 @@ def plot_cost(lines: DataFrame) -> bytes:
             axes.errorbar(
                 cost,
                 line.mean,
-                yerr=[[max(0.0, line.mean - line.low)], [max(0.0, line.high - line.mean)]],
+                yerr=_errors(line.mean, line.low, line.high),
                 fmt="o",
                 markersize=4,
                 capsize=2,
@@ -121,8 +121,14 @@ def plot_means(lines: DataFrame, width: float) -> bytes:
 
 def _mean(axes: Axes, line: Column, place: int, color: str) -> None:
     """Plot the mean of a method with its interval at a place."""
-    errors = [[max(0.0, line["mean"] - line["low"])], [max(0.0, line["high"] - line["mean"])]]
+    errors = _errors(line["mean"], line["low"], line["high"])
     axes.errorbar(line["mean"], place, xerr=errors, fmt="o", markersize=3, capsize=2, linewidth=0.8, color=color)
+
+
+def _errors(mean: float, low: float, high: float) -> np.ndarray:
+    """Return how far both ends of an interval are from a mean; NaN, which is not drawn, for an infinite one."""
+    errors = np.array([[max(0.0, mean - low)], [max(0.0, high - mean)]])
+    return np.where(np.isfinite(errors), errors, np.nan)
 
 
 def _label(text: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from nibt.errors import BadInput
 from nibt.evaluation.bench.figures import COLUMN_WIDTH, TEXT_WIDTH, plot_means
 from nibt.evaluation.bench.report import ALPHA, INTERVALS, means_table
 from nibt.evaluation.bench.run import Benchmark, MeasuredModel
@@ -64,6 +65,9 @@ def write_paper(run: Benchmark | str | Path, overwrite: bool = False, *, base: s
             floats.append(table.latex(label=f"tab:nibt-{number}", is_wide=is_wide))
             floats.append(_figure(name, number, table.title, is_wide))
 
+    if not number:
+        raise BadInput(f"nothing is measured yet in {str(run.folder)!r}: resume the run, and then write the paper")
+
     paragraph = " ".join(_sentences(run, summary))
     head = "% Written by nibt show --paper. It needs \\usepackage{booktabs,graphicx}, and the entries of paper.bib."
     files["paper.tex"] = "\n\n".join([head, rf"\paragraph{{Explanations.}} {paragraph}", *floats]) + "\n"
@@ -82,7 +86,7 @@ def _figure(name: str, number: int, title: str, is_wide: bool) -> str:
         [
             rf"\begin{{{environment}}}",
             r"\centering",
-            rf"\includegraphics{{{name}}}",
+            rf"\includegraphics[width=\linewidth]{{{name}}}",
             rf"\caption{{{caption}}}",
             rf"\label{{fig:nibt-{number}}}",
             rf"\end{{{environment}}}",
@@ -98,12 +102,20 @@ def _sentences(run: Benchmark, summary: Summary) -> Iterator[str]:
     targets = _listed([latex_text(target) for target in plan.targets])
     data = _listed([_data(run, label) for label in (choice.label for choice in plan.data)])
     yield f"We explained the {targets} of {data} with {program}."
-    yield from map(_model, run.manifest.models.values())
+    if plan.against:
+        yield f"Captions were compared with {_listed([repr(latex_text(text)) for text in plan.against])}."
+    yield from (_model(label, recorded) for label, recorded in run.manifest.models.items())
 
     if missing := len(run.missing_chunks()):
         yield f"The run is incomplete: {missing} of {len(list(run.chunks()))} parts were not measured."
 
     for side in plan.sides:
+        plain = {(target, of) for (_, target, place), of in summary.targets.items() if place == side and of != target}
+        for target, explained in sorted(plain):
+            yield (
+                f"For {_NAMES_OF_SIDES[side]}, {latex_text(explained)} was explained in place of {latex_text(target)}, "
+                "which had nothing to compare with."
+            )
         methods = _methods(run, summary, side)
         if methods:
             yield f"Methods for {_NAMES_OF_SIDES[side]}: {'; '.join(methods)}."
@@ -124,11 +136,28 @@ def _sentences(run: Benchmark, summary: Summary) -> Iterator[str]:
             f"$p < {ALPHA}$."
         )
 
-    failed = int(summary.lines["failed"].max()) if len(summary.lines) else 0
-    yield f"At most {failed} pairs failed with a method." if failed else "No pair failed."
-    if len(plan.seeds) > 1:
-        yield f"Methods that draw at random had the seeds {_listed([str(seed) for seed in plan.seeds])}."
+    yield from _counts(summary)
+    draws = any(choice.is_known and "seed" in choice.plugin.__dataclass_fields__ for choice in plan.methods)
+    if draws:
+        seeds = _listed([str(seed) for seed in plan.seeds])
+        yield f"Methods that draw at random had the seed{'s' if len(plan.seeds) > 1 else ''} {seeds}."
     yield "We did not check the explanations of other models or on other data."
+
+
+def _counts(summary: Summary) -> Iterator[str]:
+    """Yield how many pairs the methods had, where it is not the same number, and where pairs failed."""
+    by_method = summary.lines.groupby("method", sort=False, observed=True)
+    counts = by_method[["pairs", "failed"]].max()
+    if counts["pairs"].nunique() > 1:
+        texts = [f"{latex_text(str(method))} {count}" for method, count in counts["pairs"].items()]
+        yield f"The methods have values of different numbers of pairs, at most: {', '.join(texts)}."
+
+    failed = counts[counts["failed"] > 0]["failed"]
+    if len(failed):
+        texts = [f"{latex_text(str(method))} {count}" for method, count in failed.items()]
+        yield f"Pairs that failed, at most: {', '.join(texts)}."
+    else:
+        yield "No pair failed."
 
 
 def _data(run: Benchmark, label: str) -> str:
@@ -138,11 +167,14 @@ def _data(run: Benchmark, label: str) -> str:
     return f"{count} pairs of {latex_text(label)}"
 
 
-def _model(recorded: MeasuredModel) -> str:
+def _model(label: str, recorded: MeasuredModel) -> str:
     """Return the sentence on a model."""
     model = recorded["model"]
+    name = Path(model["id"]).name
+    called = "" if label == name else f" {latex_text(label)}"
+    texts = f" with the texts of {latex_text(Path(model['text_model']).name)}" if "text_model" in model else ""
     return (
-        rf"The model was {latex_text(Path(model['id']).name)} (weights \texttt{{{model['weights_hash']}}}, "
+        rf"The model{called} was {latex_text(name)}{texts} (weights \texttt{{{model['weights_hash']}}}, "
         f"{model['dtype']} on {latex_text(model['device'])})."
     )
 
@@ -154,7 +186,8 @@ def _methods(run: Benchmark, summary: Summary, side: str) -> list[str]:
     described = []
     for choice in summary.plan.methods:
         of_method = used[used["method_label"] == choice.label]
-        if choice.label in summary.controls or not len(of_method):
+        of_label = summary.lines[(summary.lines["method"] == choice.label) & (summary.lines["side"] == side)]
+        if choice.label in summary.controls or not len(of_method) or not of_label["pairs"].sum():
             continue
 
         by_model = of_method.groupby("model", observed=True)["resolved"].first()

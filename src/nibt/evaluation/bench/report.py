@@ -4,6 +4,8 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from nibt.evaluation.bench.choice import MethodChoice
 from nibt.evaluation.bench.figures import plot_cost, plot_curves, plot_distributions
 from nibt.evaluation.bench.headline import DROP, FPS, INCREASE, headlines, published, published_gains
@@ -62,7 +64,9 @@ def _about(run: Benchmark) -> Iterator[str]:
     missing = len(run.missing_chunks())
     for label, recorded in run.manifest.models.items():
         model = recorded["model"]
-        yield f"Model {label}: {model['id']}, weights {model['weights_hash']}, {model['dtype']} on {model['device']}."
+        texts = f" with the texts of {model['text_model']}" if "text_model" in model else ""
+        place = f"{model['dtype']} on {model['device']}"
+        yield f"Model {label}: {model['id']}{texts}, weights {model['weights_hash']}, {place}."
 
     if sessions := run.manifest.sessions:
         yield (
@@ -135,12 +139,34 @@ def means_table(group: Group, side: str, lines: DataFrame, summary: Summary) -> 
     better = lines.groupby("metric")["better"].first().map(directions)
     table = table.rename(columns=lambda metric: metric + better[metric])
     table = table.assign(**lines.groupby("method")[["pairs", "failed"]].max())
-    note = [INTERVALS, "In parentheses: which values are better.", *_stars(lines)]
+    note = [
+        *_other_target(group, side, summary),
+        INTERVALS,
+        *_unbounded(lines),
+        "In parentheses: which values are better.",
+        *_stars(lines),
+    ]
     if side != "text":
         table.insert(0, "views", [summary.views.get((group.model, side, method), "-") for method in table.index])
         note += _about_views(lines, summary)
 
     return ReportTable.of(_title_of(group, side), table, " ".join([*note, *_ahead(lines, summary.controls)]))
+
+
+def _other_target(group: Group, side: str, summary: Summary) -> Iterator[str]:
+    """Yield what is explained in a table, if it is not the target in its title."""
+    explained = summary.targets.get((group.model, group.target, side), group.target)
+    if explained != group.target:
+        yield (
+            f"This side is explained with {explained}: the plan has nothing that {group.target} could compare it with, "
+            "so the values are those of that target."
+        )
+
+
+def _unbounded(lines: DataFrame) -> Iterator[str]:
+    """Yield what an infinite end means, if there is one."""
+    if np.isinf(lines[["low", "high"]].to_numpy(float)).any():
+        yield "An end is inf where almost all values are equal, so that the pairs do not bound the mean."
 
 
 def _bases(lines: DataFrame) -> list[str]:
@@ -170,7 +196,7 @@ def _about_views(lines: DataFrame, summary: Summary) -> Iterator[str]:
     first = lines.drop_duplicates("method").set_index("method")
     first = first[~first.index.isin(summary.controls)]
     if first["views"].nunique() < 2:
-        yield "All methods have as many views."
+        yield "All methods that use the model have as many views."
         return
 
     bases = _bases(lines)

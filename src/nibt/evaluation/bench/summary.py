@@ -68,6 +68,9 @@ class Summary:
     metrics: Mapping[str, Metric]
     views: Mapping[tuple[str, str, str], str]
     """The views of an image, by model, side and method; captions, and methods whose pairs all failed, have none."""
+    targets: Mapping[tuple[str, str, str], str]
+    """The target that is explained, by model, target of the plan and side: a side that has nothing to compare with is
+    explained with the plain similarity."""
     base: str | None
     """The method that the others are compared with."""
     compares_all: bool
@@ -104,6 +107,7 @@ class Summary:
             {series: _pooled(pooling[series[4]], of_pairs) for series, of_pairs in curves if series[4] in pooling},
             metrics,
             _views(rows),
+            _targets(rows),
             _base_of(plan, base),
             compares_all=base is not None,
         )
@@ -216,6 +220,12 @@ def _views(rows: DataFrame) -> dict[tuple[str, str, str], str]:
         views[model, side, method] = str(of_image.get("views", "-"))
 
     return views
+
+
+def _targets(rows: DataFrame) -> dict[tuple[str, str, str], str]:
+    """Return the targets that were explained, by model, target of the plan and side."""
+    resolved = rows[rows["resolved"] != ""].groupby(["model", "target", "side"], observed=True)["resolved"].first()
+    return {place: str(load_json(text).get("target", place[1])) for place, text in resolved.items()}
 
 
 def _base_of(plan: Plan, base: str | None) -> str | None:
