@@ -157,7 +157,12 @@ def test_a_metric_of_some_samples_is_no_default(tmp_path: Path) -> None:
         ({}, {"metric": "acc"}, BadOption, "has no scores of acc: it has pope_accuracy, pope_precision"),
         ({"gpt": 7}, {"metric": "gpt"}, BadOption, r"line 1: scores of gpt must be between 0 and 1 .*\(got 7\)"),
         ({"gpt": float("nan")}, {"metric": "gpt"}, BadOption, "has no scores of gpt"),
-        ({"pope_accuracy": 1, "pope_precision": 1}, {}, BadInput, "has no wrong answer: .* in all samples that have one .1 of 1."),
+        (
+            {"pope_accuracy": 1, "pope_precision": 1},
+            {},
+            BadInput,
+            "has no wrong answer: .* in all samples that have one .1 of 1.",
+        ),
     ],
 )
 def test_a_log_that_does_not_say_what_is_wrong(
