@@ -173,6 +173,9 @@ def check(block: Block, folder: Path) -> None:
         tomllib.loads(block.text)
     elif block.language == "json":
         json.loads(block.text)
+    elif block.language == "jsonl":
+        for line in block.text.splitlines():
+            json.loads(line)
     elif block.language == "yaml":
         yaml.safe_load(block.text)
     elif block.language == "bash":

@@ -23,6 +23,6 @@ def cite(
     say(cited(*(what or ())).rstrip("\n"))
 
 
-_EXAMPLES = ("nibt cite map.json", "nibt cite gae deletion > references.bib")
+_EXAMPLES = ("nibt cite", "nibt cite gae deletion > references.bib")
 
 COMMANDS = (Command(14, cite, examples=_EXAMPLES, interrupted=""),)
