@@ -18,6 +18,8 @@ ALLOWED = (
     "fiftyone is not part of the tools of developers",
     "Label Studio is not part of the tools of developers",
     "label-studio-sdk is not part of the tools of developers",
+    "lmms-eval is not part of the tools of developers",
+    "pdflatex is not part of the tools of developers",
     "torchao is not part of the tools of developers",
 )
 """The beginnings of allowed reasons."""

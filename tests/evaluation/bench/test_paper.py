@@ -159,7 +159,7 @@ def test_nothing_is_written_of_a_run_without_results(folder: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not part of the tools of developers")
 def test_latex_reads_it(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "RUN")
     lines = [
