@@ -31,7 +31,8 @@ WINGS = {
         "evaluation metrics results/audit.py results/audit_questions.py results/audit_questions.toml results/roar.py "
         "results/parts.py report/certificate.py report/html/audit.py report/html/audit.html report/html/parts.py "
         "report/html/parts.html report/html/parts.css report/html/parts.js report/html/part_gallery.html "
-        "data/ground_truth.py data/typography.py cli/commands/evaluation.py cli/commands/parts.py cli/commands/roar.py "
+        "data/ground_truth.py data/typography.py cli/commands/cite.py cli/commands/evaluation.py "
+        "cli/commands/parts.py cli/commands/roar.py "
         "cli/console_audit.py cli/console_parts.py bridges/repair.py bridges/training.py"
     ),
     "jobs": "jobs cli/commands/jobs.py",
