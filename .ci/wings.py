@@ -25,15 +25,19 @@ WINGS = {
     "generators": (
         "generators data/conversation.py cli/commands/answer.py cli/console_answer.py jobs/answers.py app/answers.py "
         "models/embedded/scenes_generator bridges/served_answers.py bridges/loaders bridges/finished_requests.py "
+        "bridges/answer_servers.py bridges/questions.py bridges/sampled_answers.py bridges/scored_answers.py "
+        "bridges/served_sources.py bridges/served_words.py "
         "bridges/server_check.py"
     ),
     "lab": (
         "evaluation metrics results/audit.py results/audit_questions.py results/audit_questions.toml results/roar.py "
-        "results/parts.py report/certificate.py report/html/audit.py report/html/audit.html report/html/parts.py "
+        "results/parts.py results/word_parts.py report/certificate.py report/html/audit.py report/html/audit.html "
+        "report/html/parts.py report/html/word_parts.py report/html/word_parts.html "
         "report/html/parts.html report/html/parts.css report/html/parts.js report/html/part_gallery.html "
         "data/ground_truth.py data/typography.py cli/commands/cite.py cli/commands/evaluation.py "
         "cli/commands/parts.py cli/commands/roar.py "
-        "cli/console_audit.py cli/console_parts.py bridges/repair.py bridges/training.py"
+        "cli/console_audit.py cli/console_parts.py bridges/lightning.py bridges/repair.py "
+        "bridges/tracking.py bridges/training.py"
     ),
     "jobs": "jobs cli/commands/jobs.py",
     "page": "app cli/commands/serve.py",
