@@ -53,12 +53,13 @@ def test_link_with_a_mode_alone_opens_it() -> None:
     assert with_openings(models, {"mode": "answer"}) == {
         "mode": "answer",
         "model": "writer",
+        "methods": "nib",
         "image": "scene",
         "captions": "what is left of the house ?",
     }
     assert with_openings(models, {"mode": "contrast"})["captions"] == "a cat\na dog"
     query = {"mode": "labels", "captions": "x\ny", "image": "coffee", "model": "scenes"}
-    assert with_openings(models, query) == query
+    assert with_openings(models, query) == {**query, "methods": "nib"}
     assert with_openings(models, {"mode": "z"}) == {"mode": "z"}
 
 

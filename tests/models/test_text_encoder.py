@@ -161,6 +161,21 @@ def test_the_hub_gives_what_the_folder_gives(hub: Hub, tmp_path: Path) -> None:
         nibt.load_model("scenes", text_model="org/missing")
 
 
+def test_loading_draws_no_random_numbers_of_the_caller(tmp_path: Path) -> None:
+    """A folder without the pooler of BERT, which nothing reads: Transformers draws it."""
+    from safetensors.torch import load_file, save_file
+
+    saved(tmp_path, "bert")
+    weights = load_file(tmp_path / "text" / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if "pooler" not in name}
+    assert len(kept) < len(weights)
+    save_file(kept, tmp_path / "text" / "model.safetensors", {"format": "pt"})
+    before = torch.get_rng_state()
+    model = nibt.load_model("scenes", text_model=tmp_path / "text")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert nibt.load_model("scenes", text_model=tmp_path / "text").weights_hash == model.weights_hash
+
+
 def edit(folder: Path, name: str, **values: object) -> None:
     path = folder / name
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))

@@ -14,7 +14,6 @@ from nibt.data.window import Window, windowed
 from nibt.errors import BadInput, Unsupported, import_optional
 from nibt.torch_modes import without_warnings
 
-_PREAMBLE = 128  # bytes before the four that mark a DICOM file
 _FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
 _MACROS = ("FrameVOILUTSequence", "PixelValueTransformationSequence")
@@ -22,11 +21,6 @@ _MACROS = ("FrameVOILUTSequence", "PixelValueTransformationSequence")
 _FAR = 100.0  # widths of a window beyond which its curve is flat
 _CHOOSE = "choose another window with NAME#window=LEVEL,WIDTH"
 _NEEDS = "DICOM files need the package pydicom"
-
-
-def is_dicom(data: bytes) -> bool:
-    """Return whether the bytes of a file are marked as DICOM."""
-    return data[_PREAMBLE : _PREAMBLE + 4] == b"DICM"
 
 
 def read_dicom(data: bytes, name: str, most_pixels: int, window: Window | None = None) -> tuple[Image.Image, list[str]]:
@@ -49,7 +43,7 @@ def read_dicom(data: bytes, name: str, most_pixels: int, window: Window | None =
     pydicom = import_optional("pydicom", _NEEDS, "medical")
     with without_warnings():  # whose texts have values of the header
         try:
-            dataset = pydicom.dcmread(BytesIO(data), force=not is_dicom(data))
+            dataset = pydicom.dcmread(BytesIO(data), force=True)  # also without the mark, which some files lack
             _check_image(dataset, name, most_pixels)
             return _read(dataset, name, window)
         except (BadInput, Unsupported):

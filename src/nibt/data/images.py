@@ -21,7 +21,6 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from nibt.data.arrays import _as_bytes, _channels_last, _check_plain, _gray
-from nibt.data.dicom import is_dicom, read_dicom
 from nibt.data.window import Window, split_window, windowed, without_window
 from nibt.errors import BadInput, NibtError, UnknownName, reason
 from nibt.io import WINDOW, check_regular, load_json, open_bytes, short_digest
@@ -269,6 +268,11 @@ def _from_file(stream: OpenFile) -> ImageInput:
     return decode_image(data, name)
 
 
+def is_dicom(data: bytes) -> bool:
+    """Return whether the bytes of a file are marked as DICOM."""
+    return data[128:132] == b"DICM"
+
+
 def digest_of(data: bytes, name: str) -> str:
     """Return the digest of an image, 16 hexadecimal digits: of the bytes of its file, and of a window in its name."""
     window = split_window(name)[1]
@@ -307,6 +311,8 @@ def decode_image(data: bytes, name: str) -> ImageInput:
     path, window = split_window(name)
     digest = digest_of(data, name)
     if is_dicom(data) or (Path(path).suffix.lower() in _DICOM and not _is_known(data)):
+        from nibt.data.dicom import read_dicom  # which other images do not need
+
         image, notes = read_dicom(data, name, MOST_PIXELS, window)
         return ImageInput(image.convert("RGB"), name, tuple(notes), digest)
     with readable(name), Image.open(BytesIO(data)) as image:

@@ -50,19 +50,26 @@ def load_pretrained(
     """
     config = read_config(source)
     request = with_processor(source, request, reads_text)  # first, since the weights take long
+    module, ignored = load_weights(model_class, source, config, request.dtype, unread)
+    return module, replace(request, ignored=(*request.ignored, *ignored))
+
+
+def load_weights(
+    model_class: Any, source: str, config: Any, dtype: torch.dtype, unread: str = ""
+) -> tuple[nn.Module, list[str]]:
+    """Load a checkpoint without its processor; return it with the weights that no result depends on."""
     check_quantization(repr(source), config)
     config._attn_implementation = None
     create = getattr(model_class, "from_config", None) or model_class._from_config
     check_built(source, Path(source), "config.json", lambda: create(deepcopy(config)))
 
-    options = {"dtype": request.dtype, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}
+    options = {"dtype": dtype, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}
     options["ignore_mismatched_sizes"] = True  # to name them
     reading = step(source, "its weights cannot be read", "correct config.json, or save the model again")
     with reading, _no_progress_bars(), torch.random.fork_rng(devices=[]):  # from which missing weights are drawn
         module, info = model_class.from_pretrained(source, config=config, **options)
-    of_one_dtype(module, request.dtype)
-    ignored = check_weights(source, module, info, unread)
-    return module, replace(request, ignored=(*request.ignored, *ignored))
+    of_one_dtype(module, dtype)
+    return module, check_weights(source, module, info, unread)
 
 
 def read_config(source: str) -> Any:
@@ -181,8 +188,7 @@ def named_processor(name: str) -> tuple[Any, Any]:
             processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
 
-        if len(tokenizer) <= len(tokenizer.all_special_ids):  # what Transformers creates without a file
-            raise ValueError("the tokenizer has no vocabulary")
+        _check_vocabulary(tokenizer)
 
     return processor, tokenizer
 
@@ -213,9 +219,14 @@ def _read_tokenizer(source: str) -> Any:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what Transformers creates without a file
-        raise ValueError("the tokenizer has no vocabulary")
+    _check_vocabulary(tokenizer)
     return tokenizer
+
+
+def _check_vocabulary(tokenizer: Any) -> None:
+    """Check that a tokenizer has more than special tokens, which is all that Transformers creates without a file."""
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ValueError("the tokenizer has no vocabulary")
 
 
 def with_joint_processor(source: str, request: LoadRequest, call: str = "load_model") -> LoadRequest:

@@ -4,25 +4,22 @@ Such an encoder is trained to give the embeddings of the dual encoder for texts 
 ``sentence-transformers/clip-ViT-B-32-multilingual-v1`` for CLIP.
 """
 
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from nibt.errors import CannotLoad
 from nibt.io import load_json
-from nibt.models._failures import step
 from nibt.models._family import Family
-from nibt.models._hugging_face import HuggingFaceTextTower, check_weights, encoder_blocks, read_config, text_tokenizer
+from nibt.models._hugging_face import HuggingFaceTextTower, encoder_blocks, load_weights, read_config, text_tokenizer
 from nibt.models._request import LoadRequest
-from nibt.models._saved import SENTENCE_MODULES, check_built
+from nibt.models._saved import SENTENCE_MODULES
 from nibt.models._sentence_modules import after_encoder, pooling_of_texts
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import part
@@ -32,6 +29,7 @@ from nibt.registry import find
 from nibt.types import Embedding
 
 _LENGTHS = "sentence_bert_config.json"
+_POOLER = r"(^|\.)pooler\."  # of BERT, in whose place the folder says how to pool
 
 
 @dataclass(frozen=True)
@@ -123,11 +121,13 @@ class TextEncoderFamily(Family, name="text_encoder"):
 
 def load_text_encoder(name: str, folder: Path, images: Model) -> tuple[nn.Module, LoadRequest]:
     """Load the text encoder of a folder of sentence-transformers beside the images of a model."""
+    from transformers import AutoModel
+
     dtype = images.request.dtype
     inner = folder / _path_of_encoder(name, folder)
     pooling = pooling_of_texts(name, folder)
     after = after_encoder(name, folder, dtype) or nn.Identity()
-    text = _encoder(str(inner), dtype)
+    text, _ = load_weights(AutoModel, str(inner), read_config(str(inner)), dtype, _POOLER)
     tokenizer = text_tokenizer(str(inner))
 
     path = inner / _LENGTHS
@@ -157,18 +157,3 @@ def _path_of_encoder(name: str, folder: Path) -> str:
         return str(first.get("path", ""))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CannotLoad(f"{file} does not list the modules of sentence-transformers: save the model again") from error
-
-
-def _encoder(source: str, dtype: torch.dtype) -> nn.Module:
-    """Load the encoder of texts, whose code is that of Transformers."""
-    from transformers import AutoModel
-
-    config = read_config(source)
-    config._attn_implementation = None
-    check_built(source, Path(source), "config.json", lambda: AutoModel.from_config(deepcopy(config)))
-
-    options = {"dtype": dtype, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}
-    with step(source, "its weights cannot be read", "correct config.json, or save the model again"):
-        text, info = AutoModel.from_pretrained(source, config=config, **options)
-    check_weights(source, text, info, r"(^|\.)pooler\.")
-    return text

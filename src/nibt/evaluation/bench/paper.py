@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nibt.errors import BadInput
 from nibt.evaluation.bench.figures import COLUMN_WIDTH, TEXT_WIDTH, plot_means
-from nibt.evaluation.bench.report import ALPHA, INTERVALS, means_table
+from nibt.evaluation.bench.report import ALPHA, INTERVALS, bases_of, means_table
 from nibt.evaluation.bench.run import Benchmark, MeasuredModel
 from nibt.evaluation.bench.summary import Summary
 from nibt.evaluation.citations import cite, references_of
@@ -13,6 +13,7 @@ from nibt.evaluation.tables import latex_text
 from nibt.io import load_json
 from nibt.records import JsonObject
 from nibt.registry import available
+from nibt.results.frames import DataFrame
 
 _OPTIONS = ("layer", "steps", "quadrature", "baseline", "views", "masks", "budget")
 """The options of methods that the paragraph states, if a method has them; the label of a method has the others that
@@ -47,7 +48,8 @@ def write_paper(run: Benchmark | str | Path, overwrite: bool = False, *, base: s
         Unsupported: pyarrow or pandas is not installed.
     """
     run = run if isinstance(run, Benchmark) else Benchmark.open(run)
-    summary = run.summary(base)
+    rows = run.frame()
+    summary = Summary.of(run.plan, rows, base)
     files: dict[str, str | bytes] = {}
     number = 0
     floats = []
@@ -68,7 +70,7 @@ def write_paper(run: Benchmark | str | Path, overwrite: bool = False, *, base: s
     if not number:
         raise BadInput(f"nothing is measured yet in {str(run.folder)!r}: resume the run, and then write the paper")
 
-    paragraph = " ".join(_sentences(run, summary))
+    paragraph = " ".join(_sentences(run, rows, summary))
     head = "% Written by nibt show --paper. It needs \\usepackage{booktabs,graphicx}, and the entries of paper.bib."
     files["paper.tex"] = "\n\n".join([head, rf"\paragraph{{Explanations.}} {paragraph}", *floats]) + "\n"
     files["paper.bib"] = cite(run)
@@ -94,7 +96,7 @@ def _figure(name: str, number: int, title: str, is_wide: bool) -> str:
     )
 
 
-def _sentences(run: Benchmark, summary: Summary) -> Iterator[str]:
+def _sentences(run: Benchmark, rows: DataFrame, summary: Summary) -> Iterator[str]:
     """Yield the sentences of the paragraph on methods, in LaTeX."""
     plan = summary.plan
     version = run.manifest.sessions[-1]["versions"]["nibt"] if run.manifest.sessions else None
@@ -116,7 +118,7 @@ def _sentences(run: Benchmark, summary: Summary) -> Iterator[str]:
                 f"For {_NAMES_OF_SIDES[side]}, {latex_text(explained)} was explained in place of {latex_text(target)}, "
                 "which had nothing to compare with."
             )
-        methods = _methods(run, summary, side)
+        methods = _methods(rows, summary, side)
         if methods:
             yield f"Methods for {_NAMES_OF_SIDES[side]}: {'; '.join(methods)}."
     if summary.controls:
@@ -129,7 +131,7 @@ def _sentences(run: Benchmark, summary: Summary) -> Iterator[str]:
         yield "The gap between the sum of the scores and the change that they explain was not measured."
 
     yield latex_text(INTERVALS)
-    if bases := [base for base in summary.lines["base"].unique() if base]:
+    if bases := bases_of(summary.lines):
         yield (
             f"Methods were compared with {latex_text(_listed(bases))} by Wilcoxon's signed-rank test over pairs, "
             "two-sided, with Holm's correction over all methods and metrics of a table; a star marks "
@@ -179,10 +181,9 @@ def _model(label: str, recorded: MeasuredModel) -> str:
     )
 
 
-def _methods(run: Benchmark, summary: Summary, side: str) -> list[str]:
+def _methods(rows: DataFrame, summary: Summary, side: str) -> list[str]:
     """Return the methods of a side, each with its publication and the options that it had with each model."""
-    frame = run.frame()
-    used = frame[(frame["side"] == side) & (frame["resolved"] != "")]
+    used = rows[(rows["side"] == side) & (rows["resolved"] != "")]
     described = []
     for choice in summary.plan.methods:
         of_method = used[used["method_label"] == choice.label]

@@ -169,7 +169,7 @@ def _unbounded(lines: DataFrame) -> Iterator[str]:
         yield "An end is inf where almost all values are equal, so that the pairs do not bound the mean."
 
 
-def _bases(lines: DataFrame) -> list[str]:
+def bases_of(lines: DataFrame) -> list[str]:
     """Return the base methods of a table, in its order."""
     used = set(lines["base"])
     return [method for method in lines["method"].unique() if method in used]
@@ -177,7 +177,7 @@ def _bases(lines: DataFrame) -> list[str]:
 
 def _stars(lines: DataFrame) -> Iterator[str]:
     """Yield what a star marks, if methods are compared."""
-    bases = _bases(lines)
+    bases = bases_of(lines)
     if not bases:
         return
 
@@ -199,7 +199,7 @@ def _about_views(lines: DataFrame, summary: Summary) -> Iterator[str]:
         yield "All methods that use the model have as many views."
         return
 
-    bases = _bases(lines)
+    bases = bases_of(lines)
     if summary.compares_all:
         base = first["views"].get(summary.base)
         others = first.index[first["views"] != base].tolist()
