@@ -2,6 +2,7 @@
 
 import pytest
 
+from nibt.models._attention import pools_by_attention
 from nibt.models.base import Tower
 from tests import tiny
 from tests.helpers import make_inputs
@@ -13,7 +14,7 @@ def differences(tower: Tower) -> tuple[str, str, bool, bool]:
     trace = tower.trace(make_inputs(tower))
     args, kwargs = trace.calls[-1]
     one_row = tower.last(trace.streams[-2], tower.head_inputs(trace.inputs), args, kwargs) is not None
-    return tower.modality, type(tower).__name__, one_row, trace.pools_by_attention
+    return tower.modality, type(tower).__name__, one_row, pools_by_attention(trace)
 
 
 @pytest.mark.slow

@@ -23,7 +23,8 @@ from nibt.errors import BadInput, CannotWrite, WouldOverwrite, reason
 from nibt.io import DIGITS, all_or_none, atomic_write, load_json, read_path, remove, short_digest
 from nibt.options import parsed
 from nibt.records import JsonObject, read_record
-from nibt.results.records import SessionRecord, require_same, session_info
+from nibt.results.same_request import require_same
+from nibt.results.sessions import SessionRecord, session_info
 
 MANIFEST = "manifest.json"
 SCHEMA = 1

@@ -178,10 +178,13 @@ def format_of(path: str | Path, result_kind: str | None = None) -> Any:
 
     path = file_path("the path", path)
     name = path.name.lower()
-    by_ending: dict[str, Any] = {}
-    for format_name in available("formats"):
-        file_format = find("formats", format_name)()
-        by_ending |= dict.fromkeys(file_format.endings, file_format)
+
+    # the formats of wings have endings of two parts, such as .card.md: other files do not need them
+    names = available("formats")
+    core = [format_name for format_name in names if not _is_of_wing("formats", format_name)]
+    by_ending = _formats_by_ending(core) if len(path.suffixes) == 1 else {}
+    if path.suffix.lower() not in by_ending:
+        by_ending = _formats_by_ending(names)
 
     for ending in sorted(by_ending, key=len, reverse=True):
         if name.endswith(ending) and name != ending:
@@ -197,6 +200,21 @@ def format_of(path: str | Path, result_kind: str | None = None) -> Any:
     raise BadOption(
         f"{str(path)!r} must end in the name of a format, such as {', '.join(sorted(examples))} (got {path.suffix!r})"
     )
+
+
+def _is_of_wing(group: str, name: str) -> bool:
+    """Return whether a plugin of nibt is in a folder of a wing, such as ``evaluation/formats``."""
+    file = _files(group).get(name)
+    return file is not None and not file.is_relative_to(_PACKAGE / group)
+
+
+def _formats_by_ending(names: Iterable[str]) -> dict[str, Any]:
+    """Return formats by the endings of their files."""
+    by_ending: dict[str, Any] = {}
+    for name in names:
+        file_format = find("formats", name)()
+        by_ending |= dict.fromkeys(file_format.endings, file_format)
+    return by_ending
 
 
 def _check_kind(path: Path, ending: str, endings: Iterable[str]) -> None:

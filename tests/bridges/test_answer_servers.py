@@ -26,7 +26,7 @@ from nibt.bridges.served_answers import METHODS
 from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, ServerFailed, UnknownName, Unsupported
 from nibt.generators.answers import Generator
 from nibt.generators.results.answer import AnswerExplanation
-from nibt.models._request import is_address
+from nibt.models._names import is_address
 from nibt.results.notes import ESTIMATE
 from nibt.types import SOURCES
 from tests.bridges.loopback import Refusal, Served, image_of, listening

@@ -12,6 +12,7 @@ import nibt
 from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.generators.answers import ForcedWord, Prompted
 from nibt.generators.loading import load_generator
+from nibt.models._attention import attention_rows
 from nibt.models._tower import Trace
 from tests import tiny
 from tests.helpers import assert_close
@@ -128,13 +129,13 @@ def test_the_default_dtype_has_no_effect(dtype: torch.dtype) -> None:
 
 def test_sinks_that_are_no_tokens_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """As those of gpt-oss, whose softmax has one more column than there are tokens."""
-    wanted, rows = of_kind("llava"), Trace.attention_rows
+    wanted, rows = of_kind("llava"), attention_rows
 
     def with_sinks(trace: Trace) -> Any:
         for rows_of in rows(trace):
             yield lambda numbers, rows_of=rows_of: torch.nn.functional.pad(rows_of(numbers) / 2, (0, 1), value=0.5)
 
-    monkeypatch.setattr(Trace, "attention_rows", with_sinks)
+    monkeypatch.setattr("nibt.generators.attentions.attention_rows", with_sinks)
     attended = of_kind("llava")
     assert_close(attended.weights, wanted.weights / 2, 1e-6)
     assert attended.split()["other"].shape == wanted.split()["other"].shape

@@ -13,6 +13,7 @@ from nibt.core.side import Side
 from nibt.errors import BadOption, Unsupported
 from nibt.methods._attention import gradients
 from nibt.methods.attention import Chefer, FastIG, SaliencyMap
+from nibt.models._attention import record_attentions
 from nibt.models.base import Model
 from nibt.registry import find
 from nibt.results.pixels import to_pixels
@@ -71,7 +72,7 @@ def test_attention_methods_average_the_rows_that_the_head_averages(method: str) 
     """Chefer, FastIG and SaliencyMap, row by row: for each of the 16 patches, not for the class token."""
     of = make_side(tiny.model("own vit average"), "image")
     configured = find("methods", method)()
-    seen = of.attentions(of.tower.depth - 1)
+    seen = record_attentions(of.trace, of.tower.depth - 1)
     (gradient,) = gradients(of, seen, [seen.last.weights])
     matrix = configured.key_scores(seen.last.weights, gradient).mean(1)
     torch.testing.assert_close(configured.scores(of), matrix[:, 1:].mean(1))

@@ -12,6 +12,7 @@ import nibt
 from nibt.core.side import Side
 from nibt.errors import BadOption
 from nibt.methods.replaced_attention import CLIPSurgery, _among_values
+from nibt.models._attention import record_attentions, with_attention
 from nibt.models.base import Inputs
 from tests import tiny, tiny_vision_language
 from tests.helpers import assert_close, both_sides, make_side
@@ -88,7 +89,7 @@ FAMILIES = [("clip", hugging_face), ("own vit", open_clip)]
 def test_clip_surgery_equals_its_second_path(kind: str, parts: Any, blocks: int, modality: str) -> None:
     """The cosine minus that with what says nothing; ``make_side`` has no captions to compare with."""
     of = make_side(tiny.model(kind), modality)
-    embeddings = second_path(of, parts, modality, blocks, of.attentions().last.weights.shape[1])
+    embeddings = second_path(of, parts, modality, blocks, record_attentions(of.trace).last.weights.shape[1])
     nothing = F.cosine_similarity(embeddings, empty(of, modality)[:, None], dim=-1)
     expected = of.score(embeddings.transpose(0, 1)).T - nothing
     actual = CLIPSurgery(blocks=blocks)(of)
@@ -101,7 +102,9 @@ def test_clip_surgery_removes_what_the_labels_share(target: str) -> None:
     """Elementwise products, weighted by label, minus their mean over the labels; summed over the channels."""
     model, labels = tiny.model("clip"), ["two cats", "a red car", "the dog"][: 3 if target == "softmax" else 2]
     of = make_side(model, "image", ("two cats", "two cats"))
-    patches = F.normalize(second_path(of, hugging_face, "image", 3, of.attentions().last.weights.shape[1]), dim=-1)
+    patches = F.normalize(
+        second_path(of, hugging_face, "image", 3, record_attentions(of.trace).last.weights.shape[1]), dim=-1
+    )
     texts = F.normalize(torch.cat([model.text.encode(model.text.prepare([label])) for label in labels]), dim=-1)
     whole = F.normalize(of.trace.embedding, dim=-1)
     for item, seed in enumerate((1, 2)):
@@ -144,7 +147,7 @@ def test_second_path_has_what_the_model_adds_between_blocks() -> None:
     text = model.text.trace(model.text.prepare(["two cats"]))
     of = Side(model, image, lambda embedding: F.cosine_similarity(embedding, text.embedding, dim=-1))
     assert image.additions > 0
-    added = sum(image.with_attention(number, _among_values).added for number in range(of.tower.depth))
+    added = sum(with_attention(image, number, _among_values).added for number in range(of.tower.depth))
     stems = image.cut(0).hidden.chunk(1 + image.additions, -1)
     width = stems[0].shape[-1]
     assert added.shape[-1] == width

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from nibt.methods._attention import gradients
 from nibt.methods.attention import FastIG, SaliencyMap
+from nibt.models._attention import record_attentions
 from tests import tiny
 from tests.helpers import both_sides, captum, make_side
 from tests.suites import few
@@ -16,7 +17,7 @@ from tests.suites import few
 def test_fast_ig_sums_to_the_output_times_its_gradient(kind: str, modality: str) -> None:
     """The sum over keys of dS/dA A is (dS/do) . o, for each head and query."""
     of = make_side(tiny.model(kind), modality)
-    seen = of.attentions(of.tower.depth - 1)
+    seen = record_attentions(of.trace, of.tower.depth - 1)
     (gradient,) = gradients(of, seen, [seen.last.output])
     wanted = ((gradient * seen.last.output).sum(-1).mean(1) * seen.rows).sum(-1)
     torch.testing.assert_close(FastIG().scores(of).sum(-1), wanted, atol=1e-6, rtol=1e-3)

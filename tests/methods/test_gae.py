@@ -5,6 +5,7 @@ import torch
 
 from nibt.methods._attention import gradients
 from nibt.methods.attention import GAE, Chefer
+from nibt.models._attention import record_attentions
 from tests import tiny
 from tests.helpers import assert_close, both_sides, make_side
 from tests.methods.eager import ByHand, close
@@ -46,7 +47,7 @@ def test_gae_with_all_blocks_is_the_default(modality: str) -> None:
 def test_gae_of_the_last_block_is_its_map_added_to_one(kind: str, modality: str) -> None:
     """Row r of 1 + relu(mean over heads of dS/dA * A); a pooling attention multiplies this by its own map."""
     of = make_side(tiny.model(kind), modality)
-    seen = of.attentions(of.tower.depth - 1)
+    seen = record_attentions(of.trace, of.tower.depth - 1)
     maps = [
         (record.weights * gradient).mean(1).clamp_min(0)
         for record, gradient in zip(seen.all, gradients(of, seen, [record.weights for record in seen.all]), strict=True)
@@ -60,5 +61,5 @@ def test_gae_of_the_last_block_is_its_map_added_to_one(kind: str, modality: str)
 @pytest.mark.parametrize("kind", ["clip", "own vit average", "bert"])
 def test_gae_of_the_last_block_by_head_is_chefer_with_the_identity(kind: str, modality: str) -> None:
     of = make_side(tiny.model(kind), modality)
-    row = of.attentions(of.tower.depth - 1).rows
+    row = record_attentions(of.trace, of.tower.depth - 1).rows
     assert_close(GAE("heads", blocks=1).scores(of) - row, Chefer().scores(of), least=2e-7)  # the rounding of 1

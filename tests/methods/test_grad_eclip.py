@@ -12,6 +12,7 @@ from nibt.data.units import Grid
 from nibt.errors import Unsupported
 from nibt.methods._attention import gradients
 from nibt.methods.gradient_maps import GradECLIP, _joined_channels
+from nibt.models._attention import record_attentions
 from tests import tiny
 from tests.helpers import Record, assert_error_below, both_sides, make_side
 from tests.methods.eager import ByHand, close
@@ -38,7 +39,7 @@ def test_grad_eclip_equals_its_formula(modality: str) -> None:
 def test_grad_eclip_without_loosening_equals_the_gradient_of_the_attention(kind: str, modality: str) -> None:
     """Summed over the heads, (dS/do) v is dS/dA: without loosening the two are equal (Cui and Fan, 2026)."""
     of = make_side(tiny.model(kind), modality)
-    seen = of.attentions(of.tower.depth - 1)
+    seen = record_attentions(of.trace, of.tower.depth - 1)
     on_output, on_weights = gradients(of, seen, [seen.last.output, seen.last.weights])
     joined = [part.transpose(1, 2).flatten(2) for part in (on_output, seen.last.value)]
     torch.testing.assert_close(joined[0] @ joined[1].mT, on_weights.sum(1), atol=1e-6, rtol=1e-4)
@@ -93,7 +94,7 @@ def test_joining_one_head_changes_nothing(modality: str) -> None:
         config[part]["num_attention_heads"] = 1
     module = tiny.randomized(lambda: CLIPModel(CLIPConfig(**config)))
     of = make_side(nibt.load_model(module, processor=tiny.clip().processor), modality)
-    seen = of.attentions(of.tower.depth - 1)
+    seen = record_attentions(of.trace, of.tower.depth - 1)
     (gradient,) = gradients(of, seen, [seen.last.output])
     actual = seen.read_by_head(_joined_channels(of))
     torch.testing.assert_close(actual, seen.read_by_head((gradient @ seen.last.value.mT)[:, 0]), atol=1e-6, rtol=1e-4)

@@ -11,6 +11,7 @@ from torch import Tensor
 import nibt
 from nibt.core.side import Side
 from nibt.methods.replaced_attention import MaskCLIP
+from nibt.models._attention import with_attention
 from tests import tiny, tiny_vision_language
 from tests.helpers import assert_close, both_sides, make_side
 from tests.suites import few
@@ -98,7 +99,7 @@ def test_maskclip_of_late_interaction_scores_each_vector() -> None:
     )
     of = Side(model, image, lambda embedding: model.similarity(embedding, text.embedding))
     last = of.tower.depth - 1
-    stream = image.with_attention(last, lambda record: record.value).stream
+    stream = with_attention(image, last, lambda record: record.value).stream
     vectors = of.cut(of.tower.depth).rest(stream[None])[0, 0]
     expected = torch.stack([(text.embedding[0] @ vector).sum() for vector in vectors]).detach()
     actual = MaskCLIP()(of)

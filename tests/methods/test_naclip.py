@@ -11,7 +11,7 @@ import nibt
 from nibt.data.units import Grid
 from nibt.errors import Unsupported
 from nibt.methods.replaced_attention import NACLIP, ClearCLIP, _neighborhood
-from nibt.models._attention import AttentionRecord
+from nibt.models._attention import AttentionRecord, with_attention
 from nibt.models._tower import Trace
 from tests import tiny
 from tests.helpers import assert_close, both_sides, make_side
@@ -66,7 +66,7 @@ def test_wide_neighborhood_changes_nothing() -> None:
 
 def test_attention_in_windows_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     of = make_side(tiny.model("clip"), "image")
-    whole = Trace.with_attention
+    whole = with_attention
 
     def in_windows(trace: Trace, number: int, attend: object) -> object:
         def windowed(record: AttentionRecord) -> Tensor:
@@ -75,7 +75,7 @@ def test_attention_in_windows_is_rejected(monkeypatch: pytest.MonkeyPatch) -> No
 
         return whole(trace, number, windowed)
 
-    monkeypatch.setattr(Trace, "with_attention", in_windows)
+    monkeypatch.setattr("nibt.methods.replaced_attention.with_attention", in_windows)
     with pytest.raises(Unsupported, match=r"naclip needs an attention among all 17 tokens .*\(got one among 8\): use"):
         NACLIP()(of)
 

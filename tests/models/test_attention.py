@@ -15,7 +15,7 @@ from torch.overrides import _get_current_function_mode_stack as modes
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from nibt.errors import BadOption, Unsupported
-from nibt.models._attention import AttentionRecord, AttentionRecorder
+from nibt.models._attention import AttentionRecord, AttentionRecorder, record_attentions
 from nibt.models._inputs import Inputs
 from nibt.models._loading import load_model
 from tests import helpers, tiny
@@ -85,7 +85,7 @@ def implementation(module: nn.Module, name: str) -> None:
 
 @pytest.mark.parametrize(("kind", "side"), few(HUGGING_FACE, HUGGING_FACE[:4]))
 def test_attentions_of_the_fused_kernel_equal_eager_attention(kind: str, side: Any) -> None:
-    seen = (tower := tiny.model(kind).tower(side)).trace(make_inputs(tower)).attentions()
+    seen = record_attentions((tower := tiny.model(kind).tower(side)).trace(make_inputs(tower)))
     fresh = tiny.fresh(kind)
     implementation(fresh.module, "eager")
     other = fresh.tower(side)
@@ -110,7 +110,7 @@ def test_attentions_of_an_eager_model_equal_those_of_the_fused_kernel(kind: str,
         if hasattr(part, "fused_attn"):
             part.fused_attn = False
     tower = fresh.tower(side)
-    actual, wanted = (one.trace(make_inputs(one)).attentions() for one in (tower, tiny.model(kind).tower(side)))
+    actual, wanted = (record_attentions(one.trace(make_inputs(one))) for one in (tower, tiny.model(kind).tower(side)))
     assert len(actual.all) == len(wanted.all)
     for one, other in zip(actual.all, wanted.all, strict=True):
         for name in ("weights", "value", "output"):
@@ -133,7 +133,7 @@ def test_attentions_equal_the_weights_of_timm(kind: str) -> None:
         block.attn.attn_drop.register_forward_hook(lambda module, args, out: weights.append(out))
     tower.run(make_inputs(tower))
     seen = tiny.model(kind).image
-    for actual, wanted in zip(seen.trace(make_inputs(seen)).attentions().blocks, weights, strict=True):
+    for actual, wanted in zip(record_attentions(seen.trace(make_inputs(seen))).blocks, weights, strict=True):
         close(actual.weights, wanted)
 
 
@@ -155,7 +155,7 @@ def test_attentions_equal_the_weights_of_torch(kind: str, side: Any) -> None:
         block.attn.register_forward_hook(resolve, with_kwargs=True)
     tower.run(make_inputs(tower))
     seen = tiny.model(kind).tower(side)
-    for actual, wanted in zip(seen.trace(make_inputs(seen)).attentions().blocks, weights, strict=True):
+    for actual, wanted in zip(record_attentions(seen.trace(make_inputs(seen))).blocks, weights, strict=True):
         close(actual.weights, wanted)
 
 
@@ -163,7 +163,7 @@ def test_attentions_equal_the_weights_of_torch(kind: str, side: Any) -> None:
 def test_attentions_include_the_pooling_of_siglip(kind: str) -> None:
     tower = tiny.model(kind).image
     trace = tower.trace(make_inputs(tower))
-    pooling, module = trace.attentions(tower.depth - 1).pooling, tower.vision.head.attention
+    pooling, module = record_attentions(trace, tower.depth - 1).pooling, tower.vision.head.attention
     assert pooling is not None
     weights = []
 
@@ -182,7 +182,7 @@ def test_attentions_include_the_pooling_of_siglip(kind: str) -> None:
 def test_attentions_are_consistent(kind: str, side: Any) -> None:
     tower = tiny.model(kind).tower(side)
     trace = tower.trace(make_inputs(tower))
-    seen = trace.attentions()
+    seen = record_attentions(trace)
     close(seen.embedding, trace.embedding)
     assert len(seen.blocks) == len(seen.streams) == tower.depth
     for layer, stream in enumerate(seen.streams, 1):
@@ -198,7 +198,7 @@ def test_attentions_are_consistent(kind: str, side: Any) -> None:
 def test_attentions_are_the_same_from_any_layer(kind: str, side: Any) -> None:
     tower = tiny.model(kind).tower(side)
     trace = tower.trace(make_inputs(tower))
-    whole, part = trace.attentions(), trace.attentions(tower.depth - 1)
+    whole, part = record_attentions(trace), record_attentions(trace, tower.depth - 1)
     assert len(part.blocks) == 1
     assert torch.equal(whole.rows, part.rows)
     torch.testing.assert_close(part.last.weights, whole.last.weights, atol=1e-5, rtol=1e-4)
@@ -262,7 +262,7 @@ POOLED = ("siglip", "siglip naflex", "own vit attention", "coca", "timm siglip",
 def test_attentions_know_the_rows_that_the_head_reads(kind: str, side: Any) -> None:
     tower = tiny.model(kind).tower(side)
     inputs = make_inputs(tower)
-    seen = tower.trace(inputs).attentions(tower.depth - 1)
+    seen = record_attentions(tower.trace(inputs), tower.depth - 1)
     assert (seen.pooling is not None) == (side == "image" and kind in POOLED)
     close(seen.rows, ROWS[kind, side](inputs, seen.last.weights.shape[2]))
 
@@ -271,7 +271,7 @@ def test_attentions_keep_rows_that_the_head_leaves_out() -> None:
     """timm pools by attention without the class token; maps have a row of zeros for it."""
     built = tiny.vit_trunk("vit_base_patch16_siglip_224", "map", proj=False, class_token=True)
     tower = load_model(built.module, tokenizer=built.tokenizer).image
-    seen = tower.trace(make_inputs(tower)).attentions()
+    seen = record_attentions(tower.trace(make_inputs(tower)))
     assert seen.last.weights.shape[-1] == 16
     read = seen.read_by_head(seen.last.weights.mean(1))
     assert read.shape == (2, 17)
@@ -283,7 +283,7 @@ def test_attentions_keep_rows_that_the_head_leaves_out() -> None:
 def test_attentions_respect_masks(kind: str) -> None:
     tower = tiny.model(kind).text
     inputs = make_inputs(tower)
-    for one in tower.trace(inputs).attentions().blocks:
+    for one in record_attentions(tower.trace(inputs)).blocks:
         later = torch.ones(one.weights.shape[-2:], dtype=torch.bool).triu(1)
         assert kind == "siglip" or not one.weights[..., later].any(), "causal"
         padding = ~inputs.extra["attention_mask"].bool() if kind == "clip" else torch.zeros_like(inputs.values).bool()
@@ -344,7 +344,7 @@ def test_attentions_leave_the_model_unchanged_after_an_error(kind: str, side: An
     before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
     trace, state = tower.trace(make_inputs(tower)), module_state(model.module)
     kernel, attention = F.scaled_dot_product_attention, F.multi_head_attention_forward
-    trace.attentions()
+    record_attentions(trace)
     assert module_state(model.module) == state
 
     def explode(*_: Any) -> None:
@@ -352,7 +352,7 @@ def test_attentions_leave_the_model_unchanged_after_an_error(kind: str, side: An
 
     bomb = tower.blocks[-1].register_forward_hook(explode)
     with pytest.raises(RuntimeError, match="on purpose"):
-        trace.attentions()
+        record_attentions(trace)
     bomb.remove()
     assert module_state(model.module) == state
     assert not modes()
@@ -368,11 +368,11 @@ def test_attentions_work_without_gradients_and_with_frozen_weights() -> None:
     model = tiny.fresh("clip")
     model.module.requires_grad_(False)
     with torch.no_grad():
-        seen = model.image.trace(make_inputs(model.image)).attentions()
+        seen = record_attentions(model.image.trace(make_inputs(model.image)))
     close(
         gradients(seen.embedding, [seen.last.weights])[0],
         gradients(
-            (again := tiny.model("clip").image.trace(make_inputs(model.image)).attentions()).embedding,
+            (again := record_attentions(tiny.model("clip").image.trace(make_inputs(model.image)))).embedding,
             [again.last.weights],
         )[0],
     )
@@ -383,12 +383,12 @@ def test_attentions_of_several_threads_are_independent(kind: str) -> None:
     """Four threads record attention while a fifth runs the model: each records what it would record alone."""
     tower = tiny.model(kind).text
     traces = [tower.trace(tower.prepare(list(tiny.CAPTIONS[:count]))) for count in (1, 2, 3, 4)]
-    alone = [trace.attentions() for trace in traces]
+    alone = [record_attentions(trace) for trace in traces]
     barrier, done = threading.Barrier(5), threading.Event()
 
     def look(turn: int) -> list[AttentionRecord]:
         barrier.wait()
-        actual = [traces[turn].attentions() for _ in range(5)]
+        actual = [record_attentions(traces[turn]) for _ in range(5)]
         assert all(len(seen.blocks) == tower.depth for seen in actual)
         return list(actual[-1].blocks)
 
@@ -413,19 +413,13 @@ def test_attentions_work_in_half_precision(kind: str) -> None:
     built = tiny.KINDS[kind]()
     model = load_model(built.module.to(torch.bfloat16), processor=built.processor, tokenizer=built.tokenizer)
     for tower in (model.image, model.text):
-        seen = tower.trace(make_inputs(tower)).attentions()
+        seen = record_attentions(tower.trace(make_inputs(tower)))
         (gradient,) = gradients(seen.embedding, [seen.last.weights])
         assert gradient.dtype == torch.float32
         assert gradient.isfinite().all()
-        assert torch.equal(
-            seen.rows > 0,
-            tiny.model(kind)
-            .tower(tower.modality)
-            .trace(make_inputs(tiny.model(kind).tower(tower.modality)))
-            .attentions(tower.depth - 1)
-            .rows
-            > 0,
-        )
+        plain = tiny.model(kind).tower(tower.modality)
+        rows = record_attentions(plain.trace(make_inputs(plain)), tower.depth - 1).rows
+        assert torch.equal(seen.rows > 0, rows > 0)
 
 
 def test_attentions_reject_an_unknown_kernel() -> None:
@@ -441,7 +435,7 @@ def test_attentions_reject_an_unknown_kernel() -> None:
         implementation(model.module, "odd")
         trace = model.image.trace(make_inputs(model.image))
         with pytest.raises(Unsupported, match=r"block 0 of this tower has no attention that can be recorded.*'sdpa'"):
-            trace.attentions()
+            record_attentions(trace)
     finally:
         del ALL_ATTENTION_FUNCTIONS._global_mapping["odd"]
 
@@ -451,7 +445,7 @@ def test_attentions_reject_a_head_with_several_attentions(monkeypatch: pytest.Mo
     trace, head = tower.trace(make_inputs(tower)), tower.head
     monkeypatch.setattr(tower, "head", lambda *args: head(*args) + head(*args))
     with pytest.raises(Unsupported, match="the head has 2 attentions"):
-        trace.attentions()
+        record_attentions(trace)
 
 
 @pytest.mark.parametrize("layer", [-1, 3, 4])
@@ -460,4 +454,4 @@ def test_attentions_reject_layers_without_a_following_block(layer: int) -> None:
     with pytest.raises(
         BadOption, match=rf"layer must be between 0 and 2, since a block must follow it \(got {layer}\)"
     ):
-        tower.trace(make_inputs(tower)).attentions(layer)
+        record_attentions(tower.trace(make_inputs(tower)), layer)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nibt.data.units import Grid, Words
 from nibt.errors import BadOption, CannotLoad, Unsupported
+from nibt.models._attention import record_attentions
 from nibt.models._loading import load_model
 from nibt.models._tower import Trace, first
 from nibt.models.base import Inputs, Tower
@@ -422,7 +423,7 @@ def test_empty_inputs_have_no_words_and_no_content(kind: str) -> None:
 def test_attentions_of_an_image_and_a_caption() -> None:
     model = tiny.model("siglip")
     weights = model.attentions(tiny.image())
-    recorded = model.image.trace(model.image.prepare([tiny.image()])).attentions().all
+    recorded = record_attentions(model.image.trace(model.image.prepare([tiny.image()]))).all
     assert [tuple(block.shape) for block in weights] == [*[(3, 25, 25)] * 3, (3, 1, 25)], "the pooling is the last"
     for block, record in zip(weights, recorded, strict=True):
         assert torch.equal(block, record.weights[0])

@@ -17,7 +17,8 @@ import pytest
 from nibt.errors import CannotLoad
 from nibt.models._hub import Wants, model_folder
 from nibt.models._loading import load_model
-from nibt.models._request import HubName, LoadRequest
+from nibt.models._names import HubName
+from nibt.models._request import LoadRequest
 from nibt.progress import Progress, listening
 from tests import hub as hubs
 from tests import tiny

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack as modes
 
 from nibt.errors import Unsupported
-from nibt.models._attention import AttentionRecord
+from nibt.models._attention import AttentionRecord, pools_by_attention, record_attentions, with_attention
 from nibt.models._tower import Trace
 from tests import axiom_towers as towers
 from tests import tiny
@@ -40,7 +40,7 @@ def traced(kind: str, modality: Any) -> Trace:
 def test_block_with_its_own_attention_is_unchanged(kind: str, modality: str) -> None:
     trace = traced(kind, modality)
     for number in range(trace.tower.depth):
-        same = trace.with_attention(number, lambda record: record.output)
+        same = with_attention(trace, number, lambda record: record.output)
         assert_close(same.stream, trace.cut(number + 1).hidden)
 
 
@@ -55,7 +55,7 @@ def test_what_is_added_is_linear_in_the_attention(kind: str, modality: str) -> N
         return
     for number in range(trace.tower.depth):
         none, one, two = (
-            trace.with_attention(number, lambda record, times=times: times * record.output).added
+            with_attention(trace, number, lambda record, times=times: times * record.output).added
             for times in (0.0, 1.0, 2.0)
         )
         assert not torch.allclose(one, none)
@@ -73,7 +73,7 @@ def test_what_is_added_is_the_projection_of_the_attention(modality: str) -> None
 
     flipped = block.self_attn.v_proj(block.layer_norm1(trace.cut(1).hidden))
     flipped = flipped.unflatten(-1, (block.self_attn.num_heads, -1)).flip(-1).flatten(2)
-    both = trace.with_attention(1, attend)
+    both = with_attention(trace, 1, attend)
     assert_close(both.added, block.self_attn.out_proj(flipped).detach())
     middle = trace.cut(1).hidden + both.added
     assert_close(both.stream, (middle + block.mlp(block.layer_norm2(middle))).detach())
@@ -83,14 +83,14 @@ def test_what_is_added_is_the_projection_of_the_attention(modality: str) -> None
 def test_trace_knows_whether_the_head_pools_by_attention(kind: str, modality: str) -> None:
     trace = traced(kind, modality)
     if trace.tower.depth:
-        assert trace.pools_by_attention == (trace.attentions(trace.tower.depth - 1).pooling is not None)
+        assert pools_by_attention(trace) == (record_attentions(trace, trace.tower.depth - 1).pooling is not None)
 
 
 def test_pooling_heads_are_those_of_siglip_and_coca() -> None:
-    assert traced("siglip", "image").pools_by_attention
-    assert traced("coca", "image").pools_by_attention
-    assert not traced("siglip", "text").pools_by_attention
-    assert not traced("clip", "image").pools_by_attention
+    assert pools_by_attention(traced("siglip", "image"))
+    assert pools_by_attention(traced("coca", "image"))
+    assert not pools_by_attention(traced("siglip", "text"))
+    assert not pools_by_attention(traced("clip", "image"))
 
 
 def test_replay_leaves_no_trace() -> None:
@@ -101,10 +101,10 @@ def test_replay_leaves_no_trace() -> None:
         raise ValueError
 
     with pytest.raises(ValueError):  # noqa: PT011
-        trace.with_attention(0, broken)
+        with_attention(trace, 0, broken)
     assert module_state(tiny.model("clip").module) == before
     assert modes() == []
-    assert trace.with_attention(0, lambda record: record.value).stream.requires_grad is False
+    assert with_attention(trace, 0, lambda record: record.value).stream.requires_grad is False
 
 
 class Silent(nn.Module):
@@ -121,4 +121,4 @@ def test_block_that_adds_nothing_is_rejected() -> None:
     net.blocks = nn.ModuleList([Silent()])
     trace = towers.SmallImage(net).trace(side.inputs)
     with pytest.raises(Unsupported, match="block 0 of this image tower does not add its attention to its input: use"):
-        trace.with_attention(0, lambda record: record.output)
+        with_attention(trace, 0, lambda record: record.output)

@@ -1,4 +1,4 @@
-"""Tests of ``nibt.models._precision``: models that users load in 4 or 8 bits compute what they compute themselves.
+"""Tests of ``nibt.models._dense_layers``: models that users load in 4 or 8 bits compute what they compute themselves.
 
 A model is built from the configuration of a small one with the sizes that the kernels of bitsandbytes need, saved,
 and quantized when it is loaded, as users do.
@@ -22,9 +22,10 @@ import nibt
 from nibt.errors import CannotLoad
 from nibt.generators.answers import ForcedWord, Prompted
 from nibt.generators.loading import load_generator
-from nibt.models import _precision
+from nibt.models import _dense_layers
+from nibt.models._dense_layers import dense_layers, dense_weight
 from nibt.models._loading import load_model
-from nibt.models._precision import dense_layers, dense_weight, is_quantized
+from nibt.models._precision import is_quantized
 from tests import tiny, tiny_vision_language
 from tests.helpers import assert_close
 from tests.models.saved import agree, edit
@@ -244,7 +245,7 @@ def test_graphs_keep_no_dense_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
     cut = model.image.trace(model.image.prepare([IMAGE])).cut(0)
     states = cut.hidden[None].requires_grad_()
-    monkeypatch.setattr(_precision, "dense_weight", remember)
+    monkeypatch.setattr(_dense_layers, "dense_weight", remember)
     out = cut.rest(states)
     assert len(references) > 6 * (model.image.depth - 1)
     assert not any(reference() is not None for reference in references)

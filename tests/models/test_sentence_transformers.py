@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import nibt
 from nibt.errors import CannotLoad
+from nibt.models._attention import record_attentions
 from nibt.models._vision_language.prompts import _pooling_file
 from nibt.models.base import Model
 from tests import tiny, tiny_vision_language
@@ -110,7 +111,11 @@ def test_every_cut_and_gradient_has_it(modality: str, tmp_path: Path) -> None:
     inputs = make_inputs(tower)
     expected, trace = tower.encode(inputs), tower.trace(inputs)
     cuts = [tower.stem(inputs), *(trace.cut(layer) for layer in range(tower.depth + 1))]
-    for embedding in (trace.embedding, trace.attentions().embedding, *(cut.rest(cut.hidden[None])[0] for cut in cuts)):
+    for embedding in (
+        trace.embedding,
+        record_attentions(trace).embedding,
+        *(cut.rest(cut.hidden[None])[0] for cut in cuts),
+    ):
         assert_close(embedding, expected, 1e-5)
     explanation = nibt.explain(model, tiny.image(), tiny.CAPTIONS[0], "nib", steps=64)
     other = nibt.explain(tiny.model("clip"), tiny.image(), tiny.CAPTIONS[0], "nib", steps=64)

@@ -6,7 +6,8 @@ import pytest
 from nibt.data.images import Region
 from nibt.errors import BadOption
 from nibt.report.image.heatmap import mask_image
-from nibt.results.map_regions import Ring, map_regions, outlines, threshold_mask
+from nibt.results.connected_regions import map_regions, outlines
+from nibt.results.map_regions import Ring, threshold_mask
 from tests.answers import PEAK, WHOLE, answer
 
 MIDDLE = Region(30.0, 10.0, 54.0, 54.0)

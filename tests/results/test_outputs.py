@@ -13,7 +13,8 @@ import nibt
 from nibt.errors import WouldOverwrite
 from nibt.formats.image import PIXELS, encoded
 from nibt.methods.masks import Occlusion
-from nibt.results.outputs import check_targets, distinct, is_own, read_signature, release, write_bytes
+from nibt.results.free_names import distinct, release
+from nibt.results.outputs import check_targets, is_own, read_signature, write_bytes
 from tests import tiny
 
 

@@ -29,8 +29,9 @@ from nibt.options import Keywords, Share, parsed
 from nibt.records import JsonObject
 from nibt.registry import MethodSpec
 from nibt.results.base import ResultWithMaps
+from nibt.results.connected_regions import map_regions
 from nibt.results.explanation import Explanation
-from nibt.results.map_regions import MapRegion, map_regions, threshold_mask
+from nibt.results.map_regions import MapRegion, threshold_mask
 from nibt.results.notes import NO_MATCH
 from nibt.results.regions import Regions
 

@@ -62,7 +62,7 @@ class AskingOptions(OptionGroup, panel="Server"):
     def asking(self, address: str, name: str | None, placement: PlacementOptions, load: list[str] | None) -> Keywords:
         """Return the options of ``load_generator`` for the model that has this name on a server."""
         from nibt.generators.loading import loading_options
-        from nibt.models._request import is_address
+        from nibt.models._names import is_address
 
         if not is_address(address):
             raise BadOption(f"--server must be an address such as http://localhost:8000/v1 (got {address!r:.200})")

@@ -109,7 +109,7 @@ class Output:
     ) -> None:
         """Write all files or none of them, and print the results."""
         from nibt.formats.base import bare, save
-        from nibt.results.outputs import release
+        from nibt.results.free_names import release
 
         answers = [bare(result) for result in results]
         if not self.out:
@@ -136,7 +136,7 @@ class Output:
     def _distinct(self, answers: "Sequence[BareResult]", targets: Sequence[OutputFile]) -> list[OutputFile]:
         """Return the files with default names, with a number where a path has the results of another request."""
         from nibt.results.base import request_of
-        from nibt.results.outputs import distinct
+        from nibt.results.free_names import distinct
 
         *single, combined = targets
         if len(single) == 1:
@@ -207,7 +207,7 @@ def model_name(model: str | None) -> str | None:
     if model is None or model == "lite":
         return None
 
-    from nibt.models._request import hub_name
+    from nibt.models._names import hub_name
 
     name = str(hub_name(model) or model) if "://" in model else model  # a page's address may end with /tree/main
     return slug(Path(name).name or name)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from nibt.data.units import Units
 from nibt.errors import BadOption, Unsupported
-from nibt.models._attention import Attentions
 from nibt.models._inputs import Cut, Inputs
 from nibt.models._loaded import LoadedModel
 from nibt.models._tower import Trace
@@ -141,10 +140,6 @@ class Side:
     def stem(self) -> Cut:
         """Return the tower cut at its first tokens."""
         return self.tower.stem(self.inputs)
-
-    def attentions(self, layer: int = 0) -> Attentions:
-        """Return the attentions of the blocks from a layer on, on one graph with the embedding."""
-        return self.trace.attentions(layer)
 
     @property
     def units(self) -> Units:

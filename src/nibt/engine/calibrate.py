@@ -22,7 +22,7 @@ from nibt.models.base import Model, Tower
 from nibt.options import BatchSize, Layers, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.results.outputs import check_targets
-from nibt.results.records import require_same_file
+from nibt.results.same_request import require_same_file
 from nibt.torch_modes import plain_torch
 
 

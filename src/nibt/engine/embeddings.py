@@ -26,7 +26,8 @@ from nibt.models._tower import Trace
 from nibt.models.base import Model
 from nibt.registry import MethodSpec
 from nibt.results.attribution import Attribution, PathSummary
-from nibt.results.outputs import tensor_file, unsigned, write_bytes
+from nibt.results.outputs import unsigned, write_bytes
+from nibt.results.tensor_files import tensor_file
 from nibt.torch_modes import plain_torch
 from nibt.types import ByValue
 

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.core.perturbation import embeddings_with_words
 from nibt.core.side import Side
 from nibt.data.units import Word, WordScore
 from nibt.engine.encode import encode
@@ -201,6 +200,8 @@ def _class_notes(side: Side, words: Sequence[str]) -> Iterator[Note]:
 
 def moves(caption: Side, words: Sequence[Word]) -> Float[Tensor, " word"]:
     """Return by how much the unit embedding of one caption moves without each of some words, in [0, 2]."""
+    from nibt.core.perturbation import embeddings_with_words  # which captions of known words do not need
+
     with listening(no_progress):  # short, compared with the maps
         without = embeddings_with_words(caption, words, 1 - torch.eye(len(words), dtype=torch.float32, device="cpu"))
     return (without.float() - F.normalize(caption.trace.embedding.float(), dim=-1)).norm(dim=-1)

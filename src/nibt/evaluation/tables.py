@@ -11,7 +11,7 @@ from nibt.evaluation.statistics import Interval
 from nibt.io import one_line
 from nibt.report.html.document import TABLE_SCRIPT, TABLE_STYLE, data_table, document
 from nibt.results.frames import DataFrame
-from nibt.results.records import SessionRecord
+from nibt.results.sessions import SessionRecord
 
 _LATEX_ESCAPES = str.maketrans(
     {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}

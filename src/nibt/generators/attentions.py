@@ -16,6 +16,7 @@ from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.generators.answers import ForcedWord, Generator
 from nibt.generators.forced import AnswerRequest
 from nibt.generators.loading import load_generator
+from nibt.models._attention import attention_rows
 from nibt.options import parsed
 from nibt.preprocessing.images import Processor
 from nibt.report.colors import Appearance
@@ -190,7 +191,7 @@ def attentions(
         at_word[number, rows[tokens]] = 1 / len(tokens)
     weights = []
     rollout = at_word
-    for rows_of in trace.attention_rows():
+    for rows_of in attention_rows(trace):
         # some models have further columns, of sinks that are no tokens
         of_tokens = [rows_of(rows[tokens])[0, ..., :count].float().mean(1) for tokens in of_words]
         weights.insert(0, torch.stack(of_tokens, 1).cpu())

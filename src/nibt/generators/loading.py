@@ -27,6 +27,7 @@ from nibt.models._hugging_face import named_processor
 from nibt.models._in_memory import check_part, check_processor, check_usable
 from nibt.models._inputs import Inputs
 from nibt.models._kinds import WRITES, kind_of, writes
+from nibt.models._names import hub_name, is_address, open_clip_name
 from nibt.models._placement import check_placement
 from nibt.models._precision import check_quantized
 from nibt.models._request import (
@@ -37,11 +38,8 @@ from nibt.models._request import (
     check_processor_arguments,
     check_source,
     check_unset,
-    hub_name,
-    is_address,
     name_of_device,
     name_of_dtype,
-    open_clip_name,
 )
 from nibt.models._saved import ADAPTERS, check_files, check_layers, json_object
 from nibt.models.base import Model

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nibt.errors import Unsupported
-from nibt.models._attention import SUMS, AttentionRecord, AttentionRecorder, single_record
+from nibt.models._attention import SUMS, AttentionRecord, AttentionRecorder, recordable, single_record
 from nibt.models._tower import Tower, Trace, first
 from nibt.options import Keywords
 from nibt.torch_modes import TorchFunction
@@ -140,7 +140,7 @@ def _refusal(tower: Tower, why: str) -> Unsupported:
 def _replay(trace: Trace, recorder: "_PathRecorder") -> DirectPaths:
     """Replay all blocks and the head, with the residual path on a graph."""
     tower = trace.tower
-    stream = trace.recordable(0)
+    stream = recordable(trace, 0)
     start = recorder.leaf(tower.to_tokens(stream))
     path = tower.to_stream(start, stream)
     attentions = []

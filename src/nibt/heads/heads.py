@@ -18,7 +18,7 @@ from nibt.engine.encode import encode, groups_of
 from nibt.errors import BadInput, BadOption
 from nibt.heads.decompose import unit_directions
 from nibt.heads.direct_paths import direct_paths
-from nibt.models._attention import AttentionRecord
+from nibt.models._attention import AttentionRecord, with_attention
 from nibt.models._loading import ModelSource, load_model
 from nibt.models._tower import Trace
 from nibt.models.base import Model
@@ -247,7 +247,7 @@ def ablate_heads(
         before = model.similarity(trace.embedding, partner)
         for column, (layer, head) in enumerate(listed):
             with torch.no_grad():
-                stream = trace.with_attention(layer, partial(_replaced, head, means[layer])).stream
+                stream = with_attention(trace, layer, partial(_replaced, head, means[layer])).stream
                 after = model.similarity(trace.cut(layer + 1).rest(stream[None])[0], partner)
             actual[indices, column] = (after - before).float().cpu()
 

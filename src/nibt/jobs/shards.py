@@ -11,7 +11,7 @@ from nibt.errors import BadInput
 from nibt.folder import MANIFEST, ChunkFile, require_unchanged
 from nibt.jobs._chunks import Shard
 from nibt.jobs.job import SHARDS, Job
-from nibt.results.records import require_same
+from nibt.results.same_request import require_same
 
 
 def shard_job(folder: Path, shard: Shard) -> Job:

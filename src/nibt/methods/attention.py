@@ -9,7 +9,7 @@ import torch
 from nibt.core.side import Side
 from nibt.methods._attention import AttentionMethod, LastBlocks, gradients
 from nibt.methods.base import Need, both_sides
-from nibt.models._attention import Weights
+from nibt.models._attention import Weights, record_attentions
 from nibt.options import Either
 from nibt.results.attribution import Attribution
 from nibt.types import Hidden, PerToken
@@ -26,7 +26,7 @@ class LastAttention(AttentionMethod):
         """Compute the score of each key, for each query and head, from the weights and their gradient."""
 
     def scores(self, side: Side) -> PerToken:
-        attentions = side.attentions(side.tower.depth - 1)
+        attentions = record_attentions(side.trace, side.tower.depth - 1)
         (gradient,) = gradients(side, attentions, [attentions.last.weights])
         return attentions.read_by_head(self.key_scores(attentions.last.weights, gradient).mean(1))
 
@@ -197,7 +197,7 @@ class GAE(LastBlocks, name="gae"):
     rectified: Annotated[str, Either(("mean", "heads"))] = "mean"
 
     def scores(self, side: Side) -> PerToken:
-        attentions = side.attentions(self.first_layer(side.tower.depth))
+        attentions = record_attentions(side.trace, self.first_layer(side.tower.depth))
         weights = [record.weights for record in attentions.all]
         products = zip(weights, gradients(side, attentions, weights), strict=True)
         maps = (weight * gradient for weight, gradient in products)
@@ -235,7 +235,7 @@ class LeGrad(LastBlocks, name="legrad"):
     uses_gradients = True
 
     def scores(self, side: Side) -> PerToken:
-        attentions = side.attentions(self.first_layer(side.tower.depth))
+        attentions = record_attentions(side.trace, self.first_layer(side.tower.depth))
         tokens = attentions.propagate([record.weights.mean(1) for record in attentions.all]) > 0
         total = torch.zeros_like(tokens, dtype=attentions.embedding.dtype)
         for block, stream in zip(attentions.blocks, attentions.streams, strict=True):
@@ -278,5 +278,5 @@ class Rollout(AttentionMethod, name="rollout"):
     reads_score = False
 
     def scores(self, side: Side) -> PerToken:
-        attentions = side.attentions()
+        attentions = record_attentions(side.trace)
         return attentions.propagate([record.weights.mean(1) for record in attentions.all]) / 2 ** len(attentions.blocks)

@@ -14,7 +14,7 @@ from nibt.errors import Unsupported
 from nibt.methods._attention import AttentionMethod, gradients
 from nibt.methods._path import GradientMethod
 from nibt.methods.base import both_sides
-from nibt.models._attention import AttentionMap, AttentionRecord, AttentionReplacer
+from nibt.models._attention import AttentionMap, AttentionRecord, AttentionReplacer, record_attentions, with_attention
 from nibt.models._tower import first
 from nibt.options import Either
 from nibt.results.pixels import min_max
@@ -121,7 +121,7 @@ class GradECLIP(AttentionMethod, name="grad_eclip"):
         return self.cost if self.heads == "all" else "1 + about 8 / depth"
 
     def scores(self, side: Side) -> PerToken:
-        attentions = side.attentions(side.tower.depth - 1)
+        attentions = record_attentions(side.trace, side.tower.depth - 1)
         if self.heads == "joined":
             if attentions.pooling is not None:
                 raise Unsupported(
@@ -171,8 +171,8 @@ def _projected_looseness(side: Side) -> AttentionMap:
     """Compute the cosine of each key with each query after the output projection, scaled to [0, 1] over the units."""
     last = side.tower.depth - 1
     trace = side.trace
-    query = trace.with_attention(last, lambda record: record.query).added
-    key = trace.with_attention(last, lambda record: record.key).added
+    query = with_attention(trace, last, lambda record: record.query).added
+    key = with_attention(trace, last, lambda record: record.key).added
     near = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).mT
     rows = side.tower.valid_tokens(side.inputs, query)
     if isinstance(side.units, Grid):

@@ -14,7 +14,7 @@ from nibt.core.side import Side
 from nibt.data.units import Grid, Words, cells_of
 from nibt.errors import Unsupported
 from nibt.methods._attention import AttentionMethod, LastBlocks, score_rows, self_weights, weighted_values
-from nibt.models._attention import AttentionRecord
+from nibt.models._attention import AttentionRecord, pools_by_attention, with_attention
 from nibt.models.base import Tower
 from nibt.options import Blocks, Positive
 from nibt.types import Embedding, PerExample, PerToken
@@ -33,7 +33,7 @@ class LastBlockMethod(AttentionMethod):
         """Compute the output of the attention."""
 
     def scores(self, side: Side) -> PerToken:
-        replayed = side.trace.with_attention(side.tower.depth - 1, partial(self.attend, side))
+        replayed = with_attention(side.trace, side.tower.depth - 1, partial(self.attend, side))
         return score_rows(side, replayed.added if self.bare else replayed.stream, side.score)
 
 
@@ -63,7 +63,7 @@ class MaskCLIP(LastBlockMethod, name="maskclip"):
     paper = "Zhou et al., ECCV 2022, arXiv 2112.01071"
 
     def scores(self, side: Side) -> PerToken:
-        if side.trace.pools_by_attention:  # the head of a row alone is its value
+        if pools_by_attention(side.trace):  # the head of a row alone is its value
             return score_rows(side, side.cut(side.tower.depth).hidden, side.score)
         return super().scores(side)
 
@@ -238,7 +238,7 @@ class CLIPSurgery(LastBlocks, name="clip_surgery"):
     def scores(self, side: Side) -> PerToken:
         first = self.first_layer(side.tower.depth)
         depth = side.tower.depth
-        added = [side.trace.with_attention(number, _among_values).added for number in range(first, depth)]
+        added = [with_attention(side.trace, number, _among_values).added for number in range(first, depth)]
         state = side.cut(first).hidden  # with what the model adds after later blocks beside it, as in DeepStack
         stream = state.unflatten(-1, (-1, added[0].shape[-1])).sum(-2) + torch.stack(added).sum(0)
         return score_rows(side, stream, _without_redundancy(side))

@@ -23,8 +23,8 @@ from nibt.metrics._perturbation import PerturbationMetric, ranks
 from nibt.metrics.base import AreaMetric, Candidates, MetricInput, PixelMask, ShareMetric
 from nibt.models.base import ImageTower
 from nibt.options import Levels, OneOf, Range, Seed, Share
-from nibt.results.map_regions import segment_sums
 from nibt.results.pixels import over_image
+from nibt.results.segment_sums import segment_sums
 from nibt.types import Embedding, PerExample
 
 Numbers = Float[np.ndarray, " object"]

@@ -8,7 +8,7 @@ that kernel from an override of its own), or two matrix products with a softmax 
 Transformers and timm).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, NamedTuple, TypeVar
@@ -19,7 +19,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from nibt.errors import Unsupported
+from nibt.errors import BadOption, Unsupported
+from nibt.models._compiled import is_compiled
+from nibt.models._tower import Trace, first, with_added
 from nibt.options import Keywords
 from nibt.torch_modes import TorchFunction
 from nibt.types import Embedding, Hidden, PerToken
@@ -223,7 +225,7 @@ class RowRecorder(TorchFunctionMode):
         return out
 
 
-def collect(
+def _collect(
     blocks: Sequence[AttentionRecord],
     streams: Sequence[Hidden],
     pooling: Sequence[AttentionRecord],
@@ -291,3 +293,72 @@ class AttentionReplacer(AttentionRecorder):
         if self.added is None and self._records and func in SUMS and any(term is self._stream for term in args[:2]):
             self.added = args[1] if args[0] is self._stream else args[0]
         return super().__torch_function__(func, types, args, kwargs)
+
+
+def record_attentions(trace: Trace, layer: int = 0) -> Attentions:
+    """Replay the blocks from a layer on and the head with a graph, and record their attentions."""
+    tower = trace.tower
+    if not 0 <= layer < tower.depth:
+        raise BadOption(f"layer must be between 0 and {tower.depth - 1}, since a block must follow it (got {layer})")
+
+    running, pending = trace.split(recordable(trace, layer).detach().requires_grad_(), layer)
+    blocks = []
+    streams = []
+    with tower.computing(), torch.enable_grad(), AttentionRecorder() as recorder:
+        for number, (args, kwargs) in enumerate(trace.calls[layer:], layer):
+            running = with_added(first(tower.blocks[number](running, *args, **kwargs)), pending)
+            blocks.append(single_record(recorder.take_records(), number))
+            streams.append(tower.to_tokens(running))
+
+        embedding = tower.after(tower.head(running, tower.head_inputs(trace.inputs)))
+        return _collect(blocks, streams, recorder.take_records(), embedding)
+
+
+def attention_rows(trace: Trace) -> Iterator[RowsOf]:
+    """Replay the blocks without a graph, from the last on, and yield what computes rows of their weights."""
+    tower = trace.tower
+    for number in reversed(range(tower.depth)):
+        running, _ = trace.split(recordable(trace, number), number)
+        args, kwargs = trace.calls[number]
+        with tower.computing(), torch.no_grad(), RowRecorder() as recorder:
+            tower.blocks[number](running, *args, **kwargs)
+        yield single_record(recorder.attentions, number)
+
+
+def with_attention(trace: Trace, number: int, attend: Attend) -> OtherAttention:
+    """Replay one block on its own input without a graph, with what ``attend`` makes of its recorded attention."""
+    tower = trace.tower
+    args, kwargs = trace.calls[number]
+    running, pending = trace.split(recordable(trace, number), number)
+    with tower.computing(), torch.no_grad(), AttentionReplacer(attend, running) as replacer:
+        out = first(tower.blocks[number](running, *args, **kwargs))
+
+    single_record(replacer.take_records(), number)
+    if replacer.added is None:
+        raise Unsupported(
+            f"block {number} of this {tower.modality} tower does not add its attention to its input: use a method that "
+            "needs no attention"
+        )
+    return OtherAttention(tower.to_tokens(replacer.added), tower.to_tokens(with_added(out, pending)))
+
+
+def pools_by_attention(trace: Trace) -> bool:
+    """Return whether the head has an attention, which is then the last one."""
+    tower = trace.tower
+    stream = recordable(trace, tower.depth)
+    with tower.computing(), torch.no_grad(), AttentionRecorder() as recorder:
+        tower.head(stream, tower.head_inputs(trace.inputs))
+    return bool(recorder.take_records())
+
+
+def recordable(trace: Trace, layer: int) -> Tensor:
+    """Return the hidden state of a layer of a tower whose attentions can be recorded."""
+    tower = trace.tower
+    stream = trace.streams[layer]
+    assert stream is not None, f"traced above layer {layer}"
+    if is_compiled(tower.root):
+        raise Unsupported(
+            f"parts of this {tower.modality} tower were compiled by torch.compile after it was loaded, so its "
+            "attention cannot be recorded: pass the compiled model to load_model again to explain it uncompiled"
+        )
+    return stream

@@ -13,7 +13,8 @@ from typing import Any
 
 from nibt.errors import CannotLoad
 from nibt.io import load_json, read_text
-from nibt.models._request import HubName, LoadRequest
+from nibt.models._names import HubName
+from nibt.models._request import LoadRequest
 from nibt.models._saved import problem_of_files
 from nibt.models._sentence_modules import DENSE_WEIGHTS, dense_folders
 from nibt.progress import Progress, listener, no_progress

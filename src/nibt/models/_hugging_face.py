@@ -23,7 +23,7 @@ from nibt.models._checkpoint import CONVERTED
 from nibt.models._embedded import EMBEDDED, embedded, embedded_generators
 from nibt.models._failures import step
 from nibt.models._precision import check_quantization, of_one_dtype
-from nibt.models._request import LoadRequest, hub_name
+from nibt.models._request import LoadRequest
 from nibt.models._saved import check_built
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import first_of, part
@@ -164,6 +164,8 @@ def _needed(noun: str, source: str, call: str) -> Iterator[None]:
 def named_processor(name: str) -> tuple[Any, Any]:
     """Return the processor and the tokenizer of a model by its name or folder, without its weights."""
     from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
+
+    from nibt.models._names import hub_name  # which folders with processors do not need
 
     place = hub_name(name)
     if not name.strip():

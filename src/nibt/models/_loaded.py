@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from nibt.errors import CannotLoad, reason
 from nibt.io import load_json
-from nibt.models._precision import is_quantized, quantization, state_of, stored
-from nibt.models._request import LoadRequest, is_address
+from nibt.models._precision import is_quantized, quantization, state_of
+from nibt.models._request import LoadRequest
 from nibt.models._tower import Tower
 from nibt.preprocessing.captions import Tokenizer
 from nibt.preprocessing.images import Processor
@@ -96,6 +96,8 @@ def fingerprint(module: nn.Module) -> tuple[Hashable, ...]:
             facts += foreign_hooks(part)
         tensors = (*part._parameters.values(), *part._buffers.values())
         if type(part._parameters.get("weight")) not in _PLAIN_WEIGHTS and is_quantized(part):
+            from nibt.models._dense_layers import stored  # which only quantized models need
+
             tensors = (*stored(part).values(), *(tensor for tensor in tensors if tensor is not part.weight))
         for tensor in tensors:
             if tensor is None:
@@ -177,7 +179,12 @@ def _sets_tensor_hooks(tower: Tower) -> bool:
 
 def is_served(source: object) -> bool:
     """Return whether a model, or what is given to load one, is behind a server."""
-    return source.is_served if isinstance(source, LoadedModel) else is_address(source)
+    if isinstance(source, LoadedModel):
+        return source.is_served
+
+    from nibt.models._names import is_address  # which loaded models do not need
+
+    return is_address(source)
 
 
 def default_method(source: object) -> str:

@@ -27,7 +27,6 @@ from nibt.models._loaded import LoadedModel
 from nibt.models._precision import check_quantized
 from nibt.models._request import (
     EMBEDDING,
-    OPEN_CLIP,
     EmbedImages,
     EmbedTexts,
     LoadOptions,
@@ -36,11 +35,8 @@ from nibt.models._request import (
     check_processor_arguments,
     check_source,
     check_unset,
-    hint,
-    hub_name,
     name_of_device,
     name_of_dtype,
-    open_clip_name,
     read_labels,
 )
 from nibt.models._saved import ADAPTERS, SENTENCE_MODULES, check_files, check_layers, json_object
@@ -155,6 +151,7 @@ def load_model(
 
 def _with_text_model(images: Model, name: object) -> Model:
     """Return a model with the text encoder of another folder or repository."""
+    from nibt.models._names import hub_name
     from nibt.models.text_encoder import load_text_encoder  # which other models do not need
 
     source = str(name)
@@ -236,7 +233,12 @@ def check_name(name: str) -> None:
         check_no_generator(name, json_object(EMBEDDED / name / "config.json")["architectures"])
     if Path(name).is_file():
         raise CannotLoad(f"a model must be a folder ({name!r} is a file): give the folder of a saved model")
-    if not name.strip() or not (Path(name).is_dir() or open_clip_name(name) or hub_name(name)):
+    if name.strip() and Path(name).is_dir():
+        return
+
+    from nibt.models._names import hint, hub_name, open_clip_name  # which folders do not need
+
+    if not name.strip() or not (open_clip_name(name) or hub_name(name)):
         near = get_close_matches(name.lower(), embedded(), n=1, cutoff=0.75)
         instead = embedded_hint(name) or hint(name) or "".join(f" Did you mean {model!r}?" for model in near)
         raise CannotLoad(
@@ -351,6 +353,7 @@ def _with_adapters(name: str, folder: Path, request: LoadRequest, device: str | 
 
 def _from_hub(text: str, request: LoadRequest, device: str | torch.device) -> Model:
     from nibt.models._hub import Wants, model_folder
+    from nibt.models._names import OPEN_CLIP, hub_name, open_clip_name
 
     weights = open_clip_name(text)
     forced = weights is not None and weights.startswith("hf-hub:")

@@ -18,7 +18,8 @@ from torch import Tensor
 from nibt.data.units import Grid, Words
 from nibt.errors import WrongBaseline
 from nibt.models.base import Inputs, Model, Tower
-from nibt.results.outputs import tensor_file, unsigned, write_bytes
+from nibt.results.outputs import unsigned, write_bytes
+from nibt.results.tensor_files import tensor_file
 from nibt.torch_modes import plain_torch
 from nibt.types import Hidden, Modality
 

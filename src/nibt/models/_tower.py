@@ -6,7 +6,7 @@ It is the part of the contract of models that image and text towers share.
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,20 +23,8 @@ from torch.utils.hooks import RemovableHandle
 from nibt.data.images import ImageInput
 from nibt.data.units import Units, special_tokens
 from nibt.errors import BadOption, Unsupported
-from nibt.models._attention import (
-    Attend,
-    AttentionRecorder,
-    AttentionReplacer,
-    Attentions,
-    OtherAttention,
-    RowRecorder,
-    RowsOf,
-    collect,
-    single_record,
-)
-from nibt.models._compiled import is_compiled
 from nibt.models._inputs import Cut, Inputs, See
-from nibt.models._precision import HALF, computing_dtype, dense_layers, float32_arithmetic, is_quantized
+from nibt.models._precision import HALF, computing_dtype, float32_arithmetic, is_quantized
 from nibt.options import Keywords, Layers, parsed
 from nibt.torch_modes import has_hooks, set_hook
 from nibt.types import AtNodes, Embedding, Hidden, Modality, States
@@ -73,7 +61,7 @@ def rows_at(
     return tokens[torch.arange(len(tokens), device=tokens.device), of_batch][:, None]
 
 
-def _added(running: Tensor, pending: list[Tensor]) -> Tensor:
+def with_added(running: Tensor, pending: list[Tensor]) -> Tensor:
     """Add the features that come next, if there are any."""
     return running + pending.pop(0) if pending else running
 
@@ -296,9 +284,14 @@ class Tower(ABC, Generic[_Item]):
         """Return what holds the lock of the model, and computes in float32 if weights have fewer bits."""
         if self.example.dtype not in HALF and not self.quantized:
             return self.lock
+
         computing = ExitStack()
-        for context in (self.lock, float32_arithmetic(self.example.dtype), dense_layers(self.quantized)):
-            computing.enter_context(context)
+        computing.enter_context(self.lock)
+        computing.enter_context(float32_arithmetic(self.example.dtype))
+        if self.quantized:
+            from nibt.models._dense_layers import dense_layers  # which only quantized models need
+
+            computing.enter_context(dense_layers(self.quantized))
         return computing
 
     @property
@@ -500,71 +493,7 @@ class Trace:
 
         return Cut(hidden, tower.units(self.inputs, stream), rest, tower.mapped)
 
-    def attentions(self, layer: int = 0) -> Attentions:
-        """Replay the blocks from a layer on and the head with a graph, and record their attentions."""
-        tower = self.tower
-        if not 0 <= layer < tower.depth:
-            raise BadOption(
-                f"layer must be between 0 and {tower.depth - 1}, since a block must follow it (got {layer})"
-            )
-
-        running, pending = self._split(self.recordable(layer).detach().requires_grad_(), layer)
-        blocks = []
-        streams = []
-        with tower.computing(), torch.enable_grad(), AttentionRecorder() as recorder:
-            for number, (args, kwargs) in enumerate(self.calls[layer:], layer):
-                running = _added(first(tower.blocks[number](running, *args, **kwargs)), pending)
-                blocks.append(single_record(recorder.take_records(), number))
-                streams.append(tower.to_tokens(running))
-            embedding = tower.after(tower.head(running, tower.head_inputs(self.inputs)))
-            return collect(blocks, streams, recorder.take_records(), embedding)
-
-    def attention_rows(self) -> Iterator[RowsOf]:
-        """Replay the blocks without a graph, from the last on, and yield what computes rows of their weights."""
-        tower = self.tower
-        for number in reversed(range(tower.depth)):
-            running, _ = self._split(self.recordable(number), number)
-            args, kwargs = self.calls[number]
-            with tower.computing(), torch.no_grad(), RowRecorder() as recorder:
-                tower.blocks[number](running, *args, **kwargs)
-            yield single_record(recorder.attentions, number)
-
-    def with_attention(self, number: int, attend: Attend) -> OtherAttention:
-        """Replay one block on its own input without a graph, with what ``attend`` makes of its recorded attention."""
-        tower, (args, kwargs) = self.tower, self.calls[number]
-        running, pending = self._split(self.recordable(number), number)
-        with tower.computing(), torch.no_grad(), AttentionReplacer(attend, running) as replacer:
-            out = first(tower.blocks[number](running, *args, **kwargs))
-        single_record(replacer.take_records(), number)
-        if replacer.added is None:
-            raise Unsupported(
-                f"block {number} of this {tower.modality} tower does not add its attention to its input: use a method "
-                "that needs no attention"
-            )
-        return OtherAttention(tower.to_tokens(replacer.added), tower.to_tokens(_added(out, pending)))
-
-    @property
-    def pools_by_attention(self) -> bool:
-        """Whether the head has an attention, which is then the last one."""
-        tower = self.tower
-        stream = self.recordable(tower.depth)
-        with tower.computing(), torch.no_grad(), AttentionRecorder() as recorder:
-            tower.head(stream, tower.head_inputs(self.inputs))
-        return bool(recorder.take_records())
-
-    def recordable(self, layer: int) -> Tensor:
-        """Return the hidden state of a layer of a tower whose attentions can be recorded."""
-        tower = self.tower
-        stream = self.streams[layer]
-        assert stream is not None, f"traced above layer {layer}"
-        if is_compiled(tower.root):
-            raise Unsupported(
-                f"parts of this {tower.modality} tower were compiled by torch.compile after it was loaded, so its "
-                "attention cannot be recorded: pass the compiled model to load_model again to explain it uncompiled"
-            )
-        return stream
-
-    def _split(self, stream: Tensor, layer: int) -> tuple[Tensor, list[Tensor]]:
+    def split(self, stream: Tensor, layer: int) -> tuple[Tensor, list[Tensor]]:
         """Return the hidden state of a layer, and the features that are added after each of the next blocks."""
         running, *pending = stream.chunk(1 + max(0, self.additions - layer), -1)
         return running, pending

@@ -245,7 +245,9 @@ class Model(LoadedModel):
                 "model with a plain ViT"
             )
 
-        records = tower.trace(tower.prepare([content])).attentions().all
+        from nibt.models._attention import record_attentions  # which other calls do not need
+
+        records = record_attentions(tower.trace(tower.prepare([content]))).all
         return [record.weights[0].detach() for record in records]
 
     def _own_facts(self) -> JsonObject:

@@ -15,7 +15,7 @@ from nibt.data.objects import read_box
 from nibt.data.units import Grid, Units, Word, Words, WordScore, check_tokens, special_token_share
 from nibt.errors import BadInput
 from nibt.results.base import Array, OfImage, Serializable
-from nibt.results.map_regions import MapRegion, map_regions, segment_sums, threshold_mask
+from nibt.results.map_regions import MapRegion, threshold_mask
 from nibt.results.notes import ESTIMATE, Note
 from nibt.results.pixels import min_max, over_image
 from nibt.types import ByValue, PerExample, PerToken, PerUnit
@@ -317,6 +317,8 @@ class ImageAttribution(OfImage):
         Raises:
             BadInput: The labels have another size, or are not whole numbers from 0 and below the number of pixels.
         """
+        from nibt.results.segment_sums import segment_sums  # which maps of patches do not need
+
         return segment_sums(self.grid.double().numpy(), self.region, self.size, labels)
 
     def mask(self, threshold: float = 0.5) -> np.ndarray:
@@ -325,6 +327,8 @@ class ImageAttribution(OfImage):
 
     def regions(self, threshold: float = 0.5) -> list[MapRegion]:
         """Return the connected parts of ``mask``, as ``Explanation.regions`` does."""
+        from nibt.results.connected_regions import map_regions  # which masks do not need
+
         return map_regions(self.heatmap(), self.mask(threshold))
 
 

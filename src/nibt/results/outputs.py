@@ -22,11 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from safetensors.torch import save as serialized
-from torch import Tensor
 
 from nibt.data.images import open_image
-from nibt.errors import BadInput, WouldOverwrite
+from nibt.errors import WouldOverwrite
 from nibt.io import atomic_write, check_writable, existing_paths, load_json, short_digest
 from nibt.options import parsed
 
@@ -46,26 +44,6 @@ def unsigned(request: Mapping[str, object]) -> str:
 def signed(data: bytes) -> bytes:
     """Return the bytes of a file with its ``unsigned`` signature completed by the digest of the bytes."""
     return data.replace(_UNSIGNED, _digest(data), 1)
-
-
-def tensor_file(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> bytes:
-    """Return the bytes of a safetensors file of finite numbers, with the names in its header sorted.
-
-    The library writes metadata in arbitrary order, but equal contents must give equal bytes.
-    """
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            raise BadInput(
-                f"{name} was changed after it was computed, and has NaN or infinite numbers: compute it again"
-            )
-
-    data = serialized({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
-    length = int.from_bytes(data[:8], "little")
-    header = load_json(data[8 : 8 + length])
-    metadata = dict(sorted(header.pop("__metadata__", {}).items()))
-    text = json.dumps({"__metadata__": metadata, **dict(sorted(header.items()))}, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at multiples of 8
-    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def image_exif(image: Image.Image, request: Mapping[str, object], size: int = 0) -> Image.Exif:
@@ -167,53 +145,6 @@ def write_bytes(path: Path, data: bytes, records: Sequence[Mapping[str, object]]
     check_replaceable(path, overwrite)
     with atomic_write(path) as draft:
         draft.write_bytes(signed(data))
-
-
-def distinct(paths: Sequence[Path], request: Mapping[str, object], taken: Iterable[Path] = ()) -> list[Path]:
-    """Return paths that do not replace the results of other requests, and take their names: new files are empty.
-
-    Call ``release`` if they are not written after all.
-
-    If a path is taken or has the result of another request, all paths get the same number, as in
-    ``photo-a-cat-2.png``.
-    """
-    taken = set(taken)
-    wanted = json.loads(json.dumps(request, default=str))
-    numbered = list(paths)
-    number = 1
-    while not taken.isdisjoint(numbered) or not _are_free(numbered, wanted) or not _take(numbered):
-        number += 1
-        numbered = [path.with_stem(f"{path.stem}-{number}") for path in paths]
-
-    return numbered
-
-
-def _are_free(paths: Iterable[Path], request: Mapping[str, object]) -> bool:
-    return all(not path.exists() or read_signature(path) == request for path in paths)
-
-
-def release(paths: Iterable[Path]) -> None:
-    """Remove those files of ``distinct`` that are still empty."""
-    for path in paths:
-        if path.is_file() and not path.stat().st_size:
-            path.unlink()
-
-
-def _take(paths: Sequence[Path]) -> bool:
-    """Create the files that do not exist, empty, so that no other call takes their names; or none of them."""
-    created: list[Path] = []
-    for path in paths:
-        if path.exists():
-            continue
-        try:
-            path.open("x").close()
-        except FileExistsError:
-            for placeholder in created:
-                placeholder.unlink(missing_ok=True)
-            return False
-        created.append(path)
-
-    return True
 
 
 def _check_inputs(path: Path, records: Iterable[Mapping[str, object]]) -> None:

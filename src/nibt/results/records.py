@@ -1,25 +1,14 @@
 """Records in the JSON form of results: methods, targets, machines, measurements; and their provenance."""
 
-import json
-import os
-import platform
 from base64 import b64decode
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Annotated, NotRequired
 
-import torch
 from pydantic import AfterValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from nibt.data.images import MOST_PIXELS, decode_image
-from nibt.errors import OtherRequest
-from nibt.io import read_text
 from nibt.records import JsonObject
-from nibt.results.outputs import read_signature
 from nibt.types import MeasuredSide, ModelRecord
 
 SCHEMA = 4
@@ -121,26 +110,6 @@ class ProvenanceRecord(TypedDict):
     versions: dict[str, str]
 
 
-class MachineRecord(TypedDict):
-    """The machine, without its host name."""
-
-    system: str
-    architecture: str
-    processor: str
-    processors: int | None
-    threads: int
-    python: str
-    accelerator: str | None
-
-
-class SessionRecord(TypedDict):
-    """The date, the package versions and the machine of a computation."""
-
-    began: Annotated[str, Field(description="ISO 8601, UTC.")]
-    versions: dict[str, str | None]
-    machine: MachineRecord
-
-
 @dataclass(frozen=True)
 class Measurement:
     """The value of a metric for one side of a pair, or for its regions.
@@ -163,96 +132,3 @@ class Measurement:
     curve: tuple[float, ...] = ()
     label: str = ""
     seconds: float = field(default=float("nan"), compare=False)
-
-
-_PACKAGES = (
-    "nibt",
-    "torch",
-    "torchvision",
-    "transformers",
-    "open_clip_torch",
-    "timm",
-    "pillow",
-    "numpy",
-    "scipy",
-    "pyarrow",
-)
-_NAMES = ("model.id", "model.revision")
-"""What two equal models may have different."""
-
-
-def session_info() -> SessionRecord:
-    """Return the date, the package versions and the machine, without names of users, hosts or folders."""
-    try:
-        lines = read_text(Path("/proc/cpuinfo")).splitlines()
-        processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    except OSError:
-        processor = platform.processor()
-
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    name = None if device is None else getattr(getattr(torch, device.type), "get_device_name", None)
-    accelerator = device and (device.type if name is None else name())  # its name, or its type if torch knows no name
-    return {
-        "began": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {name: _version(name) for name in _PACKAGES},
-        "machine": {
-            "system": platform.system(),
-            "architecture": platform.machine(),
-            "processor": processor,
-            "processors": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "python": platform.python_version(),
-            "accelerator": accelerator,
-        },
-    }
-
-
-def require_same(where: Path, stored: Mapping[str, object], request: Mapping[str, object], remedy: str) -> None:
-    """Check that stored results answer the same request.
-
-    The name and the commit of a model are ignored: models are equal if their weights and preprocessing are equal.
-    """
-    old = _flat(stored)
-    new = _flat(json.loads(json.dumps(request, default=str)))
-    differing = [
-        key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key) and not key.endswith(_NAMES)
-    ]
-    if differing:
-        lines = "".join(f"\n  {key}: {_short(old.get(key))} (now {_short(new.get(key))})" for key in differing)
-        raise OtherRequest(f"{where} has the results of another request:{lines}\n{remedy}")
-
-
-def require_same_file(path: Path, request: Mapping[str, object]) -> None:
-    """Check that a file may be replaced: it answers the same request, or nibt did not write it.
-
-    Only the keys of ``request`` are compared.
-    """
-    signature = read_signature(path)
-    if signature is not None:
-        stored = {name: signature.get(name) for name in request}
-        require_same(
-            path, stored, request, "Choose another name, or replace the file: --overwrite (in Python overwrite=True)"
-        )
-
-
-def _flat(data: object, name: str = "") -> JsonObject:
-    """Flatten nested plain data to dotted names; a list is one value unless it is a list of records."""
-    if isinstance(data, Mapping) and data:
-        flattened = [_flat(value, f"{name}.{key}" if name else str(key)) for key, value in data.items()]
-    elif isinstance(data, list) and data and all(isinstance(record, Mapping) for record in data):
-        flattened = [_flat(record, f"{name}[{place}]") for place, record in enumerate(data)]
-    else:
-        return {name: data}
-    return {key: value for flat in flattened for key, value in flat.items()}
-
-
-def _short(value: object) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 100 else text[:100] + " ..."
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

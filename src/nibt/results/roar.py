@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from nibt.records import JsonObject
 from nibt.results.base import Result
-from nibt.results.records import MachineRecord
+from nibt.results.sessions import MachineRecord
 from nibt.types import ModelRecord
 
 

@@ -136,7 +136,7 @@ def audit(
     from nibt.evaluation.audit import audit as run
     from nibt.evaluation.finished import WorkFolder
     from nibt.results.audit import audit_request
-    from nibt.results.records import require_same_file
+    from nibt.results.same_request import require_same_file
 
     name_suffix = suffix(
         *(methods.method or []),

@@ -75,7 +75,8 @@ def check(inputs: CheckInputOptions, loading: CheckedModelOptions, server: Check
 
     Include the output in bug reports.
     """
-    from nibt.models._request import GenerationOptions, LoadOptions, is_address
+    from nibt.models._names import is_address
+    from nibt.models._request import GenerationOptions, LoadOptions
 
     if is_address(inputs.model):
         _check_server(inputs, loading, server)

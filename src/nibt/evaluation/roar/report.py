@@ -9,8 +9,8 @@ from nibt.evaluation.statistics import RESAMPLES
 from nibt.evaluation.tables import ReportTable, describe_session, report_markdown, report_page
 from nibt.report.html.document import plain_text
 from nibt.results.base import as_text
-from nibt.results.records import SessionRecord
 from nibt.results.roar import LossIncrease, Roar
+from nibt.results.sessions import SessionRecord
 
 REPORTS: tuple[str, ...] = ("report.md", "report.html", "result.json")
 TITLE = "ROAR+: increase of the loss after training without the most important units"

@@ -1,6 +1,6 @@
-"""The parts of pictures: captions, scales, titles, ranked labels and notes."""
+"""The parts of pictures: captions, scales, titles and notes."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from nibt.data.images import ImageInput, read_image
 from nibt.errors import BadInput, NibtError
 from nibt.report.colors import FAINT, INK, PAPER, Appearance, ink_on, on_paper
-from nibt.report.image.layout import MARGIN, SMALL, banner, below, length, shortened, shortened_inside, text_rows, write
+from nibt.report.image.layout import MARGIN, SMALL, banner, below, length, shortened, text_rows, write
 from nibt.report.ranked import side_title
 from nibt.report.request import (
     ColoredWord,
@@ -24,13 +24,12 @@ from nibt.report.request import (
 from nibt.report.view import similarity_name
 from nibt.results.attribution import ImageAttribution, SideAttribution
 from nibt.results.base import ResultWithMaps
-from nibt.results.explanation import Explanation, Ranked
+from nibt.results.explanation import Explanation
 
 _LARGE = 24
 _TITLE = 20
 _NAME = 70  # space for the name on each side of a bar
 _WORDED = 240  # the width from which a bar has words at its ends
-_MOST_LABELS = 10
 
 
 def photograph(image: ImageInput | None, source: str) -> Image.Image:
@@ -162,45 +161,6 @@ def _header_look(result: ResultWithMaps, look: Appearance) -> Appearance:
     names = [name for name, side in result.sides.items() if isinstance(side, ImageAttribution)]
     is_pale = bool(names) and all(result.is_noise(name) for name in names)
     return replace(look, style="colors") if is_pale and look.outlined else look
-
-
-def ranking(
-    labels: Sequence[Ranked], width: int, headings: tuple[str, str], subjects: Collection[int] = ()
-) -> Image.Image:
-    """Draw the first labels from best to worst, with cosine, probability and a bar.
-
-    The headings are what is ranked, and by what. Those at the positions ``subjects``, which are explained, are marked,
-    and drawn also where they are not among the first.
-    """
-    listed = [*labels[:_MOST_LABELS], *(label for label in labels[_MOST_LABELS:] if label.position in subjects)]
-    column = min(width - 2 * MARGIN, 560)
-    more = len(labels) - len(listed)
-    row = Image.new("RGB", (width, 26 * (len(listed) + 1 + bool(more))), PAPER)
-    pen = ImageDraw.Draw(row)
-    left = (width - column) // 2
-    name_width = column - 270
-    noun, compared = headings
-    heading = f"{noun} (marked: explained)" if subjects else noun
-    for across, text in ((0, heading), (name_width, compared), (name_width + 70, "probability")):
-        write(pen, (left + across, 4), text, FAINT, SMALL)
-    for number, item in enumerate(listed, 1):
-        top = 26 * number
-        is_subject = item.position in subjects
-        if is_subject:
-            pen.rectangle((left - 10, top + 5, left - 6, top + 21), fill=INK)
-        text = shortened_inside(item.label, SMALL, name_width - 10)
-        write(pen, (left, top + 4), text, INK, SMALL)
-        write(pen, (left + name_width, top + 4), f"{item.cosine:z.3f}", INK, SMALL)
-        write(pen, (left + name_width + 70, top + 4), f"{item.probability:.1%}", INK, SMALL)
-        start = left + name_width + 160
-        pen.rectangle((start, top + 6, start + 110, top + 19), outline=FAINT)
-        pen.rectangle((start, top + 6, start + round(110 * item.probability), top + 19), fill=FAINT)
-
-    if more:
-        text = f"and {more} more {noun}s"
-        write(pen, (left, 26 * (len(listed) + 1) + 4), text, FAINT, SMALL)
-
-    return row
 
 
 def notes(explanation: Explanation, width: int) -> Image.Image:

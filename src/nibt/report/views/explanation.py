@@ -9,7 +9,7 @@ from nibt.records import JsonObject
 from nibt.report.colors import PAPER, Appearance
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SIDE, below, centered, resized, stacked, tile
-from nibt.report.image.parts import caption, header, notes, part_scale, photograph, ranking
+from nibt.report.image.parts import caption, header, notes, part_scale, photograph
 from nibt.report.ranked import contrast_of, ranked_labels, ranked_noun, ranked_subjects, side_title
 from nibt.report.request import is_signed, shared_word_scale, side_look
 from nibt.report.view import MapView, fixed, names_of, other_image, quoted, similarity_name, similarity_noun
@@ -178,6 +178,8 @@ def _page(explanation: Explanation, look: Appearance) -> Image.Image:
             rows.append(part_scale(side, width, words_look, signed, label, most_of_words))
 
     if explanation.ranking:
+        from nibt.report.image.ranking import ranking  # which maps without a ranking do not need
+
         heading = ranked_noun(explanation), similarity_name(explanation)
         rows.append(ranking(ranked_labels(explanation), width, heading, ranked_subjects(explanation)))
     if explanation.parts:
