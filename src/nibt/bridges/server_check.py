@@ -193,15 +193,7 @@ def _offered(
     named = "ids" if own.steps[0].token.id is not None else "bytes"
     lines["shown"] = f"{shown:,} tokens at each place, by their {named}"
 
-    working = []
-    for way in WAYS:
-        try:
-            noise = server.tried(question, own, written, way)
-            working.append(way)
-            lines[way] = f"yes: log-probabilities are those in writing, within {noise:.2g} nats"
-        except (RequestRefused, Unsupported) as error:
-            lines[way] = f"no: {first_line(error)}"
-
+    working = _working_ways(server, question, own, written, lines)
     lines["given answers"] = _given(server, question, written, working)
     explained = None
     is_usable = effect.is_seen and temperature <= SAME
@@ -219,6 +211,24 @@ def _offered(
 
     lines["explained"] = explained or "no: choose another server or another model"
     return explained is not None
+
+
+def _working_ways(
+    server: AnswerServer, question: Question, own: Reply, written: ServedAnswer, lines: dict[str, str]
+) -> list[str]:
+    """Add which ways of asking for given answers work, and return these."""
+    working = []
+    for way in WAYS:
+        try:
+            noise = server.tried(question, own, written, way)
+        except (RequestRefused, Unsupported) as error:
+            lines[way] = f"no: {first_line(error)}"
+            continue
+
+        working.append(way)
+        lines[way] = f"yes: log-probabilities are those in writing, within {noise:.2g} nats"
+
+    return working
 
 
 def _sampled(

@@ -185,44 +185,38 @@ def _rows(result: Any) -> Rows:
         return [_of_job(row.values, row.explanation) for row in islice(explained, _MOST_ROWS)]
 
     if isinstance(result, Explanation):
-        sides = {name: getattr(side, "words", ()) for name, side in result.sides.items()}
-        return [
-            {"side": name, "position": place, "word": word.text, "score": word.score}
-            for name, words in sides.items()
-            for place, word in enumerate(words)
-        ]
+        return _of_words(result)
 
     if isinstance(result, Audit):
         columns = ("name", "method", "side", "value", "low", "high", "count", "verdict")
         return [{column: getattr(check, column) for column in columns} for check in result.checks]
 
-    if isinstance(result, Parts):
-        return [
-            {**_of_part(part), "images": part.images, "place": part.where, "name": part.name} for part in result.parts
-        ]
-
-    if isinstance(result, WordParts):
-        return [
-            {
-                **_of_part(part),
-                "captions": part.captions,
-                "words": ", ".join(word.word for word in part.words),
-            }
-            for part in result.parts
-        ]
+    if isinstance(result, Parts | WordParts):
+        return [_of_part(part) for part in result.parts]
 
     if result.kind == "answer":
-        sources = ("image", "prompt", "earlier")
-        return [
-            {
-                "text": word.text,
-                "log_probability": word.log_probability,
-                "image_gain": word.image_gain,
-                **{f"{source}_share": word.shares[source] for source in sources},
-            }
-            for word in result.words
-        ]
+        return _of_answer(result)
     return []
+
+
+def _of_words(explanation: Explanation) -> Rows:
+    """Return the words of the captions, in their order."""
+    rows = []
+    for name, side in explanation.sides.items():
+        for position, word in enumerate(getattr(side, "words", ())):
+            rows.append({"side": name, "position": position, "word": word.text, "score": word.score})
+    return rows
+
+
+def _of_answer(answer: Any) -> Rows:
+    """Return the words of an answer, in their order."""
+    rows = []
+    for word in answer.words:
+        shares = {f"{source}_share": word.shares[source] for source in ("image", "prompt", "earlier")}
+        rows.append(
+            {"text": word.text, "log_probability": word.log_probability, "image_gain": word.image_gain, **shares}
+        )
+    return rows
 
 
 def _of_job(values: JsonObject, explanation: Any) -> dict[str, Any]:
@@ -248,9 +242,18 @@ def _small(image: Image.Image) -> Image.Image:
 
 
 def _of_part(part: Part | WordPart) -> dict[str, Any]:
-    """Return the columns that parts of images and of captions have."""
+    """Return the columns of a part of images or of captions."""
     needed = part.needed.value if part.needed else None
-    return {"part": part.number, "verdict": part.verdict, "share": part.share, "needed": needed}
+    columns: dict[str, Any] = {"part": part.number, "verdict": part.verdict, "share": part.share, "needed": needed}
+    if isinstance(part, WordPart):
+        columns["captions"] = part.captions
+        columns["words"] = ", ".join(word.word for word in part.words)
+        return columns
+
+    columns["images"] = part.images
+    columns["place"] = part.where
+    columns["name"] = part.name
+    return columns
 
 
 @dataclass(frozen=True)

@@ -355,13 +355,18 @@ def _upright(image: Image.Image, source: str, file_hash: str = "", window: Windo
         image = _gray(values, image.mode, file_format)
         if is_inverted:  # Pillow inverts those of 8 bits only
             image = ImageOps.invert(image)
-    elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        if image.getchannel("A").getextrema() != (255, 255):
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            notes.append("transparent parts were replaced by white")
+    elif _is_transparent(image):
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+        notes.append("transparent parts were replaced by white")
 
     return ImageInput(image.convert("RGB"), source, tuple(notes), file_hash)
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    """Return whether pixels of an image are transparent."""
+    if image.mode not in ("RGBA", "LA", "PA", "RGBa", "La") and "transparency" not in image.info:
+        return False
+    return image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
 
 
 def _depth_note(values: np.ndarray) -> str:

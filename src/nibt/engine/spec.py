@@ -118,8 +118,7 @@ def resolve(
     scores = resolve_targets(model, target, contrast, modalities)
 
     method_class, options, record_entries = class_and_options(method, request.seed)
-    is_same_modality = modalities[0] == modalities[1]
-    if is_same_modality:
+    if modalities[0] == modalities[1]:
         _check_same_modality(modalities[0], options)
     options, sides_without_means = _mean_states_by_side(model, method_class, options, modalities)
     methods = _methods_by_modality(model, method, method_class, options, contrast, modalities)
@@ -139,12 +138,6 @@ def resolve(
         warnings += [plain_target_warning(plain_target(model), target_class, side) for side in plain_sides]
     warnings += [_keeps_baseline(side, options, methods[side]) for side in sides_without_means]
 
-    side_names: tuple[str, ...] = modalities
-    if is_same_modality:
-        side_names = ("first", "second")
-    elif against is not None:
-        side_names = (*modalities, "against")
-
     target_options = {name: list(value) for name, value in vars(scores[modalities[0]].target).items()}
     if contrast.against or contrast.against_images:
         target_options |= contrast.record()
@@ -159,10 +152,17 @@ def resolve(
         warnings=tuple(warnings),
         modalities=modalities,
         memory=request.memory_mb,
-        side_names=side_names,
+        side_names=_side_names(modalities, has_against=against is not None),
         against=against,
         origin=origin,
     )
+
+
+def _side_names(modalities: Modalities, has_against: bool) -> tuple[str, ...]:
+    """Return the names of the sides of results."""
+    if modalities[0] == modalities[1]:
+        return ("first", "second")
+    return (*modalities, "against") if has_against else modalities
 
 
 def _methods_by_modality(

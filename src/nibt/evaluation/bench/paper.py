@@ -112,22 +112,40 @@ def _sentences(run: Benchmark, rows: DataFrame, summary: Summary) -> Iterator[st
         yield f"The run is incomplete: {missing} of {len(list(run.chunks()))} parts were not measured."
 
     for side in plan.sides:
-        plain = {(target, of) for (_, target, place), of in summary.targets.items() if place == side and of != target}
-        for target, explained in sorted(plain):
-            yield (
-                f"For {_NAMES_OF_SIDES[side]}, {latex_text(explained)} was explained in place of {latex_text(target)}, "
-                "which had nothing to compare with."
-            )
-        methods = _methods(rows, summary, side)
-        if methods:
-            yield f"Methods for {_NAMES_OF_SIDES[side]}: {'; '.join(methods)}."
+        yield from _explained(rows, summary, side)
     if summary.controls:
         controls = _listed(sorted(map(latex_text, summary.controls)))
         yield f"Controls, which do not use the model: {controls}."
 
-    metrics = _listed([_cited(choice.label, "metrics", choice.name) for choice in plan.metrics])
-    yield f"Metrics: {metrics}."
-    if "completeness_gap" not in (choice.name for choice in plan.metrics):
+    yield from _measured(summary)
+    yield from _counts(summary)
+    draws = any(choice.is_known and "seed" in choice.plugin.__dataclass_fields__ for choice in plan.methods)
+    if draws:
+        seeds = _listed([str(seed) for seed in plan.seeds])
+        yield f"Methods that draw at random had the seed{'s' if len(plan.seeds) > 1 else ''} {seeds}."
+    yield "We did not check the explanations of other models or on other data."
+
+
+def _explained(rows: DataFrame, summary: Summary, side: str) -> Iterator[str]:
+    """Yield what was explained for a side, and by which methods."""
+    noun = _NAMES_OF_SIDES[side]
+    plain = {(target, of) for (_, target, place), of in summary.targets.items() if place == side and of != target}
+    for target, explained in sorted(plain):
+        yield (
+            f"For {noun}, {latex_text(explained)} was explained in place of {latex_text(target)}, which had nothing to "
+            "compare with."
+        )
+
+    methods = _methods(rows, summary, side)
+    if methods:
+        yield f"Methods for {noun}: {'; '.join(methods)}."
+
+
+def _measured(summary: Summary) -> Iterator[str]:
+    """Yield the metrics, the intervals and the tests."""
+    metrics = summary.plan.metrics
+    yield f"Metrics: {_listed([_cited(choice.label, 'metrics', choice.name) for choice in metrics])}."
+    if "completeness_gap" not in (choice.name for choice in metrics):
         yield "The gap between the sum of the scores and the change that they explain was not measured."
 
     yield latex_text(INTERVALS)
@@ -137,13 +155,6 @@ def _sentences(run: Benchmark, rows: DataFrame, summary: Summary) -> Iterator[st
             "two-sided, with Holm's correction over all methods and metrics of a table; a star marks "
             f"$p < {ALPHA}$."
         )
-
-    yield from _counts(summary)
-    draws = any(choice.is_known and "seed" in choice.plugin.__dataclass_fields__ for choice in plan.methods)
-    if draws:
-        seeds = _listed([str(seed) for seed in plan.seeds])
-        yield f"Methods that draw at random had the seed{'s' if len(plan.seeds) > 1 else ''} {seeds}."
-    yield "We did not check the explanations of other models or on other data."
 
 
 def _counts(summary: Summary) -> Iterator[str]:

@@ -106,19 +106,25 @@ def panel_data(panel: Panel, images: EncodedImages) -> JsonObject:
         for side in captions:
             side["largest"] = shared_word_scale(panel.answer)
 
-    rows = [] if table is None else [rounded(coarse(grid)) for grid in table.table]
-    view = None if table is None else view_of(table)
-    has_words = isinstance(view, WordsView)
-    errors = [None if error is None else rounded(coarse(error)) for error in (view.errors(table) if has_words else [])]
-    parts = [None if part is None else _part(part) for part in (view.parts(table) if has_words else [])]
     return {
         "sides": sides,
-        "table": None
-        if table is None
-        else {**_mapped(table.table, table.region, table.size), "rows": rows, "errors": errors, "parts": parts},
+        "table": None if table is None else _table_data(table),
         "signed": is_signed(panel.answer),
         "separate": panel.table is not None,  # the table of another computation than that of the scores of words
         "text": view_of(panel.answer).text,
+    }
+
+
+def _table_data(table: Any) -> JsonObject:
+    """Return the data of a table: the map of each word, its errors and its decisive part."""
+    view = view_of(table)
+    errors = view.errors(table) if isinstance(view, WordsView) else []
+    parts = view.parts(table) if isinstance(view, WordsView) else []
+    return {
+        **_mapped(table.table, table.region, table.size),
+        "rows": [rounded(coarse(grid)) for grid in table.table],
+        "errors": [None if error is None else rounded(coarse(error)) for error in errors],
+        "parts": [None if part is None else _part(part) for part in parts],
     }
 
 
@@ -126,11 +132,6 @@ def _part(cells: Tensor) -> list[int]:
     """Return 1 for the cells of a part, else 0."""
     part = coarse(cells.float())
     return (part >= part.amax() / 2).flatten().int().tolist()
-
-
-def _errors_of(table: Any) -> list[Tensor | None]:
-    """Return the errors of the map of each word of a table, if there is one."""
-    return [] if table is None else _view_of_words(table).errors(table)
 
 
 def _view_of_words(table: ResultWithMaps) -> WordsView:
