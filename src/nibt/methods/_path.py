@@ -7,7 +7,7 @@ of these states, which are computed from h - r and the gradient at z(l).
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import ClassVar
 
 import torch
@@ -22,6 +22,7 @@ from nibt.methods._vectors import SideVectors
 from nibt.methods._views import Views
 from nibt.methods.base import LayerMethod, Method, Options, average_layers, both_sides
 from nibt.models._inputs import Cut
+from nibt.models._lines import Track
 from nibt.models._tower import rows_at
 from nibt.options import OpenShare, Steps, complete
 from nibt.registry import available, find
@@ -105,6 +106,16 @@ class PathStage:
             first_rows = self.weights.shape[1] // width
             return PathStage.of_block(side, layer, self.weights[rows], first_rows, self.baseline)
         return PathStage(side, layer, self.start[rows], side.trace.cut(layer), side.score, baseline=self.baseline)
+
+    @cached_property
+    def lines(self) -> Track:
+        """The lines of the states that enter the block."""
+        assert self.layer is not None
+        assert self.weights is not None
+        rows = self.weights.shape[1] // self.start.shape[2]
+        # the items share the state of a blank input, of which there is one
+        start = self.side.baseline(self.baseline, self.layer, self.cut.hidden)
+        return self.side.trace.on_lines(self.layer, rows, start)
 
     def change(self) -> PerExample:
         """Compute the change of the number of a block along the path, from recorded states."""
@@ -259,6 +270,11 @@ class PathMethod(Method):
 
     def _values_at(self, stage: PathStage, scores: Scores, positions: Sequence[float], special_rows: int) -> AtNodes:
         """Compute the scores at positions of a path and, after them, the gradients of the first ``special_rows``."""
+        if stage.weights is not None and scores is products:
+            on_lines = _products_on_lines(stage, positions)
+            if on_lines is not None:
+                return on_lines
+
         side = stage.side
         hidden = stage.cut.hidden
         difference = hidden - stage.start
@@ -276,6 +292,31 @@ class PathMethod(Method):
                 values.append(of_rows)
 
         return torch.stack(values)
+
+
+def _products_on_lines(stage: PathStage, positions: Sequence[float]) -> AtNodes | None:
+    """Compute ``products`` of a block at positions of a path and, after them, the gradients of the computed rows.
+
+    None if the block cannot be computed on lines.
+    """
+    assert stage.layer is not None
+    side = stage.side
+    hidden = stage.cut.hidden
+    at_once = None if side.memory is None else side.at_once(stage.layer, hidden)
+
+    values = []
+    for chunk in chunks(len(positions), hidden, at_once=at_once):
+        states = stage.lines.at(positions[chunk])
+        with torch.enable_grad():
+            out = side.trace.block_on_lines(stage.layer, states)
+            if out is None:
+                return None
+            of_shares, of_rows = torch.autograd.grad(stage.score(out).sum(), [states.shares, states.rows])
+
+        of_tokens = states.derivatives(of_shares, of_rows)
+        values.append(torch.cat([of_tokens, of_rows.flatten(1)], -1).unflatten(0, (-1, len(hidden))))
+
+    return torch.cat(values)
 
 
 def _distributing(side: Side, values: Tensor, count: int) -> Tensor:

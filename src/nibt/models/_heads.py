@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from nibt.errors import CannotLoad
 from nibt.models._family import Family
 from nibt.models._hugging_face import HuggingFaceImageTower, HuggingFaceTextTower, load_pretrained, one_row
+from nibt.models._lines import OnTrack
 from nibt.models._request import LoadRequest
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import part
@@ -38,7 +39,9 @@ class ClassTokenTower(HuggingFaceImageTower):
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         return self.projection(self.norm(stream[:, 0]))
 
-    def first_rows(self, number: int, stream: Tensor, count: int, args: tuple, kwargs: Keywords) -> Tensor | None:
+    def first_rows(
+        self, number: int, stream: Tensor | OnTrack, count: int, args: tuple, kwargs: Keywords
+    ) -> Tensor | None:
         if count > 1:
             return None
         return one_row(self.blocks[number], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
@@ -70,7 +73,7 @@ class EndTokenTower(HuggingFaceTextTower):
         return self.head_inputs(inputs)["row"]
 
     def one_row(
-        self, number: int, stream: Tensor, row: Int[Tensor, " batch"], args: tuple, kwargs: Keywords
+        self, number: int, stream: Tensor | OnTrack, row: Int[Tensor, " batch"], args: tuple, kwargs: Keywords
     ) -> Tensor | None:
         return one_row(self.blocks[number], stream, row, *args, **kwargs)
 

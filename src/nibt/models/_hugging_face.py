@@ -22,6 +22,7 @@ from nibt.errors import BadOption, CannotLoad, NibtError, Unsupported, first_lin
 from nibt.models._checkpoint import CONVERTED
 from nibt.models._embedded import EMBEDDED, embedded, embedded_generators
 from nibt.models._failures import step
+from nibt.models._lines import OnTrack, projected, rows_of
 from nibt.models._precision import check_quantization, of_one_dtype
 from nibt.models._request import LoadRequest
 from nibt.models._saved import check_built
@@ -254,7 +255,7 @@ _KNOWN = {
 
 def one_row(
     block: Any,
-    stream: Hidden,
+    stream: Hidden | OnTrack,
     row: Int[Tensor, " batch"],
     attention_mask: Tensor | None = None,
     is_causal: bool | None = None,
@@ -270,13 +271,15 @@ def one_row(
         return None
 
     items = torch.arange(len(stream), device=stream.device)
-    normed = block.layer_norm1(stream)
-    residual = stream[items, row][:, None]
+    residual = rows_of(stream, row[:, None])
+    projections = projected(stream, block.layer_norm1, (attention.k_proj, attention.v_proj))
+    if projections is None:
+        return None
+
     mask = None
     shape = (len(stream), -1, attention.num_heads, attention.head_dim)
-    query = attention.q_proj(normed[items, row][:, None]).view(shape).transpose(1, 2)
-    key = attention.k_proj(normed).view(shape).transpose(1, 2)
-    value = attention.v_proj(normed).view(shape).transpose(1, 2)
+    query = attention.q_proj(block.layer_norm1(residual)).view(shape).transpose(1, 2)
+    key, value = (rows.view(shape).transpose(1, 2) for rows in projections)
     if attention_mask is not None:
         mask = attention_mask.expand(len(stream), -1, -1, -1)[items, :, row][:, :, None]
     elif attention.is_causal if is_causal is None else is_causal:

@@ -24,6 +24,7 @@ from nibt.data.images import ImageInput
 from nibt.data.units import Units, special_tokens
 from nibt.errors import BadOption, Unsupported
 from nibt.models._inputs import Cut, Inputs, See
+from nibt.models._lines import OnTrack, Track
 from nibt.models._precision import HALF, computing_dtype, float32_arithmetic, is_quantized
 from nibt.options import Keywords, Layers, parsed
 from nibt.torch_modes import has_hooks, set_hook
@@ -135,7 +136,9 @@ class Tower(ABC, Generic[_Item]):
         row = self.first_rows(self.depth - 1, stream, 1, args, kwargs) if self.reads_first_row else None
         return None if row is None else self.head(row, extra)
 
-    def first_rows(self, number: int, stream: Tensor, count: int, args: tuple, kwargs: Keywords) -> Tensor | None:
+    def first_rows(
+        self, number: int, stream: Tensor | OnTrack, count: int, args: tuple, kwargs: Keywords
+    ) -> Tensor | None:
         """Compute the first ``count`` rows of the output of a block without the others: (batch, count, width).
 
         This is an optional optimization, for blocks without hooks; None runs the whole block.
@@ -150,7 +153,7 @@ class Tower(ABC, Generic[_Item]):
         return None
 
     def one_row(
-        self, number: int, stream: Tensor, row: Int[Tensor, " batch"], args: tuple, kwargs: Keywords
+        self, number: int, stream: Tensor | OnTrack, row: Int[Tensor, " batch"], args: tuple, kwargs: Keywords
     ) -> Tensor | None:
         """Compute one row of each item in the output of a block without the others: (batch, 1, width).
 
@@ -492,6 +495,36 @@ class Trace:
             return out.flatten(1).unflatten(0, (len(states), -1))
 
         return Cut(hidden, tower.units(self.inputs, stream), rest, tower.mapped)
+
+    def on_lines(self, number: int, rows: int, start: Hidden) -> Track:
+        """Return the lines of the states that enter a block from other states to its input."""
+        stream = self.streams[number]
+        assert stream is not None, f"traced above layer {number}"
+        hidden = self.tower.to_tokens(stream)
+        end = self.tower.end_row(self.inputs) if rows == 1 else None
+        places = torch.arange(rows, device=hidden.device).expand(len(hidden), -1) if end is None else end[:, None]
+        return Track(start, hidden - start, places)
+
+    def block_on_lines(self, number: int, states: OnTrack) -> Tensor | None:
+        """Compute the rows of a block's output at states on lines: (position, batch, row x width).
+
+        None if nibt cannot compute these rows alone, or the block does not read rows by linear maps of their norm.
+        """
+        tower = self.tower
+        if has_hooks(tower.blocks[number]) or tower.to_tokens(states.rows) is not states.rows:
+            return None
+
+        count = len(states) // len(self.inputs)
+        index = torch.arange(len(self.inputs), device=states.device).repeat(count)
+        args, kwargs = self.calls[number] if count == 1 else self._at(self.calls[number], index)
+        end = tower.end_row(self.inputs) if states.rows.shape[1] == 1 else None
+        with tower.computing():
+            out = (
+                tower.first_rows(number, states, states.rows.shape[1], args, kwargs)
+                if end is None
+                else tower.one_row(number, states, end[index], args, kwargs)
+            )
+        return None if out is None else out.flatten(1).unflatten(0, (count, -1))
 
     def split(self, stream: Tensor, layer: int) -> tuple[Tensor, list[Tensor]]:
         """Return the hidden state of a layer, and the features that are added after each of the next blocks."""

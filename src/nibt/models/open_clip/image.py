@@ -1,6 +1,7 @@
 """OpenCLIP's image towers: its own ViT, timm's ViTs, and convolutional trunks."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nibt.data.units import Grid, Units
+from nibt.models._lines import LinearMap, OnTrack, projected, rows_of
 from nibt.models._request import LoadRequest
 from nibt.models._stages import find_tail, stages_of
 from nibt.models._tower import first_of, part
@@ -37,7 +39,7 @@ def reads_class_token(trunk: Any) -> bool:
 
 def first_rows(
     block: Any,
-    stream: Hidden,
+    stream: Hidden | OnTrack,
     count: int,
     rope: Tensor | None = None,
     attn_mask: Tensor | None = None,
@@ -53,28 +55,36 @@ def first_rows(
     if f"{type(block).__module__}.{type(block).__name__}" not in _BLOCKS or block.training:
         return None
 
-    normed = block.norm1(stream)
-    mixed = _attend(block.attn, normed, count, rope) if type(block.mlp).__name__ in _PERCEPTRONS else None
+    if type(block.mlp).__name__ not in _PERCEPTRONS:
+        return None
+
+    first = rows_of(stream, torch.arange(count, device=stream.device).expand(len(stream), -1))
+    mixed = _attend(block.attn, block.norm1, stream, first, rope)
     if mixed is None:
         return None
 
-    residual = stream[:, :count] + _scaled(block, 1, mixed)
+    residual = first + _scaled(block, 1, mixed)
     return residual + _scaled(block, 2, block.mlp(block.norm2(residual)))
 
 
-def _attend(attention: Any, normed: Hidden, count: int, rope: Tensor | None) -> Tensor | None:
+def _attend(
+    attention: Any, norm: nn.Module, stream: Hidden | OnTrack, first: Hidden, rope: Tensor | None
+) -> Tensor | None:
     """Compute the first rows of an attention; None for other classes than timm's three, or for rotated rows."""
     if type(attention).__name__ not in _ATTENTIONS or has_hooks(attention):
         return None
-    if rope is not None and count > attention.num_prefix_tokens:
+    if rope is not None and first.shape[1] > attention.num_prefix_tokens:
         return None
 
-    projected = _projected(attention, normed, count)
-    if projected is None:
+    maps = _maps(attention)
+    projections = None if maps is None else projected(stream, norm, maps[1:])
+    if maps is None or projections is None:
         return None
 
-    shape = (len(normed), -1, attention.num_heads, projected[0].shape[-1] // attention.num_heads)
-    query, key, value = (rows.view(shape).transpose(1, 2) for rows in projected)
+    normed = norm(first)
+    rows = maps[0](normed), *projections
+    shape = (len(stream), -1, attention.num_heads, rows[0].shape[-1] // attention.num_heads)
+    query, key, value = (row.view(shape).transpose(1, 2) for row in rows)
     query = attention.q_norm(query)
     key = attention.k_norm(key)
     if rope is not None:
@@ -90,26 +100,25 @@ def _attend(attention: Any, normed: Hidden, count: int, rope: Tensor | None) -> 
     mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
     mixed = getattr(attention, "norm", nn.Identity())(mixed)
     gate = getattr(attention, "gate", None)
-    return attention.proj(mixed if gate is None else mixed * gate(normed[:, :count]).sigmoid())
+    return attention.proj(mixed if gate is None else mixed * gate(normed).sigmoid())
 
 
-def _projected(attention: Any, normed: Hidden, count: int) -> tuple[Tensor, Hidden, Hidden] | None:
-    """Return the queries of the first rows, and the keys and values of all rows; None for other projections."""
+def _maps(attention: Any) -> tuple[LinearMap, LinearMap, LinearMap] | None:
+    """Return the linear maps of queries, keys and values; None for other projections."""
     joint = attention.qkv
     if joint is None:
         if getattr(attention, "num_kv_groups", 1) > 1:
             return None
-        return attention.q_proj(normed[:, :count]), attention.k_proj(normed), attention.v_proj(normed)
+        return attention.q_proj, attention.k_proj, attention.v_proj
     if type(joint) is not nn.Linear:  # adapted or quantized, so its weight does not say what it computes
         return None
 
-    width = joint.out_features // 3
-    bias = joint.bias
+    biases = (None, None, None) if joint.bias is None else joint.bias.chunk(3)
     if getattr(attention, "q_bias", None) is not None:
-        bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
-    first, others = (None, None) if bias is None else (bias[:width], bias[width:])
-    query = F.linear(normed[:, :count], joint.weight[:width], first)
-    key, value = F.linear(normed, joint.weight[width:], others).chunk(2, -1)
+        biases = attention.q_bias, attention.k_bias, attention.v_bias
+    query, key, value = (
+        partial(F.linear, weight=weight, bias=bias) for weight, bias in zip(joint.weight.chunk(3), biases, strict=True)
+    )
     return query, key, value
 
 
@@ -166,7 +175,9 @@ class OwnViT(OpenCLIPImageTower):
         pooled, _ = self.visual._pool(stream)
         return pooled if self.visual.proj is None else pooled @ self.visual.proj
 
-    def first_rows(self, number: int, stream: Tensor, count: int, args: tuple, kwargs: Keywords) -> Tensor | None:
+    def first_rows(
+        self, number: int, stream: Tensor | OnTrack, count: int, args: tuple, kwargs: Keywords
+    ) -> Tensor | None:
         if count > 1:
             return None
         return one_row(self.blocks[number], stream, stream.new_zeros(len(stream), dtype=torch.long), *args, **kwargs)
@@ -196,7 +207,9 @@ class TimmViT(OpenCLIPImageTower):
         trunk = self.visual.trunk
         return self.visual.head(trunk.forward_head(trunk.norm(stream)))
 
-    def first_rows(self, number: int, stream: Tensor, count: int, args: tuple, kwargs: Keywords) -> Tensor | None:
+    def first_rows(
+        self, number: int, stream: Tensor | OnTrack, count: int, args: tuple, kwargs: Keywords
+    ) -> Tensor | None:
         return None if args else first_rows(self.blocks[number], stream, count, **kwargs)
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:

@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from nibt.data.units import Grid, Units
 from nibt.models._inputs import See
+from nibt.models._lines import OnTrack
 from nibt.models._tower import Tower
 from nibt.models.base import Inputs
 from nibt.models.open_clip.image import ConvolutionalTower, OwnViT
@@ -38,7 +39,7 @@ class _TokenFirst(Tower):
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> None:
         return None  # its blocks are of another class
 
-    def one_row(self, number: int, stream: Tensor, row: Tensor, args: tuple, kwargs: Keywords) -> None:
+    def one_row(self, number: int, stream: Tensor | OnTrack, row: Tensor, args: tuple, kwargs: Keywords) -> None:
         return None
 
     def on_first_tokens(self, see: See) -> RemovableHandle:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nibt.data.units import Units
 from nibt.models._hugging_face import encoder_blocks
+from nibt.models._lines import OnTrack, projected, rows_of
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import part
 from nibt.models.base import Inputs
@@ -83,7 +84,7 @@ class OwnText(OpenCLIPTextTower):
         return row if row.ndim == 1 else None
 
     def one_row(
-        self, number: int, stream: Tensor, row: Int[Tensor, " batch"], args: tuple, kwargs: Keywords
+        self, number: int, stream: Tensor | OnTrack, row: Int[Tensor, " batch"], args: tuple, kwargs: Keywords
     ) -> Tensor | None:
         return one_row(self.blocks[number], stream, row, *args, **kwargs)
 
@@ -143,7 +144,7 @@ class HuggingFaceText(OpenCLIPTextTower):
 
 def one_row(
     block: Any,
-    stream: Hidden,
+    stream: Hidden | OnTrack,
     row: Int[Tensor, " batch"],
     k_x: Tensor | None = None,
     v_x: Tensor | None = None,
@@ -152,19 +153,29 @@ def one_row(
     """Compute one row of each item in the output of a ``ResidualAttentionBlock``, of shape (batch, 1, width)."""
     if f"{type(block).__module__}.{type(block).__name__}" not in _BLOCKS or k_x is not None or v_x is not None:
         return None
-    if not isinstance(block.attn, nn.MultiheadAttention):  # OpenCLIP 4 has its own attention
+    attention = block.attn
+    if not isinstance(attention, nn.MultiheadAttention) or attention.in_proj_weight is None:  # OpenCLIP 4 has its own
         return None
 
     items = torch.arange(len(stream), device=stream.device)
-    normed = block.ln_1(stream)
-    residual = stream[items, row][:, None]
+    residual = rows_of(stream, row[:, None])
+    query_weight, *weights = attention.in_proj_weight.chunk(3)
+    query_bias, *biases = [None] * 3 if attention.in_proj_bias is None else attention.in_proj_bias.chunk(3)
+    maps = [partial(F.linear, weight=weight, bias=bias) for weight, bias in zip(weights, biases, strict=True)]
+    projections = projected(stream, block.ln_1, maps)
+    if projections is None:
+        return None
+
+    heads = attention.num_heads
     visible = None
-    heads = block.attn.num_heads
     if attn_mask is not None:  # the mask of all rows is common to the batch, or has a part for each item and head
         by_head = attn_mask[None, None] if attn_mask.ndim == 2 else attn_mask.unflatten(0, (len(stream), heads))
         of_row = by_head.expand(len(stream), -1, -1, -1)[items, :, row][:, :, None]
-        visible = of_row.expand(-1, heads, -1, -1).flatten(0, 1).to(stream.dtype)
+        visible = of_row.to(stream.dtype)
 
-    mixed = block.attn(normed[items, row][:, None], normed, normed, need_weights=False, attn_mask=visible)[0]
-    residual = residual + block.ls_1(mixed)
+    shape = (len(stream), -1, heads, attention.head_dim)
+    query = F.linear(block.ln_1(residual), query_weight, query_bias).view(shape).transpose(1, 2)
+    key, value = (rows.view(shape).transpose(1, 2) for rows in projections)
+    mixed = F.scaled_dot_product_attention(query, key, value, visible).transpose(1, 2).flatten(2)
+    residual = residual + block.ls_1(F.linear(mixed, attention.out_proj.weight, attention.out_proj.bias))
     return residual + block.ls_2(block.mlp(block.ln_2(residual)))
