@@ -113,9 +113,8 @@ class PathStage:
         assert self.layer is not None
         assert self.weights is not None
         rows = self.weights.shape[1] // self.start.shape[2]
-        # the items share the state of a blank input, of which there is one
-        start = self.side.baseline(self.baseline, self.layer, self.cut.hidden)
-        return self.side.trace.on_lines(self.layer, rows, start)
+        is_shared = self.start.stride(0) == 0  # as the state of a blank image is, which is then computed once
+        return self.side.trace.on_lines(self.layer, rows, self.start[:1] if is_shared else self.start)
 
     def change(self) -> PerExample:
         """Compute the change of the number of a block along the path, from recorded states."""

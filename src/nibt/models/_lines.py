@@ -12,48 +12,59 @@ gradient, which needs no product at all.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from nibt.torch_modes import has_hooks
 from nibt.types import Hidden
 
 LinearMap: TypeAlias = Callable[[Tensor], Tensor]
 """A linear map with a bias, such as that of keys."""
+_LIBRARIES = ("torch", "open_clip", "timm", "nibt")
+"""The packages whose norms over channels are those of PyTorch, with other dtypes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """The lines of the rows of a batch.
+    """The lines of the rows of a batch that enter a block.
 
     Attributes:
         start: The states at l = 0, which the items may share.
         change: The states at l = 1 minus those at l = 0.
-        places: The rows that are computed, which have states of their own.
+        places: The rows that the block computes.
     """
 
     start: Float[Tensor, "#batch token width"]
     change: Hidden
     places: Int[Tensor, "batch row"]
+    _projections: "list[_Projection]" = field(default_factory=list)  # of the block, once they are computed
 
     def at(self, positions: Sequence[float]) -> "OnTrack":
         """Return the states at positions on the lines, those of all items at the first position first."""
-        batch, tokens, width = self.change.shape
-        shares = self.change.new_tensor(positions)[:, None, None].expand(-1, batch, tokens).flatten(0, 1)
+        shares = self.change.new_tensor(positions).repeat_interleave(len(self.change))[:, None]
         places = self.places.repeat(len(positions), 1)
-        index = places[..., None].expand(-1, -1, width)
-        change = self.change.repeat(len(positions), 1, 1).gather(1, index)
-        start = self.start.expand_as(self.change).repeat(len(positions), 1, 1).gather(1, index)
-        rows = start + shares.gather(1, places)[..., None] * change
-        return OnTrack(self, shares.clone().requires_grad_(), rows.requires_grad_(), change, places)
+        of_rows = self.places[..., None]
+        start = self.start.expand_as(self.change).take_along_dim(of_rows, 1).repeat(len(positions), 1, 1)
+        change = self.change.take_along_dim(of_rows, 1).repeat(len(positions), 1, 1)
+        return OnTrack(
+            track=self,
+            shares=shares.repeat(1, self.change.shape[1]).requires_grad_(),
+            rows=(start + shares[..., None] * change).requires_grad_(),
+            change=change,
+            places=places,
+        )
 
     def projections(self, norm: nn.LayerNorm, maps: Sequence[LinearMap]) -> "list[_Projection]":
-        """Return the linear maps of the normalized states of the lines."""
-        with torch.no_grad():
-            return [_Projection.of(self, norm, linear) for linear in maps]
+        """Return the linear maps with which the block reads normalized states of the lines."""
+        if not self._projections:
+            with torch.no_grad():
+                self._projections.extend(_Projection.of(self, norm, linear) for linear in maps)
+        return self._projections
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,10 +173,21 @@ def rows_of(stream: Tensor | OnTrack, rows: Int[Tensor, "state row"]) -> Float[T
 
 
 def projected(stream: Tensor | OnTrack, norm: nn.Module, maps: Sequence[LinearMap]) -> list[Tensor] | None:
-    """Return linear maps of normalized states; None for states on lines with another norm than over channels."""
+    """Return linear maps of normalized states; None for states on lines with other norms or maps than PyTorch's."""
     if isinstance(stream, Tensor):
         normed = norm(stream)
         return [linear(normed) for linear in maps]
-    if not isinstance(norm, nn.LayerNorm) or len(norm.normalized_shape) > 1:
+    if not isinstance(norm, nn.LayerNorm) or not _is_plain(norm) or not all(map(_is_linear, maps)):
         return None
     return stream.projected(norm, maps)
+
+
+def _is_plain(norm: nn.LayerNorm) -> bool:
+    """Return whether a norm computes what ``nn.LayerNorm`` does over channels."""
+    is_known = type(norm).__module__.partition(".")[0] in _LIBRARIES
+    return is_known and len(norm.normalized_shape) == 1 and not has_hooks(norm)
+
+
+def _is_linear(linear: LinearMap) -> bool:
+    """Return whether a map is a plain linear one: adapters and quantized maps may be of other kinds."""
+    return isinstance(linear, partial) or (type(linear) is nn.Linear and not has_hooks(linear))
