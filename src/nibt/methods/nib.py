@@ -81,7 +81,7 @@ class NIB(PathMethod, LayerMethod):
     category = "path"
     linear = True
     takes_recommended = True
-    cost = "1 + 2 x steps x (1 - layer / depth) + steps x layer / depth / 3"  # the last term distributes
+    cost = "1 + 2 x steps x (1 - layer / depth) + (5 + steps) x layer / depth / 25"  # the last term distributes
     table_tolerance = 0.01  # two integrals are multiplied: with few steps, the product may have the wrong sign
     # decoders need more steps than encoders, and more views make the maps of answers and of two images finer
     task_defaults: ClassVar = {"answer": {"tolerance": 0.05, "views": 5}, "images": {"image_views": 5}}
