@@ -142,7 +142,30 @@ def weights_file(repository: str, names: Iterable[str]) -> tuple[Path, str]:
     return folder / next(name for name in candidates if (folder / name).exists()), commit
 
 
+def download_size(name: HubName, request: LoadRequest, wants: "Wants") -> int:
+    """Return how many bytes of a model would be downloaded; 0 if all of it is in the cache. Only texts are read."""
+    from huggingface_hub import constants, hf_hub_download
+
+    parts = partial(_model_parts, request=request, wants=wants)
+    if _cached(name, parts) is not None:
+        return 0
+
+    sizes, commit = _sizes(name)
+
+    def read(file: str) -> str:
+        path = hf_hub_download(name.repository, file, revision=commit, endpoint=constants.ENDPOINT)
+        return read_text(Path(path))
+
+    needed = parts(Listing(name, frozenset(sizes), read))
+    return sum(sizes[file] for file in needed)
+
+
 def _folder(name: HubName, parts: Parts) -> tuple[Path, str]:
+    return _cached(name, parts) or _download(name, parts)
+
+
+def _cached(name: HubName, parts: Parts) -> tuple[Path, str] | None:
+    """Return the folder of the parts of a repository in the cache, and its commit; None if a part is not there."""
     from huggingface_hub import snapshot_download
 
     with suppress(CannotLoad, OSError):  # if the cache lacks the last known commit of the revision, or a part of it
@@ -153,7 +176,18 @@ def _folder(name: HubName, parts: Parts) -> tuple[Path, str]:
         listing = Listing(name, files, lambda file: read_text(kept / file))
         if listing.files.issuperset(parts(listing)):
             return kept / name.folder, kept.name
-    return _download(name, parts)
+    return None
+
+
+def _sizes(name: HubName) -> tuple[dict[str, int], str]:
+    """Return the size of each file of a repository in bytes, and its commit."""
+    from huggingface_hub import HfApi, constants
+
+    info = HfApi(endpoint=constants.ENDPOINT).model_info(
+        name.repository, revision=name.revision, timeout=_TIMEOUT, files_metadata=True
+    )
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    return sizes, info.sha or name.revision or constants.DEFAULT_REVISION
 
 
 def _download(name: HubName, parts: Parts) -> tuple[Path, str]:
@@ -162,14 +196,10 @@ def _download(name: HubName, parts: Parts) -> tuple[Path, str]:
     It gets each file in this thread, since ``snapshot_download`` gets them in others, and waits for these to end when
     it is interrupted.
     """
-    from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     where = constants.ENDPOINT
-    info = HfApi(endpoint=where).model_info(
-        name.repository, revision=name.revision, timeout=_TIMEOUT, files_metadata=True
-    )
-    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-    commit = info.sha or name.revision or constants.DEFAULT_REVISION
+    sizes, commit = _sizes(name)
     needed: list[str] = []
     done: dict[str, int] = {}
 

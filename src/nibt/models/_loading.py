@@ -247,6 +247,28 @@ def check_name(name: str) -> None:
         )
 
 
+def download_size(name: str) -> int | None:
+    """Return how many bytes would be downloaded to load a model: 0 if none, None if a library of its own knows it.
+
+    Raises:
+        CannotLoad: There is no such model, or no hub is reachable.
+    """
+    from nibt.models import _hub
+
+    check_name(name)
+    weights = open_clip_name(name)
+    if name in embedded() or Path(name).is_dir():
+        return 0
+    if weights is not None and not weights.startswith("hf-hub:"):
+        return None
+
+    place = hub_name(weights if weights is not None else name)
+    assert place is not None
+    wants = _hub.Wants(lambda config: _family(name, config), weights is not None)
+    with loading(name):
+        return _hub.download_size(place, LoadRequest(), wants)
+
+
 def _from_memory(source: nn.Module | tuple[nn.Module, nn.Module], request: LoadRequest) -> Model:
     from nibt.models._in_memory import check_processor, check_scores, find_module, is_library
 

@@ -16,6 +16,7 @@ from tests import tiny
 from tests.datasets.layouts import conceptual_captions, flickr8k, refcoco, tiny_imagenet
 from tests.evaluation.bench.plans import BASE
 from tests.helpers import Run
+from tests.hub import CLOSED, Hub, point_to
 
 
 @pytest.mark.parametrize("name", sorted(plans()))
@@ -197,6 +198,25 @@ def test_plan_runs_from_local_folders(name: str, tmp_path: Path) -> None:
     assert set(frame.metric_label) == {one.label for one in plan.metrics}
     drops = frame[(frame.metric_label == "confidence_drop protocol=correct") & (frame.side == "image")]
     assert drops.value.notna().all()
+
+
+def test_dry_run_names_a_checkpoint_that_would_be_downloaded_and_its_size(
+    hub: Hub, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("org/clip", clip_folder)
+    plan = override_plan(Plan.read("quick"), {}, models=["org/clip"])
+    read = ("model.safetensors", *(path.name for path in clip_folder.iterdir() if path.suffix in (".json", ".txt")))
+    size = sum((clip_folder / name).stat().st_size for name in set(read))
+    lines = [line for line in dry_run(plan) if line.startswith("model ")]
+    assert lines == [f"model org/clip: missing ({size / 1e6:,.0f} MB would be downloaded)"]
+    assert not any(file.endswith(".safetensors") for file in hub.downloads()), "weights are not downloaded"
+
+    nibt.load_model("org/clip")
+    assert not [line for line in dry_run(plan) if line.startswith("model ")]
+
+    point_to(CLOSED, tmp_path / "cache", monkeypatch)
+    (line,) = [line for line in dry_run(override_plan(plan, {}, models=["org/other"])) if line.startswith("model ")]
+    assert line.startswith("model org/other: missing, of unknown size (cannot load the model 'org/other'")
 
 
 def test_dry_run_on_the_command_line(run: Run, tmp_path: Path) -> None:

@@ -9,14 +9,14 @@ from nibt.data.images import ImageInput
 from nibt.datasets._opening import FolderMissing, open_dataset
 from nibt.datasets.base import Dataset
 from nibt.engine.encode import encode
-from nibt.errors import BadInput, BadOption, NibtError, UnknownName, check_names
+from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, UnknownName, check_names
 from nibt.evaluation.bench.choice import Choice, MethodChoice, MetricChoice
 from nibt.evaluation.bench.plan import Plan
 from nibt.methods._path import along_path
 from nibt.methods.base import SIDES
 from nibt.metrics.base import Metric
 from nibt.models._embedded import EMBEDDED
-from nibt.models._loading import check_name
+from nibt.models._loading import check_name, download_size
 from nibt.models._mean_states import FILE_NAME
 from nibt.models._request import LoadOptions, check_device, check_source
 from nibt.models.base import Model
@@ -92,12 +92,19 @@ def _check_metric(choice: MetricChoice, plan: Plan) -> None:
 
 
 def dry_run(plan: Plan) -> Iterator[str]:
-    """Check a plan without a model, and yield lines about what it would measure, and about data that are missing."""
+    """Check a plan without a model, and yield lines about what it would measure.
+
+    Data that are missing have a line, and models that would be downloaded, with their size.
+    """
     check_plugins(plan)
     for key, choices in {"models": plan.models, "methods": plan.methods, "metrics": plan.metrics}.items():
         yield f"{key} ({len(choices)}): {', '.join(choice.label for choice in choices)}"
     for key, values in {"targets": plan.targets, "sides": plan.sides, "seeds": plan.seeds}.items():
         yield f"{key}: {', '.join(map(str, values))}"
+
+    for model in plan.models:
+        if model.instance is None and (missing := _missing_model(model.name)):
+            yield f"model {model.label}: {missing}"
 
     explanations = 0
     for choice in plan.data:
@@ -112,6 +119,15 @@ def dry_run(plan: Plan) -> Iterator[str]:
         yield f"data {choice.label}: {min(length, plan.count or length):,} pairs"
 
     yield f"explanations of each side: {explanations:,}"
+
+
+def _missing_model(name: str) -> str:
+    """Return that a model is not on this machine, with its size; empty if nothing would be downloaded."""
+    try:
+        size = download_size(name)
+    except CannotLoad as error:
+        return f"missing, of unknown size ({error})"
+    return f"missing ({size / 1e6:,.0f} MB would be downloaded)" if size else ""
 
 
 def build_metric(choice: MetricChoice) -> Metric:
