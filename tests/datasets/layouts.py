@@ -323,6 +323,74 @@ def open_images(folder: Path) -> None:
         image(folder / f"validation/{name}.jpg")
 
 
+WATERBIRDS = [
+    "1,001.Black_footed_Albatross/a.jpg,1,0,1,/o/ocean/1.jpg",
+    "2,001.Black_footed_Albatross/b.jpg,1,2,0,/b/bamboo_forest/2.jpg",
+    "3,009.Brewer_Blackbird/c.jpg,0,2,0,/b/bamboo_forest/3.jpg",
+    "4,009.Brewer_Blackbird/d.jpg,0,1,1,/o/ocean/4.jpg",
+]
+
+
+def waterbirds(folder: Path, rows: Sequence[str] = WATERBIRDS) -> None:
+    home = folder / "waterbird_complete95_forest2water2"
+    columns = "img_id,img_filename,y,split,place,place_filename\n"
+    write(home / "metadata.csv", columns + "\n".join(rows) + "\n")
+    for place, row in enumerate(WATERBIRDS):
+        image(home / row.split(",")[1], shade=40 * place)
+
+
+def counter_animal(folder: Path) -> None:
+    """Two classes with the numbers of ImageNet, the second of which sorts first as a text."""
+    for place in ("9 ostrich/common-grass/2", "9 ostrich/counter-water/1", "102 echidna/common-grass/10"):
+        image(folder / f"LAION-final/{place}.jpg")
+    image(folder / "LAION-final/102 echidna/counter-snow/7.jpeg")
+    image(folder / "LAION-final/102 echidna/common-grass/9.jpg")
+    write(folder / "LAION-final/imagenet_names.txt", "0\ttench\n")
+
+
+def polling(folder: Path, file: str) -> None:
+    questions = [
+        ("COCO_val2014_000000310196.jpg", "Is there a snowboard in the image?", "yes"),
+        ("COCO_val2014_000000310196.jpg", "Is there a car in the image?", "no"),
+        ("COCO_val2014_000000210789.jpg", "Is there an apple in the image?", "no"),
+    ]
+    rows = [
+        json.dumps({"question_id": number, "image": name, "text": text, "label": label})
+        for number, (name, text, label) in enumerate(questions, 1)
+    ]
+    write(folder / file, "\n".join(rows) + "\n")
+    for name, _, _ in questions:
+        image(folder / "val2014" / name)
+
+
+def pope(folder: Path) -> None:
+    polling(folder, "output/coco/coco_pope_random.json")
+
+
+def repope(folder: Path) -> None:
+    polling(folder, "annotations/coco_repope_random.json")
+
+
+def mmvp(folder: Path) -> None:
+    rows = [
+        "1,Are the butterfly's wings closer to being open or closed?,(a) Open (b) Closed,(a)",
+        "2,Are the butterfly's wings closer to being open or closed?,(a) Open (b) Closed,(b)",
+        '3,"Is the dog facing left, or right?",(a) Left (b) Right,(b)',
+        '4,"Is the dog facing left, or right?",(a) Left (b) Right,(a)',
+    ]
+    write(folder / "Questions.csv", "Index,Question,Options,Correct Answer\n" + "\n".join(rows) + "\n")
+    for number in range(1, 5):
+        image(folder / f"MMVP Images/{number}.jpg")
+
+
+def mmvp_vlm(folder: Path) -> None:
+    rows = ["1,Orientation,a dog facing left", "2,Orientation,a dog facing right", "31,Text,A B", "32,Text,B A"]
+    write(folder / "Questions.csv", "Question ID,Type,Statement\n" + "\n".join(rows) + "\n")
+    for place, row in enumerate(rows):
+        number, pattern, _ = row.split(",")
+        image(folder / f"MLLM_VLM Images/{pattern}/{number}.jpg", shade=50 * place)
+
+
 ADE20K_NAMES = ["wall", "building, edifice", "sky", *(f"thing {number}" for number in range(4, 151))]
 
 

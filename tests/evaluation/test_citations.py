@@ -71,6 +71,18 @@ def test_what_several_use_has_one_entry() -> None:
     assert "% the method rise, the metric deletion, the metric insertion\n" in text
 
 
+def test_data_sets_with_an_entry_can_be_cited() -> None:
+    assert KEY.findall(cite("pope", "repope", "waterbirds")) == [
+        "nibt",
+        "li2023evaluating",
+        "neuhaus2025repope",
+        "sagawa2020distributionally",
+    ]
+    assert KEY.findall(cite("mmvp", "mmvp_vlm", "counter_animal")) == ["nibt", "tong2024eyes", "wang2024sober"]
+    with pytest.raises(BadOption, match="there is no method"):
+        cite("folder")
+
+
 def test_the_metrics_and_checks_of_an_audit_have_entries(tmp_path: Path) -> None:
     checked = nibt.check("scenes", "sample:scene", "a cat")
     checked.save(tmp_path / "checked.json")

@@ -1,4 +1,4 @@
-"""What to cite: nibt, and the publications of methods and metrics, in BibTeX."""
+"""What to cite: nibt, and the publications of methods, metrics and some data sets, in BibTeX."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -47,7 +47,7 @@ class Reference:
 
 @lru_cache
 def references() -> tuple[Reference, ...]:
-    """Return the publications that the methods and metrics of nibt name."""
+    """Return the publications that the methods, the metrics and some data sets of nibt name."""
     text = read_text(files("nibt.evaluation") / "references.bib")
     return tuple(Reference(**entry.groupdict()) for entry in _ENTRY.finditer(text))
 
@@ -80,6 +80,8 @@ def cite(*what: Citable) -> str:
     Args:
         what: Names of methods and metrics, as ``gae`` and ``deletion``; results; runs of ``nibt bench`` and jobs; or
             the paths of a JSON file of a result and of the folder of a run or a job. Without any, the method ``nib``.
+            A data set can be named that has an entry: ``counter_animal``, ``mmvp``, ``mmvp_vlm``, ``pope``, ``repope``
+            or ``waterbirds``.
 
     Returns:
         The entries in BibTeX, those of nibt first.
@@ -134,11 +136,16 @@ def _uses(what: Citable) -> Iterator[tuple[str, str]]:
 
 
 def _plugin(name: str) -> tuple[str, str] | None:
-    """Return the use and the source of a method or a metric, from a name with or without variant and options."""
+    """Return the use and the source of a method or a metric, from a name with or without variant and options.
+
+    Of the data sets, only those with an entry: the names of others, such as ``folder``, may be those of runs.
+    """
     plain = re.split(r"[:\s]", name.strip(), maxsplit=1)[0]
     for group in ("methods", "metrics"):
         if plain in available(group):
             return f"the {group.removesuffix('s')} {plain}", _source(group, plain)
+    if plain in available("datasets") and references_of("datasets", plain):
+        return f"the data set {plain}", _source("datasets", plain)
     return None
 
 

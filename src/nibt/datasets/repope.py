@@ -1,0 +1,27 @@
+"""RePOPE: the questions of POPE with corrected answers."""
+
+from dataclasses import dataclass
+
+from nibt.datasets._questions import PollingDataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class RePOPE(PollingDataset, name="repope"):
+    """RePOPE: the questions of POPE with corrected answers, without the ambiguous ones, for a generator.
+
+    The questions of RePOPE, such as "Is there a snowboard in the image?", in the order of the file.
+
+    The key of a row is the ``question_id`` of POPE, and its reference is "yes" or "no".
+
+    Source:
+        Neuhaus and Hein, arXiv 2504.15707
+    """
+
+    title = "RePOPE"
+    layout = "coco_repope_SPLIT.json, in the folder or in annotations/, and the images of COCO in val2014/ or images/"
+    home = "github.com/YanNeu/RePOPE, the authors' repository; the images are those of COCO, val2014"
+    prefix = "coco_repope_"
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        return ("annotations",)
