@@ -64,6 +64,7 @@ SETTINGS = {
     "occlusion": ("occlusion", IMAGE),
     "logit_lens": ("logit_lens", IMAGE),
     "tam": ("tam", IMAGE),
+    "eagle": ("eagle segments=24", IMAGE),
     "random": ("random", IMAGE),
 }
 """The methods of maps, with the sources that are narrowed; one source is narrowed by ``nibt.explain_answer``."""

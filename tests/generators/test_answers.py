@@ -116,7 +116,8 @@ def test_against_explains_the_difference_of_two_logits() -> None:
 
 
 @pytest.mark.parametrize(
-    "method", few(["occlusion", "gae", "logit_lens", "tam", "grad_cam layer=1", "random"], ["gae", "random"])
+    "method",
+    few(["occlusion", "gae", "logit_lens", "tam", "eagle segments=3", "grad_cam layer=1", "random"], ["gae", "random"]),
 )
 def test_methods_explain_answers(method: str) -> None:
     explanation = explained(method=method)

@@ -10,7 +10,13 @@ from nibt.registry import available, find
 from tests import tiny
 from tests.suites import few
 
-FEWER = {"rise": {"masks": 8}, "banzhaf": {"budget": 8}, "shapley": {"budget": 8}, "fixlip": {"budget": 8}}
+FEWER = {
+    "eagle": {"segments": 4},
+    "rise": {"masks": 8},
+    "banzhaf": {"budget": 8},
+    "shapley": {"budget": 8},
+    "fixlip": {"budget": 8},
+}
 
 
 @pytest.fixture
@@ -36,7 +42,9 @@ def test_methods_declare_whether_they_use_gradients(name: str, gradients: list[i
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in available("methods") if "answer" in find("methods", name).needs])
 def test_methods_of_answers_declare_whether_they_use_gradients(name: str, gradients: list[int]) -> None:
-    nibt.explain_answer("scenes_generator", "sample:scene", "what is left of the house ?", method=name)
+    nibt.explain_answer(
+        "scenes_generator", "sample:scene", "what is left of the house ?", method=name, **FEWER.get(name, {})
+    )
     assert bool(gradients) == find("methods", name).uses_gradients
 
 

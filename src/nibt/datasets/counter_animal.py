@@ -69,7 +69,9 @@ class CounterAnimal(LocalDataset, name="counter_animal"):
 
         groups = _GROUPS if self.group is None else (self.group,)
         for group in groups:
-            backgrounds = sorted(path for path in folder.iterdir() if path.name.startswith(f"{group}-") and path.is_dir())
+            backgrounds = sorted(
+                path for path in folder.iterdir() if path.name.startswith(f"{group}-") and path.is_dir()
+            )
             if not backgrounds:
                 raise self.lacking(f"the folder {group}-BACKGROUND in {folder.name}/")
 

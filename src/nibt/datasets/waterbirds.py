@@ -23,7 +23,7 @@ _FOLDER = "waterbird_complete95_forest2water2"
 class Waterbirds(LocalDataset, name="waterbirds"):
     """Waterbirds: 11,788 birds, cut out and placed before land or water, in four groups.
 
-    The images of Waterbirds with the caption of their kind of bird, "a photo of a waterbird", in the order of the table.
+    The images of Waterbirds with the caption of their kind of bird, "a photo of a waterbird", in the order of the file.
 
     The kind of bird is the label, and the key of a pair is its group, such as ``waterbird_on_land``. In the training
     split, 95 % of the birds are before the background of their kind; in the others, half of them are.

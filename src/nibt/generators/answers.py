@@ -343,3 +343,35 @@ class AnswerScore:
         logs = self.tower.logits(states).log_softmax(-1)
         ids = self.targets.clamp_min(0).expand(logs.shape[:-1])
         return logs.gather(-1, ids[..., None])[..., 0].masked_fill(self.targets < 0, 0.0).sum(-1)
+
+
+@dataclass(frozen=True)
+class AnswerProbability:
+    """The probability of words: the mean over the probabilities of their tokens."""
+
+    tower: AnswerTower
+    targets: Int[Tensor, "batch token"]  # -1 is padding
+
+    def __call__(self, states: Float[Tensor, "*batch token width"]) -> PerExample:
+        """Compute the probability of each word from the states that predict its tokens."""
+        shares = self.tower.logits(states).float().softmax(-1)
+        ids = self.targets.clamp_min(0).expand(shares.shape[:-1])
+        is_token = self.targets >= 0
+        of_tokens = shares.gather(-1, ids[..., None])[..., 0].masked_fill(~is_token, 0.0)
+        return of_tokens.sum(-1) / is_token.sum(-1).clamp_min(1)
+
+
+@dataclass(frozen=True)
+class AnswerMargin:
+    """By how much the logits of tokens are ahead of those of all others: above 0 if the model would write them all."""
+
+    tower: AnswerTower
+    targets: Int[Tensor, "batch token"]  # -1 is padding
+
+    def __call__(self, states: Float[Tensor, "*batch token width"]) -> PerExample:
+        """Compute the smallest margin over the tokens of each word."""
+        logits = self.tower.logits(states).float()
+        ids = self.targets.clamp_min(0).expand(logits.shape[:-1])[..., None]
+        others = logits.scatter(-1, ids, -torch.inf).amax(-1)
+        margins = logits.gather(-1, ids)[..., 0] - others
+        return margins.masked_fill(self.targets < 0, torch.inf).amin(-1)
