@@ -95,7 +95,11 @@ def test_the_printed_row_adds_up(run: Run) -> None:
         (["sample:chelsea", "a cat", "-m", "FOLDER", "-o", "x.tif"], 2, "is for explanations (got answers)"),
         (["sample:chelsea", "a cat", "-m", "FOLDER", "--max-words", "0"], 2, "max_words must be between 1"),
         (["sample:chelsea", "a cat", "-m", "/nowhere/at/all"], 1, "no model '/nowhere/at/all'"),
-        (["sample:chelsea", "a cat", "-m", "FOLDER", "--decisive", "half"], 2, "--decisive must be keep or change"),
+        (
+            ["sample:chelsea", "a cat", "-m", "FOLDER", "--decisive", "half"],
+            2,
+            "--decisive must be keep, change or correct",
+        ),
         (["sample:chelsea", "a cat", "-m", "FOLDER", "--word", "a"], 2, "add --decisive, or leave it out"),
         (
             ["sample:chelsea", "a cat", "-m", "FOLDER", "--decisive", "keep", "--against", "sample:scene"],

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 import nibt
 from nibt.core.perturbation import backdrop
 from nibt.data.images import ImageInput
+from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption, UnknownName
 from nibt.generators.forced import AnswerRequest
 from nibt.generators.results.answer import AnswerExplanation
@@ -42,15 +44,15 @@ def explained(seed: int, against: str | None = None, kind: str = KIND) -> Answer
     )
 
 
-def own_logits(image: ImageInput, shown: Any, behind: Any = 0.0) -> Any:
+def own_logits(image: ImageInput, shown: Any, behind: Any = 0.0, answer: str = ANSWER) -> Any:
     """Return the logits of the model at the tokens of the answer, with what hides the other cells, and their ids."""
-    values = own_inputs(KIND, image)
+    values = own_inputs(KIND, image, answer=answer)
     pixels = values["pixel_values"]
     keep = F.interpolate(shown[None, None].float(), pixels.shape[-2:], mode="nearest")[0]
     values["pixel_values"] = pixels * keep + behind * (1 - keep)
     root: Any = generator(KIND).module
     tower: Any = generator(KIND).answers
-    count = len(tower.read(AnswerRequest.of(image, PROMPT, ANSWER, None).forced(generator(KIND)).prompted, ANSWER).ids)
+    count = len(tower.read(AnswerRequest.of(image, PROMPT, answer, None).forced(generator(KIND)).prompted, answer).ids)
     with torch.no_grad():
         return root(**values).logits[0, -count - 1 : -1].float(), values["input_ids"][0, -count:]
 
@@ -275,3 +277,109 @@ def test_other_inputs_are_refused_by_name() -> None:
         nibt.decisive_region(tiny.model("clip"), caption, word=0)
     with pytest.raises(BadInput, match="takes results of class AnswerExplanation or Explanation"):
         nibt.decisive_region(model, "answer.json")  # pyright: ignore
+
+
+def margin(explanation: AnswerExplanation, shown: Any, tokens: int) -> float:
+    """Return by how much the first tokens of the answer are ahead of all others in the model's own logits."""
+    assert explanation.input is not None
+    logits, ids = own_logits(explanation.input, shown, answer=explanation.answer)
+    margins = []
+    for place in range(tokens):
+        others = logits[place].clone()
+        others[ids[place]] = -torch.inf
+        margins.append(float(logits[place, ids[place]] - others.max()))
+    return min(margins)
+
+
+def first_token_of(image: ImageInput, shown: Any) -> str:
+    """Return the text of the token that the model writes first for an image with some cells hidden."""
+    logits, _ = own_logits(image, shown)
+    tower: Any = generator(KIND).answers
+    return tower.tokenizer.decode([int(logits[0].argmax())]).strip()
+
+
+def answers_without_cells(seed: int) -> list[str]:
+    """Return the words that the model writes first for an image without some cells, and not with all of them."""
+    image = tiny.image(64, 64, seed)
+    whole = torch.ones(4, 4)
+    with_all = first_token_of(image, whole)
+    found = []
+    for cell in range(16):
+        shown = whole.clone()
+        shown.flatten()[cell:] = 0
+        found.append(first_token_of(image, shown))
+    return sorted({word for word in found if word.isalpha() and word != with_all})
+
+
+def test_without_the_part_the_model_writes_the_answer() -> None:
+    """Each part lets the model write the first word of an answer, and needs each of its cells."""
+    corrected = 0
+    for seed in range(6):
+        for answer in answers_without_cells(seed):
+            image = tiny.image(64, 64, seed)
+            explanation = nibt.explain_answer(
+                generator(KIND), image, PROMPT, answer, "occlusion", other_images=[], narrow=["image"]
+            )
+            count = len(explanation.words[0].tokens)
+            whole = torch.ones(explanation.grid.shape)
+            if [explanation.words[0].tokens] != [tuple(range(count))] or margin(explanation, whole, count) > 0:
+                continue
+
+            result = nibt.decisive_region(generator(KIND), explanation, "correct", word=0)
+            decisive = result.decisive
+            if decisive is None:
+                assert "no region corrects the answer: the model does not write" in result.warnings[-1]
+                continue
+
+            corrected += 1
+            assert (decisive.region, decisive.decision, decisive.instead) == ("correct", "written", answer)
+            assert f"the model writes \u201c{answer}\u201d" in result.decisive_about
+            assert margin(explanation, ~decisive.cells, count) > 0
+            for place in decisive.cells.nonzero().tolist():
+                fewer = decisive.cells.clone()
+                fewer[tuple(place)] = False
+                assert margin(explanation, ~fewer, count) <= 0
+    assert corrected
+
+
+def test_what_the_model_writes_needs_no_correction() -> None:
+    model = generator("qwen2_vl")
+    explanation = nibt.explain_answer(
+        model, tiny.image(64, 64), PROMPT, method="occlusion", max_words=2, narrow=["image"], other_images=[]
+    )
+    for word in (None, 0):
+        result = nibt.decisive_region(model, explanation, "correct", word=word)
+        assert result.decisive is None
+        assert "with the whole image; explain the answer that it should write" in result.warnings[-1]
+
+
+def test_a_correction_that_cannot_be_told_is_refused() -> None:
+    with pytest.raises(BadOption, match="a region that corrects is for one answer, not a difference"):
+        nibt.decisive_region(generator(KIND), explained(0, "blue"), "correct", word=0)
+    with pytest.raises(BadOption, match="region must be one of keep, change, correct"):
+        nibt.decisive_region(generator(KIND), explained(0), "mend")  # pyright: ignore
+    with pytest.raises(BadOption, match="correct is for answers"):
+        nibt.decisive_region("scenes", nibt.explain("scenes", "sample:scene", "a cat", "occlusion"), "correct")
+
+
+@pytest.mark.slow
+def test_the_shipped_generator_is_corrected_as_it_writes() -> None:
+    """The model writes the answer itself for an image whose part is painted with the mean color."""
+    model = nibt.load_generator("scenes_generator")
+    pair = Scenes(count=40, seed=7)[9]
+    assert nibt.explain_answer(model, pair.image, "describe the picture", method="ones").words[1].text == "snake"
+    explanation = nibt.explain_answer(
+        model, pair.image, "describe the picture", "a turtle", "nib", views=1, narrow=["image"], other_images=[]
+    )
+    decisive = nibt.decisive_region(model, explanation, "correct").decisive
+    assert decisive is not None
+    assert decisive.share < 0.1
+
+    pixels = np.array(pair.image.pil_image.convert("RGB"))
+    rows, columns = decisive.cells.shape
+    mask = decisive.cells.numpy().repeat(pixels.shape[0] // rows, 0).repeat(pixels.shape[1] // columns, 1)
+    tower: Any = model.answers
+    pixels[mask] = np.round(255 * np.array(tower.processor.image_processor.image_mean))
+    painted = ImageInput(Image.fromarray(pixels), "painted")
+    written = nibt.explain_answer(model, painted, "describe the picture", method="ones", max_words=2)
+    assert written.answer == "a turtle"

@@ -31,7 +31,7 @@ def explained(kind: str, *images: Any, **options: Any) -> nibt.AnswerExplanation
     return nibt.explain_answer(generator(kind), list(images), PROMPT, ANSWER, other_images=[], **options)
 
 
-def own_inputs(kind: str, *images: ImageInput) -> dict[str, Tensor]:
+def own_inputs(kind: str, *images: ImageInput, answer: str = ANSWER) -> dict[str, Tensor]:
     """Return what the processor makes of the prompt with the images, and the answer after it."""
     tower: Any = generator(kind).answers
     if getattr(tower.processor, "chat_template", None):
@@ -44,14 +44,14 @@ def own_inputs(kind: str, *images: ImageInput) -> dict[str, Tensor]:
     pictures = [[image.pil_image for image in images]]
     values = dict(tower.processor(text=[text], images=pictures, return_tensors="pt", **special))
     several, image = tower.composed(images)
-    answer = several.read(Prompted(image, PROMPT), ANSWER)
+    tokens = several.read(Prompted(image, PROMPT), answer)
     for name in ("labels", "num_crops"):
         values.pop(name, None)
     for name in ("token_type_ids", "mm_token_type_ids"):
         if name in values:
-            tail = torch.full((1, len(answer.ids)), int(name == "token_type_ids" and kind == "paligemma"))
+            tail = torch.full((1, len(tokens.ids)), int(name == "token_type_ids" and kind == "paligemma"))
             values[name] = torch.cat([values[name], tail], 1)
-    ids = torch.cat([values["input_ids"], torch.tensor([answer.ids])], 1)
+    ids = torch.cat([values["input_ids"], torch.tensor([tokens.ids])], 1)
     return {**values, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 

@@ -42,6 +42,7 @@ class HiddenCells(ABC):
         names: What is compared with what is explained; empty without a comparison.
         amount: What the image adds to, where the rank does not decide.
         word: The number of the word of an answer that is explained; None for a caption and for a whole answer.
+        text: The answer that is explained, up to that word; empty for a caption.
         check_limit: Checks that so many changed images, at least, are within the limit of a server.
     """
 
@@ -51,6 +52,7 @@ class HiddenCells(ABC):
     names: Sequence[str] = ()
     amount: Decision
     word: int | None = None
+    text: str = ""
     check_limit: Callable[[int], None] = no_limit
 
     @abstractmethod
@@ -107,8 +109,18 @@ class Decisions(Plugin):
 
     @classmethod
     @abstractmethod
-    def opened(cls, model: Any, result: Any, word: int | str | None, hide: Any) -> AbstractContextManager[HiddenCells]:
-        """Return the cells of the image of a result, which can be hidden inside ``with``."""
+    def opened(
+        cls, model: Any, result: Any, word: int | str | None, hide: Any, writes: bool = False
+    ) -> AbstractContextManager[HiddenCells]:
+        """Return the cells of the image of a result, which can be hidden inside ``with``.
+
+        Args:
+            model: The model of the result, or what it is loaded from.
+            result: The result.
+            word: The word of an answer that is decided.
+            hide: What replaces hidden cells.
+            writes: Whether it is decided if the model writes the explained answer, and not how probable it is.
+        """
 
 
 def check_model(result: ResultWithMaps, model: LoadedModel) -> None:

@@ -1,4 +1,7 @@
-"""The decisive region: a small part of a map that keeps what the model decides, or whose removal changes it."""
+"""The decisive region: a small part of a map that keeps what the model decides, or whose removal changes it.
+
+For an answer that the model does not write, it is a small part whose removal lets the model write it.
+"""
 
 import math
 from dataclasses import dataclass, replace
@@ -17,14 +20,14 @@ from nibt.metrics._perturbation import decisive_counts
 from nibt.options import OneOf, OpenShare, parsed
 from nibt.registry import find, kinds
 from nibt.results.base import ResultWithMaps, require_result
-from nibt.results.decisive import REGIONS, Decision, DecisiveRegion
+from nibt.results.decisive import CORRECT, REGIONS, Decision, DecisiveRegion
 from nibt.results.notes import note_fields
 from nibt.torch_modes import plain_torch
 
 AnyResult = TypeVar("AnyResult", bound=ResultWithMaps)
-Region = Annotated[str, OneOf(REGIONS)]
+Region = Annotated[str, OneOf((*REGIONS, CORRECT))]
 _SEED = 0
-_HIDE = {"keep": "noise", "change": "mean"}
+_HIDE = {"keep": "noise", "change": "mean", "correct": "mean"}
 """The defaults, from a study (docs/guides/contrast.md): parts that are enough on gray are seldom enough in a scene."""
 _GROUPS = 8
 """The number of groups of the cells of the part that are left out first, before single cells are."""
@@ -32,6 +35,8 @@ _PARTS = 8
 """The largest number of parts of increasing size whose probability is measured."""
 _LEAST_DRAWS = 100
 """The least number of draws of noise from which a probability is measured."""
+_SIZES = 64
+"""The largest number of sizes of a part that are tried to correct an answer, as many as EAGLE has regions."""
 _MOST_SINGLE = 64
 """The largest number of cells of a part that are tested one by one, since each takes forward passes."""
 Part = Bool[Tensor, " cell"]
@@ -41,7 +46,7 @@ Part = Bool[Tensor, " cell"]
 def decisive_region(
     model: Any,
     explanation: AnyResult,
-    region: Literal["keep", "change"] = "keep",
+    region: Literal["keep", "change", "correct"] = "keep",
     *,
     word: int | str | None = None,
     hide: Literal["mean", "blur", "noise"] | None = None,
@@ -69,6 +74,12 @@ def decisive_region(
     of the word is more probable than that of the other one or, where this does not depend on the image, what the image
     adds to the difference.
 
+    For an answer that the model does not write, such as the right one where it hallucinates, ``correct`` finds a small
+    part whose removal lets the model write it. The cells with the lowest scores are taken first, since they speak
+    against the answer that is explained. Up to 64 sizes are tried, the smallest first, and then cells that are not
+    needed are left out. It is decided by the logits: each token of the answer, up to ``word``, must be the most
+    probable one.
+
     The search needs about 2 log2(n) + 20 forward passes of the image, where n is the number of cells, and about 2 per
     cell of the part that it finds first. With noise, it needs up to five times as many. A model behind a server takes
     as many changed images; its limits hold, and its finished requests are reused.
@@ -77,12 +88,12 @@ def decisive_region(
         model: The model of the explanation, or what ``load_model`` or, for an answer, ``load_generator`` takes.
         explanation: An explanation of an image with a caption, or of an answer about one or several images, by any
             method.
-        region: ``keep`` or ``change``.
+        region: ``keep`` or ``change``, or ``correct`` for an answer that the model does not write.
         word: The word of the answer that is decided, by its position from 0, or by its text, if that occurs once. None
             means the whole answer: the sum of the log-probabilities of its words. With ``against``, one word must be
-            named, unless the answer has only one.
+            named, unless the answer has only one. For ``correct``, the answer is written up to this word.
         hide: What replaces hidden cells: the ``mean`` color, a ``blur`` of the image, or ``noise``. None means
-            ``noise`` for ``keep`` and ``mean`` for ``change``, which were the best in a test in which scenes are drawn
+            ``noise`` for ``keep`` and ``mean`` for the others, which were the best in a test in which scenes are drawn
             again. Compare two values: a part that is found with only one of them may be an artifact of the replacement.
 
         probability: The probability with which the part decides if the hidden cells are filled with random noise. Cells
@@ -93,7 +104,7 @@ def decisive_region(
 
     Returns:
         The explanation with ``decisive``, which pictures show as an outline, or with a warning if the image adds
-        nothing.
+        nothing, or if no part corrects the answer.
 
     Raises:
         BadInput: The explanation is of another model, compares two images or two captions, or is of a video, its image
@@ -105,7 +116,8 @@ def decisive_region(
         ServerFailed: A server cannot be reached, or would be asked more than its limit.
 
     Source:
-        The idea of minimal sufficient inputs: Carter et al., AISTATS 2019, arXiv 1810.03805
+        The idea of minimal sufficient inputs: Carter et al., AISTATS 2019, arXiv 1810.03805; that of the smallest
+        region that corrects an answer: Chen et al., CVPR 2026, arXiv 2509.22496
 
     Examples:
         >>> import nibt
@@ -125,8 +137,9 @@ def decisive_region(
     known = kinds("decisions")
     able = [find("decisions", name) for name in ([kind] if kind in known else known)]
     require_result(explanation, "decisive_region", *(decisions.of for decisions in able))
-    with able[0].opened(model, explanation, word, filling) as hidden:
-        decisive, notes = _decisive(hidden, region, least)
+    with able[0].opened(model, explanation, word, filling, writes=region == CORRECT) as hidden:
+        found = _correcting(hidden, least) if region == CORRECT else _decisive(hidden, region, least)
+        decisive, notes = found
 
     result: Any = explanation
     return replace(result, decisive=decisive, **note_fields([*explanation.notes, *notes]))
@@ -151,20 +164,7 @@ def _decisive(hidden: HiddenCells, region: Any, least: float | None) -> tuple[De
     ranks = torch.stack([scores, in_random_order]).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1).float()
     count, at_random = search.counts(ranks)
 
-    part = search.without_groups(ranks[0], count)
-    notes = []
-    if part.sum() <= _MOST_SINGLE:
-        part = search.without_single_cells(part)
-    else:
-        notes = [f"the decisive part has {int(part.sum())} cells, too many to test each: its share is an upper bound"]
-
-    bound = None
-    drawn = 0
-    if least is not None:
-        part, bound, drawn = search.likely(part, ranks[0], least)
-        if bound < least:
-            notes.append(f"the part decides with a probability of at least {bound:.2g}, below the requested {least:g}")
-
+    part, bound, drawn, notes = search.small(ranks[0], count, least)
     instead = ""
     if decision == "first" and region == "change":
         without = torch.stack([hidden.shown(~part[None], draw)[0, 1:] for draw in hidden.draws])
@@ -176,6 +176,42 @@ def _decisive(hidden: HiddenCells, region: Any, least: float | None) -> tuple[De
         cells=part.view(hidden.scores.shape),
         random=at_random / len(scores),
         instead=instead,
+        hide=hidden.hide,
+        probability=bound,
+        draws=drawn,
+        word=hidden.word,
+    )
+    return decisive, notes
+
+
+def _correcting(hidden: HiddenCells, least: float | None) -> tuple[DecisiveRegion | None, list[str]]:
+    """Return the part without which the model writes an answer, and what is to be said about it; None without one."""
+    _, everything = hidden.margins("written", hidden.of_ends()).amin(0).tolist()
+    if everything > 0:
+        return None, [
+            f"no region corrects the answer: the model writes \u201c{hidden.text}\u201d with the whole image; explain the "
+            "answer that it should write"
+        ]
+
+    search = _Search(hidden, CORRECT, "written", 0.0)
+    scores = hidden.scores.flatten().cpu().double()
+    in_random_order = torch.from_numpy(generator(_SEED).random(len(scores)))
+    ranks = torch.stack([scores, in_random_order]).argsort(dim=-1, stable=True).argsort(dim=-1).float()
+    count = search.first_size(ranks[0])
+    if count is None:
+        return None, [
+            f"no region corrects the answer: the model does not write \u201c{hidden.text}\u201d without any of the parts "
+            "with the lowest scores"
+        ]
+
+    at_random = search.first_size(ranks[1])
+    part, bound, drawn, notes = search.small(ranks[0], count, least)
+    decisive = DecisiveRegion(
+        region=CORRECT,
+        decision="written",
+        cells=part.view(hidden.scores.shape),
+        random=1.0 if at_random is None else at_random / len(scores),
+        instead=hidden.text,
         hide=hidden.hide,
         probability=bound,
         draws=drawn,
@@ -202,12 +238,20 @@ def _limits(margins: Float[Tensor, "draw end"]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class _Search:
-    """The search for a small part of an image that decides: its margin is above a limit, or without it is not."""
+    """The search for a small part of an image that decides.
+
+    Its margin is above a limit (``keep``), without it, it is not (``change``), or without it, it is (``correct``).
+    """
 
     image: HiddenCells
     region: str
     decision: Decision
     limit: float
+
+    @property
+    def reaches(self) -> bool:
+        """Whether a part decides if the margin is above the limit."""
+        return self.region != "change"
 
     def margins(self, parts: Cells, draw: int = 0) -> Float[Tensor, " mask"]:
         """Return the margins of parts, or of the image without them."""
@@ -221,7 +265,7 @@ class _Search:
             if not len(left):
                 break
             is_above = self.margins(parts[left], draw) > self.limit
-            left = left[is_above == (self.region == "keep")]
+            left = left[is_above == self.reaches]
 
         enough = torch.zeros(len(parts), dtype=torch.bool)
         enough[left] = True
@@ -230,12 +274,48 @@ class _Search:
     def needed(self, parts: Cells) -> Float[Tensor, " mask"]:
         """Return numbers that are larger, the more that the parts lack is needed."""
         values = self.margins(parts)
-        return -values if self.region == "keep" else values
+        return -values if self.reaches else values
 
     def counts(self, ranks: Float[Tensor, "order cell"]) -> list[int]:
         """Return how many of the first cells of each order decide."""
         all_cells = torch.full((len(ranks),), float(ranks.shape[1]), dtype=torch.float32)
         return [int(count) for count in decisive_counts(ranks, all_cells, self.decides)]
+
+    def first_size(self, ranks: Float[Tensor, " cell"]) -> int | None:
+        """Return how many of the first cells of an order decide, of sizes that are tried from the smallest on."""
+        sizes = np.unique(np.linspace(0, len(ranks), _SIZES + 2).round().astype(int))[1:-1]
+        for size in sizes.tolist():
+            if self.decides((ranks < size)[None])[0]:
+                return size
+        return None
+
+    def small(
+        self, ranks: Float[Tensor, " cell"], count: int, least: float | None
+    ) -> tuple[Part, float | None, int, list[str]]:
+        """Leave out of the first cells those that are not needed.
+
+        Returns:
+            The part, a lower bound of its probability, the number of draws of noise, and what is to be said about it.
+        """
+        part = self.without_groups(ranks, count)
+        notes = []
+        if part.sum() <= _MOST_SINGLE:
+            part = self.without_single_cells(part)
+        else:
+            notes = [
+                f"the decisive part has {int(part.sum())} cells, too many to test each: its share is an upper bound"
+            ]
+
+        bound = None
+        drawn = 0
+        if least is not None:
+            part, bound, drawn = self.likely(part, ranks, least)
+            if bound < least:
+                notes.append(
+                    f"the part decides with a probability of at least {bound:.2g}, below the requested {least:g}"
+                )
+
+        return part, bound, drawn, notes
 
     def without_groups(self, ranks: Float[Tensor, " cell"], count: int) -> Part:
         """Return the first cells, without groups of them that can be left out."""
@@ -273,7 +353,7 @@ class _Search:
             larger = torch.zeros_like(part)
             larger[order[:size]] = True
             margins = torch.cat([self.margins(larger[None], first + draw) for draw in range(draws)])
-            hits = int(((margins > self.limit) == (self.region == "keep")).sum())
+            hits = int(((margins > self.limit) == self.reaches).sum())
             bound = least_share(hits, draws, level)
             first += draws
             if bound >= least:

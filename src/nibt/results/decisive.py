@@ -13,21 +13,26 @@ from nibt.results.base import Array, Serializable
 
 REGIONS = ("keep", "change")
 """What the part does to a decision: alone, it keeps it; its removal changes it."""
-Decision = Literal["first", "similarity", "difference", "probability", "log_probability"]
+CORRECT = "correct"
+"""What the part does to an answer that is not written: its removal lets the model write it."""
+Decision = Literal["first", "similarity", "difference", "probability", "log_probability", "written"]
 
 
 @dataclass(frozen=True, eq=False)
 class DecisiveRegion(Serializable):
-    """A small part of a map that keeps a decision of the model, or whose removal changes it.
+    """A small part of a map that keeps a decision of the model, or whose removal changes it, or corrects an answer.
 
     Attributes:
-        region: ``keep`` if the part alone keeps the decision, ``change`` if the image without the part changes it.
+        region: ``keep`` if the part alone keeps the decision, ``change`` if the image without the part changes it,
+            ``correct`` if the model writes the explained answer for the image without the part.
         decision: ``first``: the explained caption, image or word is ahead of those that it is compared with.
             ``similarity``, ``difference``, ``probability``, ``log_probability``: more than half of what the image adds
-            to it is kept.
+            to it is kept. ``written``: the model writes the explained answer.
         cells: True for the cells of the part, (row, column) of the map.
-        random: The share of the image that is needed if the cells are taken in random order, in [0, 1].
-        instead: What is first without the part, for ``change`` and ``first``; otherwise empty.
+        random: The share of the image that is needed if the cells are taken in random order, in [0, 1]. For
+            ``correct``, 1 also means that no part in this order corrects the answer.
+        instead: What is first without the part, for ``change`` and ``first``, or what the model writes without it, for
+            ``correct``; otherwise empty.
         hide: What replaced the hidden cells: the ``mean`` color, a ``blur`` of the image, or ``noise``.
         probability: A lower bound of the probability that the part decides with random noise in the hidden cells, which
             is too high in at most 5 % of cases; None if it was not requested.
@@ -35,7 +40,7 @@ class DecisiveRegion(Serializable):
         word: The number of the word of an answer that is decided; None for a whole answer, and for captions.
     """
 
-    region: Literal["keep", "change"]
+    region: Literal["keep", "change", "correct"]
     decision: Decision
     cells: Annotated[Bool[Tensor, "row column"], Array(2, "boolean")]
     random: Share
@@ -59,6 +64,9 @@ class DecisiveRegion(Serializable):
         chance += "" if self.hide == "mean" else f"; hidden by {self.hide}"
         if self.probability is not None:
             chance += f"; with a probability of at least {percent(self.probability)}, by {self.draws} draws"
+        if self.region == CORRECT:
+            return f"without {part}, the model writes \u201c{self.instead}\u201d ({chance})"
+
         half = f"half of what the image adds to the {self.decision.replace('_', '-')}"
         if self.region == "keep":
             first = "the match first" if self.word is None else "the word first"

@@ -66,10 +66,11 @@ class AnswerMethodOptions(ServedMethodOptions):
     decisive: Annotated[
         str | None,
         Option(
-            metavar="keep|change",
+            metavar="keep|change|correct",
             help="Find a small part of the map that alone keeps more than half of what the image adds to the "
             "log-probability of the answer (keep), or whose removal loses it (change); with --against, the part that "
-            "keeps, or changes, that the word is ahead of the other one.",
+            "keeps, or changes, that the word is ahead of the other one. For an answer that the model does not write: "
+            "find a small part without which it does (correct).",
         ),
     ] = None
     word: Annotated[
@@ -79,8 +80,8 @@ class AnswerMethodOptions(ServedMethodOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.decisive not in (None, "keep", "change"):
-            raise BadOption(f"--decisive must be keep or change (got {self.decisive!r:.60})")
+        if self.decisive not in (None, "keep", "change", "correct"):
+            raise BadOption(f"--decisive must be keep, change or correct (got {self.decisive!r:.60})")
         if self.word is not None and self.decisive is None:
             raise BadOption("--word names the word whose decisive region is found: add --decisive, or leave it out")
 

@@ -53,8 +53,10 @@ class ExplanationDecisions(Decisions, name="explanation"):
     @classmethod
     @contextmanager
     def opened(
-        cls, model: ModelSource, result: Explanation, word: int | str | None, hide: Any
+        cls, model: ModelSource, result: Explanation, word: int | str | None, hide: Any, writes: bool = False
     ) -> Iterator[HiddenImageCells]:
+        if writes:
+            raise BadOption("region must be keep or change for an image with a caption: correct is for answers")
         if word is not None:
             raise BadOption(f"word is for answers: leave it out for an image with a caption (got {word!r:.60})")
 

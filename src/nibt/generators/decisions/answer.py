@@ -15,8 +15,8 @@ from nibt.core.side import Side
 from nibt.data.conversation import Conversation
 from nibt.data.images import ImageInput
 from nibt.data.units import Word
-from nibt.errors import BadInput
-from nibt.generators.answers import AnswerScore, Generator
+from nibt.errors import BadInput, BadOption, Unsupported
+from nibt.generators.answers import AnswerMargin, AnswerScore, Generator
 from nibt.generators.forced import AnswerRequest
 from nibt.generators.loading import load_generator
 from nibt.generators.results.answer import AnswerExplanation
@@ -58,18 +58,22 @@ class AnswerDecisions(Decisions, name="answer"):
     @classmethod
     @contextmanager
     def opened(
-        cls, model: Any, result: AnswerExplanation, word: int | str | None, hide: Any
+        cls, model: Any, result: AnswerExplanation, word: int | str | None, hide: Any, writes: bool = False
     ) -> Iterator[HiddenAnswerCells]:
         number = _number(result, word)
         images = _images(result)
         generator = load_generator(model)
         check_model(result, generator)
+        if writes:
+            _check_writes(result, generator)
 
         options = result.target["options"]
         messages = options.get("messages")
         prompt = result.prompt if messages is None else Conversation.of(messages, len(images))
         request = AnswerRequest(images, prompt, None if result.written else result.answer, _most(result))
         traced = generator.word_side or partial(_by_weights, generator)
+        if writes:
+            traced = partial(_written, generator)
         with traced(request, number, len(result.words), options.get("against")) as word_side:
             _check_words(result, word_side.words)
             grids = result.table if number is None else result.table[[number]]
@@ -78,8 +82,9 @@ class AnswerDecisions(Decisions, name="answer"):
                 scores=grids.sum(0),
                 hide=hide,
                 names=[] if number is None else [text.strip() for text in result.alternatives][number:][:1],
-                amount="difference" if result.alternatives else "log_probability",
+                amount="written" if writes else "difference" if result.alternatives else "log_probability",
                 word=number,
+                text=" ".join(each.text for each in result.words[: None if number is None else number + 1]),
                 check_limit=word_side.check_limit,
             )
 
@@ -97,6 +102,16 @@ def _number(result: AnswerExplanation, word: int | str | None) -> int | None:
             f"choose one, by its position or its text (of {named})"
         )
     return 0
+
+
+def _check_writes(result: AnswerExplanation, generator: Generator) -> None:
+    """Check that it can be told from logits what the model writes."""
+    if generator.word_side is not None:
+        raise Unsupported("a region that corrects needs the logits of all tokens: load the model itself")
+    if generator.request.generation != "greedy":
+        raise BadOption("a region that corrects is for the most probable answer: load the model without generation")
+    if result.alternatives:
+        raise BadOption("a region that corrects is for one answer, not a difference: explain it without against")
 
 
 def _images(result: AnswerExplanation) -> tuple[ImageInput, ...]:
@@ -123,6 +138,19 @@ def _check_words(result: AnswerExplanation, words: Sequence[Word]) -> None:
             f"the model now {'writes' if result.written else 'reads'} another answer than {result.answer!r:.100} (got "
             f"{texts}): explain the answer again"
         )
+
+
+@contextmanager
+def _written(
+    generator: Generator, request: AnswerRequest, number: int | None, count: int, against: None
+) -> Iterator[WordSide]:
+    """Trace an answer up to a word, whose value is above 0 if the model writes it."""
+    forced = request.forced(generator)
+    words = forced.answer.first(count).words
+    last = count if number is None else number + 1
+    forced = replace(forced, answer=forced.answer.first(last)).narrowing(["image"])
+    side = forced.side([None], None, None)
+    yield WordSide(replace(side, score=AnswerMargin(forced.tower, side.inputs.extra["targets"])), words)
 
 
 @contextmanager
