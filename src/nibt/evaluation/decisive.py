@@ -138,8 +138,10 @@ def decisive_region(
     able = [find("decisions", name) for name in ([kind] if kind in known else known)]
     require_result(explanation, "decisive_region", *(decisions.of for decisions in able))
     with able[0].opened(model, explanation, word, filling, writes=region == CORRECT) as hidden:
-        found = _correcting(hidden, least) if region == CORRECT else _decisive(hidden, region, least)
-        decisive, notes = found
+        if region == CORRECT:
+            decisive, notes = _correcting(hidden, least)
+        else:
+            decisive, notes = _decisive(hidden, region, least)
 
     result: Any = explanation
     return replace(result, decisive=decisive, **note_fields([*explanation.notes, *notes]))
@@ -189,8 +191,8 @@ def _correcting(hidden: HiddenCells, least: float | None) -> tuple[DecisiveRegio
     _, everything = hidden.margins("written", hidden.of_ends()).amin(0).tolist()
     if everything > 0:
         return None, [
-            f"no region corrects the answer: the model writes \u201c{hidden.text}\u201d with the whole image; explain the "
-            "answer that it should write"
+            f"no region corrects the answer: the model writes \u201c{hidden.text}\u201d with the whole image; explain "
+            "the answer that it should write"
         ]
 
     search = _Search(hidden, CORRECT, "written", 0.0)
@@ -200,8 +202,8 @@ def _correcting(hidden: HiddenCells, least: float | None) -> tuple[DecisiveRegio
     count = search.first_size(ranks[0])
     if count is None:
         return None, [
-            f"no region corrects the answer: the model does not write \u201c{hidden.text}\u201d without any of the parts "
-            "with the lowest scores"
+            f"no region corrects the answer: the model does not write \u201c{hidden.text}\u201d without any of the "
+            "parts with the lowest scores"
         ]
 
     at_random = search.first_size(ranks[1])
