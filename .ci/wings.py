@@ -42,6 +42,7 @@ WINGS = {
     "jobs": "jobs cli/commands/jobs.py",
     "page": "app cli/commands/serve.py",
     "heads": "heads",
+    "slides": "slides cli/commands/slide.py",
     "bridges": "bridges",
 }
 PROBES = {

@@ -3,7 +3,8 @@
 ``explained.png`` is what the README's first command writes, and ``images/links.png`` the strongest links of a scene's
 table. ``images/answer.webp`` and ``images/audit.webp`` are the tops of the pages of ``nibt answer`` and ``nibt audit``
 in Debian's chromium. The other pictures of ``images`` are what commands of guides write (``RESULTS``), or show what
-they compute (``mean_map``, ``boxed``, ``removed``, ``cropped``, ``packages``, ``attended``, ``job_gallery``).
+they compute (``mean_map``, ``boxed``, ``removed``, ``cropped``, ``packages``, ``attended``, ``slide``,
+``job_gallery``).
 """
 
 import shutil
@@ -74,7 +75,7 @@ def main() -> None:
         picture = nibt.draw(compute())
         picture.thumbnail((900, 900))
         picture.save(FOLDER / "images" / f"{name}.webp", quality=80, method=6)
-    for draw in (mean_map, boxed, removed, cropped, packages, attended):
+    for draw in (mean_map, boxed, removed, cropped, packages, attended, slide):
         draw().save(FOLDER / "images" / f"{draw.__name__}.webp", quality=80, method=6)
     with TemporaryDirectory() as folder:
         nibt.write_report(nibt.benchmark(PLAN, folder))
@@ -156,6 +157,14 @@ def packages() -> Image.Image:
     original = read_image("sample:collage").pil_image.resize((300, 300))
     grays = [Image.fromarray((128 + 127 * each / abs(each).max()).astype(np.uint8)) for each in maps]
     return beside([original, *(gray.resize((300, 300), Image.Resampling.BILINEAR) for gray in grays)])
+
+
+def slide() -> Image.Image:
+    """Draw the slide of ``guides/slides.md``."""
+    glass = Image.new("RGB", (1024, 768), (244, 242, 245))
+    for number, scene in enumerate(Scenes(12)):
+        glass.paste(scene.image.pil_image, (256 + 128 * (number % 4), 128 + 128 * (number // 4)))
+    return nibt.draw(nibt.explain_slide("scenes", glass, "a cat", tile=128, tolerance=0.01))
 
 
 def attended() -> Image.Image:

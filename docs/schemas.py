@@ -13,6 +13,7 @@ from nibt.jobs.job import JobManifest
 from nibt.records import json_schema
 from nibt.results import attribution, audit, base, explanation, parts, regions, roar, word_parts
 from nibt.results.base import Result
+from nibt.slides import explanation as slide
 
 FOLDER = Path(__file__).parent / "schemas"
 RESULTS = (
@@ -20,6 +21,7 @@ RESULTS = (
     regions.Regions,
     answer.AnswerExplanation,
     decomposition.Decomposition,
+    slide.SlideExplanation,
     audit.Audit,
     parts.Parts,
     word_parts.WordParts,
@@ -46,7 +48,7 @@ def schema_of(kind: type) -> dict[str, Any]:
     if not issubclass(kind, Result):
         return json_schema(kind)
     schema = json_schema(kind, "serialization")
-    modules = (answer, attribution, audit, decomposition, explanation, base, parts, regions, roar, word_parts)
+    modules = (answer, attribution, audit, decomposition, explanation, base, parts, regions, roar, slide, word_parts)
     for name, node in [(kind.__name__, schema), *schema.get("$defs", {}).items()]:
         described = next((vars(module)[name] for module in modules if name in vars(module)), None)
         node["description"] = node.get("description", "").split("\n\nAttributes:")[0]

@@ -9,6 +9,7 @@ Explain pairs:
     explain_answer                     what each word of a generated answer took from the image, the prompt and the
                                        words before it
     attentions                         the attention weights of the words of an answer, by layer and head
+    explain_slide                      one map of a whole slide, tile by tile
     decompose                          the similarity as a sum over layers, heads and patches or tokens
     name_heads, ablate_heads           names of heads from texts; a test of decompositions
     batch                              explanations of many pairs, in a folder of Parquet files
@@ -21,8 +22,8 @@ Models:
 
 Inputs and results:
     Caption, Pair, Dataset             inputs
-    Explanation, Regions, AnswerExplanation, AnswerAttentions, Contributions, Attribution, Decomposition, HeadName,
-    HeadAblation, Replacement, Job     results
+    Explanation, Regions, AnswerExplanation, AnswerAttentions, SlideExplanation, Contributions, Attribution,
+    Decomposition, HeadName, HeadAblation, Replacement, Job     results
     MapRegion, to_coco, to_frame       regions of maps, also as COCO annotations; pandas DataFrames
     save, draw, show, to_html, Panel   files of any format, pictures, pages in a notebook or in a page of your own
     draw_links                         a figure of the strongest links from words to parts of an image

@@ -70,6 +70,8 @@ from .results.records import Measurement as Measurement
 from .results.regions import Regions as Regions
 from .results.roar import Roar as Roar
 from .results.word_parts import WordParts as WordParts
+from .slides.explain import explain_slide as explain_slide
+from .slides.explanation import SlideExplanation as SlideExplanation
 from .targets.base import Target as Target
 
 __version__: str

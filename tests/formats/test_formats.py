@@ -32,11 +32,13 @@ def panel() -> nibt.Panel:
 FORMATS = [(name, ending) for name in available("formats") for ending in find("formats", name).endings[:2]]
 
 
-def result_for(name: str, panel: nibt.Panel) -> nibt.Panel | Audit:
+def result_for(name: str, panel: nibt.Panel) -> nibt.Panel | Audit | nibt.SlideExplanation:
     holds = find("formats", name).holds
     if holds == ("audit",):
         check = Check("seed", 4, "nib", "image", 0.0, 0.0, 0.1, 8, "lower", 0.05, 0.5, "dissimilarity of seeds")
         return Audit(tiny.model("clip").record(), {"pairs": 8}, ("nib",), 0, 1.0, versions(), (check,), (), ())
+    if holds == ("slide",):
+        return nibt.explain_slide("scenes", "sample:scene", "a cat", "nib:fast", tile=64)
     return panel if "explanation" in holds else nibt.Panel(panel.table)  # pyright: ignore
 
 

@@ -176,7 +176,7 @@ class Picture(PictureFormat, name="image"):
     """Pictures: image, map and caption. In .pdf, .svg and .eps, text is stored as outlines and cannot be selected."""
 
     endings = (".png", *VECTOR, *(ending for ending in PIXELS if ending not in (".png", *Scores.endings)))
-    holds = ("explanation", "comparison", "regions", "answer", "decomposition")
+    holds = ("explanation", "comparison", "regions", "answer", "decomposition", "slide")
     several: ClassVar = True
     draws = LOOK
 

@@ -22,7 +22,10 @@ class Json(Format, name="json"):
     """All numbers, as JSON that ``load`` reads. Several results are a list; read each item with ``from_json``."""
 
     endings = (".json",)
-    holds = ("explanation", "comparison", "regions", "answer", "decomposition", "audit", "roar", "parts", "word_parts")
+    holds = (
+        *("explanation", "comparison", "regions", "answer", "decomposition", "slide", "audit", "roar", "parts"),
+        "word_parts",
+    )
     several: ClassVar = True
     media_type = "application/json"
 

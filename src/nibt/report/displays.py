@@ -13,6 +13,7 @@ TYPES: dict[tuple[str, str], tuple[str, ...]] = {
     ("nibt.results.regions", "Regions"): (PAGE, PICTURE),
     ("nibt.generators.results.answer", "AnswerExplanation"): (PAGE, PICTURE),
     ("nibt.heads.decomposition", "Decomposition"): (PICTURE,),
+    ("nibt.slides.explanation", "SlideExplanation"): (PAGE, PICTURE),
     ("nibt.report.html.view_data", "Panel"): (PAGE,),
     ("nibt.results.audit", "Audit"): (PAGE,),
     ("nibt.results.parts", "Parts"): (PAGE,),
