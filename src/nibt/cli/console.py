@@ -49,7 +49,7 @@ def summary(answer: Explanation) -> Table:
     for name, side in answer.sides.items():
         title = side_title(answer, name).removesuffix(" side")
         score = answer.target[name]
-        target = similarity_name(answer) if score["name"] == "cosine" else score["name"]
+        target = similarity_name(answer) if score["name"] in ("cosine", "score") else score["name"]
         table.add_row(title, target, *balance(score["value"], side), f"{float(side.special_token_share):.0%}")
 
     return table

@@ -18,6 +18,7 @@ from nibt.engine.spec import ExplanationSpec, versions
 from nibt.engine.targets import IMAGE_AND_TEXT
 from nibt.errors import Unsupported
 from nibt.models.base import Model
+from nibt.records import JsonObject
 from nibt.results import notes as codes
 from nibt.results.attribution import (
     ImageAttribution,
@@ -140,6 +141,9 @@ def negligible(
     of the sum of their absolute values. Of the other scores, only a bound is known, for the difference of two inputs:
     the distance of their embeddings. ``embeddings`` are those of the two sides of the pair.
     """
+    if spec.model.is_fused:  # whose usual change would take many passes of the model
+        return
+
     for place, (name, side) in enumerate(zip(spec.side_names, sides, strict=True)):
         score = spec.scores[side.modality]
         compares = score.target.others if place < 2 else "none"
@@ -236,7 +240,7 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
             Explanation(
                 dict(zip(spec.side_names, sides, strict=True)),
                 similarity=similarities[index],
-                target=_target_record(spec, sides, [of_side[index] for of_side in values]),
+                target=_target_record(spec, sides, [of_side[index] for of_side in values], _box(spec, batch, index)),
                 method=spec.record["method"],
                 model=spec.model.record(),
                 versions=dict(versions()),
@@ -267,11 +271,19 @@ def _attributed_sides(spec: ExplanationSpec, batch: ExplainedBatch, index: int) 
     return [_side(item, batch, position, index) for position, item in enumerate(items)]
 
 
+def _box(spec: ExplanationSpec, batch: ExplainedBatch, index: int) -> JsonObject:
+    """Return the box of a detector whose score is explained, in pixels of the image; nothing for other models."""
+    image, text = (side.trace.embedding[index] for side in batch.sides[:2])
+    box = spec.model.similarity.chosen_box(image, text)
+    return {} if box is None else {"box": [round(side, 1) for side in box]}
+
+
 def _target_record(
-    spec: ExplanationSpec, sides: Sequence[SideAttribution], values: Sequence[float]
+    spec: ExplanationSpec, sides: Sequence[SideAttribution], values: Sequence[float], box: JsonObject
 ) -> ExplainedTargetRecord:
-    """Return the target of a result, with the target and the value of each side."""
+    """Return the target of a result, with the target and the value of each side, and the box of a detector."""
     request = spec.record["target"]
+    request = {**request, "options": {**request["options"], **box}}
     targets = [spec.scores[side.modality].target.name for side in sides]
     of_request = values[targets.index(request["name"])]
     by_side = {
@@ -293,6 +305,9 @@ def _notes(
 
     notes: list[Note | str] = [] if match is None else [match]
     notes += _class_notes(spec, batch, index)
+    if box := _box(spec, batch, index):
+        corners = "from ({:.0f}, {:.0f}) to ({:.0f}, {:.0f})".format(*box["box"])
+        notes.append(f"the score is that of one box, {corners} in pixels of the image")
     notes += [*spec.warnings, *batch.pairs[index].notes]
     for prefix, side in zip(prefixes, batch.sides, strict=True):
         notes += prefixed(prefix, side.trace.inputs.notes[index])

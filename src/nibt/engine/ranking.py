@@ -58,8 +58,9 @@ def _ranked(model: Model, query: ImageInput | Caption, items: Sequence[ImageInpu
     side: Modality = "text" if isinstance(query, Caption) else "image"
     of_query = encode(model.tower(side), [query.text if isinstance(query, Caption) else query])
     others = encode(model.image if side == "text" else model.text, items)
-    cosines = model.seen_from(side).to_each(of_query, others)[0].float()
-    shares = (model.scale * cosines).softmax(0)
+    compare = model.seen_from(side)
+    cosines = compare.to_each(of_query, others)[0].float()
+    shares = compare.probabilities(model.scale * cosines)
     if side == "image" and isinstance(model.similarity, ClassLogit):  # among all classes, not only the candidates
         shares = model.similarity.log_probability(of_query, cosines[None])[0].exp()
     order = cosines.argsort(descending=True, stable=True).tolist()

@@ -19,6 +19,7 @@ from nibt.models._loading import load_model
 from nibt.models._request import GenerationOptions, LoadOptions, check_loading
 from nibt.models.base import Model
 from nibt.options import Keywords
+from nibt.preprocessing.captions import TOKENIZER_LOCK
 from nibt.registry import find, kinds
 
 _IMAGE = "sample:chelsea"
@@ -79,6 +80,9 @@ def _of_pair(model: Model, image: ImageInput, text: str | None) -> dict[str, str
     largest = 0.0
     prompts = {name: repr(embedding[name]) for name in ("pooling", "image_prompt", "text_prompt") if name in embedding}
     prepared = model.image.prepare([image])
+    if model.is_fused:
+        return _of_fused(model, image, caption)
+
     for tower, inputs in ((model.image, prepared), (model.text, model.text.prepare([caption]))):
         layers = replay_cosines(tower, tower.trace(inputs))
         largest = max(largest, abs(1 - min(layers.values())))
@@ -102,6 +106,25 @@ def token_line(texts: Sequence[str]) -> str:
     if len(listed) > _TOKENS:
         listed = [*listed[: _TOKENS // 3], "...", *listed[-2 * _TOKENS // 3 :]]
     return f"{len(texts)} {'token' if len(texts) == 1 else 'tokens'}: {' '.join(listed)}"
+
+
+def _of_fused(model: Model, image: ImageInput, caption: str) -> dict[str, str]:
+    """Return the lines of a model that reads both inputs in one network."""
+    prepared = model.image.prepare([image])
+    words = model.text.tokens(caption)
+    tokenizer = model.text.tokenizer
+    with TOKENIZER_LOCK:
+        tokens = tokenizer.convert_ids_to_tokens(tokenizer(caption, verbose=False)["input_ids"])
+    with torch.no_grad():
+        score = model.similarity(model.image.encode(prepared), model.text.encode(model.text.prepare([caption]))).item()
+
+    return {
+        "image": image_line(model.image, prepared, image, model.request.image_processor),
+        "caption": f"{caption!r} has {len(words.ids)} words, and becomes {token_line(tokens)}",
+        "score": f"{model.similarity.name}, {score:.4g} for the image and the caption above",
+        "cut": "none: the model reads the image and the text in one network, so that methods that change inputs "
+        "explain it",
+    }
 
 
 def image_line(tower: Any, inputs: Inputs, image: ImageInput, processor: object) -> str:

@@ -117,6 +117,11 @@ def resolve_regions(model: Model, method: MethodSpec, seed: int | None = None) -
             "the map of a class"
         )
 
+    if model.is_fused:
+        raise Unsupported(
+            f"{model.id} reads the image and the text in one network, so a word has no map of its own: use explain"
+        )
+
     late = "vectors" in model.text.offers
     if model.similarity.item_ndim > 1 and not late:
         raise Unsupported(

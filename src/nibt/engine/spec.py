@@ -27,7 +27,7 @@ from nibt.methods._path import along_path
 from nibt.methods.base import Method
 from nibt.models.base import Model, Tower
 from nibt.options import BatchSize, Keywords, Megabytes, Seed, complete, parsed
-from nibt.registry import MethodSpec, find
+from nibt.registry import SERVED_METHOD, MethodSpec, find
 from nibt.results.records import MethodRecord, ProvenanceRecord, RequestRecord
 from nibt.targets.base import Score
 from nibt.torch_modes import plain_torch
@@ -111,6 +111,9 @@ def resolve(
 ) -> ExplanationSpec:
     """Resolve the defaults of a request, so that every pair is explained in the same way."""
     method = request.method
+    is_replaced = model.is_fused and method == MethodSpec()
+    if is_replaced:
+        method = MethodSpec(SERVED_METHOD)
     contrast = request.contrast
     target = request.target_name
     if target == "cosine":
@@ -132,6 +135,11 @@ def resolve(
         against = (*contrast.against, *contrast.against_images)[0]
 
     warnings = [*model.notes]
+    if is_replaced:
+        warnings.append(
+            f"{MethodSpec.name} needs the layers of two encoders, and this model reads the image and the text in one "
+            f"network: {SERVED_METHOD} explains it"
+        )
     is_compared = origin is not None or against is not None  # the side shows it in another way
     is_probability_of_class = model.is_classifier and target == "softmax"  # a note says it of the class
     if not (is_compared or is_probability_of_class):

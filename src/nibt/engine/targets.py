@@ -13,6 +13,7 @@ from nibt.models.base import Model
 from nibt.records import JsonObject
 from nibt.registry import available, find
 from nibt.targets.base import Score, Target
+from nibt.targets.similarity import PairScore
 from nibt.types import Modality
 
 Modalities: TypeAlias = tuple[Modality, Modality]
@@ -84,7 +85,7 @@ def resolve_targets(model: Model, name: str, contrast: Contrast, modalities: Mod
             f"the target softmax of the classifier {model.id} is the probability among all of its classes: leave "
             "against out, or choose difference"
         )
-    if target.averages or not model.has_logits:
+    if target.averages or target.name == PairScore.name or not model.has_logits:
         check_target(model, target)
 
     if modalities[0] == modalities[1]:
@@ -116,8 +117,8 @@ def resolve_targets(model: Model, name: str, contrast: Contrast, modalities: Mod
 
 
 def plain_target(model: Model) -> str:
-    """Return the target that is the similarity itself: ``cosine``, or of a classifier ``logit``."""
-    return "logit" if model.is_classifier else "cosine"
+    """Return the target that is the similarity itself: ``cosine``, ``logit`` of classifiers, or ``score``."""
+    return model.similarity.target
 
 
 def plain_target_warning(plain: str, target: type[Target], side: str) -> str:
@@ -149,6 +150,16 @@ def _target(name: str, contrast: Contrast) -> Target:
 def check_target(model: Model, target: Target) -> None:
     """Check that a model has what a target computes with, whether it is explained or measured."""
     is_classifier = model.is_classifier
+    if model.is_fused and (target.averages or target.name in ("logit", "cosine")):
+        raise BadOption(
+            f"{model.id} reads the image and the text in one network, and has no embeddings for the target "
+            f"{target.name}: choose score or difference"
+        )
+    if target.name == PairScore.name and not model.is_fused:
+        raise BadOption(
+            f"the target score is of models that read both inputs in one network, and {model.id} compares them: "
+            f"choose {plain_target(model)}"
+        )
     if target.name == "logit" and not (model.has_logits or is_classifier):
         raise BadOption(f"{model.id} has no scale of logits: choose cosine")
     if target.averages and is_classifier:
@@ -173,6 +184,8 @@ def _same_modality(model: Model, target: Target, contrast: Contrast, modality: M
             f"{model.id} is a classifier, which compares images with its own classes (got {two}): give an image and "
             "the name of a class"
         )
+    if model.is_fused:
+        raise BadOption(f"{model.id} reads an image and a text in one network (got {two}): give an image and a caption")
     if model.similarity.item_ndim > 1:
         raise BadOption(
             f"{model.id} compares a query with an image by late interaction (got {two}): give an image and a caption"

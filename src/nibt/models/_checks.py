@@ -73,7 +73,9 @@ def checked(model: Model) -> Model:
         check_placement(model.id, tower, image.pil_image, lambda picture: tower.prepare([picture]))
         captions = model.text.prepare(model.text.examples)
         caption_size = _compare(model.id, model.text, captions)
-        if image_size != caption_size:
+        if model.is_fused:
+            _check_scores(model, tower.prepare([image]), captions)
+        elif image_size != caption_size:
             raise CannotLoad(
                 f"the model {model.id!r} embeds images in {image_size} dimensions and captions in {caption_size}, so "
                 "they cannot be compared: correct its configuration"
@@ -87,6 +89,16 @@ def checked(model: Model) -> Model:
 
     model.renewed().kept["checked"] = True
     return model
+
+
+def _check_scores(model: Model, image: Inputs, captions: Inputs) -> None:
+    """Check that a model which reads both sides in one network gives an image and two captions finite scores."""
+    scores = model.similarity(model.image.encode(image), model.text.encode(captions))
+    if not scores.isfinite().all():
+        raise CannotLoad(
+            f"the model {model.id!r} cannot be explained: it gives an image and two captions the scores "
+            f"{scores.tolist()}: check its weights"
+        )
 
 
 def _small(tower: ImageTower) -> ImageTower:

@@ -9,7 +9,7 @@ from torch import nn
 from nibt.errors import BadOption, CannotLoad
 from nibt.models._classes import declared, family_of_generator, shipped
 from nibt.models._failures import REFERENCE, WritesText
-from nibt.models._request import LoadRequest
+from nibt.models._request import LoadRequest, ScoreChoice
 from nibt.models._text_tower import TextTower
 from nibt.models.base import ImageTower
 from nibt.registry import Plugin
@@ -71,6 +71,11 @@ class Family(Plugin, ABC):
     """How embeddings are compared, seen from the image side."""
 
     @classmethod
+    def compares(cls, module: nn.Module, request: LoadRequest, image: ImageTower) -> Similarity:
+        """Return how a model compares embeddings, seen from the image side."""
+        return cls.similarity
+
+    @classmethod
     def scale_and_bias(cls, module: nn.Module) -> tuple[float, float]:
         """Return the scale and the bias that turn a similarity into the model's logit: 1 and 0 without logits."""
         if not cls.has_logits:
@@ -78,6 +83,23 @@ class Family(Plugin, ABC):
         bias = getattr(module, "logit_bias", None)
         scale = module.logit_scale.detach().float().exp().item()  # pyright: ignore
         return scale, 0.0 if bias is None else bias.detach().float().item()
+
+
+FUSED = "fused"
+"""The family of models that read an image and a text in one network."""
+
+
+def family_of_score(name: str, family: str, classes: Iterable[str], score: ScoreChoice | None) -> str:
+    """Return the family that reads the score that is asked for of a model of these classes, or its own one."""
+    if score is None:
+        return family
+    if score.kind == "contrastive" and family != FUSED:
+        return family
+
+    from nibt.models.fused import check_score  # which other scores do not need
+
+    check_score(name, classes, score)
+    return FUSED
 
 
 _REFUSED = {

@@ -130,7 +130,7 @@ def _embeddings(name: str, function: Callable[[list[_Input]], object], items: li
     return (embeddings / lengths).float()
 
 
-class _FunctionTower:
+class FunctionTower:
     """What the towers of both functions share: a single state, which is the embedding, and no blocks."""
 
     offers = frozenset[str]()
@@ -139,7 +139,7 @@ class _FunctionTower:
     distributes = False
     reads_units = True
     has_special_tokens = False
-    root: FunctionModule
+    root: Any
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -167,7 +167,7 @@ class _FunctionTower:
         return Trace(self, inputs, embedding, (), (embedding[:, None],))
 
 
-class FunctionImageTower(_FunctionTower, ImageTower):
+class FunctionImageTower(FunctionTower, ImageTower):
     """The function of images as a tower, whose inputs are pixels."""
 
     root: ImageFunction
@@ -199,10 +199,10 @@ def _normalized(image: Image.Image) -> Tensor:
     return (pixels - _MEAN) / _DEVIATION
 
 
-class WordRemovalTower(_FunctionTower, TextTower):
+class WordRemovalTower(FunctionTower, TextTower):
     """Base class of functions of texts whose words can be left out, each of which is a token."""
 
-    def __init__(self, root: FunctionModule) -> None:
+    def __init__(self, root: nn.Module) -> None:
         super().__init__()
         self.root = root
         self._keep: PerToken | None = None
@@ -239,12 +239,10 @@ class WordRemovalTower(_FunctionTower, TextTower):
         return state.expand(len(inputs.values), -1, -1)
 
 
-class FunctionTextTower(WordRemovalTower):
-    """The function of texts as a tower, whose tokens are words, with what stands before them."""
+class WordPieceTower(WordRemovalTower):
+    """A tower of texts whose tokens are words, with what stands before them."""
 
-    root: EmbeddingFunctions
-
-    def __init__(self, root: EmbeddingFunctions) -> None:
+    def __init__(self, root: nn.Module) -> None:
         super().__init__(root)
         self.pieces = {0: ""}
         """What each id stands for."""
@@ -259,10 +257,18 @@ class FunctionTextTower(WordRemovalTower):
 
         return Tokens(tuple(ids), tuple(word.text for word in words), (True,) * len(ids), words)
 
+    def texts(self, ids: Int[Tensor, "batch token"]) -> list[str]:
+        """Return the texts of ids, of which 0 stands for nothing."""
+        return ["".join(self.pieces[number] for number in row).strip() for row in ids.tolist()]
+
+
+class FunctionTextTower(WordPieceTower):
+    """The function of texts as a tower."""
+
+    root: EmbeddingFunctions
+
     def run(self, inputs: Inputs) -> Embedding:
-        rows = self.kept_ids(inputs).tolist()
-        texts = ["".join(self.pieces[number] for number in row).strip() for row in rows]
-        return self.root.embed_texts(texts)
+        return self.root.embed_texts(self.texts(self.kept_ids(inputs)))
 
 
 def model_of_functions(

@@ -18,7 +18,15 @@ from nibt.errors import CannotLoad
 from nibt.models._adapters import within_layers
 from nibt.models._checks import seeded_noise
 from nibt.models._compiled import uncompiled
-from nibt.models._family import Family, check_no_generator, class_names, family_of_module, known_classes, refusal
+from nibt.models._family import (
+    Family,
+    check_no_generator,
+    class_names,
+    family_of_module,
+    family_of_score,
+    known_classes,
+    refusal,
+)
 from nibt.models._kinds import kind_of
 from nibt.models._loaded import check_usable
 from nibt.models._request import LoadRequest
@@ -54,6 +62,7 @@ def find_module(
     module, request = _unwrapped(uncompiled(source), request)
     family = family_of_module(module)
     assert family is not None
+    family = family_of_score(f"{type(module).__name__} in memory", family, class_names(module), request.score)
     check_usable(f"{type(module).__name__} in memory", module)
     return module, family, request
 

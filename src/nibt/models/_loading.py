@@ -21,7 +21,7 @@ from nibt.models._checks import check_finite, checked
 from nibt.models._classes import declared, known_checkpoint
 from nibt.models._embedded import EMBEDDED, alternatives, embedded, embedded_generators, embedded_hint
 from nibt.models._failures import loading, step
-from nibt.models._family import check_no_generator, family_of_type
+from nibt.models._family import check_no_generator, family_of_score, family_of_type
 from nibt.models._hugging_face import named_processor
 from nibt.models._loaded import LoadedModel
 from nibt.models._precision import check_quantized
@@ -31,6 +31,7 @@ from nibt.models._request import (
     EmbedTexts,
     LoadOptions,
     LoadRequest,
+    ScoreChoice,
     check_device,
     check_processor_arguments,
     check_source,
@@ -38,6 +39,7 @@ from nibt.models._request import (
     name_of_device,
     name_of_dtype,
     read_labels,
+    read_score,
 )
 from nibt.models._saved import ADAPTERS, SENTENCE_MODULES, check_files, check_layers, json_object
 from nibt.models.base import Model
@@ -68,6 +70,7 @@ def load_model(
     image_prompt: str | None = None,
     text_prompt: str | None = None,
     labels: Sequence[str] | str | Path | None = None,
+    score: str | None = None,
     text_model: str | Path | None = None,
     images: EmbedImages | None = None,
     texts: EmbedTexts | None = None,
@@ -101,6 +104,11 @@ def load_model(
         text_prompt: The prompt of a text, with ``{text}``; by default that of the chat template.
         labels: The names of the classes of a classifier, in the order of the model, or a text file with one a line.
             Models of Transformers and many of timm have names of their own.
+        score: Which score of a model with several is explained. ``"contrastive"`` is the usual one of BLIP, BLIP-2,
+            OWL-ViT, OWLv2 and CLIPSeg. ``"matching"`` is the log-odds of a match by the matching head of BLIP and
+            BLIP-2. ``"box"`` is the probability of the best box of a detector, ``"box:1"`` that of the next one, and
+            ``"box:120,80"`` that of the best box around a point, in pixels of the image from its left and its top.
+            ``"mask"`` is the mean logit of the mask of CLIPSeg, and ``"mask:120,80"`` the logit at a point.
         text_model: The name or the folder of a model of sentence-transformers whose embeddings of texts are in the
             space of the images, in place of the text encoder of the model, such as
             ``"sentence-transformers/clip-ViT-B-32-multilingual-v1"`` for CLIP ViT-B/32.
@@ -118,7 +126,7 @@ def load_model(
         BadOption: ``device``, ``dtype``, ``resize`` or ``image_size`` is not allowed.
     """
     others = {"resize": resize, "image_size": image_size, "processor": processor, "tokenizer": tokenizer}
-    others |= {"labels": labels}
+    others |= {"labels": labels, "score": score}
     others |= {"pooling": pooling, "instruction": instruction, "image_prompt": image_prompt, "text_prompt": text_prompt}
     if images is not None or texts is not None or id is None:
         return _of_functions(id, images, texts, name, device=device, dtype=dtype, text_model=text_model, **others)
@@ -185,6 +193,7 @@ def _load_request(
     check_processor_arguments(processor, tokenizer)
 
     labels = read_labels(values.pop("labels"))
+    score = read_score(values.pop("score"))
     options = LoadOptions(name_of_device(device), name_of_dtype(dtype), **values)
     check_device(options.device)
     embedding = {name: value for name, value in vars(options).items() if name in EMBEDDING and value is not None}
@@ -197,6 +206,7 @@ def _load_request(
         is_passed=processor is not None or tokenizer is not None,
         embedding=embedding,
         labels=labels,
+        score=score,
     )
 
 
@@ -329,7 +339,7 @@ def _from_folder(
         if (folder / "config.json").exists():
             lacks = "its config.json is empty, and names no class"
         raise CannotLoad(f"{name!r} is not the folder of a model: {lacks}")
-    return _load(name, _family(name, config), str(folder), request, device)
+    return _load(name, _family(name, config, request.score), str(folder), request, device)
 
 
 def _settings(folder: Path) -> JsonObject:
@@ -403,7 +413,7 @@ def _load(name: str, family: str, source: str, request: LoadRequest, device: str
         return _model(name, family, module.eval().requires_grad_(False).to(device), request)
 
 
-def _family(name: str, config: JsonObject) -> str:
+def _family(name: str, config: JsonObject, score: ScoreChoice | None = None) -> str:
     check_class(name, config, bool(known_checkpoint(name)))
     model_type = config.get("model_type")
     if "architecture" in config and model_type is None:  # of timm
@@ -412,7 +422,8 @@ def _family(name: str, config: JsonObject) -> str:
     classes = [*map(str, named)] if isinstance(named, list) else []
     if {*classes}.isdisjoint(class_name for row in declared().values() for class_name in row.classes):
         check_no_generator(name, classes)
-    return family_of_type(name, model_type if isinstance(model_type, str | None) else repr(model_type)[:100], classes)
+    family = family_of_type(name, model_type if isinstance(model_type, str | None) else repr(model_type)[:100], classes)
+    return family_of_score(name, family, classes, score)
 
 
 def _model(name: str, family: str, module: nn.Module, request: LoadRequest) -> Model:
@@ -440,5 +451,5 @@ def _model(name: str, family: str, module: nn.Module, request: LoadRequest) -> M
         image.preparation = replace(image.preparation, domain=request.defaults["domain"], domain_size=size)
 
     scale, bias = family_class.scale_and_bias(module)
-    compared = family_class.similarity, family_class.has_logits, request.defaults
+    compared = family_class.compares(module, request, image), family_class.has_logits, request.defaults
     return Model(name, family, module, image, text, scale, bias, *compared, folder=request.folder, request=request)

@@ -29,6 +29,55 @@ EMBEDDING = ("pooling", "instruction", "image_prompt", "text_prompt", "positions
 
 
 @dataclass(frozen=True)
+class ScoreChoice:
+    """Which score of a model is explained: of which kind, and of which box or point of a mask.
+
+    Attributes:
+        kind: ``contrastive``, ``matching``, ``box`` or ``mask``.
+        number: The number of the box, from 0 for the best one.
+        point: A point of the image, in pixels from its left and its top.
+    """
+
+    kind: str
+    number: int = 0
+    point: tuple[float, float] | None = None
+
+    def __str__(self) -> str:
+        place = ",".join(f"{value:g}" for value in self.point) if self.point else str(self.number or "")
+        return f"{self.kind}:{place}" if place else self.kind
+
+
+_SCORES = ("contrastive", "matching", "box", "mask")
+
+
+def read_score(value: object) -> ScoreChoice | None:
+    """Return the score that a text names; None without one.
+
+    >>> str(read_score("box:120,80")), read_score("box:2").number
+    ('box:120,80', 2)
+    """
+    if value is None:
+        return None
+
+    kind, colon, place = value.partition(":") if isinstance(value, str) else ("", "", "")
+    numbers = place.split(",")
+    if kind in _SCORES and not colon:
+        return ScoreChoice(kind)
+    if kind == "box" and re.fullmatch(r"\d{1,4}", place):
+        return ScoreChoice(kind, int(place))
+    if (
+        kind in ("box", "mask")
+        and len(numbers) == 2
+        and all(re.fullmatch(r"\d{1,7}(\.\d+)?", text) for text in numbers)
+    ):
+        return ScoreChoice(kind, point=(float(numbers[0]), float(numbers[1])))
+    raise BadOption(
+        "score must be contrastive, matching, box, box:NUMBER (0 is the best box), box:X,Y, mask, or mask:X,Y with a "
+        f"point in pixels from the left and the top of the image (got {value!r:.60})"
+    )
+
+
+@dataclass(frozen=True)
 class LoadRequest:
     """The options with which a model is loaded, and what loading adds to them."""
 
@@ -46,6 +95,7 @@ class LoadRequest:
     defaults: JsonObject = field(default_factory=dict)  # recommended values of options
     generation: Literal["greedy", "model"] = "greedy"  # how a generator writes
     labels: tuple[str, ...] = ()  # the names of the classes of a classifier, in place of its own
+    score: ScoreChoice | None = None  # which score of a model with several is explained; None is its usual one
     after: nn.Module | None = None  # what follows the encoders in a folder of sentence-transformers
 
     @property
@@ -89,6 +139,7 @@ class LoadOptions(_Placement):
     image_prompt: str | None = None
     text_prompt: str | None = None
     labels: str | None = None
+    score: str | None = None
     processor: str | None = None
     text_model: str | None = None
 

@@ -207,6 +207,11 @@ class Model(LoadedModel):
         """Whether the texts are classes of the model, whose logits are explained."""
         return isinstance(self.similarity, ClassLogit)
 
+    @property
+    def is_fused(self) -> bool:
+        """Whether one network reads both sides, so that there are no embeddings to compare."""
+        return self.similarity.fuses
+
     def tower(self, modality: Modality) -> Tower:
         """Return the tower of a side."""
         return self.image if modality == "image" else self.text

@@ -103,14 +103,25 @@ def require_view(value: object, caller: str, of: type[View] = View) -> None:
     require_result(value, caller, *(view.shows for view in able))
 
 
+_SIMILARITIES = {
+    "max_sim": "MaxSim",
+    "logit": "logit",
+    "matching": "matching score",
+    "box": "box score",
+    "mask": "mask score",
+}
+
+
 def similarity_name(result: ResultWithMaps) -> str:
-    """Return how the model compares both sides."""
-    return {"max_sim": "MaxSim", "logit": "logit"}.get(result.model.get("similarity", ""), "cosine")
+    """Return how the model compares both sides, or what its score of a pair is."""
+    kind = result.model.get("similarity", "").partition(":")[0]
+    return _SIMILARITIES.get(kind, "cosine")
 
 
 def similarity_noun(result: ResultWithMaps) -> str:
-    """Return what the score of a pair is called: the similarity of an image and a caption, or the logit of a class."""
-    return "logit" if similarity_name(result) == "logit" else "similarity"
+    """Return what the score of a pair is called: the similarity of an image and a caption, or a score of the model."""
+    name = similarity_name(result)
+    return "similarity" if name in ("cosine", "MaxSim") else name
 
 
 def fixed(value: float) -> str:

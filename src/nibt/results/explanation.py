@@ -225,6 +225,12 @@ class Explanation(ResultWithMaps):
         parts = {"parts": self.parts.fingerprint} if self.parts else {}
         return {**super().request(), **decisive, **parts}
 
+    @property
+    def box(self) -> tuple[float, float, float, float] | None:
+        """The box of a detector whose score is explained, (left, top, right, bottom) in pixels; None for others."""
+        corners = self.target["options"].get("box")
+        return None if corners is None else tuple(map(float, corners))  # pyright: ignore
+
     def _repr_html_(self) -> str | None:
         """Return the page that notebooks show; None if the image is missing."""
         return find("formats", "html").framed(self)
@@ -235,7 +241,8 @@ class Explanation(ResultWithMaps):
         if not self.is_comparison:
             subject = f"Explanation of {first.source} with {second.source!r}"
         yield subject + "".join(f", rather than {further.source}" for further in others)
-        noun = "logit" if self.model.get("similarity") == "logit" else "similarity"
+        compared = self.model.get("similarity", "cosine").partition(":")[0]
+        noun = {"logit": "logit", "cosine": "similarity", "max_sim": "similarity"}.get(compared, f"{compared} score")
         yield (
             f"  {noun} {self.similarity:.4f}; {method_text(self.method)} explains {self.target.get('name')}; "
             f"model {self.model.get('id')}"

@@ -1,5 +1,6 @@
 """Records in the JSON form of results: methods, targets, machines, measurements; and their provenance."""
 
+import math
 from base64 import b64decode
 from dataclasses import dataclass, field
 from typing import Annotated, NotRequired
@@ -59,8 +60,20 @@ class MethodRecord(TypedDict):
     ]
 
 
+def is_finite(value: object) -> bool:
+    """Return whether a value is a number that is finite."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _texts(options: JsonObject) -> JsonObject:
-    """Check that what a target compares with are texts: captions, names of images, or the tokens of an answer."""
+    """Check that what a target compares with are texts: captions, names of images, or the tokens of an answer.
+
+    The box of a detector has four numbers.
+    """
+    box = options.get("box", [0.0] * 4)
+    if not isinstance(box, list | tuple) or len(box) != 4 or not all(is_finite(side) for side in box):
+        raise ValueError(f"must have four finite numbers as box (got {box!r:.60})")
+
     for name in ("against", "against_images", "tokens"):
         values = options.get(name)
         is_list = isinstance(values, list | tuple) and all(isinstance(value, str) for value in values)

@@ -48,6 +48,10 @@ class Similarity(ABC):
 
     name: ClassVar[str]
     item_ndim: ClassVar[int]
+    target: ClassVar[str] = "cosine"
+    """The target that is the similarity itself."""
+    fuses: ClassVar[bool] = False
+    """Whether one network reads both sides, so that an embedding says nothing without the other side."""
 
     @abstractmethod
     def __call__(self, embedding: Embedding, partner: OtherEmbedding) -> PerExample:
@@ -56,6 +60,14 @@ class Similarity(ABC):
     @abstractmethod
     def to_each(self, embedding: Embedding, others: Others) -> Float[Tensor, "*batch other"]:
         """Compare embeddings with each of several embeddings of the other side."""
+
+    def chosen_box(self, image: Embedding, text: OtherEmbedding) -> tuple[float, float, float, float] | None:
+        """Return the box of the score of a pair, (left, top, right, bottom) in pixels; None if it is of no box."""
+        return None
+
+    def probabilities(self, logits: Float[Tensor, " candidate"]) -> Float[Tensor, " candidate"]:
+        """Return the probabilities of ranked candidates by their logits."""
+        return logits.softmax(0)
 
     @abstractmethod
     def swapped(self) -> "Similarity":
@@ -112,6 +124,7 @@ class ClassLogit(Similarity):
 
     name: ClassVar[str] = "logit"
     item_ndim: ClassVar[int] = 2
+    target: ClassVar[str] = "logit"
 
     def __call__(self, embedding: Embedding, partner: OtherEmbedding) -> PerExample:
         return (embedding * partner).sum((-2, -1))

@@ -32,6 +32,17 @@ class Logit(Target, name="logit"):
 
 
 @dataclass(frozen=True)
+class PairScore(Target, name="score"):
+    """The score that a model gives an image and a text which it reads in one network, and its default target.
+
+    It is the logit, or the log-odds, of a matching head, the probability of a box, or the mean logit of a mask.
+    """
+
+    def __call__(self, embedding: Embedding, score: Score) -> PerExample:
+        return score.similarity(embedding, score.other)
+
+
+@dataclass(frozen=True)
 class Softmax(Target, name="softmax"):
     """The softmax probability of the pair among others of the other side, such as further captions of an image.
 

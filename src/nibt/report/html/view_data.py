@@ -12,7 +12,7 @@ from nibt.data.images import Region
 from nibt.errors import BadInput
 from nibt.records import JsonObject
 from nibt.report.image.layout import resized, uri
-from nibt.report.image.parts import photograph
+from nibt.report.image.parts import boxed, photograph
 from nibt.report.image.words import WordsView
 from nibt.report.request import is_signed, shared_word_scale
 from nibt.report.view import MapView, names_of, require_view, view_of
@@ -87,7 +87,10 @@ def panel_data(panel: Panel, images: EncodedImages) -> JsonObject:
     """Return the data of a panel."""
     table = panel.words_have_maps
     sides: list[JsonObject] = [
-        {**_side(attribution, name, table, images), "pale": panel.answer.is_noise(name)}
+        {
+            **_side(attribution, name, table, images, getattr(panel.answer, "box", None)),
+            "pale": panel.answer.is_noise(name),
+        }
         for name, attribution in panel.sides.items()
     ]
     stages = [side for side in sides if side["kind"] == "image"]
@@ -150,9 +153,9 @@ def rounded(scores: Tensor) -> list[float]:
     return [float(f"{score:.{DIGITS}g}") for score in scores.flatten().tolist()]
 
 
-def _side(attribution: SideAttribution, name: str, table: Any, images: EncodedImages) -> JsonObject:
+def _side(attribution: SideAttribution, name: str, table: Any, images: EncodedImages, box: Any = None) -> JsonObject:
     if isinstance(attribution, ImageAttribution):
-        picture = resized(photograph(attribution.input, attribution.source), SIDE)
+        picture = boxed(resized(photograph(attribution.input, attribution.source), SIDE), attribution.size, box)
         encoded = uri(picture, "JPEG", quality=QUALITY)
         images.setdefault(encoded, attribution.size)
         return {

@@ -128,6 +128,8 @@ def _unselectable(panel: Panel) -> str:
         reason = "a comparison of two captions has no image whose regions a word could show"
     elif panel.problem:
         reason = panel.problem
+    elif result.target["name"] == "score":
+        reason = "the model reads the image and the text in one network, so a word has no map of its own"
     elif result.method["name"] != "nib":
         reason = (
             f"{result.method['name']} gives each word a score, but no map; the method nib computes a word-region table"

@@ -21,7 +21,7 @@ from nibt.report.request import (
     sentence,
     target_line,
 )
-from nibt.report.view import similarity_name
+from nibt.report.view import similarity_name, similarity_noun
 from nibt.results.attribution import ImageAttribution, SideAttribution
 from nibt.results.base import ResultWithMaps
 from nibt.results.explanation import Explanation
@@ -35,6 +35,26 @@ _WORDED = 240  # the width from which a bar has words at its ends
 def photograph(image: ImageInput | None, source: str) -> Image.Image:
     """Return the image on which maps are drawn."""
     return present(image, source).pil_image
+
+
+def boxed(picture: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float] | None) -> Image.Image:
+    """Return a picture of an image of a size, with a frame around a box of it."""
+    if box is None:
+        return picture
+
+    framed = picture.convert("RGB")
+    across = framed.width / size[0]
+    down = framed.height / size[1]
+    left, top, right, bottom = (side * scale for side, scale in zip(box, (across, down) * 2, strict=True))
+    line = max(1, round(max(framed.size) / 250))
+    left, right = (min(max(0.0, side), framed.width - 1.0) for side in (left, right))
+    top, bottom = (min(max(0.0, side), framed.height - 1.0) for side in (top, bottom))
+    pen = ImageDraw.Draw(framed)
+    # two frames, one of which is seen on any color
+    pen.rectangle((left, top, right, bottom), outline=PAPER, width=3 * line)
+    inside = min(line, (right - left) / 2, (bottom - top) / 2)
+    pen.rectangle((left + inside, top + inside, right - inside, bottom - inside), outline=INK, width=line)
+    return framed
 
 
 def present(image: ImageInput | None, source: str) -> ImageInput:
@@ -172,10 +192,11 @@ def notes(explanation: Explanation, width: int) -> Image.Image:
         f"completeness gap: {', '.join(gaps)} of the change" if gaps else f"special tokens: {', '.join(special)}"
     )
     name = similarity_name(explanation)
+    noun = similarity_noun(explanation)
     return text_rows(
         [
             f"{method_line(explanation)}    {target_line(explanation)}",
-            f"similarity ({name}) {explanation.similarity:z.3f}    {not_shown}",
+            f"{noun if noun == name else f'{noun} ({name})'} {explanation.similarity:z.3f}    {not_shown}",
             *(f"{check.verdict}: {sentence(check.about)}" for check in explanation.checks),
             *(f"note: {warning}" for warning in explanation.other_warnings),
         ],

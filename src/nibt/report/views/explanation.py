@@ -9,7 +9,7 @@ from nibt.records import JsonObject
 from nibt.report.colors import PAPER, Appearance
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SIDE, below, centered, resized, stacked, tile
-from nibt.report.image.parts import caption, header, notes, part_scale, photograph
+from nibt.report.image.parts import boxed, caption, header, notes, part_scale, photograph
 from nibt.report.ranked import contrast_of, ranked_labels, ranked_noun, ranked_subjects, side_title
 from nibt.report.request import is_signed, shared_word_scale, side_look
 from nibt.report.view import MapView, fixed, names_of, other_image, quoted, similarity_name, similarity_noun
@@ -57,7 +57,7 @@ class ExplanationView(MapView[Explanation], name="explanation"):
             return (
                 f"Where does the {'probability' if target == 'softmax' else 'logit'} of the class {caption} come from?"
             )
-        return f"Where does the similarity of this image and {caption} come from?"
+        return f"Where does the {similarity_noun(result)} of this image and {caption} come from?"
 
     def raised(self, result: Explanation) -> str:
         if result.target["name"] == "difference":
@@ -85,8 +85,7 @@ class ExplanationView(MapView[Explanation], name="explanation"):
         return {"target": dict(result.target)}
 
     def target_line(self, result: Explanation) -> str:
-        plain = "logit" if similarity_name(result) == "logit" else "cosine"
-        if all(result.target[name]["name"] == plain for name in result.sides):
+        if all(result.target[name]["name"] in ("cosine", "score", similarity_name(result)) for name in result.sides):
             return f"target {similarity_name(result)}"
         return "target " + "; ".join(
             f"{side_title(result, name)}: {_target_of_side(result, name)}" for name in result.sides
@@ -117,7 +116,7 @@ def _target_of_side(explanation: Explanation, name: str) -> str:
     """Return the target of a side, its value and what it compares with."""
     target = explanation.target[name]["name"]
     value = f"{explanation.target[name]['value']:.3f}"
-    if target in ("cosine", similarity_name(explanation)):
+    if target in ("cosine", "score", similarity_name(explanation)):
         return f"{similarity_name(explanation)} {value}"
     if target == "ensemble":
         templates = explanation.target.get("options", {}).get("templates", ())
@@ -200,7 +199,8 @@ def _panels(
     """
     if len(images) == 1:
         original = resized(photograph(explanation.image.input, explanation.source))
-        return [original, overlay(explanation, original, side_look(explanation, "image", look))]
+        mapped = overlay(explanation, original, side_look(explanation, "image", look))
+        return [boxed(panel, explanation.size, explanation.box) for panel in (original, mapped)]
 
     panels = []
     titles = names_of([side.source for side in images.values()])
