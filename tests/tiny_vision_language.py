@@ -5,6 +5,7 @@ from functools import cache
 
 from benchmarks.models.tiny_encoder_decoder import ENCODER_DECODERS, git
 from benchmarks.models.tiny_vision_language import EMBEDDERS, GENERATORS, LATE
+from benchmarks.models.tiny_writers import IMAGE_READERS, MORE_GENERATORS, PAGE_READERS
 from nibt.generators.answers import Generator
 from nibt.generators.loading import load_generator
 from nibt.models._loading import load_model
@@ -13,8 +14,8 @@ from tests.shared_models import shared
 from tests.tiny import BuiltModel, coca, randomized
 
 KINDS = {**EMBEDDERS, **LATE}
-WRITERS = {**EMBEDDERS, **GENERATORS, "git": git}
-_ALL = {**KINDS, **WRITERS, **ENCODER_DECODERS}
+WRITERS = {**EMBEDDERS, **GENERATORS, **MORE_GENERATORS, "git": git}
+_ALL = {**KINDS, **WRITERS, **ENCODER_DECODERS, **IMAGE_READERS, **PAGE_READERS}
 
 
 def loading(kind: str) -> dict[str, str]:

@@ -21,9 +21,10 @@ from tests.tiny_vision_language import ENCODER_DECODERS, WRITERS, generator
 
 IMAGE, PROMPT, ANSWER = tiny.image(64, 48), "Describe the image .", "a red cat on a mat"
 SCENE = "sample:scene", "what is left of the house ?"
-LINEAR = ("qwen3_5", "lfm2_vl", "lfm2_vl_whole")
+LINEAR = ("qwen3_5", "qwen3_5_moe", "lfm2_vl", "lfm2_vl_whole")
+WHOLE = ("gemma4_per_layer", "gemma3n")
 writers = pytest.mark.parametrize(
-    "kind", few([kind for kind in WRITERS if kind not in LINEAR], ("llava", "qwen2_vl", "gemma3"))
+    "kind", few([kind for kind in WRITERS if kind not in (*LINEAR, *WHOLE)], ("llava", "qwen2_vl", "gemma3"))
 )
 
 
@@ -165,6 +166,12 @@ def test_sinks_are_named() -> None:
 def test_models_that_attend_to_an_image_encoder_are_refused(kind: str) -> None:
     with pytest.raises(Unsupported, match=r"attends to an image encoder.*use explain_answer"):
         nibt.attentions(generator(kind), IMAGE, "", ANSWER)
+
+
+@pytest.mark.parametrize("kind", few(WHOLE, ["gemma3n"]))
+def test_decoders_that_cannot_be_cut_are_refused(kind: str) -> None:
+    with pytest.raises(Unsupported, match=r"bypass the layers before them: use explain_answer"):
+        of_kind(kind)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import nibt
-from benchmarks.models.tiny_vision_language import gemma4
+from benchmarks.models.tiny_writers import IMAGE_READERS, PAGE_READERS
 from nibt.core.side import Side
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid
@@ -39,7 +39,7 @@ IMAGE, PROMPT, ANSWER = tiny.image(64, 48), "Describe the image .", "a red cat o
 PROMPTED, SILENT = Prompted(IMAGE, PROMPT), ("vit_gpt_2", "vit_trocr")  # which read no prompt
 FAST = ("llava", "qwen2_vl")
 decoders = pytest.mark.parametrize("kind", few(WRITERS, FAST))
-CLASSES = (*WRITERS, *ENCODER_DECODERS, "coca")
+CLASSES = (*WRITERS, *ENCODER_DECODERS, *IMAGE_READERS, *PAGE_READERS, "coca")
 every_class = pytest.mark.parametrize("kind", few(CLASSES, (*FAST, "blip_caption", "coca")))
 
 
@@ -77,6 +77,13 @@ def own_logits(kind: str, ids: list[int]) -> Tensor:
         with torch.no_grad():
             logits = plain.module(pixels, torch.tensor([caption]), output_labels=False)["logits"]
         return logits[0, len(caption) - len(ids) - 1 :]
+    if kind in PAGE_READERS:
+        values = dict(plain.processor(images=[IMAGE.pil_image], return_tensors="pt"))
+        prompt = plain.processor.tokenizer(PROMPT, add_special_tokens=False).input_ids
+        start = 0 if kind == "pix2struct" else 2
+        with torch.no_grad():
+            logits = plain.module(**values, decoder_input_ids=torch.tensor([[start, *prompt, *ids]])).logits
+        return logits[0, len(prompt) :]
     if kind == "git":
         prompt = plain.processor.tokenizer(PROMPT).input_ids[:-1]
         pixels = plain.processor.image_processor(IMAGE.pil_image, return_tensors="pt").pixel_values
@@ -95,6 +102,12 @@ def own_logits(kind: str, ids: list[int]) -> Tensor:
         if name in values:  # the tokens that PaliGemma writes have the type 1, since it reads its prompt at once
             tail = torch.full_like(answer, int(kind == "paligemma"))
             values[name] = torch.cat([values[name], tail], 1)
+    if "image_embeds_position_mask" in values:
+        mask = values["image_embeds_position_mask"]
+        values["image_embeds_position_mask"] = torch.cat([mask, torch.zeros_like(answer)], 1)
+    if "cross_attention_mask" in values:
+        mask = values["cross_attention_mask"]
+        values["cross_attention_mask"] = torch.cat([mask, mask[:, -1:].expand(-1, len(ids), -1, -1)], 1)
     with torch.no_grad():
         return plain.module(**values).logits[0, prompt - 1 :]
 
@@ -142,7 +155,7 @@ def test_words_do_not_depend_on_the_batch(kind: str) -> None:
         assert abs(one.special - other.special) < 1e-5
 
 
-@pytest.mark.parametrize("kind", few([*WRITERS, *ENCODER_DECODERS, "coca"], ("blip_caption",)))
+@pytest.mark.parametrize("kind", few(CLASSES, ("blip_caption",)))
 def test_methods_give_finite_scores_or_say_why_not(kind: str) -> None:
     quick = {
         "nib": "steps=2 views=1",
@@ -205,7 +218,7 @@ def test_half_precision_is_that_of_the_weights_alone(kind: str) -> None:
         assert one.log_probability == pytest.approx(other.log_probability, abs=1e-3)
 
 
-ROUGH = ("paligemma", "qwen3_5")
+ROUGH = ("paligemma", "qwen3_5", "qwen3_5_moe", "gemma4_per_layer", "gemma3n", "llava_gemma2")
 """Kinds whose random layers are rough."""
 
 
@@ -222,7 +235,9 @@ def test_scores_are_those_of_patches_and_words_of_prompt_and_answer(kind: str) -
     for word in words:
         assert tower.tokenizer.decode([ids[row - tower.offset] for row in word.tokens]).strip() == word.text
     assert [row for word in words for row in word.tokens] == inputs.words.explained[0].nonzero()[:, 0].tolist()
-    result = explained(kind, views=1, **({"steps": 200, "layer": 3} if kind in ROUGH else {"steps": 32, "layer": 2}))
+    options = {"steps": 200, "layer": 3} if kind in ROUGH else {"steps": 32, "layer": 2}
+    options["layer"] = min(options["layer"], tower.depth - 1)
+    result = explained(kind, views=1, **options)
     assert result.prompt_words == tuple(PROMPT.split())
     grid = tower.trace(inputs).cut(0).units.grid  # pyright: ignore
     for number, word in enumerate(result.words):
@@ -246,6 +261,28 @@ CELLS = {
     "gemma4": (7, 9),
     "lfm2_vl": (4, 6),
     "lfm2_vl_whole": (2, 3),
+    "gemma4_per_layer": (7, 9),
+    "gemma3n": (4, 4),
+    "qwen3_5_moe": (2, 2),
+    "qwen2_5_omni": (2, 3),
+    "qwen3_omni": (2, 3),
+    "glm4v_moe": (1, 2),
+    "glm46v": (1, 2),
+    "glm_ocr": (1, 2),
+    "paddleocr_vl": (2, 3),
+    "deepseek_vl": (4, 4),
+    "janus": (4, 4),
+    "fast_vlm": (4, 4),
+    "llava_gemma2": (4, 4),
+    "lighton_ocr": (3, 4),
+    "got_ocr2": (16, 16),
+    "ovis2": (4, 4),
+    "kosmos2": (4, 4),
+    "kosmos2_5": (4, 5),
+    "mllama": (6, 8),
+    "idefics2": (6, 8),
+    "idefics2_whole": (6, 8),
+    "aria": (11, 14),
 }
 
 
@@ -260,7 +297,10 @@ def test_cells_are_in_rows_and_columns(kind: str) -> None:
     )
 
 
-LOCAL = [kind for kind in (*WRITERS, *ENCODER_DECODERS) if kind != "florence_2"]
+CONVOLUTIONAL = ("gemma3n", "fast_vlm")
+"""Kinds whose image encoder mixes patches by convolutions, not by blocks that can be skipped."""
+ELSEWHERE = ("florence_2", "got_ocr2", *CONVOLUTIONAL)
+LOCAL = [kind for kind in (*WRITERS, *ENCODER_DECODERS, *IMAGE_READERS) if kind not in ELSEWHERE]
 
 
 def inverted(image: ImageInput, region: Region, grid: Grid, cell: int) -> ImageInput:
@@ -272,6 +312,21 @@ def inverted(image: ImageInput, region: Region, grid: Grid, cell: int) -> ImageI
     pixels = np.array(image.pil_image)
     pixels[top:bottom, left:right] = 255 - pixels[top:bottom, left:right]
     return ImageInput(Image.fromarray(pixels), f"cell {cell}")
+
+
+def shown(image: ImageInput, region: Region, grid: Grid) -> list[int]:
+    """Return about 16 cells that are not mostly padding."""
+    width, height = image.size
+    cells = []
+    for cell in range(grid.count):
+        row, column = divmod(cell, grid.columns)
+        rows = [region.top + (row + end) * region.height / grid.rows for end in (0, 1)]
+        columns = [region.left + (column + end) * region.width / grid.columns for end in (0, 1)]
+        down = (min(rows[1], height) - max(rows[0], 0)) * grid.rows / region.height
+        across = (min(columns[1], width) - max(columns[0], 0)) * grid.columns / region.width
+        if min(down, across) > 0.6:
+            cells.append(cell)
+    return cells[:: max(1, len(cells) // 16)]
 
 
 def states_of(tower: AnswerTower, answer: AnswerTokens, image: ImageInput) -> tuple[Tensor, Grid, Region]:
@@ -294,10 +349,58 @@ def test_cells_are_where_the_pixels_are(kind: str, size: tuple[int, int]) -> Non
     """Changing the image where a cell is changes the state of its token most, before the decoder mixes tokens."""
     tower, answer = answer_of(kind)
     image = tiny.image(*size)
-    count = states_of(tower, answer, image)[1].count
-    cells = range(0, count, max(1, count // 16))
-    hits = changes(tower, answer, image, cells).argmax(1) == torch.tensor(list(cells))
+    _, grid, region = states_of(tower, answer, image)
+    cells = shown(image, region, grid)
+    hits = changes(tower, answer, image, cells).argmax(1) == torch.tensor(cells)
     assert hits.float().mean() >= 0.5
+
+
+def test_cells_of_overlapping_patches_are_near_their_pixels() -> None:
+    """The convolutions of GOT-OCR 2 see 7 x 7 patches around the first of the 4 x 4 patches of a cell."""
+    tower, answer = answer_of("got_ocr2")
+    cells = [row * 16 + column for row in (2, 7, 12) for column in (3, 8, 13)]
+    weights = changes(tower, answer, tiny.image(256, 256), cells) ** 2
+    places = torch.stack([torch.arange(256) // 16, torch.arange(256) % 16]).float()
+    centers = (weights / weights.sum(1, keepdim=True)) @ places.T
+    offsets = centers - places.T[cells]
+    assert offsets.abs().mean() < 0.6
+    assert offsets.mean(0).min() > 0.1  # each patch also changes the cell after it
+
+
+@pytest.mark.parametrize("size", [(64, 48), (40, 100)])
+@pytest.mark.parametrize("kind", few(PAGE_READERS, ("donut",)))
+def test_cells_are_where_the_page_is(kind: str, size: tuple[int, int]) -> None:
+    """Also where the page is padded or, by Nougat, cropped to what is not white."""
+    tower, answer = answer_of(kind)
+    pixels = np.full((*size[::-1], 3), 255, dtype=np.uint8)
+    inner = np.array(tiny.image(*size).pil_image)[8:-8, 8:-8]
+    pixels[8:-8, 8:-8] = inner // 2
+    image = ImageInput(Image.fromarray(pixels), "a page")
+    _, grid, region = states_of(tower, answer, image)
+    if kind == "nougat":
+        assert region.width * region.height < 2.5 * size[0] * size[1]
+    cells = shown(image, region, grid)
+    if kind == "nougat":  # a painted margin is not cropped
+        middle = Region(region.left - 8, region.top - 8, region.width, region.height)
+        cells = shown(tiny.image(size[0] - 16, size[1] - 16), middle, grid)
+    with tower.unmixed():
+        hits = changes(tower, answer, image, cells).argmax(1) == torch.tensor(cells)
+    assert hits.float().mean() >= 0.5
+
+
+@pytest.mark.parametrize("kind", few(CONVOLUTIONAL, ("gemma3n",)))
+def test_cells_of_convolutional_encoders_are_in_rows_and_columns(kind: str) -> None:
+    """Without the blocks between the patches, changing the image where a cell is changes the state of its token most."""
+    plain = built(kind)
+    with torch.no_grad():
+        for name, weight in plain.module.named_parameters():
+            if name.endswith(".gamma"):
+                weight *= 0.01
+    tower = load_generator(plain.module, processor=plain.processor).answers
+    answer = tower.read(PROMPTED, ANSWER)
+    for size in ((128, 128), (150, 100)):
+        hits = changes(tower, answer, tiny.image(*size), range(16)).argmax(1) == torch.arange(16)
+        assert hits.float().mean() >= 0.7
 
 
 @pytest.mark.slow
@@ -417,7 +520,11 @@ def test_generator_compares_nothing(tmp_path: Path) -> None:
             nibt.load_model(model)  # pyright: ignore
 
 
-@pytest.mark.parametrize("kind", few([*WRITERS, *ENCODER_DECODERS], ("blip_caption",)))
+FOLDERS = [kind for kind in CLASSES if kind not in ("coca", "kosmos2_5", "aria", "pix2struct")]
+"""Kinds whose processors keep all of their settings in a folder."""
+
+
+@pytest.mark.parametrize("kind", few(FOLDERS, ("blip_caption",)))
 def test_folder_gives_the_same_words(kind: str, tmp_path: Path) -> None:
     plain = built(kind)
     plain.module.save_pretrained(tmp_path)
@@ -496,32 +603,20 @@ def test_adapters_change_what_is_written(kind: str, tmp_path: Path) -> None:
     assert not torch.allclose(own, before.own_logits(inputs), atol=1e-2)
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("Mllama", "cross-attention inside its decoder reads the image"),
-        ("Idefics2", "learned queries, which have no place on the image"),
-        ("Kosmos2", "learned queries, which have no place on the image"),
-        ("Gemma3n", "inputs that bypass the layers before it"),
-    ],
-)
-def test_generators_without_cells_are_refused_with_the_reason(name: str, reason: str, tmp_path: Path) -> None:
-    name = f"{name}ForConditionalGeneration"
-    assert hasattr(transformers, name)
-    config = getattr(transformers, name).config_class()
-    config.architectures = [name]
-    config.save_pretrained(tmp_path)
-    kind = type(name, (nn.Linear,), {})
-    for id, shown in ((tmp_path, name), (kind(1, 1), name), (type("Tuned", (kind,), {})(1, 1), "Tuned")):
-        with pytest.raises(CannotLoad, match=f"of the class {shown}, whose answers nibt cannot explain: .*{reason}"):
-            load_generator(id)
-
-
-@pytest.mark.parametrize("change", [{"hidden_size_per_layer_input": 8}, {"num_kv_shared_layers": 2}])
-def test_gemma_4_is_refused_if_a_part_of_the_image_bypasses_layers(change: dict[str, int]) -> None:
-    making = gemma4(**change)
-    with pytest.raises(Unsupported, match="bypass the layers before them, so it cannot be cut at a layer: of Gemma 4"):
-        load_generator(making.make().eval(), processor=making.processor)
+@pytest.mark.parametrize("kind", few((*IMAGE_READERS, *PAGE_READERS), ("mllama",)))
+def test_words_do_not_pass_through_the_states_of_an_image_encoder(kind: str) -> None:
+    """The scores of the cells add up to what the image does, and words cannot be narrowed."""
+    result = explained(kind, steps=200)
+    assert result.target["options"]["narrow"] == ["image"]
+    assert result.prompt_words == (() if kind in PAGE_READERS else tuple(PROMPT.split()))
+    for word in result.words:
+        assert not word.prompt.any()
+        assert not word.earlier.any()
+        assert word.value == pytest.approx(word.log_probability, abs=1e-4)
+        assert word.at_blank == pytest.approx(word.with_blank_image, abs=1e-4)
+        assert abs(word.gap - word.special) < 0.02
+    with pytest.raises(Unsupported, match=r"this model can narrow only the image \(got earlier\)"):
+        explained(kind, narrow=["earlier"])
 
 
 @pytest.mark.usefixtures("unchecked")

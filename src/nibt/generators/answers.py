@@ -209,15 +209,16 @@ class AnswerTower(ImageTower, TextTower):
         Decoders normalize each state by its length, and the embedding of their padding token is often zero. A path
         from zero would then change nothing but at its very start.
         """
-        if "empty" not in self.kept:
+        key = "empty", table
+        if key not in self.kept:
             count = int(table.weight.shape[0])  # pyright: ignore
             chunks = torch.arange(count, device=device).split(_CHUNK)
             with torch.no_grad():
                 rows = [table.forward(ids) for ids in chunks]
                 lengths = torch.cat([chunk.norm(dim=-1) for chunk in rows])
                 mean = torch.stack([chunk.sum(0) for chunk in rows]).sum(0) / count
-                self.kept["empty"] = mean * (lengths.median() / mean.norm().clamp_min(1e-30))
-        return self.kept["empty"]
+                self.kept[key] = mean * (lengths.median() / mean.norm().clamp_min(1e-30))
+        return self.kept[key]
 
     @abstractmethod
     def prepare(self, items: Sequence[ForcedWord]) -> Inputs:

@@ -19,18 +19,30 @@ from nibt.generators.answers import AnswerTokens, AnswerTower, ForcedWord, Promp
 from nibt.generators.several import SeveralLayout, VideoLayout
 from nibt.models._inputs import Inputs
 from nibt.models._request import LoadRequest
+from nibt.models._vision_language.corners import SeparatedLayout
 from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.prompts import own_special_tokens, render_chat
 from nibt.models._vision_language.tiles import encoded, layout_of, layout_of_frames
-from nibt.models._vision_language.towers import DecoderPixels, Network, apart, decoder_of, image_token_id, preparing
+from nibt.models._vision_language.towers import (
+    DecoderPixels,
+    Network,
+    apart,
+    decoder_of,
+    image_token_id,
+    own_head,
+    preparing,
+)
 from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokenizer, in_words, words_by_offsets
 from nibt.preprocessing.images import Processor
+from nibt.torch_modes import set_hook
 from nibt.types import Embedding, Hidden
 
 _WITHOUT_TEMPLATE = ("PaliGemma", "Florence2")
 """The beginnings of the names of processors whose models read a prompt as it is."""
 _MARK = "\ue000"  # which no template has
 _TYPES = ("mm_token_type_ids", "token_type_ids")
+_SEEN = {"image_embeds_position_mask": False, "cross_attention_mask": True}
+"""What says whether a token stands for the image, as no token of an answer does, or which tiles it attends to."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,18 @@ class AnswerNetwork(Network):
 
     def embed(self, states: Hidden, mask: Tensor) -> Embedding:
         return at_rows(states, mask)
+
+
+@dataclass(frozen=True)
+class HeadedNetwork(AnswerNetwork):
+    """A model that has no part without its head: the states are those that its decoder returns, as in Llama 4."""
+
+    def states(self, arguments: dict[str, Tensor]) -> Hidden:
+        last: list[Hidden] = []
+        keep = lambda _, args, out: last.append(out.last_hidden_state)  # noqa: E731
+        with set_hook(self.decoder.register_forward_hook, keep):
+            apart(self.root)(**arguments, **self.options, logits_to_keep=1)
+        return last[0]
 
 
 class DecoderAnswerTower(DecoderPixels, AnswerTower):
@@ -337,6 +361,12 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
                 tail = torch.full((length - len(types),), of_answer if name == "token_type_ids" else 0, device="cpu")
                 extra[name] = torch.cat([types, tail.to(types)])
 
+        for name, repeated in _SEEN.items():
+            if name in values:
+                seen = values[name][0]
+                tail = seen[-1:].expand(length - len(seen), *seen.shape[1:])
+                extra[name] = torch.cat([seen, tail if repeated else torch.zeros_like(tail)])
+
         pixels = pixels[None].to(self.example.device, self.dtype)
         return Inputs(
             pixels,
@@ -369,9 +399,11 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         return self.network.run({**self.arguments(inputs), "rows": inputs.extra["rows"]})
 
     def _logits(self, states: Embedding) -> Tensor:
-        logits = self.root.get_output_embeddings()(states)
-        most = getattr(self.root.config.get_text_config(), "final_logit_softcapping", None)  # of Gemma 2
-        return logits if most is None else torch.tanh(logits / most) * most
+        if getattr(self.root.config.get_text_config(), "final_logit_softcapping", None) is None:
+            return self.root.get_output_embeddings()(states)
+
+        # Gemma limits its logits; LLaVA on Gemma 2 does not, though its configuration has the limit, too
+        return own_head(self.root, self.network.base, states)
 
     def last_states(self, stream: Hidden) -> Hidden:
         return self.network.norm(stream)
@@ -404,14 +436,11 @@ def _with_marks(turn: Turn, marks: Iterator[str]) -> Turn:
 
 def decoder_answer_tower(module: nn.Module, request: LoadRequest) -> DecoderAnswerTower:
     """Return the tower of a generator of Transformers whose decoder reads image tokens."""
-    base: Any = module.model
-    config: Any = module.config
-    text = config.get_text_config()
-    if any(getattr(text, name, 0) for name in ("hidden_size_per_layer_input", "num_kv_shared_layers")):
-        raise Unsupported(
-            "layers of its decoder read inputs or keys that bypass the layers before them, so it cannot be cut at a "
-            "layer: of Gemma 4, only the models without them (26B-A4B, 31B) are supported"
-        )
+    root: Any = module
+    if not hasattr(root, "model"):
+        network = HeadedNetwork(root, root, root.language_model.model)
+        layout: Layout = SeparatedLayout(request.processor)
+        return DecoderAnswerTower(network, layout, request.processor)
 
-    network = AnswerNetwork(module, base, decoder_of(base))
+    network = AnswerNetwork(root, root.model, decoder_of(root.model))
     return DecoderAnswerTower(network, layout_of(request.processor), request.processor)

@@ -51,13 +51,6 @@ from nibt.registry import find, kinds
 from nibt.torch_modes import plain_torch
 
 _LARGEST_ERROR = 1e-4  # of log-probabilities, replayed from a layer
-_QUERIES = "its decoder reads learned queries, which have no place on the image"
-_REFUSED = {
-    "Mllama": "cross-attention inside its decoder reads the image, which has no rows in the decoder's sequence",
-    "Idefics2": _QUERIES,
-    "Kosmos2": _QUERIES,
-    "Gemma3n": "each layer of its decoder reads several streams, and inputs that bypass the layers before it",
-}
 
 
 @plain_torch()
@@ -263,10 +256,6 @@ def _no_generator(name: str, classes: Sequence[str] = (), model_type: object = N
     rows = declared().values()
     if not classes or any(not {*classes}.isdisjoint(row.classes) for row in rows):
         return f"{name!r} writes no text about images, so it has no answer to explain: use explain"
-
-    stems = [each.removesuffix("ForConditionalGeneration") for each in classes]
-    if reason := next((_REFUSED[stem] for stem in stems if stem in _REFUSED), ""):
-        return f"{name!r} is of the class {classes[0]}, whose answers nibt cannot explain: {reason}"
 
     kind = kind_of(classes, model_type)
     if kind is None or kind == WRITES:

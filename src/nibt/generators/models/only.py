@@ -30,3 +30,18 @@ class VisionEncoderDecoder(OnlyGenerators, name="vision_encoder_decoder"):
 
     They describe or read an image without a prompt. Layers are those of the image encoder.
     """
+
+
+class ImageReader(OnlyGenerators, name="image_reader"):
+    """Generators that read an image encoder by learned queries or cross-attention: Kosmos-2, Idefics 2, Llama 3.2 Vision.
+
+    The only layer is that of the last states of the image encoder. Words do not pass through it, so they cannot be
+    narrowed.
+    """
+
+
+class PageReader(OnlyGenerators, name="page_reader"):
+    """Pix2Struct, which cuts an image of any aspect ratio into patches, and writes (Lee et al., ICML 2023).
+
+    The only layer is that of the last states of the image encoder.
+    """

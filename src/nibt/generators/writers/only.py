@@ -14,6 +14,9 @@ from nibt.generators.answers import AnswerTokens, AnswerTower, ForcedWord, Promp
 from nibt.generators.base import Writer
 from nibt.generators.decoder_answers import AnswerNetwork, DecoderAnswerTower, decoder_answer_tower
 from nibt.generators.encoder_answers import EncoderAnswerTower
+from nibt.generators.image_readers import reader_tower
+from nibt.generators.page_readers import PageAnswerTower
+from nibt.generators.whole_decoders import BYPASSING, WholeDecoderTower
 from nibt.models._inputs import Inputs
 from nibt.models._request import LoadRequest
 from nibt.models._tower import part
@@ -27,7 +30,19 @@ from nibt.types import Embedding, Hidden
 class LlavaWriter(Writer, name="llava"):
     """The writer of this family."""
 
-    tower = decoder_answer_tower
+    @staticmethod
+    def tower(module: nn.Module, request: LoadRequest) -> AnswerTower:
+        config: Any = module.config
+        text = config.get_text_config()
+        if any(getattr(text, name, 0) for name in BYPASSING):
+            return WholeDecoderTower(module, request)
+        return decoder_answer_tower(module, request)
+
+
+class ImageReaderWriter(Writer, name="image_reader"):
+    """The writer of this family."""
+
+    tower = reader_tower
 
 
 class GITNetwork(AnswerNetwork):
@@ -206,6 +221,17 @@ class VisionEncoderDecoderTower(EncoderAnswerTower):
 class VisionEncoderDecoderWriter(Writer, name="vision_encoder_decoder"):
     """The writer of this family."""
 
-    tower = VisionEncoderDecoderTower
+    @staticmethod
+    def tower(module: nn.Module, request: LoadRequest) -> AnswerTower:
+        encoder: Any = module.encoder
+        is_page = hasattr(encoder.config, "depths")  # of stages of a hierarchical encoder
+        return (PageAnswerTower if is_page else VisionEncoderDecoderTower)(module, request)
+
     unread = r"^encoder\.pooler\."
     joint_processor = False
+
+
+class PageReaderWriter(Writer, name="page_reader"):
+    """The writer of this family."""
+
+    tower = PageAnswerTower

@@ -109,6 +109,22 @@ class SquareLayout(Layout):
         return ordered(Grid(rows, columns, places=places[special:]))
 
 
+class LetterboxLayout(SquareLayout):
+    """One image that is padded to a square of a fixed size, as in DeepSeek-VL and Janus."""
+
+    def region(self, image: ImageInput) -> Region:
+        """Return the square around the image, whose center is that of the image."""
+        side = max(image.size)
+        left, top = ((edge - side) / 2 for edge in image.size)
+        return Region(left, top, float(side), float(side))
+
+    def notes(self, image: ImageInput) -> tuple[str, ...]:
+        return image.notes
+
+    def images(self, image: ImageInput) -> Any:
+        return [image.pil_image]
+
+
 class RowsLayout(Layout):
     """One image of any size, as in Pixtral and Mistral 3, whose rows of cells end with tokens that are no cells."""
 
@@ -174,6 +190,53 @@ class PatchLayout(Layout):
         """Return the rows and columns of merged patches."""
         rows, columns = (int(count) // self.merge for count in shape[0, 1:])
         return rows, columns
+
+
+class RowPatchLayout(PatchLayout):
+    """Patches of (channel, height, width) in rows, which the model merges after its image encoder, as in PaddleOCR-VL."""
+
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the pixels, (channel, height, width), and the grid."""
+        shape = encoded["image_grid_thw"]
+        _, rows, columns = shape[0].tolist()
+        patches = encoded["pixel_values"].unflatten(0, (rows, columns))
+        image = patches.permute(2, 0, 3, 1, 4)
+        return image.reshape(len(image), rows * self.patch, columns * self.patch), {"image_grid_thw": shape[0]}
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        cut = inputs.values.unflatten(3, (-1, self.patch)).unflatten(2, (-1, self.patch))
+        patches = cut.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+        return {"pixel_values": patches, "image_grid_thw": inputs.extra["image_grid_thw"]}
+
+
+class FlattenedLayout(Layout):
+    """Flattened patches with their row and column, padded to a fixed number, as in Kosmos-2.5 and Pix2Struct."""
+
+    shiftable = False
+    names = ("flattened_places",)
+
+    def __init__(self, processor: ImageProcessor) -> None:
+        super().__init__(processor)
+        self.side = dict(processor.patch_size)["height"]
+
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the pixels, (channel, height, width), and the row and column of each patch, 0 for padding."""
+        patches = encoded["flattened_patches"][0]
+        places = patches[:, :2].long()
+        rows, columns = places.amax(0).tolist()
+        shown = patches[: rows * columns, 2:].reshape(rows, columns, self.side, self.side, -1)
+        image = shown.permute(4, 0, 2, 1, 3).reshape(-1, rows * self.side, columns * self.side)
+        return image, {"flattened_places": places}
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        places = inputs.extra["flattened_places"]
+        patches = flat_patches(inputs.values, self.side, places.shape[1])
+        return {"flattened_patches": torch.cat([places.to(patches), patches], -1)}
+
+    def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
+        height, width = self.extent(inputs)
+        rows, columns = height // self.side, width // self.side
+        return ordered(Grid(rows, columns, places=places[: rows * columns]))
 
 
 class PaddedLayout(RowsLayout):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from nibt.data.images import ImageInput, Region
@@ -15,9 +16,12 @@ from nibt.data.units import Grid
 from nibt.errors import BadInput, Unsupported
 from nibt.models._inputs import Inputs
 from nibt.models._vision_language.pixels import (
+    FlattenedLayout,
     Layout,
+    LetterboxLayout,
     PaddedLayout,
     PatchLayout,
+    RowPatchLayout,
     RowsLayout,
     SquareLayout,
     TileLayout,
@@ -26,6 +30,7 @@ from nibt.models._vision_language.pixels import (
 )
 from nibt.preprocessing.images import ImageProcessor, Processor
 
+_PATCH_NDIM = 4  # patch, channel, row, column
 _TILE = re.compile(r"<(?:\|img_)?row_(\d+)_col_(\d+)\|?>")
 
 
@@ -64,6 +69,13 @@ class CanvasLayout(TileLayout):
         return {"pixel_values": inputs.values.flatten(0, 1)}
 
 
+class PageLayout(CanvasLayout):
+    """Tiles of one page, as in GOT-OCR 2, whose processor takes a list of pages for several pages of one prompt."""
+
+    def images(self, image: ImageInput) -> Any:
+        return [image.pil_image]
+
+
 class ThumbnailLayout(TileLayout):
     """Tiles of an image that was squeezed to a whole number of them after an overview, as in PerceptionLM."""
 
@@ -85,6 +97,33 @@ class ThumbnailLayout(TileLayout):
     def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
         first = len(places) // inputs.values.shape[1]
         return super().grid(inputs, (*places[first:], *places[:first]))
+
+
+class OverviewLayout(ThumbnailLayout):
+    """Tiles of an image that was squeezed to a whole number of them after an overview, as in Ovis 2.
+
+    The model also reads tokens between the tiles, which are no cells.
+    """
+
+    def __init__(self, processor: Processor) -> None:
+        super().__init__(processor.image_processor)
+        marks = ("<IMG_ROW>", "<IMG_COL>", "<IMG_END>")
+        self.ends = processor.tokenizer.convert_tokens_to_ids(marks)
+
+    def images(self, image: ImageInput) -> Any:
+        return [image.pil_image]
+
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the tiles with the overview last, and their number in rows and columns, from the tokens after them."""
+        of_row, of_column, of_image = self.ends
+        ids = encoded["input_ids"][0].tolist()
+        ids = ids[: ids.index(of_image)]
+        rows = 1 + ids.count(of_row)
+        columns = 1 + ids.count(of_column) // rows
+        return encoded["pixel_values"].roll(-1, 0), {"tiles": torch.tensor([rows, columns], device="cpu")}
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        return {"pixel_values": inputs.values.roll(1, 1).flatten(0, 1)}
 
 
 @dataclass(frozen=True)
@@ -281,11 +320,24 @@ class FlatTileLayout(TileLayout):
         return torch.cat(flat, 1).repeat_interleave(channels, -1)
 
 
+def _gives_square_patches(images: ImageProcessor) -> bool:
+    """Return whether an image processor gives patches with their rows and columns, and not flattened."""
+    side = 2 * images.patch_size * images.merge_size
+    patches = images(Image.new("RGB", (side, side)), return_tensors="pt")["pixel_values"]
+    return patches.ndim == _PATCH_NDIM
+
+
 def layout_of(processor: Processor, nested: bool = False) -> Layout:
     """Return the layout of a processor's pixels."""
     images = processor.image_processor
     if hasattr(images, "image_grid_pinpoints"):
         return AnyResolutionLayout(processor)
+    if hasattr(images, "extract_flattened_patches"):
+        return FlattenedLayout(images)
+    if hasattr(images, "use_covering_area_grid"):
+        return OverviewLayout(processor)
+    if hasattr(processor, "multi_page"):
+        return PageLayout(images)
     if hasattr(images, "crop_to_patches"):
         return CanvasLayout(images)
     if hasattr(images, "vision_input_type"):
@@ -297,7 +349,9 @@ def layout_of(processor: Processor, nested: bool = False) -> Layout:
     if hasattr(images, "pooling_kernel_size"):
         return PaddedLayout(images)
     if hasattr(images, "merge_size"):
-        return PatchLayout(images, nested)
+        return RowPatchLayout(images) if _gives_square_patches(images) else PatchLayout(images, nested)
+    if hasattr(images, "pad_to_square") and hasattr(images, "min_size"):
+        return LetterboxLayout(images)
     return TileLayout(images) if hasattr(images, "do_image_splitting") else SquareLayout(images)
 
 

@@ -97,6 +97,39 @@ def apart(module: Any, inner: Any = None) -> Any:
     return copy
 
 
+class _StatesAlone:
+    """An output of a model that has its last hidden states, by their name and as the first entry, and nothing else."""
+
+    def __init__(self, states: Tensor) -> None:
+        self.last_hidden_state = states
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+    def __getitem__(self, place: int) -> Tensor:
+        return (self.last_hidden_state,)[place]
+
+
+class _FixedStates(nn.Module):
+    """A model without its head that returns given states, whatever it is given."""
+
+    def __init__(self, states: Tensor) -> None:
+        super().__init__()
+        self.output = _StatesAlone(states)
+
+    def forward(self, *_: object, **__: object) -> _StatesAlone:
+        return self.output
+
+
+def own_head(root: nn.Module, base: nn.Module, states: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch count"]:
+    """Return the logits that a model itself computes from the last states of its part ``base``."""
+    copy = apart(root)
+    fixed = _FixedStates(states.reshape(1, -1, states.shape[-1]))
+    copy._modules = {name: fixed if child is base else child for name, child in root._modules.items()}
+    logits = copy(input_ids=torch.zeros(1, 1, dtype=torch.long, device=states.device)).logits
+    return logits[0].reshape(*states.shape[:-1], -1)
+
+
 def _spread(features: Tensor, places: Tensor) -> Tensor:
     """Return features of the tokens of images as rows of all tokens, with zeros for the others."""
     rows = features.new_zeros(*places.shape, features.shape[-1])
@@ -164,6 +197,7 @@ def image_token_id(module: nn.Module) -> int:
 Encode = Callable[[ImageInput], Mapping[str, Tensor]]
 """Prepares an image in its prompt with the model's processor."""
 _PROMPT = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
+_PROMPT = (*_PROMPT, "image_embeds_position_mask", "cross_attention_mask")
 
 
 def _skip(_: nn.Module, args: tuple, kwargs: Keywords, out: Any) -> Any:
@@ -173,6 +207,19 @@ def _skip(_: nn.Module, args: tuple, kwargs: Keywords, out: Any) -> Any:
     if block_input is None or not isinstance(state, Tensor) or block_input.shape != state.shape:
         return None
     return (block_input, *out[1:]) if isinstance(out, tuple) else block_input
+
+
+@contextmanager
+def without_blocks(root: nn.Module, decoder: nn.Module) -> Iterator[None]:
+    """Skip the blocks of a model inside ``with``, but those of its decoder: parts in lists that keep the shape."""
+    kept = set(decoder.modules())
+    lists = [part for part in root.modules() if isinstance(part, nn.ModuleList | nn.Sequential)]
+    with ExitStack() as hooks:
+        for module in (child for part in lists if part not in kept for child in part):
+            # before the hooks with which Transformers records hidden states
+            register = partial(module.register_forward_hook, prepend=True)
+            hooks.enter_context(set_hook(register, _skip, with_kwargs=True))
+        yield
 
 
 @contextmanager
@@ -233,13 +280,7 @@ class DecoderPixels(_DecoderTower, ImageTower):
     @contextmanager
     def unmixed(self) -> Iterator[None]:
         """Skip the blocks of the vision encoder inside ``with``."""
-        decoder = set(self.network.decoder.modules())
-        lists = [part for part in self.root.modules() if isinstance(part, nn.ModuleList | nn.Sequential)]
-        with ExitStack() as hooks:
-            for module in (child for part in lists if part not in decoder for child in part):
-                # before the hooks with which Transformers records hidden states
-                register = partial(module.register_forward_hook, prepend=True)
-                hooks.enter_context(set_hook(register, _skip, with_kwargs=True))
+        with without_blocks(self.root, self.network.decoder):
             yield
 
     def stem(self, inputs: Inputs) -> Cut:
