@@ -264,6 +264,7 @@ def download_size(name: str) -> int | None:
         CannotLoad: There is no such model, or no hub is reachable.
     """
     from nibt.models import _hub
+    from nibt.models._names import hub_name, open_clip_name
 
     check_name(name)
     weights = open_clip_name(name)
