@@ -56,9 +56,7 @@ def byte_pair_tokenizer() -> Any:
             pieces += [start[: row + 1] for row in range(1, len(start))]
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     vocabulary = {piece: row for row, piece in enumerate(dict.fromkeys([*special, *pieces, ".", ",", "-"]))}
-    return transformers.RobertaTokenizer(
-        vocab=vocabulary, merges=list(dict.fromkeys(merges)), model_max_length=CONTEXT
-    )
+    return transformers.RobertaTokenizer(vocab=vocabulary, merges=list(dict.fromkeys(merges)), model_max_length=CONTEXT)
 
 
 def bridgetower() -> Family:
@@ -167,7 +165,12 @@ def sam3() -> Family:
     small = {"hidden_size": 32, "num_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     config = transformers.Sam3Config(
         vision_config={
-            "backbone_config": {**backbone, "model_type": "sam3_vit_model", "window_size": 4, "global_attn_indexes": [2]}
+            "backbone_config": {
+                **backbone,
+                "model_type": "sam3_vit_model",
+                "window_size": 4,
+                "global_attn_indexes": [2],
+            }
             | {"pretrain_image_size": 56},
             "fpn_hidden_size": 32,
             "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
@@ -184,9 +187,7 @@ def sam3() -> Family:
         detr_decoder_config={**small, "num_queries": 8},
         mask_decoder_config={"hidden_size": 32, "num_attention_heads": 2},
     )
-    image = transformers.Sam3ImageProcessor(
-        size={"height": 112, "width": 112}, mask_size={"height": 32, "width": 32}
-    )
+    image = transformers.Sam3ImageProcessor(size={"height": 112, "width": 112}, mask_size={"height": 32, "width": 32})
     return build("Sam3Model", config, image, tokenizer, "Sam3Processor")
 
 

@@ -65,11 +65,11 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
+    MBartConfig,
     MllamaConfig,
     MllamaForConditionalGeneration,
     MllamaImageProcessor,
     MllamaProcessor,
-    MBartConfig,
     NougatImageProcessor,
     NougatProcessor,
     Ovis2Config,
@@ -208,7 +208,9 @@ def qwen2_5_omni() -> Making:
     vision = {"depth": 2, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "patch_size": 8}
     vision |= {"out_hidden_size": 32, "window_size": 32, "fullatt_block_indexes": [1]}
     text = {**_DECODER, "vocab_size": len(words), "rope_parameters": _ROPE, "pad_token_id": words.pad_token_id}
-    ids = {f"{name}_token_index": words.convert_tokens_to_ids(_OMNI_NAMES[name]) for name in ("image", "video", "audio")}
+    ids = {
+        f"{name}_token_index": words.convert_tokens_to_ids(_OMNI_NAMES[name]) for name in ("image", "video", "audio")
+    }
     config = Qwen2_5OmniThinkerConfig(
         text_config=text,
         vision_config=vision,
@@ -346,9 +348,7 @@ def fast_vlm() -> Making:
         size={"shortest_edge": 128}, crop_size={"height": 128, "width": 128}
     )
     chat = _CHAT.replace("{IMAGE}", "<image>")
-    processor = LlavaProcessor(
-        images, words, patch_size=32, vision_feature_select_strategy="full", chat_template=chat
-    )
+    processor = LlavaProcessor(images, words, patch_size=32, vision_feature_select_strategy="full", chat_template=chat)
     vision = {"model_type": "timm_wrapper", "architecture": "test_convnext", "num_classes": 0, "do_pooling": True}
     config = FastVlmConfig(
         vision_config={**vision, "hidden_size": 64},
@@ -364,9 +364,7 @@ def llava_gemma2() -> Making:
     words = plain.processor.tokenizer
     text = {**_llava_text(words), "model_type": "gemma2", "head_dim": 8, "sliding_window": 24}
     text |= {"layer_types": ["sliding_attention", "full_attention"] * 2, "query_pre_attn_scalar": 8}
-    config = LlavaConfig(
-        vision_config=_CLIP, text_config=text, image_token_id=words.convert_tokens_to_ids("<image>")
-    )
+    config = LlavaConfig(vision_config=_CLIP, text_config=text, image_token_id=words.convert_tokens_to_ids("<image>"))
     return Making(partial(LlavaForConditionalGeneration, config), plain.processor)
 
 
@@ -549,7 +547,13 @@ MORE_GENERATORS = {
 def _swin(images: Any) -> Making:
     words = tokenizer(("<s_task>", "<s_question>", "</s_question>", "<s_answer>"))
     encoder = DonutSwinConfig(
-        image_size=[128, 96], patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[2, 2], window_size=4, drop_path_rate=0.0
+        image_size=[128, 96],
+        patch_size=4,
+        embed_dim=8,
+        depths=[1, 1],
+        num_heads=[2, 2],
+        window_size=4,
+        drop_path_rate=0.0,
     )
     sizes = {"d_model": 16, "decoder_layers": 2, "decoder_attention_heads": 2, "decoder_ffn_dim": 24}
     ids = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "forced_eos_token_id": None}

@@ -56,7 +56,9 @@ class PageLayout(Layout):
         down, across = kept.shape[-2:]
         top, left = divmod(kept.storage_offset(), width)  # a part of an image is a view of it
         if not torch.equal(kept, pixels[:, top : top + down, left : left + across]):
-            raise Unsupported("it is not known which part of the page the processor keeps: set its do_crop_margin to False")
+            raise Unsupported(
+                "it is not known which part of the page the processor keeps: set its do_crop_margin to False"
+            )
         return left, top, across, down
 
     def region(self, image: ImageInput) -> Region:
@@ -210,7 +212,9 @@ class PageAnswerTower(EncoderAnswers):
     def decoded(self, states: Hidden, texts: dict[str, Tensor]) -> Tensor:
         from transformers.modeling_outputs import BaseModelOutput
 
-        mask = {"attention_mask": (texts["flattened_places"][..., 0] > 0).float()} if "flattened_places" in texts else {}
+        mask = (
+            {"attention_mask": (texts["flattened_places"][..., 0] > 0).float()} if "flattened_places" in texts else {}
+        )
         output = self.root(
             encoder_outputs=BaseModelOutput(last_hidden_state=states),  # pyright: ignore
             decoder_input_ids=texts["ids"],

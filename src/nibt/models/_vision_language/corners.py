@@ -181,7 +181,9 @@ class QuarterLayout(TileLayout):
         down, across = (side * self.cell for side in sides[0])
         parts = [keep]
         if len(sides) > 1:
-            quarters = [half.split([across, keep.shape[2] - across], 2) for half in keep.split([down, keep.shape[1] - down], 1)]
+            quarters = [
+                half.split([across, keep.shape[2] - across], 2) for half in keep.split([down, keep.shape[1] - down], 1)
+            ]
             size = [side * self.cell for side in sides[-1]]
             parts = [part for half in quarters for part in half]
             parts.append(F.interpolate(keep[:, None], size, mode="area")[:, 0])

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from nibt.data.units import Grid, Units
@@ -68,7 +69,11 @@ def first_rows(
 
 
 def _attend(
-    attention: Any, norm: nn.Module, stream: Hidden | OnTrack, first: Hidden, rope: Tensor | None
+    attention: Any,
+    norm: nn.Module,
+    stream: Hidden | OnTrack,
+    first: Float[Tensor, "batch row width"],
+    rope: Tensor | None,
 ) -> Tensor | None:
     """Compute the first rows of an attention; None for other classes than timm's three, or for rotated rows."""
     if type(attention).__name__ not in _ATTENTIONS or has_hooks(attention):
