@@ -4,7 +4,8 @@
 
 CLONE is a clone of RuoyuChen10/EAGLE, which needs opencv-python, matplotlib, scikit-learn and tqdm. Its greedy search
 and its scores run on the same model, with the superpixels of nibt and with the mean color in removed ones. Prints, for
-each word, the largest differences of the probabilities of all steps and of the scores, and whether the orders agree.
+each word, the largest differences of the probabilities of all steps, of the scores and of the reliance on the image,
+and whether the orders agree. (Their reliance is that of a token: it is compared for words of one token.)
 """
 
 import argparse
@@ -50,7 +51,7 @@ def main():
     options = parser.parse_args()
     sys.path.insert(0, str(options.clone))
     from interpretation.submodular_vision import MLLMSubModularExplanationVision
-    from visualization.visualization import add_value
+    from visualization.visualization import add_value, get_word_saliency
 
     print(machine())
     model = nibt.load_generator("scenes_generator")
@@ -78,9 +79,11 @@ def main():
         inserted = np.abs(np.array(ours.inserted) - steps["insertion_score"]).max()
         deleted = np.abs(np.array(ours.deleted) - steps["deletion_score"]).max()
         difference = np.abs(ours.scores()[theirs] - scores).max()
+        sizes = np.array([region.mean() for region in regions])
+        reliance = abs(ours.reliance(sizes) - float(np.mean(get_word_saliency(steps))))
         print(
             f"{word.text}: {len(regions)} superpixels, order {'equal' if list(ours.units) == theirs else 'differs'}, "
-            f"probabilities {max(inserted, deleted):.1e}, scores {difference:.1e}"
+            f"probabilities {max(inserted, deleted):.1e}, scores {difference:.1e}, reliance {reliance:.1e}"
         )
 
 

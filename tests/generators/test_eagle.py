@@ -62,6 +62,11 @@ def test_superpixels_are_added_that_make_the_goal_largest(seed: int) -> None:
             goals.append(values[best])
             shown |= {best}
 
+        sizes = [float((labels == region).double().mean()) for region in order]
+        curve = [probability(set(order[:place])) for place in range(count + 1)]
+        area = np.trapezoid(curve, np.cumsum([0, *sizes])) - min(curve)
+        assert word.reliance == {"image": pytest.approx(area, abs=1e-5)}
+
         changes = np.abs(np.diff(goals))
         scores = np.zeros(count)
         scores[order] = [changes[place + 1 :].sum() / changes[1:].sum() for place in range(count)]
@@ -91,6 +96,16 @@ def test_scores_decrease_in_the_order_with_the_changes_of_the_goal() -> None:
     assert not GreedyOrder((1, 0), (0.5, 0.5), (0.5, 0.5)).scores().any()
     assert not GreedyOrder((0,), (0.5,), (0.1,)).scores().any()
     assert not GreedyOrder((), (), ()).scores().any()
+
+
+def test_reliance_is_the_area_above_the_least_probability() -> None:
+    order = GreedyOrder((2, 0, 1), inserted=(0.5, 0.6, 0.8), deleted=(0.7, 0.3, 0.1))
+    by_hand = (0.1 + 0.5) / 2 * 0.2 + (0.5 + 0.6) / 2 * 0.5 + (0.6 + 0.8) / 2 * 0.3 - 0.1
+    assert order.reliance(np.array([0.5, 0.3, 0.2])) == pytest.approx(by_hand)
+    assert order.reliance(None) == pytest.approx((0.3 + 0.55 + 0.7) / 3 - 0.1)
+    assert GreedyOrder((), (), ()).reliance(None) == 0
+    word = nibt.explain_answer(generator(KIND), tiny.image(64, 64), PROMPT, ANSWER, "occlusion", other_images=[])
+    assert all(not each.reliance for each in word.words)
 
 
 @pytest.mark.parametrize("units", ["words", "refined:9"])

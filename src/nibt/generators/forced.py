@@ -229,13 +229,15 @@ class WordProbabilities(NamedTuple):
 class SourceScores(NamedTuple):
     """The scores of the units of one source, that of other tokens, and the value without the source, for one word.
 
-    The ``errors`` of the units are None if the scores are no estimates.
+    The ``errors`` of the units are None if the scores are no estimates, and the ``reliance`` is None if the method adds
+    no units.
     """
 
     units: Float[Tensor, " unit"]
     special: float
     without: float
     errors: Float[Tensor, " unit"] | None
+    reliance: float | None
 
 
 def source_scores(side: Side, attribution: Attribution) -> list[SourceScores]:
@@ -250,7 +252,8 @@ def source_scores(side: Side, attribution: Attribution) -> list[SourceScores]:
         special = 0.0 if path is None else float(path.sum[row] + path.special_tokens[row] - kept.sum())
         errors = None if attribution.error is None else attribution.error[row].float().cpu()
         of_units = None if errors is None else _of_source(side, attribution, row, errors)
-        results.append(SourceScores(kept, special, without[row], of_units))
+        reliance = None if attribution.reliance is None else float(attribution.reliance[row])
+        results.append(SourceScores(kept, special, without[row], of_units, reliance))
 
     return results
 
@@ -323,6 +326,9 @@ def explained_words(
                 earlier=units["earlier"],
                 special=sum(of_source.special for of_source in scores.values()),
                 error=word_errors,
+                reliance={
+                    source: of_source.reliance for source, of_source in scores.items() if of_source.reliance is not None
+                },
             )
         )
 

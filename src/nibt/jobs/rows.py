@@ -44,7 +44,7 @@ _FIELDS: dict[str, tuple[str, str]] = {
 }
 """The columns of the fields of both attributions."""
 NOTES = ("warnings", "codes")
-_MAPPINGS = ("without", "shares")  # of a word of an answer; Arrow has them as pairs
+_MAPPINGS = ("without", "shares", "reliance")  # of a word of an answer; Arrow has them as pairs
 
 
 def explained_row(record: Record, explanation: Explanation) -> JsonObject:

@@ -126,6 +126,8 @@ class Attribution(ByValue):
             amounts by removal.
         evaluations: For each example of a batch, the number of changed inputs that the scores with an error are
             estimated from; empty without errors.
+        reliance: For each example of a batch, the area under the probability of a word while its units are added,
+            above the least value; None for methods that add no units.
     """
 
     scores: PerUnit
@@ -135,6 +137,7 @@ class Attribution(ByValue):
     notes: tuple[tuple[Note | str, ...], ...] = ()
     error: PerUnit | None = None
     evaluations: tuple[int, ...] = ()
+    reliance: PerExample | None = None
 
     @classmethod
     def of_rows(cls, scores: PerToken, units: Units, path: PathSummary | None = None) -> "Attribution":
@@ -164,6 +167,7 @@ class Attribution(ByValue):
             path,
             error=error,
             evaluations=self.evaluations[item : item + 1],
+            reliance=None if self.reliance is None else self.reliance[item],
         )
 
     def to(self, device: str) -> "Attribution":

@@ -36,6 +36,10 @@ class EAGLE(SegmentMethod, name="eagle"):
     not do. A removed superpixel has the mean color; in the program of Chen et al., it is black. nibt explains each word
     of an answer by itself; their program can also explain the mean over all tokens of a sentence.
 
+    ``AnswerWord.reliance`` has, for each source, the area under $p$ while its parts are added, above its least value.
+    Compare that of the image with those of the prompt and of the earlier words: a word that the model guesses from them
+    relies little on the image.
+
     Shows:
         In which order superpixels raise the probability of the word most, added one by one.
 
@@ -67,19 +71,33 @@ class EAGLE(SegmentMethod, name="eagle"):
             raise BadOption("eagle explains the probability of a word, not a difference: leave against out")
 
         units = self.units_of(side)
-        scores = self.scores(side, units)
+        orders = self._orders(side, units)
+        scores = self._columns(side, units, orders)
+        reliance = scores.new_tensor([order.reliance(_sizes(units, item)) for item, order in enumerate(orders)])
+        none = scores.new_zeros(len(scores))
         if isinstance(units, Segments):
-            return Attribution(_on_cells(scores, units), units.grid, scores.new_zeros(len(scores)))
-        return Attribution(scores, units, scores.new_zeros(len(scores)))
+            return Attribution(_on_cells(scores, units), units.grid, none, reliance=reliance)
+        return Attribution(scores, units, none, reliance=reliance)
 
     def scores(self, side: Side, units: Units | Segments) -> UnitValues:
         """Compute the scores of a batch: for segments, the score of each of their pixels."""
-        columns = []
+        return self._columns(side, units, self._orders(side, units))
+
+    def _orders(self, side: Side, units: Units | Segments) -> "list[GreedyOrder]":
+        """Return the order of the units of each word of a batch."""
+        orders = []
         for item, players in enumerate(self.players(units, len(side.inputs))):
             word = _of_word(side, item)
-            order = greedy_order(word, units[item] if isinstance(units, Segments) else word.units, players)
-            columns.append(share_equally(torch.from_numpy(order.scores()), players, units.count))
+            orders.append(greedy_order(word, units[item] if isinstance(units, Segments) else word.units, players))
 
+        return orders
+
+    def _columns(self, side: Side, units: Units | Segments, orders: "Sequence[GreedyOrder]") -> UnitValues:
+        """Return the columns of the scores of a batch."""
+        columns = [
+            share_equally(torch.from_numpy(order.scores()), players, units.count)
+            for order, players in zip(orders, self.players(units, len(side.inputs)), strict=True)
+        ]
         return torch.stack(columns).to(side.tower.example.device)
 
 
@@ -90,7 +108,7 @@ class GreedyOrder:
     Attributes:
         units: The number of each unit.
         inserted: The probability of the word with the units up to each one, and no others.
-        deleted: The probability of the word without them.
+        deleted: The probability of the word without them; the last one is that of no unit.
     """
 
     units: tuple[int, ...]
@@ -110,6 +128,20 @@ class GreedyOrder:
         if after[0] > 0:
             scores[list(self.units)] = after / after[0]
         return scores
+
+    def reliance(self, sizes: Float[np.ndarray, " unit"] | None) -> float:
+        """Return the area under the probability while units are added, above its least value.
+
+        Args:
+            sizes: The share of each unit, by its number; None means equal ones.
+        """
+        if not self.units:
+            return 0.0
+
+        shares = np.full(len(self.units), 1 / len(self.units)) if sizes is None else sizes[list(self.units)]
+        added = np.concatenate([[0.0], shares.cumsum()])
+        probabilities = np.array([self.deleted[-1], *self.inserted])
+        return float(np.clip(np.trapezoid(probabilities, added) - probabilities.min(), 0, 1))
 
 
 def greedy_order(side: Side, units: Units | Segments, players: Sequence[tuple[int, ...]]) -> GreedyOrder:
@@ -147,6 +179,14 @@ def _of_word(side: Side, item: int) -> Side:
     tower = side.tower
     assert isinstance(tower, AnswerTower)
     return replace(side.take([item]), score=AnswerProbability(tower, side.inputs.extra["targets"][[item]]))
+
+
+def _sizes(units: Units | Segments, item: int) -> Float[np.ndarray, " unit"] | None:
+    """Return the share of the image that each segment has; None for other units, which count equally."""
+    if not isinstance(units, Segments):
+        return None
+    counts = torch.bincount(units.labels[item].flatten().cpu(), minlength=units.counts[item])
+    return (counts / counts.sum()).double().numpy()
 
 
 def _on_cells(scores: UnitValues, units: Segments) -> Float[Tensor, "batch cell"]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from pydantic import computed_field, model_validator
 from torch import Tensor
 
+from nibt.options import ClosedShare
 from nibt.results.attribution import check_error
 from nibt.results.base import Array, Serializable
 
@@ -104,6 +105,8 @@ class AnswerWord(Serializable):
         each_other_image: The log-probability with each of the other images; empty if there are none.
         error: The errors of the scores, if they are estimates from random draws; None for others, and with too few
             draws.
+        reliance: For ``eagle``, how much the probability of the word depends on each source: the area under it while
+            parts of the source are added, above its least value, in [0, 1]. Empty for other methods.
     """
 
     text: str
@@ -120,6 +123,7 @@ class AnswerWord(Serializable):
     special: float
     each_other_image: tuple[float, ...] = ()
     error: WordErrors | None = None
+    reliance: Mapping[str, ClosedShare] = field(default_factory=dict)
 
     @model_validator(mode="after")
     def _errors_fit(self) -> "AnswerWord":
