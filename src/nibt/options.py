@@ -115,6 +115,8 @@ RequestCount = Annotated[int, Range(1, 10_000_000)]
 TokenCount = Annotated[int, Range(1, 10**12)]
 PartCount = Annotated[int, Range(1, 100)]
 Layer = Annotated[int, Range(0, 10_000)]
+FigureWidth = Annotated[float, Range(1, 40)]
+"""The width of a figure, in inches."""
 Megabytes = Annotated[float, Range(0, 10**9, above=True)]
 
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -317,6 +317,7 @@ class OutputOptions(OverwriteOptions):
             metavar="NAME=VALUE",
             help="How files are drawn: style (overlay, colors, outline, heatmap), cmap (red_blue, orange_purple, "
             "pink_green, or a name of matplotlib), positive_only=true, threshold (of masks and regions), title; for "
+            "x.pdf, x.svg and x.eps: width (of a figure, in inches) and font (sans, serif or a name); for "
             "x.links.pdf: top (the number of links), box=X,Y,W,H and words=A,B. Repeatable.",
         ),
     ] = None

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from nibt.data.objects import Box
 from nibt.data.pair import as_list
 from nibt.errors import BadInput, BadOption, CannotWrite, check_names, reason
-from nibt.options import Top, complete
+from nibt.options import FigureWidth, Top, complete
 from nibt.records import JsonObject
 from nibt.registry import Plugin, available, find, format_of
 from nibt.report.colors import Appearance, appearance
@@ -41,6 +41,8 @@ class Drawing:
         box: Only links into this box: left, top, width and height in pixels of the upright image.
         words: Only links of these words, by their texts or positions; empty means all.
         title: The title of a page.
+        width: The width of a figure in inches, for .pdf, .svg and .eps; None means a picture with all notes.
+        font: The font of such a figure: ``sans``, ``serif`` (Times), or the name of one that is installed.
     """
 
     positive_only: bool = False
@@ -51,6 +53,8 @@ class Drawing:
     box: Box | None = None
     words: Sequence[str | int] = ()
     title: str = ""
+    width: FigureWidth | None = None
+    font: str = "sans"
 
     def __post_init__(self) -> None:
         complete(self)
@@ -184,7 +188,8 @@ def save(results: Result | Sequence[Result], path: str | Path, *, overwrite: boo
         path: The file.
         overwrite: Whether a file that nibt did not write may be replaced. Inputs never are.
         **options: Options of drawing that the format has: ``positive_only``, ``style``, ``cmap`` (as in ``draw``),
-            ``threshold`` of masks and regions, ``title`` of a page, and ``top``, ``box`` and ``words`` of links.
+            ``threshold`` of masks and regions, ``title`` of a page, ``width`` (inches) and ``font`` of a figure for a paper
+            (.pdf, .svg, .eps), and ``top``, ``box`` and ``words`` of links.
 
     Raises:
         BadOption: No format has that ending, the format cannot hold these results, or an option has an invalid value

@@ -27,6 +27,9 @@ PIXELS = {
 VECTOR = (".pdf", ".svg", ".eps")
 """The endings of files whose texts are no pixels."""
 _EXIF_CHUNK = b"eXIf"
+_FIGURES = ("explanation", "regions", "answer")
+"""The kinds of results that have a figure of a chosen width."""
+_OF_FIGURES = ("width", "font")
 
 
 class PictureFormat(Format):
@@ -173,12 +176,32 @@ class Scores(MapFormat, name="tif"):
 
 
 class Picture(PictureFormat, name="image"):
-    """Pictures: image, map and caption. In .pdf, .svg and .eps, text is stored as outlines and cannot be selected."""
+    """Pictures: image, map and caption. In .pdf, .svg and .eps, ``width`` and ``font`` make a figure for a paper."""
 
     endings = (".png", *VECTOR, *(ending for ending in PIXELS if ending not in (".png", *Scores.endings)))
     holds = ("explanation", "comparison", "regions", "answer", "decomposition", "slide")
     several: ClassVar = True
-    draws = LOOK
+    draws = (*LOOK, *_OF_FIGURES)
+
+    def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, object]) -> bytes:
+        if drawing.width is None:
+            if drawing.font != Drawing.font:
+                raise BadOption(f"font is for a figure of a width in inches (got {drawing.font!r:.60}): set width, too")
+            return super().encode(results, path, drawing, request)
+
+        ending = path.suffix.lower()
+        result = bare(results[0])
+        if ending not in VECTOR:
+            raise BadOption(f"width is for {', '.join(VECTOR)} (got {ending}): leave it out, or choose one of these")
+        if len(results) > 1 or result.kind not in _FIGURES:
+            raise BadOption(
+                f"width is for a single result of one of {', '.join(_FIGURES)} (got {len(results)} of "
+                f"{result.kind}): leave it out"
+            )
+
+        from nibt.report.image.figure import paper_figure  # which imports matplotlib
+
+        return paper_figure(result, drawing.look, drawing.width, drawing.font, ending[1:], unsigned(request))
 
     def picture(self, results: Sequence[Result], drawing: Drawing) -> Image.Image:
         images = [draw(bare(result), drawing.positive_only, drawing.style, drawing.cmap) for result in results]
