@@ -76,6 +76,8 @@ _OF_TYPE: Mapping[str, Mapping[str, Any]] = {
     "qwen2_5_vl": {"fullatt_block_indexes": [1]},
     "qwen3_vl": {"deepstack_visual_indexes": [0, 1]},
     "align": {"projection_dim": 24},
+    "owlv2": {"projection_dim": 32},
+    "owlvit": {"projection_dim": 32},
     "convnext": {"depths": [1] * 4, "hidden_sizes": [8, 8, 16, 16]},
     "resnet": {"depths": [1] * 4, "embedding_size": 8, "hidden_sizes": [16, 16, 32, 32]},
     "swin": {"depths": [1, 1, 2, 1], "embed_dim": 12, "num_heads": [1, 2, 2, 4], "hidden_size": 96, "num_layers": 4},

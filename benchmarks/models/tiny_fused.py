@@ -25,6 +25,7 @@ from .tiny_families import (
     clipseg_segmenter,
     config_of,
     ends,
+    randomized,
     squashing,
 )
 
@@ -189,6 +190,34 @@ def sam3() -> Family:
     )
     image = transformers.Sam3ImageProcessor(size={"height": 112, "width": 112}, mask_size={"height": 32, "width": 32})
     return build("Sam3Model", config, image, tokenizer, "Sam3Processor")
+
+
+def save_sam3_with_tracker(folder: Path) -> None:
+    """Write the folder of a checkpoint of SAM 3 as it is released: the detector of images, and a tracker of videos."""
+    detector = sam3()
+    tracker = transformers.Sam3TrackerVideoConfig(
+        vision_config=detector.module.config.vision_config.to_dict(),
+        prompt_encoder_config={"hidden_size": 32, "image_size": 112, "patch_size": 14, "mask_input_channels": 8},
+        mask_decoder_config={"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "num_hidden_layers": 1},
+        image_size=112,
+        memory_attention_hidden_size=32,
+        memory_attention_num_layers=1,
+        memory_attention_feed_forward_hidden_size=32,
+        memory_attention_rope_feat_sizes=[8, 8],
+        memory_encoder_hidden_size=32,
+        memory_encoder_output_channels=16,
+        mask_downsampler_embed_dim=32,
+        memory_fuser_embed_dim=32,
+        memory_fuser_intermediate_dim=32,
+        memory_fuser_num_layers=1,
+    )
+    config = transformers.Sam3VideoConfig(
+        detector_config=detector.module.config.to_dict(), tracker_config=tracker.to_dict()
+    )
+    randomized(lambda: transformers.Sam3VideoModel(config)).save_pretrained(folder)
+    videos = transformers.Sam2VideoVideoProcessor()
+    processor = transformers.Sam3VideoProcessor(detector.processor.image_processor, videos, detector.tokenizer)
+    processor.save_pretrained(folder)
 
 
 MAKERS: Mapping[str, Callable[[], Family]] = {

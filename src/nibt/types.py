@@ -55,7 +55,8 @@ class ModelRecord(TypedDict):
     text_model: NotRequired[str]
     """The name or the folder of the text encoder; only if it is that of another model."""
     similarity: NotRequired[str]
-    """Only for models that do not compare embeddings by their cosine: ``max_sim``, or ``logit`` of classifiers."""
+    """Only for models that do not compare embeddings by their cosine: ``max_sim``, ``logit`` of classifiers, or the
+    score of a model that reads both sides in one network: ``matching``, ``box``, ``mask``, or such as ``box:1``."""
     pooling: NotRequired[str]
     """Vision-language models only: ``last`` or ``mean``."""
     image_prompt: NotRequired[str]

@@ -360,6 +360,30 @@ def test_sizes_of_images_are_those_of_the_processor(options: dict[str, Any]) -> 
         nibt.load_model(folder_of(VILT), **options)
 
 
+def test_the_detector_of_sam_3_is_read_from_a_checkpoint_with_a_tracker(tmp_path: Path) -> None:
+    tiny_fused.save_sam3_with_tracker(tmp_path)
+    loaded = nibt.load_model(tmp_path)
+    assert type(loaded.module).__name__ == "Sam3Model"
+    module = transformers.Sam3Model.from_pretrained(tmp_path).eval()
+    processor = transformers.Sam3Processor.from_pretrained(tmp_path)
+    with torch.no_grad():
+        out = module(**processor(images=IMAGES[0], text=CAPTION, return_tensors="pt"))
+    found = processor.post_process_instance_segmentation(out, threshold=0.0, target_sizes=[IMAGES[0].size[::-1]])[0]
+    explanation = nibt.explain(loaded, IMAGES[0], CAPTION, "center")
+    assert explanation.similarity == pytest.approx(float(found["scores"].max()), abs=1e-6)
+    assert explanation.box == pytest.approx(found["boxes"][found["scores"].argmax()].tolist(), abs=0.06)
+
+    videos = transformers.Sam3VideoModel.from_pretrained(tmp_path).eval()
+    with pytest.raises(CannotLoad, match=r"pass model.detector_model with the processor Sam3Processor"):
+        nibt.load_model(videos, processor=processor)
+    inside = nibt.load_model(videos.detector_model, processor=processor)
+    assert nibt.explain(inside, IMAGES[0], CAPTION, "center").box == explanation.box
+
+    (tmp_path / "processor_config.json").unlink()
+    with pytest.raises(CannotLoad, match="its processor cannot be read|no processor that Transformers can load"):
+        nibt.load_model(tmp_path)
+
+
 # What needs two encoders
 
 CALLS: dict[str, Any] = {

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoImageProcessor, AutoTokenizer, LlavaForConditionalGeneration
+from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, LlavaForConditionalGeneration
 
 import nibt
 from benchmarks.models import released, tiny_open_clip
@@ -130,6 +130,40 @@ def test_similarities_are_those_of_the_own_calls(name: str) -> None:
     for caption in CAPTIONS:
         actual = nibt.explain(loaded(name), IMAGE.pil_image, caption, method="center").similarity
         assert actual == pytest.approx(own_similarity(name, caption), abs=1e-5)
+
+
+SCORES = {
+    "salesforce-blip-itm-base-coco": "matching",
+    "salesforce-blip2-itm-vit-g": "matching",
+    "google-owlvit-base-patch32": "box",
+    "google-owlv2-base-patch16-ensemble": "box",
+    "cidas-clipseg-rd64-refined": "mask",
+}
+"""The other score of models that compare embeddings, too."""
+
+
+def own_score(name: str, caption: str) -> float:
+    """Return the score of a matching head, of the best box, or of a mask, as the model itself computes it."""
+    module, processor = own(name), AutoProcessor.from_pretrained(folder_of(name))
+    text = [[caption]] if SCORES[name] == "box" else caption
+    inputs = processor(images=IMAGE.pil_image, text=text, return_tensors="pt")
+    options = {"use_image_text_matching_head": True} if "Blip2" in type(module).__name__ else {}
+    with torch.no_grad():
+        out = module(**inputs, **options)
+    if SCORES[name] == "box":
+        return float(out.logits.sigmoid().max())
+    if SCORES[name] == "mask":
+        mask = out.logits > 0
+        return float(out.logits[mask].mean() if mask.any() else out.logits.max())
+    logits = getattr(out, "itm_score", None)
+    return float((out.logits_per_image if logits is None else logits)[0].diff())
+
+
+@pytest.mark.parametrize("name", few(list(SCORES), ("salesforce-blip-itm-base-coco", "google-owlvit-base-patch32")))
+def test_scores_of_one_network_are_those_of_the_own_calls(name: str) -> None:
+    scored = nibt.load_model(folder_of(name), score=SCORES[name])
+    actual = nibt.explain(scored, IMAGE.pil_image, CAPTIONS[0], method="center").similarity
+    assert actual == pytest.approx(own_score(name, CAPTIONS[0]), abs=1e-4, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", few(CLASSIFIERS, ("google-vit-base-patch16-224",)))

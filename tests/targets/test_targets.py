@@ -34,6 +34,7 @@ EXPECTED = {
     ).softmax(0)[0],
     "centered": lambda: F.cosine_similarity(HERE, (unit(OPPOSITE) - unit(OTHERS).mean(0))[None], dim=-1),
     "ensemble": lambda: F.cosine_similarity(HERE, OPPOSITE[None], dim=-1),
+    "score": lambda: F.cosine_similarity(HERE, OPPOSITE[None], dim=-1),
 }
 
 

@@ -21,10 +21,11 @@ from torchvision.ops import box_convert, box_iou, nms
 
 from nibt.data.images import Region
 from nibt.data.units import Grid, Units
-from nibt.errors import BadInput, BadOption, Unsupported, first_line
+from nibt.errors import BadInput, BadOption, CannotLoad, Unsupported, first_line
+from nibt.models._failures import step
 from nibt.models._family import Family, class_names
 from nibt.models._functions import CELLS, FunctionTower, WordPieceTower
-from nibt.models._hugging_face import load_pretrained, read_config, with_joint_processor
+from nibt.models._hugging_face import load_pretrained, load_weights, read_config, with_joint_processor
 from nibt.models._inputs import Inputs
 from nibt.models._request import LoadRequest, ScoreChoice
 from nibt.models._text_tower import TextTower
@@ -633,8 +634,23 @@ class Fused(Family, name="fused"):
     def load(cls, source: str, request: LoadRequest) -> tuple[nn.Module, LoadRequest]:
         import transformers
 
-        name = next(name for name in read_config(source).architectures or () if name in SCORES)
+        config = read_config(source)
+        if "Sam3VideoModel" in (config.architectures or ()):
+            return cls._load_detector(source, request, config)
+        name = next(name for name in config.architectures or () if name in SCORES)
         return load_pretrained(getattr(transformers, name), source, with_joint_processor(source, request))
+
+    @staticmethod
+    def _load_detector(source: str, request: LoadRequest, config: Any) -> tuple[nn.Module, LoadRequest]:
+        """Load the detector of images from a checkpoint of SAM 3, which has a tracker of videos, too."""
+        from transformers import Sam3Model, Sam3Processor
+
+        if request.processor is None:
+            with step(source, "its processor cannot be read", "save the processor with the model"):
+                request = replace(request, processor=Sam3Processor.from_pretrained(source))
+        request = with_joint_processor(source, request)
+        module, ignored = load_weights(Sam3Model, source, config.detector_config, request.dtype)
+        return module, replace(request, ignored=(*request.ignored, *ignored))
 
     @classmethod
     def towers(cls, module: nn.Module, request: LoadRequest) -> tuple[ImageTower, TextTower]:
@@ -650,4 +666,9 @@ class Fused(Family, name="fused"):
 def _score_of(module: nn.Module) -> type[FusedScore]:
     """Return the score of a module by its class."""
     names = class_names(module)
+    if names.isdisjoint(SCORES):
+        raise CannotLoad(
+            "of a Sam3VideoModel, only the detector of images is explained: pass model.detector_model with the "
+            "processor Sam3Processor, or give the folder"
+        )
     return next(score for name, score in SCORES.items() if name in names)

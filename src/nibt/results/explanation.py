@@ -63,8 +63,8 @@ class Explanation(ResultWithMaps):
 
     Attributes:
         sides: The attributions, by the names of the sides.
-        similarity: The similarity of the two embeddings: their cosine, in [-1, 1], for late interaction MaxSim, or for
-            classifiers the logit of the class.
+        similarity: The similarity of the two embeddings: their cosine, in [-1, 1], for late interaction MaxSim, for
+            classifiers the logit of the class, or the score of a model that reads both in one network.
         target: The target that was explained, with its value on each side.
         method: The method with its resolved options.
         model: The model: id, hash of the weights, device, dtype.
