@@ -352,6 +352,8 @@ def test_folder_of_another_class_is_refused(tmp_path: Path) -> None:
 def test_model_in_memory_needs_its_processor() -> None:
     with pytest.raises(CannotLoad, match="a model in memory needs its processor"):
         nibt.load_model(own(VILT)[0])
+    with pytest.raises(CannotLoad, match=r"needs the processor of both: pass processor=AutoProcessor"):
+        nibt.load_model(own(VILT)[0], processor=own(VILT)[1].image_processor, tokenizer=own(VILT)[1].tokenizer)
 
 
 @pytest.mark.parametrize("options", [{"image_size": 64}, {"resize": "whole"}])
@@ -374,13 +376,13 @@ def test_the_detector_of_sam_3_is_read_from_a_checkpoint_with_a_tracker(tmp_path
     assert explanation.box == pytest.approx(found["boxes"][found["scores"].argmax()].tolist(), abs=0.06)
 
     videos = transformers.Sam3VideoModel.from_pretrained(tmp_path).eval()
-    with pytest.raises(CannotLoad, match=r"pass model.detector_model with the processor Sam3Processor"):
+    with pytest.raises(CannotLoad, match=r"pass model\.detector_model with the processor Sam3Processor"):
         nibt.load_model(videos, processor=processor)
     inside = nibt.load_model(videos.detector_model, processor=processor)
     assert nibt.explain(inside, IMAGES[0], CAPTION, "center").box == explanation.box
 
     (tmp_path / "processor_config.json").unlink()
-    with pytest.raises(CannotLoad, match="its processor cannot be read|no processor that Transformers can load"):
+    with pytest.raises(CannotLoad, match=r"its processor cannot be read|no processor that Transformers can load"):
         nibt.load_model(tmp_path)
 
 
@@ -405,6 +407,14 @@ CALLS: dict[str, Any] = {
 def test_what_needs_two_encoders_is_refused(call: str) -> None:
     with pytest.raises((BadOption, Unsupported), match=r"one network|sets of vectors|attention over all|layers"):
         CALLS[call](model(BLIP))
+
+
+def test_softmax_is_of_logits_of_a_match() -> None:
+    explanation = nibt.explain(model(VILT), IMAGES[0], CAPTION, "center", "softmax", against=["a bird", "a dog"])
+    logits = torch.tensor([own_score(VILT, IMAGES[0], text) for text in (CAPTION, "a bird", "a dog")])
+    assert explanation.target["value"] == pytest.approx(float(logits.softmax(0)[0]), abs=1e-5)
+    with pytest.raises(BadOption, match="softmax compares logits of candidates, and the score box of"):
+        nibt.explain(model(OWL), IMAGES[0], CAPTION, target="softmax", against="a bird")
 
 
 def test_the_target_score_is_of_these_models() -> None:

@@ -60,7 +60,8 @@ class ZeroShotClassifier(nn.Module):
             raise BadInput(f"captions must have at least one caption, and none that is empty (got {captions!r})")
         if self.model.item_ndim != 1:
             raise Unsupported(
-                "late interaction compares sets of vectors: only models with one vector have a classifier"
+                f"only models with one vector for an image have a classifier of captions (got {self.model.id}): use "
+                "explain"
             )
 
         self.module, self._inputs = self.model.module, Inputs(torch.empty(0))

@@ -48,7 +48,7 @@ class SimilarityGame(Game):
     def __init__(self, model: ModelSource, image: ImageSource, caption: str) -> None:
         loaded = load_model(model)
         if loaded.item_ndim != 1:
-            raise Unsupported("late interaction compares sets of vectors: it has no game")
+            raise Unsupported(f"only models with one vector for an image have a game (got {loaded.id}): use explain")
 
         self._model = loaded
         self._weights = loaded.weights_hash

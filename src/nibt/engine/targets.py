@@ -155,6 +155,11 @@ def check_target(model: Model, target: Target) -> None:
             f"{model.id} reads the image and the text in one network, and has no embeddings for the target "
             f"{target.name}: choose score or difference"
         )
+    if target.name == "softmax" and not model.similarity.has_softmax:
+        raise BadOption(
+            f"the target softmax compares logits of candidates, and the score {model.similarity.name} of {model.id} is "
+            "none: choose score or difference"
+        )
     if target.name == PairScore.name and not model.is_fused:
         raise BadOption(
             f"the target score is of models that read both inputs in one network, and {model.id} compares them: "

@@ -250,6 +250,7 @@ class FusedScore(Similarity):
     """What the score is of: ``matching``, ``box`` or ``mask``."""
     options: ClassVar[Mapping[str, object]] = {}
     """Arguments of the forward pass."""
+    has_softmax: ClassVar[bool] = False
     template: ClassVar[str] = "{}"
     """The text whose tokens are counted."""
     positions: ClassVar[str] = "config.text_config.max_position_embeddings"
@@ -352,6 +353,7 @@ class MatchingScore(FusedScore):
     """The logit, or the log-odds, with which a matching head says that a text is of an image."""
 
     kind = "matching"
+    has_softmax = True
 
     def match(self, out: Any) -> PerExample:
         """Return the logits of pairs: the log-odds of a head with two outputs, of which the second means a match."""
@@ -376,7 +378,7 @@ class BLIPMatching(MatchingScore):
 class BLIP2Matching(MatchingScore):
     """``Blip2ForImageTextRetrieval`` with ``use_image_text_matching_head=True``."""
 
-    options = {"use_image_text_matching_head": True}
+    options: ClassVar = {"use_image_text_matching_head": True}
     positions = "config.qformer_config.max_position_embeddings"
 
     def match(self, out: Any) -> PerExample:
@@ -654,6 +656,11 @@ class Fused(Family, name="fused"):
 
     @classmethod
     def towers(cls, module: nn.Module, request: LoadRequest) -> tuple[ImageTower, TextTower]:
+        if not hasattr(request.processor, "image_processor") or not hasattr(request.processor, "tokenizer"):
+            raise CannotLoad(
+                "a model that reads an image and a text in one network needs the processor of both: pass "
+                f"processor=AutoProcessor.from_pretrained(...) (got a {type(request.processor).__name__})"
+            )
         return PixelTower(module, request), CharacterTower(module, request, _score_of(module))
 
     @classmethod

@@ -52,6 +52,8 @@ class Similarity(ABC):
     """The target that is the similarity itself."""
     fuses: ClassVar[bool] = False
     """Whether one network reads both sides, so that an embedding says nothing without the other side."""
+    has_softmax: ClassVar[bool] = True
+    """Whether a softmax over the similarities of candidates means something, as that of logits does."""
 
     @abstractmethod
     def __call__(self, embedding: Embedding, partner: OtherEmbedding) -> PerExample:
