@@ -30,7 +30,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from models import released, tiny_classifiers, tiny_encoder_decoder, tiny_families, tiny_open_clip, tiny_vision_language
+from models import (
+    released,
+    tiny_classifiers,
+    tiny_encoder_decoder,
+    tiny_families,
+    tiny_open_clip,
+    tiny_vision_language,
+    tiny_writers,
+)
 from PIL import Image
 from torch import nn
 
@@ -191,7 +199,14 @@ RELEASED = {
 """The builders of classes of which the small copy of a released model is measured."""
 POOLED = ("qwen2_vl", "qwen3_vl")  # of which GME and Qwen3-VL-Embedding are copies
 EMBEDDERS, LATE = tiny_vision_language.EMBEDDERS, tiny_vision_language.LATE
-WRITERS = {**EMBEDDERS, **tiny_vision_language.GENERATORS, **tiny_encoder_decoder.ENCODER_DECODERS}
+WRITERS = {
+    **EMBEDDERS,
+    **tiny_vision_language.GENERATORS,
+    **tiny_writers.MORE_GENERATORS,
+    **tiny_writers.IMAGE_READERS,
+    **tiny_writers.PAGE_READERS,
+    **tiny_encoder_decoder.ENCODER_DECODERS,
+}
 SOURCES: dict[str, dict[str, Callable[[], Any]]] = {
     "Hugging Face Transformers": {
         **copies("transformers", lambda facts: facts["use"] == "explain" and "pooling" not in facts["call"]),

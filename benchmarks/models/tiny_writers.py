@@ -58,10 +58,6 @@ from transformers import (
     LightOnOcrConfig,
     LightOnOcrForConditionalGeneration,
     LightOnOcrProcessor,
-    Llama4Config,
-    Llama4ForConditionalGeneration,
-    Llama4ImageProcessor,
-    Llama4Processor,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
@@ -70,6 +66,11 @@ from transformers import (
     MllamaForConditionalGeneration,
     MllamaImageProcessor,
     MllamaProcessor,
+    Molmo2Config,
+    Molmo2ForConditionalGeneration,
+    Molmo2ImageProcessor,
+    Molmo2Processor,
+    Molmo2VideoProcessor,
     NougatImageProcessor,
     NougatProcessor,
     Ovis2Config,
@@ -384,11 +385,10 @@ def lighton_ocr() -> Making:
 
 
 def got_ocr2() -> Making:
-    """Return GOT-OCR 2, whose processor gives 256 tokens for each tile."""
+    """Return GOT-OCR 2, whose processor gives 256 tokens for each tile, and builds the prompt without a template."""
     words = tokenizer(("<img>", "</img>", "<imgpad>", "<|im_start|>", "<|im_end|>"))
     images = GotOcr2ImageProcessor(size={"height": 256, "width": 256})
-    chat = _CHAT.replace("{IMAGE}", "<img><imgpad></img>\n")
-    processor = GotOcr2Processor(images, words, chat_template=chat)
+    processor = GotOcr2Processor(images, words)
     vision = {"hidden_size": 16, "output_channels": 12, "num_hidden_layers": 1, "num_attention_heads": 2}
     vision |= {"image_size": 256, "patch_size": 4, "window_size": 8, "global_attn_indexes": [], "mlp_dim": 24}
     config = GotOcr2Config(
@@ -419,24 +419,31 @@ def ovis2(most: int = 6) -> Making:
     return Making(partial(Ovis2ForConditionalGeneration, config), processor)
 
 
-_LLAMA4 = ("<|image|>", "<|image_start|>", "<|image_end|>", "<|patch|>", "<|tile_x_separator|>")
-_LLAMA4 = (*_LLAMA4, "<|tile_y_separator|>", "<|im_start|>", "<|im_end|>")
+_MOLMO2 = ("<im_patch>", "<im_col>", "<im_start>", "<low_res_im_start>", "<frame_start>", "<im_end>", "<frame_end>")
+_MOLMO2 = (*_MOLMO2, "<im_low>", "<|image|>", "<|video|>", "<|im_start|>", "<|im_end|>")
 
 
-def llama4() -> Making:
-    words = tokenizer(_LLAMA4)
-    images = Llama4ImageProcessor(size={"height": 32, "width": 32}, max_patches=6)
-    chat = _CHAT.replace("{IMAGE}", "<|image|>")
-    processor = Llama4Processor(images, words, patch_size=4, chat_template=chat)
-    vision = {"hidden_size": 16, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    vision |= {"image_size": 32, "patch_size": 4, "vision_output_dim": 24, "projector_input_dim": 24}
-    vision |= {"projector_output_dim": 24}
-    text = {**_DECODER, "vocab_size": len(words), "head_dim": 8, "pad_token_id": words.pad_token_id}
-    text |= {"intermediate_size_mlp": 40, "num_local_experts": 4, "interleave_moe_layer_step": 2}
-    config = Llama4Config(
-        vision_config=vision, text_config=text, image_token_index=words.convert_tokens_to_ids("<|patch|>")
+def molmo2() -> Making:
+    words = tokenizer(_MOLMO2)
+    sizes: dict[str, Any] = {"size": {"height": 64, "width": 64}, "patch_size": 8}
+    processor = Molmo2Processor(
+        Molmo2ImageProcessor(**sizes, max_crops=4, overlap_margins=[1, 1]),
+        Molmo2VideoProcessor(**sizes),
+        words,
+        chat_template=_CHAT.replace("{IMAGE}", "<|image|>"),
     )
-    return Making(partial(Llama4ForConditionalGeneration, config), processor)
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}
+    vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "image_size": [64, 64], **heads}
+    vision |= {"patch_size": 8, "num_position_embeddings": 64}
+    adapter = {"vision_feature_layer": [-1, -2], "hidden_size": 16, "intermediate_size": 24, "text_hidden_size": 32}
+    text = {**_DECODER, "vocab_size": len(words), "additional_vocab_size": 4, "head_dim": 8}
+    config = Molmo2Config(
+        vision_config=vision,
+        adapter_config={**adapter, **heads},
+        text_config=text,
+        image_patch_id=words.convert_tokens_to_ids("<im_patch>"),
+    )
+    return Making(partial(Molmo2ForConditionalGeneration, config), processor)
 
 
 _KOSMOS_MARKS = ("</doc>", "<image>", "</image>")
@@ -540,7 +547,7 @@ MORE_GENERATORS = {
     "lighton_ocr": lighton_ocr,
     "got_ocr2": got_ocr2,
     "ovis2": ovis2,
-    "llama4": llama4,
+    "molmo2": molmo2,
 }
 
 

@@ -49,8 +49,10 @@ def answer_of(kind: str) -> tuple[AnswerTower, AnswerTokens]:
 
 
 def explained(kind: str, **options: object) -> AnswerExplanation:
-    options = {"answer": ANSWER, "other_images": [], "layer": 0, "steps": 4, **options}
-    return explain_answer(generator(kind), IMAGE, "" if kind in SILENT else PROMPT, **options)  # pyright: ignore
+    if "method" not in options:
+        options = {"layer": 0, "steps": 4, **options}
+    options = {"answer": ANSWER, "other_images": [], "prompt": "" if kind in SILENT else PROMPT, **options}
+    return explain_answer(generator(kind), IMAGE, **options)  # pyright: ignore
 
 
 @every_class
@@ -65,8 +67,11 @@ def test_cut_gives_the_own_probabilities_at_every_layer(kind: str) -> None:
         torch.testing.assert_close(replayed, expected.expand_as(replayed), atol=1e-4, rtol=0)
 
 
-def own_logits(kind: str, ids: list[int]) -> Tensor:
-    """Return the logits of the model itself after its processor's prompt and these tokens."""
+def own_logits(kind: str, ids: list[int], hidden: tuple[slice, slice] | None = None) -> Tensor:
+    """Return the logits of the model itself after its processor's prompt and these tokens.
+
+    ``hidden`` are the rows and columns of pixels of the mean color.
+    """
     tower = generator(kind).answers
     if kind in ENCODER_DECODERS:
         return tower.own_logits(tower.prepare([ForcedWord(PROMPTED, tower.spelled(ids))]))[0]
@@ -79,6 +84,8 @@ def own_logits(kind: str, ids: list[int]) -> Tensor:
         return logits[0, len(caption) - len(ids) - 1 :]
     if kind in PAGE_READERS:
         values = dict(plain.processor(images=[IMAGE.pil_image], return_tensors="pt"))
+        if hidden:
+            values["pixel_values"][..., hidden[0], hidden[1]] = 0
         prompt = plain.processor.tokenizer(PROMPT, add_special_tokens=False).input_ids
         start = 0 if kind == "pix2struct" else 2
         with torch.no_grad():
@@ -94,6 +101,8 @@ def own_logits(kind: str, ids: list[int]) -> Tensor:
     values = dict(plain.processor(text=[chat], images=images, return_tensors="pt"))
     for name in ("num_crops", "labels", "num_soft_tokens_per_image"):
         values.pop(name, None)
+    if hidden:
+        values["pixel_values"][..., hidden[0], hidden[1]] = 0
     answer = torch.tensor([ids], dtype=torch.long)
     prompt = values["input_ids"].shape[1]
     values["input_ids"] = torch.cat([values["input_ids"], answer], 1)
@@ -218,7 +227,7 @@ def test_half_precision_is_that_of_the_weights_alone(kind: str) -> None:
         assert one.log_probability == pytest.approx(other.log_probability, abs=1e-3)
 
 
-ROUGH = ("paligemma", "qwen3_5", "qwen3_5_moe", "gemma4_per_layer", "gemma3n", "llava_gemma2")
+ROUGH = ("paligemma", "qwen3_5", "qwen3_5_moe", "gemma4_per_layer", "gemma3n", "llava_gemma2", "molmo2")
 """Kinds whose random layers are rough."""
 
 
@@ -277,6 +286,7 @@ CELLS = {
     "lighton_ocr": (3, 4),
     "got_ocr2": (16, 16),
     "ovis2": (4, 4),
+    "molmo2": (7, 10),
     "kosmos2": (4, 4),
     "kosmos2_5": (4, 5),
     "mllama": (6, 8),
@@ -355,6 +365,36 @@ def test_cells_are_where_the_pixels_are(kind: str, size: tuple[int, int]) -> Non
     assert hits.float().mean() >= 0.5
 
 
+@pytest.mark.parametrize("kind", few(("gemma3n", "janus", "deepseek_vl", "kosmos2", "donut", "nougat"), ("gemma3n",)))
+def test_occlusion_of_a_cell_is_what_the_model_itself_loses(kind: str) -> None:
+    result = explained(kind, method="occlusion", narrow=["image"])
+    _, answer = answer_of(kind)
+    grid = result.words[0].grid
+    side = {"gemma3n": 32}.get(kind, 8)
+    first = answer.words[0].tokens
+
+    def log_probability(hidden: tuple[slice, slice] | None) -> float:
+        logs = own_logits(kind, list(answer.ids), hidden).log_softmax(-1)
+        return float(sum(logs[token, answer.ids[token]] for token in first))
+
+    whole = log_probability(None)
+    for row, column in ((0, 0), (1, 2), (grid.shape[0] - 1, grid.shape[1] - 1)):
+        hidden = slice(row * side, (row + 1) * side), slice(column * side, (column + 1) * side)
+        assert float(grid[row, column]) == pytest.approx(whole - log_probability(hidden), abs=1e-4)
+
+
+def test_prompt_of_a_page_is_that_of_the_processor() -> None:
+    """A processor of GOT-OCR 2 builds the prompt by itself; the words of another one take the place of its query."""
+    tower: Any = generator("got_ocr2").answers
+    own = tower.processor(images=[IMAGE.pil_image], return_tensors="pt")
+    values = tower._prepared(Prompted(IMAGE, "OCR:"))
+    assert values["input_ids"].tolist() == own["input_ids"].tolist()
+    assert torch.equal(values["pixel_values"], own["pixel_values"])
+    result = explained("got_ocr2", prompt="OCR:", method="occlusion", narrow=["prompt"])
+    assert result.prompt_words == ("OCR", ":")
+    assert not any("template" in str(note) for note in result.warnings)
+
+
 def test_cells_of_overlapping_patches_are_near_their_pixels() -> None:
     """The convolutions of GOT-OCR 2 see 7 x 7 patches around the first of the 4 x 4 patches of a cell."""
     tower, answer = answer_of("got_ocr2")
@@ -390,7 +430,7 @@ def test_cells_are_where_the_page_is(kind: str, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("kind", few(CONVOLUTIONAL, ("gemma3n",)))
 def test_cells_of_convolutional_encoders_are_in_rows_and_columns(kind: str) -> None:
-    """Without the blocks between the patches, changing the image where a cell is changes the state of its token most."""
+    """Without the blocks between patches, changing the image where a cell is changes the state of its token most."""
     plain = built(kind)
     with torch.no_grad():
         for name, weight in plain.module.named_parameters():
@@ -601,6 +641,35 @@ def test_adapters_change_what_is_written(kind: str, tmp_path: Path) -> None:
     for tower in (loaded.answers, in_memory):
         torch.testing.assert_close(tower.logits(tower.encode(inputs)), own, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(own, before.own_logits(inputs), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Llama4ForConditionalGeneration", "its own forward pass fails in Transformers 5.24"),
+        ("Phi4MultimodalForCausalLM", "its image encoder is a part of its decoder"),
+        ("DeepseekOcr2ForConditionalGeneration", "queries, which have no place on the page"),
+        ("UdopForConditionalGeneration", "drops the patches of the page under them"),
+    ],
+)
+def test_generators_that_are_not_supported_are_refused_with_the_reason(name: str, reason: str, tmp_path: Path) -> None:
+    assert hasattr(transformers, name)
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": [name]}))
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    kind = type(name, (nn.Linear,), {})
+    for id, shown in ((tmp_path, name), (kind(1, 1), name), (type("Tuned", (kind,), {})(1, 1), "Tuned")):
+        with pytest.raises(CannotLoad, match=f"of the class {shown}, whose answers nibt cannot explain: .*{reason}"):
+            load_generator(id)
+
+
+def test_pix2struct_that_reads_a_drawn_question_is_refused() -> None:
+    plain = built("pix2struct")
+    plain.processor.image_processor.is_vqa = True
+    try:
+        with pytest.raises(Unsupported, match="its processor draws the prompt on the image"):
+            load_generator(plain.module, processor=plain.processor)
+    finally:
+        plain.processor.image_processor.is_vqa = False
 
 
 @pytest.mark.parametrize("kind", few((*IMAGE_READERS, *PAGE_READERS), ("mllama",)))

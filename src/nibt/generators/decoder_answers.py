@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from nibt.data.conversation import Turn
@@ -19,7 +20,6 @@ from nibt.generators.answers import AnswerTokens, AnswerTower, ForcedWord, Promp
 from nibt.generators.several import SeveralLayout, VideoLayout
 from nibt.models._inputs import Inputs
 from nibt.models._request import LoadRequest
-from nibt.models._vision_language.corners import SeparatedLayout
 from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.prompts import own_special_tokens, render_chat
 from nibt.models._vision_language.tiles import encoded, layout_of, layout_of_frames
@@ -34,11 +34,11 @@ from nibt.models._vision_language.towers import (
 )
 from nibt.preprocessing.captions import TOKENIZER_LOCK, Tokenizer, in_words, words_by_offsets
 from nibt.preprocessing.images import Processor
-from nibt.torch_modes import set_hook
 from nibt.types import Embedding, Hidden
 
 _WITHOUT_TEMPLATE = ("PaliGemma", "Florence2")
 """The beginnings of the names of processors whose models read a prompt as it is."""
+_QUERY = " OCR: "  # of GOT-OCR 2
 _MARK = "\ue000"  # which no template has
 _TYPES = ("mm_token_type_ids", "token_type_ids")
 _SEEN = {"image_embeds_position_mask": False, "cross_attention_mask": True}
@@ -59,18 +59,6 @@ class AnswerNetwork(Network):
 
     def embed(self, states: Hidden, mask: Tensor) -> Embedding:
         return at_rows(states, mask)
-
-
-@dataclass(frozen=True)
-class HeadedNetwork(AnswerNetwork):
-    """A model that has no part without its head: the states are those that its decoder returns, as in Llama 4."""
-
-    def states(self, arguments: dict[str, Tensor]) -> Hidden:
-        last: list[Hidden] = []
-        keep = lambda _, args, out: last.append(out.last_hidden_state)  # noqa: E731
-        with set_hook(self.decoder.register_forward_hook, keep):
-            apart(self.root)(**arguments, **self.options, logits_to_keep=1)
-        return last[0]
 
 
 class DecoderAnswerTower(DecoderPixels, AnswerTower):
@@ -100,7 +88,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
     def composed(self, images: Sequence[ImageInput], video: bool = False) -> tuple[AnswerTower, ImageInput]:
         if video:
             return self._of_video(images)
-        if len(images) == 1:
+        if len(images) == 1 or self.layout.alone:
             return super().composed(images)
 
         tower = copy(self)
@@ -160,6 +148,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         if self.token in prompt:
             return prompt
         if not getattr(self.processor, "chat_template", None):
+            if hasattr(self.processor, "system_query"):
+                return _page_prompt(self.processor, prompt).replace(self.token, self.token * count)
             return f"{self.token * count}{prompt}"
 
         content = [{"type": self.layout.medium}] * count + [{"type": "text", "text": prompt}]
@@ -381,6 +371,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         has_template = getattr(self.processor, "chat_template", None)
         if token is None or type(self.processor).__name__.startswith(_WITHOUT_TEMPLATE):
             return []
+        if hasattr(self.processor, "system_query") and token not in prompt:
+            return []  # of GOT-OCR 2, which has a prompt of its own
         if token in prompt:
             name = f"{self.layout.medium} token"
             note = f"the prompt has the model's {name}, so it is used as it is, without the chat template"
@@ -434,13 +426,17 @@ def _with_marks(turn: Turn, marks: Iterator[str]) -> Turn:
     return {**turn, "content": content}
 
 
+def _page_prompt(processor: Processor, prompt: str) -> str:
+    """Return the prompt that a processor builds itself without a text, with another query in it, as of GOT-OCR 2."""
+    page = Image.new("RGB", (8, 8))
+    text = processor.prepare_inputs_layout(images=[page], format=False, images_kwargs={})[1][0]
+    if text.count(_QUERY) != 1:
+        raise CannotLoad("the processor builds another prompt than that of Transformers 5.24: give all of it")
+    return text.replace(_QUERY, f" {prompt} ")
+
+
 def decoder_answer_tower(module: nn.Module, request: LoadRequest) -> DecoderAnswerTower:
     """Return the tower of a generator of Transformers whose decoder reads image tokens."""
-    root: Any = module
-    if not hasattr(root, "model"):
-        network = HeadedNetwork(root, root, root.language_model.model)
-        layout: Layout = SeparatedLayout(request.processor)
-        return DecoderAnswerTower(network, layout, request.processor)
-
-    network = AnswerNetwork(root, root.model, decoder_of(root.model))
+    base: Any = module.model
+    network = AnswerNetwork(module, base, decoder_of(base))
     return DecoderAnswerTower(network, layout_of(request.processor), request.processor)

@@ -1,8 +1,9 @@
 """The tower of a generator that reads its image encoder through learned queries, or by cross-attention in its decoder.
 
-Kosmos-2, Idefics 2 and Aria condense the states of the image encoder to a few vectors, which have no place on the image;
-the decoder of Llama 3.2 Vision attends to them. So the only layer is that of the last states of the image encoder, as
-the next part of the model reads them. Only the image can be narrowed, since words do not pass through this layer.
+Kosmos-2, Idefics 2 and Aria condense the states of the image encoder to a few vectors, which have no place on the
+image; the decoder of Llama 3.2 Vision attends to them. So the only layer is that of the last states of the image
+encoder, as the next part of the model reads them. Only the image can be narrowed, since words do not pass through this
+layer.
 """
 
 from collections.abc import Callable
@@ -14,11 +15,11 @@ from torch.utils.hooks import RemovableHandle
 
 from nibt.data.units import SequenceUnits, Units, Words
 from nibt.generators.answers import AnswerTower, Prompted, at_rows
+from nibt.generators.corners import CrossLayout, MaskedLayout, QuarterLayout
 from nibt.generators.decoder_answers import AnswerNetwork, DecoderAnswerTower
 from nibt.models._inputs import Inputs, See
 from nibt.models._request import LoadRequest
 from nibt.models._tower import Trace, first_of, part
-from nibt.models._vision_language.corners import CrossLayout, MaskedLayout, QuarterLayout
 from nibt.models._vision_language.pixels import Layout
 from nibt.models._vision_language.tiles import layout_of
 from nibt.models._vision_language.towers import decoder_of, preparing

@@ -51,6 +51,14 @@ from nibt.registry import find, kinds
 from nibt.torch_modes import plain_torch
 
 _LARGEST_ERROR = 1e-4  # of log-probabilities, replayed from a layer
+_REFUSED = {
+    "Llama4ForConditionalGeneration": "its own forward pass fails in Transformers 5.24, also without an image",
+    "Phi4MultimodalForCausalLM": "its image encoder is a part of its decoder, from which nibt cannot separate it",
+    "DeepseekOcr2ForConditionalGeneration": "its image encoder returns queries, which have no place on the page",
+    "UdopForConditionalGeneration": "it reads words with their boxes, which another program found, and drops the "
+    "patches of the page under them",
+}
+"""Why answers of a class of Transformers are not explained."""
 
 
 @plain_torch()
@@ -256,6 +264,12 @@ def _no_generator(name: str, classes: Sequence[str] = (), model_type: object = N
     rows = declared().values()
     if not classes or any(not {*classes}.isdisjoint(row.classes) for row in rows):
         return f"{name!r} writes no text about images, so it has no answer to explain: use explain"
+
+    if reason := next((_REFUSED[each] for each in classes if each in _REFUSED), ""):
+        return (
+            f"{name!r} is of the class {classes[0]}, whose answers nibt cannot explain: {reason}. If a server runs it, "
+            "give its address, and nibt explains it by changed images"
+        )
 
     kind = kind_of(classes, model_type)
     if kind is None or kind == WRITES:

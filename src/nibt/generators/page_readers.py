@@ -1,7 +1,7 @@
 """The tower of a generator that reads pages: an image encoder of its own, and a decoder that attends to its states.
 
-Donut and Nougat have a hierarchical encoder (Swin), whose last states are those of large cells; Pix2Struct cuts an image
-of any aspect ratio into a fixed number of patches. The only layer is that of the last states of the encoder.
+Donut and Nougat have a hierarchical encoder (Swin), whose last states are those of large cells; Pix2Struct cuts an
+image of any aspect ratio into a fixed number of patches. The only layer is that of the last states of the encoder.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,13 +26,13 @@ from nibt.models._request import LoadRequest
 from nibt.models._tower import Trace, part
 from nibt.models._vision_language.pixels import FlattenedLayout, Layout, ordered
 from nibt.models._vision_language.towers import preparing, without_blocks
-from nibt.preprocessing.captions import TOKENIZER_LOCK
+from nibt.options import Keywords
 from nibt.preprocessing.images import ImageProcessor
 from nibt.torch_modes import set_hook
 from nibt.types import Embedding, Hidden
 
 
-class PageLayout(Layout):
+class SwinLayout(Layout):
     """A page that is padded around its center to a fixed size, as in Donut and Nougat.
 
     Cells of padding have states, too, so the grid covers the padded page.
@@ -109,7 +109,7 @@ class PageAnswerTower(EncoderAnswers):
 
     def _page(self, images: ImageProcessor) -> Layout:
         config = self.root.config.encoder
-        return PageLayout(images, config.patch_size * 2 ** (len(config.depths) - 1))
+        return SwinLayout(images, config.patch_size * 2 ** (len(config.depths) - 1))
 
     embedder = part("root", methodcaller("get_output_embeddings"))
     decoder = part("root.decoder")
@@ -155,8 +155,8 @@ class PageAnswerTower(EncoderAnswers):
     def write(self, prompted: Prompted, most: int) -> AnswerTokens:
         inputs = self._prepared(prompted.image)
         ids = self._texts(prompted.prompt)["ids"]
-        with TOKENIZER_LOCK:
-            written = self.generate(most, **self._seen(inputs), decoder_input_ids=ids)
+        options: Keywords = {**self._seen(inputs), "decoder_input_ids": ids}
+        written = self.generate(most, **options)
         return self.written(written[ids.shape[1] :], most)
 
     def answer_ids(self, pixels: Tensor, texts: dict[str, Tensor], most: int) -> Sequence[int]:

@@ -33,7 +33,7 @@ class VisionEncoderDecoder(OnlyGenerators, name="vision_encoder_decoder"):
 
 
 class ImageReader(OnlyGenerators, name="image_reader"):
-    """Generators that read an image encoder by learned queries or cross-attention: Kosmos-2, Idefics 2, Llama 3.2 Vision.
+    """Generators that read an image encoder by learned queries or cross-attention: Kosmos-2, Idefics 2, Mllama.
 
     The only layer is that of the last states of the image encoder. Words do not pass through it, so they cannot be
     narrowed.

@@ -32,6 +32,7 @@ class Layout(ABC):
     shiftable = True  # the values of a tower are one image
     shapes: tuple[tuple[int, int], ...] = ()  # the rows and columns of each of several images
     company = 1  # how many images a processor is given to prepare one of several
+    alone = False  # whether a prompt has one image only
     names: tuple[str, ...] = ()  # of what the model takes besides the pixels, as the processor gives it
 
     def __init__(self, processor: ImageProcessor) -> None:
@@ -193,7 +194,7 @@ class PatchLayout(Layout):
 
 
 class RowPatchLayout(PatchLayout):
-    """Patches of (channel, height, width) in rows, which the model merges after its image encoder, as in PaddleOCR-VL."""
+    """Patches of (channel, height, width) in rows, which the model merges after its encoder, as in PaddleOCR-VL."""
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the pixels, (channel, height, width), and the grid."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import torch
@@ -71,6 +72,8 @@ class CanvasLayout(TileLayout):
 
 class PageLayout(CanvasLayout):
     """Tiles of one page, as in GOT-OCR 2, whose processor takes a list of pages for several pages of one prompt."""
+
+    alone = True
 
     def images(self, image: ImageInput) -> Any:
         return [image.pil_image]
@@ -266,6 +269,84 @@ class PaddedTileLayout(AnyResolutionLayout):
         return Region(float(left), float(top), float(side), float(side))
 
 
+class OverlapLayout(Layout):
+    """An overview and, after it, overlapping crops of a canvas, as flattened patches, as in Molmo 2.
+
+    The values of a tower are (crop, patch, pixel x channel). The model pools patches to cells, and ends each row of
+    cells with a token that is no cell. The numbers of patches are those of one image.
+    """
+
+    alone = True
+    shiftable = False
+    names = ("image_token_pooling", "image_grids", "image_num_crops", "image_sizes")
+
+    def __init__(self, processor: ImageProcessor) -> None:
+        super().__init__(processor)
+        self.patch = processor.patch_size
+        self.crop = dict(processor.size)["height"]
+        self.window = self.crop - sum(processor.overlap_margins) * self.patch
+
+    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        extra = {name: encoded[name][0] for name in self.names if name != "image_token_pooling"}
+        return encoded["pixel_values"], {**extra, "image_token_pooling": encoded["image_token_pooling"]}
+
+    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
+        pooled = inputs.extra["image_token_pooling"]
+        patches = inputs.values.shape[1] * inputs.values.shape[2]
+        starts = torch.arange(len(pooled), device=pooled.device)[:, None, None] * patches
+        numbered = torch.where(pooled >= 0, pooled + starts, pooled)  # the patches of all items
+        counts = {name: inputs.extra[name] for name in ("image_grids", "image_num_crops")}
+        return {
+            "pixel_values": inputs.values.flatten(0, 1),
+            "image_token_pooling": numbered.flatten(0, 1),
+            **counts,
+        }
+
+    def _canvas(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width in pixels of the canvas to which an image is resized."""
+        from transformers.models.molmo2.image_processing_molmo2 import compute_crop_geometry
+
+        images = self.processor
+        geometry = compute_crop_geometry(
+            height, width, images.max_crops, images.overlap_margins, self.crop, images.patch_size
+        )
+        return geometry[2], geometry[3]
+
+    def _cells(self, canvas: tuple[int, int]) -> tuple[int, int]:
+        """Return the rows and columns of cells; the last ones may have fewer patches."""
+        pools = self.processor.pooling_size
+        rows, columns = (ceil(side // self.patch / pool) for side, pool in zip(canvas, pools, strict=True))
+        return rows, columns
+
+    def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
+        down, across, rows, columns = inputs.extra["image_grids"][0].tolist()
+        count = down * across
+        return Grid(rows, columns, places=places[count:], overview=Grid(down, across, places=places[:count]))
+
+    def region(self, image: ImageInput) -> Region:
+        width, height = image.size
+        canvas = self._canvas(height, width)
+        rows, columns = self._cells(canvas)
+        down, across = (pool * self.patch for pool in self.processor.pooling_size)
+        return Region(0.0, 0.0, columns * across * width / canvas[1], rows * down * height / canvas[0])
+
+    def extent(self, inputs: Inputs) -> tuple[int, int]:
+        rows, columns = self._cells(self._canvas(*inputs.extra["image_sizes"][0].tolist()))
+        down, across = (pool * self.patch for pool in self.processor.pooling_size)
+        return rows * down, columns * across
+
+    def weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
+        """Return the weights of the overview, the means of ``keep`` over its pixels, and those of the crops."""
+        height, width = self._canvas(*inputs.extra["image_sizes"][0].tolist())
+        canvas = keep[:, :height, :width]
+        crops = canvas.unfold(1, self.crop, self.window).unfold(2, self.crop, self.window).flatten(1, 2)
+        overview = F.interpolate(canvas[:, None], (self.crop, self.crop), mode="area")
+        pixels = torch.cat([overview, crops], 1)
+        side = self.crop // self.patch
+        patches = pixels.unflatten(3, (side, -1)).unflatten(2, (side, -1)).transpose(3, 4).flatten(4).flatten(2, 3)
+        return patches.repeat_interleave(inputs.values.shape[-1] // self.patch**2, -1)
+
+
 class FlatTileLayout(TileLayout):
     """Tiles and, last, an overview of another shape, as flattened patches with padding, as in LFM2-VL.
 
@@ -334,6 +415,8 @@ def layout_of(processor: Processor, nested: bool = False) -> Layout:
         return AnyResolutionLayout(processor)
     if hasattr(images, "extract_flattened_patches"):
         return FlattenedLayout(images)
+    if hasattr(images, "overlap_margins"):
+        return OverlapLayout(images)
     if hasattr(images, "use_covering_area_grid"):
         return OverviewLayout(processor)
     if hasattr(processor, "multi_page"):

@@ -196,8 +196,14 @@ def image_token_id(module: nn.Module) -> int:
 
 Encode = Callable[[ImageInput], Mapping[str, Tensor]]
 """Prepares an image in its prompt with the model's processor."""
-_PROMPT = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
-_PROMPT = (*_PROMPT, "image_embeds_position_mask", "cross_attention_mask")
+_PROMPT = (
+    "input_ids",
+    "attention_mask",
+    "mm_token_type_ids",
+    "token_type_ids",
+    "image_embeds_position_mask",
+    "cross_attention_mask",
+)
 
 
 def _skip(_: nn.Module, args: tuple, kwargs: Keywords, out: Any) -> Any:

@@ -10,14 +10,13 @@ from math import ceil
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from nibt.data.images import ImageInput, Region
 from nibt.data.units import Grid
 from nibt.models._inputs import Inputs
 from nibt.models._vision_language.pixels import Layout, TileLayout, ordered
-from nibt.preprocessing.images import ImageProcessor, Processor
+from nibt.preprocessing.images import ImageProcessor
 
 
 class CornerLayout(Layout):
@@ -190,61 +189,3 @@ class QuarterLayout(TileLayout):
 
         padded = [F.pad(part, (0, width - part.shape[2], 0, height - part.shape[1]), value=1.0) for part in parts]
         return torch.stack(padded, 1)[:, :, None]
-
-
-class SeparatedLayout(CornerLayout):
-    """Tiles and, last, an overview of the image without the padding, as in Llama 4.
-
-    The model also reads tokens between the tiles, which are no cells.
-    """
-
-    names = ("image_sizes",)
-
-    def __init__(self, processor: Processor) -> None:
-        super().__init__(processor.image_processor)
-        self.cell = processor.patch_size * round(processor.downsample_ratio**0.5)
-        self.tile = dict(processor.size)["height"]
-
-    def placed(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        from transformers.models.llama4.image_processing_llama4 import (
-            find_supported_resolutions,
-            get_best_fit,
-            get_max_res_without_distortion,
-        )
-
-        images = self.processor
-        sizes = find_supported_resolutions(max_num_chunks=images.max_patches, patch_size=images.size)
-        canvas = get_best_fit((height, width), torch.tensor(sizes), resize_to_max_canvas=images.resize_to_max_canvas)
-        down, across = (int(side) for side in canvas)
-        limits = (down, across)
-        if not images.resize_to_max_canvas:  # an image is not enlarged beyond a tile
-            limits = (min(max(height, self.tile), down), min(max(width, self.tile), across))
-        shown = get_max_res_without_distortion((height, width), limits)
-        return (down // self.tile, across // self.tile), (max(1, int(shown[0])), max(1, int(shown[1])))
-
-    def images(self, image: ImageInput) -> list[Image.Image]:
-        return [image.pil_image]
-
-    def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        return encoded["pixel_values"].float(), {"image_sizes": encoded["image_sizes"][0]}
-
-    def arguments(self, inputs: Inputs) -> dict[str, Tensor]:
-        return {"pixel_values": inputs.values.flatten(0, 1)}
-
-    def grid(self, inputs: Inputs, places: tuple[int, ...]) -> Grid:
-        (rows, columns), side = self.placed(*self._size(inputs))[0], self.tile // self.cell
-        count = rows * columns * side**2
-        cells = torch.tensor(places[:count]).view(rows, columns, side, side)
-        down, across, kept = self.cells(inputs, cells)
-        if len(places) == count:
-            return ordered(Grid(down, across, places=kept))
-        return Grid(down, across, places=kept, overview=Grid(side, side, places=places[count:]))
-
-    def weights(self, inputs: Inputs, keep: Float[Tensor, "batch height width"]) -> Tensor:
-        """Return the weights of the tiles, and those of the overview: the means of ``keep`` over its pixels."""
-        tiles = self.of_tiles(inputs, keep)
-        if inputs.values.shape[1] > tiles.shape[1]:
-            _, (down, across) = self.placed(*self._size(inputs))
-            overview = F.interpolate(keep[:, None, :down, :across], (self.tile, self.tile), mode="area")
-            tiles = torch.cat([tiles, overview], 1)
-        return tiles[:, :, None]
