@@ -14,7 +14,7 @@ e-th power of the axis, by least squares of the logarithms.
 - ``pairs``: pairs in one call.
 - ``captions``: captions of one image, each of which is explained. The plain pass is that of the image and of the texts.
 - ``stored``: captions whose maps follow from stored vectors of the image (``nibt.contributions``).
-- ``answer``: words of a given answer of ``scenes_generator``; the plain pass reads the image, the prompt and the answer.
+- ``answer``: words of a given answer of ``scenes_generator``; the plain pass reads image, prompt and answer.
 - ``table``: words of a caption in a word-region table.
 """
 

@@ -188,8 +188,8 @@ def save(results: Result | Sequence[Result], path: str | Path, *, overwrite: boo
         path: The file.
         overwrite: Whether a file that nibt did not write may be replaced. Inputs never are.
         **options: Options of drawing that the format has: ``positive_only``, ``style``, ``cmap`` (as in ``draw``),
-            ``threshold`` of masks and regions, ``title`` of a page, ``width`` (inches) and ``font`` of a figure for a paper
-            (.pdf, .svg, .eps), and ``top``, ``box`` and ``words`` of links.
+            ``threshold`` of masks and regions, ``title`` of a page, ``width`` (inches) and ``font`` of a figure for a
+            paper (.pdf, .svg, .eps), and ``top``, ``box`` and ``words`` of links.
 
     Raises:
         BadOption: No format has that ending, the format cannot hold these results, or an option has an invalid value

@@ -190,4 +190,6 @@ def _is_plain(norm: nn.LayerNorm) -> bool:
 
 def _is_linear(linear: LinearMap) -> bool:
     """Return whether a map is a plain linear one: adapters and quantized maps may be of other kinds."""
-    return isinstance(linear, partial) or (type(linear) is nn.Linear and not has_hooks(linear))
+    if isinstance(linear, nn.Module):
+        return type(linear) is nn.Linear and not has_hooks(linear)
+    return isinstance(linear, partial)
