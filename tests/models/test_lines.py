@@ -13,7 +13,7 @@ from nibt.core.side import Side
 from nibt.methods import _path
 from nibt.methods._path import PathStage, products
 from nibt.methods.nib import NIB
-from nibt.models._lines import Track, projected
+from nibt.models._lines import OnTrack, Track, attended
 from tests import tiny
 from tests.helpers import assert_close, make_side
 from tests.suites import few
@@ -35,20 +35,29 @@ def values(stage: PathStage, rows: int = 1) -> Tensor:
     return NIB(layer=(0,))._values_at(stage, products, POSITIONS, rows)
 
 
+def read(stream: Tensor | OnTrack, norm: nn.Module, maps: tuple[nn.Linear, nn.Linear], mask: Tensor | None) -> Tensor:
+    """What one query of each state takes up."""
+    query = drawn(1, 2, 1, 3, seed=6).expand(len(stream), -1, -1, -1)
+    taken = attended(stream, norm, query, maps, mask, scale=2.0)
+    assert taken is not None
+    return taken
+
+
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("items", ["shared start", "a start for each"])
-def test_projections_equal_those_of_the_states(items: str) -> None:
-    """Keys of states on lines are those of the norm and the map themselves, and so are their derivatives."""
+def test_what_queries_take_up_of_lines_is_that_of_their_states(items: str, masked: bool) -> None:
+    """It equals PyTorch's attention to the norm and the maps of the states, and so do its derivatives."""
     norm = nn.LayerNorm(8)
     norm.weight.data, norm.bias.data = drawn(8, seed=1), drawn(8, seed=2)
-    linear = nn.Linear(8, 6)
+    maps = nn.Linear(8, 6), nn.Linear(8, 6)
     start = drawn(1 if items == "shared start" else 3, 5, 8, seed=3)
     change = drawn(3, 5, 8, seed=4)
-    states = Track(start, change, torch.zeros(3, 1, dtype=torch.long)).at(POSITIONS)
-    (actual,) = projected(states, norm, [linear]) or [None]
-    assert actual is not None
+    mask = torch.tensor([True, True, True, False, True]).expand(3 * len(POSITIONS), 1, 1, -1) if masked else None
+    states = Track(start, change, torch.tensor([[0], [2], [4]])).at(POSITIONS)
+    actual = read(states, norm, maps, mask)
 
     whole = torch.cat([start + position * change for position in POSITIONS]).requires_grad_()
-    wanted = linear(norm(whole))
+    wanted = read(whole, norm, maps, mask)
     assert_close(actual, wanted, 1e-5)
 
     pull = drawn(*wanted.shape, seed=5)
@@ -56,7 +65,7 @@ def test_projections_equal_those_of_the_states(items: str) -> None:
     of_shares, of_rows = torch.autograd.grad(actual, [states.shares, states.rows], pull)
     along = (gradient * change.repeat(len(POSITIONS), 1, 1)).sum(-1)
     assert_close(states.derivatives(of_shares, of_rows), along, 1e-5)
-    assert_close(of_rows[:, 0], gradient[:, 0], 1e-5)
+    assert_close(of_rows, gradient.take_along_dim(states.places[..., None], 1), 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -78,29 +87,27 @@ def test_blocks_on_lines_equal_blocks_at_each_state(kind: str, side: str, monkey
 
 
 def test_work_does_not_grow_with_steps() -> None:
-    """Keys and values of the patches are computed at the ends of the path only."""
+    """Keys of the patches are computed at the ends of the path only."""
     of = make_side(tiny.model("clip"), "image")
+    block: Any = of.tower.blocks[1]
+    track = stage_of_block(of, 1).lines
     rows: list[int] = []
-    stage = stage_of_block(of, 1)
-    linear = of.tower.blocks[1].self_attn.k_proj
-    track = stage.lines
-    for positions in (POSITIONS, POSITIONS):
-        projected(track.at(positions), of.tower.blocks[1].layer_norm1, [counted(linear, rows)])
 
-    tokens = of.cut(1).hidden.shape[1]
-    at_ends = 2 + tokens + len(of.inputs) * tokens  # the blank image, all images, and two biases
-    at_positions = 2 * len(POSITIONS) * len(of.inputs)  # the class token
-    assert sum(rows) == at_ends + at_positions
-
-
-def counted(linear: nn.Linear, rows: list[int]) -> Any:
-    """The linear map, which notes how many rows it is given."""
-
-    def count(states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def counted(states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         rows.append(states[..., 0].numel())
         return F.linear(states, weight, bias)
 
-    return partial(count, weight=linear.weight, bias=linear.bias)
+    key, value = block.self_attn.k_proj, block.self_attn.v_proj
+    maps = partial(counted, weight=key.weight, bias=key.bias), value
+    for _ in range(2):
+        states = track.at(POSITIONS)
+        query = torch.zeros(len(states), block.self_attn.num_heads, 1, block.self_attn.head_dim)
+        attended(states, block.layer_norm1, query, maps)
+
+    tokens = of.cut(1).hidden.shape[1]
+    at_ends = 2 + tokens + len(of.inputs) * tokens  # two biases, the blank image and all images
+    at_positions = 2 * len(POSITIONS) * len(of.inputs)  # the class token
+    assert sum(rows) == at_ends + at_positions
 
 
 @pytest.mark.parametrize("part", ["norm", "map", "class of the norm", "hook"])

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor, nn
 
@@ -22,7 +21,7 @@ from nibt.errors import BadOption, CannotLoad, NibtError, Unsupported, first_lin
 from nibt.models._checkpoint import CONVERTED
 from nibt.models._embedded import EMBEDDED, embedded, embedded_generators
 from nibt.models._failures import step
-from nibt.models._lines import OnTrack, projected, rows_of
+from nibt.models._lines import OnTrack, attended, in_heads, rows_of
 from nibt.models._precision import check_quantization, of_one_dtype
 from nibt.models._request import LoadRequest
 from nibt.models._saved import check_built
@@ -272,21 +271,19 @@ def one_row(
 
     items = torch.arange(len(stream), device=stream.device)
     residual = rows_of(stream, row[:, None])
-    projections = projected(stream, block.layer_norm1, (attention.k_proj, attention.v_proj))
-    if projections is None:
-        return None
-
+    query = in_heads(attention.q_proj(block.layer_norm1(residual)), attention.num_heads)
     mask = None
-    shape = (len(stream), -1, attention.num_heads, attention.head_dim)
-    query = attention.q_proj(block.layer_norm1(residual)).view(shape).transpose(1, 2)
-    key, value = (rows.view(shape).transpose(1, 2) for rows in projections)
     if attention_mask is not None:
         mask = attention_mask.expand(len(stream), -1, -1, -1)[items, :, row][:, :, None]
     elif attention.is_causal if is_causal is None else is_causal:
         mask = (torch.arange(stream.shape[1], device=stream.device) <= row[:, None])[:, None, None]
 
-    mixed = F.scaled_dot_product_attention(query, key, value, mask, scale=attention.scale)
-    residual = residual + attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    maps = attention.k_proj, attention.v_proj
+    mixed = attended(stream, block.layer_norm1, query, maps, mask, attention.scale)
+    if mixed is None:
+        return None
+
+    residual = residual + attention.out_proj(mixed)
     return residual + block.mlp(block.layer_norm2(residual))
 
 

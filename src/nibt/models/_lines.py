@@ -6,9 +6,9 @@ normalized states. On the line z(l) = r + l (h - r), the norm divides a linear f
     W norm(z(l)) = (W g (r - m(r)) + l W g (h - r - m(h - r))) / s(l) + W b
 
 with the mean m over channels, the gain g and the bias b of the norm, and the standard deviation s(l), which follows
-from three products of r and h - r. So the keys and values at all positions l take one product of matrices with the
-states h - r and one with r, and the derivative of a score by l is the sum over the channels of h - r times its
-gradient, which needs no product at all.
+from three products of r and h - r. So keys and values are products of matrices with h - r and r, which do not depend on
+l, and the few queries at all positions are multiplied with these two. The derivative of a score by l is the sum over
+the channels of h - r times its gradient, which needs no further product of matrices.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +17,7 @@ from functools import partial
 from typing import TypeAlias
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -25,6 +26,10 @@ from nibt.types import Hidden
 
 LinearMap: TypeAlias = Callable[[Tensor], Tensor]
 """A linear map with a bias, such as that of keys."""
+Heads: TypeAlias = Float[Tensor, "_ head _ channel"]
+"""Rows of each state, divided among the heads."""
+Place: TypeAlias = Callable[[Tensor], Tensor]
+"""What is done with keys in heads, by their places."""
 _LIBRARIES = ("torch", "open_clip", "timm", "nibt")
 """The packages whose norms over channels are those of PyTorch, with other dtypes."""
 
@@ -107,14 +112,39 @@ class OnTrack:
         """Return zeros on the device of the states."""
         return self.rows.new_zeros(count, dtype=dtype)
 
-    def projected(self, norm: nn.LayerNorm, maps: Sequence[LinearMap]) -> list[Tensor]:
-        """Return linear maps of the normalized states."""
+    def attended(
+        self, norm: nn.LayerNorm, query: Heads, maps: tuple[LinearMap, LinearMap], place: Place, mask: Tensor | None
+    ) -> Heads:
+        """Return what queries, which are scaled, take up of all rows."""
+        count, heads, _, channels = query.shape
+        batch = len(self.track.change)
+        keys, values = self.track.projections(norm, maps)
+        shares = self.shares.unflatten(0, (-1, batch))
+        deviation = keys.deviation(shares)
+
+        # products of queries with the keys at both ends, in place of keys at all positions
+        by_position = query.unflatten(0, (-1, batch))
+        ends = (keys.start, keys.change, keys.bias.expand_as(keys.start))
+        of_start, of_change, of_bias = (at_positions(by_position, place(in_heads(end, heads)).mT) for end in ends)
+        logits = (of_start + along(shares) * of_change) / along(deviation) + of_bias
+        logits = logits.flatten(0, 1)
+
+        # the rows that are computed have states of their own
         normed = norm(self.rows)
-        index = torch.arange(len(self), device=self.device)[:, None]
-        return [
-            projection.at(self.shares).index_put((index, self.places), linear(normed))
-            for projection, linear in zip(self.track.projections(norm, maps), maps, strict=True)
-        ]
+        own_keys, own_values = (in_heads(linear(normed), heads) for linear in maps)
+        index = self.places[:, None, None].expand(-1, heads, query.shape[2], -1)
+        logits = logits.scatter(3, index, query @ own_keys.mT)
+        if mask is not None:
+            logits = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
+
+        weights = logits.softmax(-1)
+        of_rows = weights.gather(3, index) @ own_values
+        others = weights.scatter(3, index, torch.zeros_like(logits)).unflatten(0, (-1, batch))
+        divided = others / along(deviation)
+        taken = at_positions(divided, in_heads(values.start, heads))
+        taken = taken + at_positions(divided * along(shares), in_heads(values.change, heads))
+        taken = taken + others.sum(-1, keepdim=True) * in_heads(values.bias, heads)
+        return taken.reshape(count, heads, -1, channels) + of_rows
 
     def derivatives(self, of_shares: Tensor, of_rows: Tensor) -> Float[Tensor, "state token"]:
         """Return the sum over the channels of change times gradient, from the gradients by shares and by rows."""
@@ -155,14 +185,30 @@ class _Projection:
             epsilon=norm.eps,
         )
 
-    def at(self, shares: Float[Tensor, "state token"]) -> Float[Tensor, "state token out"]:
-        """Return the map at positions on the lines."""
-        by_position = shares.unflatten(0, (-1, len(self.change)))
+    def deviation(self, shares: Float[Tensor, "position batch token"]) -> Float[Tensor, "position batch token"]:
+        """Return by what the norm divides at positions on the lines."""
         of_start, of_both, of_change = self.moments
-        variance = of_start + 2 * by_position * of_both + by_position**2 * of_change
-        deviation = (variance.clamp_min(0) + self.epsilon).sqrt()
-        values = (self.start + by_position[..., None] * self.change) / deviation[..., None]
-        return (values + self.bias).flatten(0, 1)
+        variance = of_start + 2 * shares * of_both + shares**2 * of_change
+        return (variance.clamp_min(0) + self.epsilon).sqrt()
+
+
+def in_heads(rows: Float[Tensor, "batch row width"], heads: int) -> Heads:
+    """Divide channels among heads."""
+    return rows.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def along(values: Float[Tensor, "position batch token"]) -> Float[Tensor, "position batch 1 1 token"]:
+    """Return values of tokens beside those of heads and queries."""
+    return values[:, :, None, None]
+
+
+def at_positions(
+    rows: Float[Tensor, "position batch head query inner"], ends: Float[Tensor, "#batch head inner outer"]
+) -> Float[Tensor, "position batch head query outer"]:
+    """Multiply rows at all positions with a matrix of each item and head, which is read once."""
+    positions = len(rows)
+    together = rows.permute(1, 2, 0, 3, 4).flatten(2, 3) @ ends
+    return together.unflatten(2, (positions, -1)).permute(2, 0, 1, 3, 4)
 
 
 def rows_of(stream: Tensor | OnTrack, rows: Int[Tensor, "state row"]) -> Float[Tensor, "state row width"]:
@@ -172,14 +218,40 @@ def rows_of(stream: Tensor | OnTrack, rows: Int[Tensor, "state row"]) -> Float[T
     return stream.take_along_dim(rows[..., None], 1)
 
 
-def projected(stream: Tensor | OnTrack, norm: nn.Module, maps: Sequence[LinearMap]) -> list[Tensor] | None:
-    """Return linear maps of normalized states; None for states on lines with other norms or maps than PyTorch's."""
+def attended(
+    stream: Tensor | OnTrack,
+    norm: nn.Module,
+    query: Heads,
+    maps: tuple[LinearMap, LinearMap],
+    mask: Tensor | None = None,
+    scale: float | None = None,
+    place: Place = lambda keys: keys,
+) -> Float[Tensor, "state query width"] | None:
+    """Return what queries take up of the normalized states of all rows.
+
+    None for states on lines with other norms or maps than PyTorch's.
+
+    Args:
+        stream: The states.
+        norm: The norm before the attention.
+        query: The queries of a few rows.
+        maps: The linear maps of keys and of values.
+        mask: Added to the products of queries and keys, or true where rows are read.
+        scale: The factor of these products; None is that of PyTorch.
+        place: What is done with keys in heads, such as their rotation; of states on lines a linear map.
+    """
     if isinstance(stream, Tensor):
         normed = norm(stream)
-        return [linear(normed) for linear in maps]
+        key, value = (in_heads(linear(normed), query.shape[1]) for linear in maps)
+        mixed = F.scaled_dot_product_attention(
+            query.to(value.dtype), place(key).to(value.dtype), value, mask, scale=scale
+        )
+        return mixed.transpose(1, 2).flatten(2)
+
     if not isinstance(norm, nn.LayerNorm) or not _is_plain(norm) or not all(map(_is_linear, maps)):
         return None
-    return stream.projected(norm, maps)
+    scaled = query * (query.shape[-1] ** -0.5 if scale is None else scale)
+    return stream.attended(norm, scaled, maps, place, mask).transpose(1, 2).flatten(2)
 
 
 def _is_plain(norm: nn.LayerNorm) -> bool:

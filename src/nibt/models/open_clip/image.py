@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nibt.data.units import Grid, Units
-from nibt.models._lines import LinearMap, OnTrack, projected, rows_of
+from nibt.models._lines import LinearMap, OnTrack, attended, in_heads, rows_of
 from nibt.models._request import LoadRequest
 from nibt.models._stages import find_tail, stages_of
 from nibt.models._tower import first_of, part
@@ -82,30 +82,34 @@ def _attend(
         return None
 
     maps = _maps(attention)
-    projections = None if maps is None else projected(stream, norm, maps[1:])
-    if maps is None or projections is None:
+    has_plain_keys = isinstance(attention.k_norm, nn.Identity)
+    if maps is None or (isinstance(stream, OnTrack) and not has_plain_keys):
         return None
 
+    of_query, *others = maps
     normed = norm(first)
-    rows = maps[0](normed), *projections
-    shape = (len(stream), -1, attention.num_heads, rows[0].shape[-1] // attention.num_heads)
-    query, key, value = (row.view(shape).transpose(1, 2) for row in rows)
-    query = attention.q_norm(query)
-    key = attention.k_norm(key)
-    if rope is not None:
-        prefix = attention.num_prefix_tokens
-        half = {"half": True} if getattr(attention, "rotate_half", False) else {}
+    query = attention.q_norm(in_heads(of_query(normed), attention.num_heads))
+    mixed = attended(stream, norm, query, (others[0], others[1]), place=partial(_placed, attention, rope))
+    if mixed is None:
+        return None
 
-        from timm.layers import apply_rot_embed_cat
-
-        turned = apply_rot_embed_cat(key[:, :, prefix:], rope, **half)
-        query = query.type_as(value)
-        key = torch.cat([key[:, :, :prefix], turned], 2).type_as(value)
-
-    mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
     mixed = getattr(attention, "norm", nn.Identity())(mixed)
     gate = getattr(attention, "gate", None)
     return attention.proj(mixed if gate is None else mixed * gate(normed).sigmoid())
+
+
+def _placed(attention: Any, rope: Tensor | None, key: Tensor) -> Tensor:
+    """Return keys in heads, normalized and, after the prefix, rotated by their places."""
+    key = attention.k_norm(key)
+    if rope is None:
+        return key
+
+    from timm.layers import apply_rot_embed_cat
+
+    prefix = attention.num_prefix_tokens
+    half = {"half": True} if getattr(attention, "rotate_half", False) else {}
+    turned = apply_rot_embed_cat(key[:, :, prefix:], rope, **half)
+    return torch.cat([key[:, :, :prefix], turned], 2)
 
 
 def _maps(attention: Any) -> tuple[LinearMap, LinearMap, LinearMap] | None:

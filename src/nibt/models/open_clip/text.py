@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nibt.data.units import Units
 from nibt.models._hugging_face import encoder_blocks
-from nibt.models._lines import OnTrack, projected, rows_of
+from nibt.models._lines import OnTrack, attended, in_heads, rows_of
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import part
 from nibt.models.base import Inputs
@@ -159,23 +159,22 @@ def one_row(
 
     items = torch.arange(len(stream), device=stream.device)
     residual = rows_of(stream, row[:, None])
-    query_weight, *weights = attention.in_proj_weight.chunk(3)
-    query_bias, *biases = [None] * 3 if attention.in_proj_bias is None else attention.in_proj_bias.chunk(3)
-    maps = [partial(F.linear, weight=weight, bias=bias) for weight, bias in zip(weights, biases, strict=True)]
-    projections = projected(stream, block.ln_1, maps)
-    if projections is None:
-        return None
-
     heads = attention.num_heads
+    biases = (None, None, None) if attention.in_proj_bias is None else attention.in_proj_bias.chunk(3)
+    of_query, of_key, of_value = (
+        partial(F.linear, weight=weight, bias=bias)
+        for weight, bias in zip(attention.in_proj_weight.chunk(3), biases, strict=True)
+    )
     visible = None
     if attn_mask is not None:  # the mask of all rows is common to the batch, or has a part for each item and head
         by_head = attn_mask[None, None] if attn_mask.ndim == 2 else attn_mask.unflatten(0, (len(stream), heads))
         of_row = by_head.expand(len(stream), -1, -1, -1)[items, :, row][:, :, None]
         visible = of_row.to(stream.dtype)
 
-    shape = (len(stream), -1, heads, attention.head_dim)
-    query = F.linear(block.ln_1(residual), query_weight, query_bias).view(shape).transpose(1, 2)
-    key, value = (rows.view(shape).transpose(1, 2) for rows in projections)
-    mixed = F.scaled_dot_product_attention(query, key, value, visible).transpose(1, 2).flatten(2)
+    query = in_heads(of_query(block.ln_1(residual)), heads)
+    mixed = attended(stream, block.ln_1, query, (of_key, of_value), visible)
+    if mixed is None:
+        return None
+
     residual = residual + block.ls_1(F.linear(mixed, attention.out_proj.weight, attention.out_proj.bias))
     return residual + block.ls_2(block.mlp(block.ln_2(residual)))
