@@ -1,6 +1,6 @@
 """Measure how little of an image must be removed until the generator of scenes gives the right answer.
 
-    python recipes/generator/correct.py measure --out RUN [--count 200]
+    python recipes/generator/correct.py measure --out RUN [--first 0] [--count 200]
     python recipes/generator/correct.py report --out RUN
 
 Resumes: RUN/rows.jsonl has a line for each wrong answer and method. The model is asked what is left or right of an
@@ -21,7 +21,7 @@ from study import BACKGROUNDS, image_of
 from world import Scenes, tasks
 
 import nibt
-from nibt.evaluation.statistics import interval
+from nibt.evaluation.statistics import holm, interval, paired_test
 from nibt.generators.loading import load_generator
 from nibt.registry import find
 
@@ -30,10 +30,10 @@ METHODS = ("nib", "gae", "occlusion", "tam", "eagle segments=16", "random")
 BUDGET = 0.1
 
 
-def questions(count):
+def questions(first, count):
     """Yield the image of each scene with a question about it and the right answer."""
     data = Scenes(count=10**7, seed=SEED, fewest=1, most=3, backgrounds=BACKGROUNDS)
-    for item in range(count):
+    for item in range(first, first + count):
         scene, (_, task) = tasks(data, item)
         if "many" not in task.prompt:
             yield item, image_of(data, scene, item), task.prompt, task.answer
@@ -55,7 +55,7 @@ def measure(options):
     path = options.out / "rows.jsonl"
     done = {json.loads(line)["scene"] for line in path.read_text().splitlines()} if path.exists() else set()
     with path.open("a", buffering=1) as out:
-        for item, image, prompt, answer in questions(options.count):
+        for item, image, prompt, answer in questions(options.first, options.count):
             if item in done:
                 continue
             own = nibt.explain_answer(generator, image, prompt, method="ones", other_images=[], max_words=3)
@@ -78,8 +78,10 @@ def corrections(generator, image, prompt, answer):
 def report(options):
     rows = [json.loads(line) for line in (options.out / "rows.jsonl").read_text().splitlines()]
     print(f"{len({row['scene'] for row in rows})} questions")
-    print("| method | wrong answers | AMCR | CSR at 10 % | needed cells alone | corrected |")
-    print("|---|---|---|---|---|---|")
+    print("| method | wrong answers | AMCR | CSR at 10 % | needed cells alone | corrected | p against nib | random |")
+    print("|---|---|---|---|---|---|---|---|")
+    shares = {method: [row["removed"] for row in rows if row["method"] == method] for method in METHODS}
+    against = {base: dict(zip(METHODS, corrected_p(shares, base), strict=True)) for base in ("nib", "random")}
     for method in METHODS:
         of_method = [row for row in rows if row["method"] == method]
         removed = np.array([row["removed"] for row in of_method])
@@ -94,13 +96,21 @@ def report(options):
         for values, bounds in columns:
             mean, low, high = interval(values, bounds)
             texts.append(f"{mean:.2f} [{low:.2f}, {high:.2f}]")
+        texts += [f"{against[base][method]:.2g}" for base in against]
         print(f"| `{method}` | {len(of_method)} | {' | '.join(texts)} |")
+
+
+def corrected_p(shares, base):
+    """Return the p value of each method against a base method, with Holm's correction; NaN for the base itself."""
+    values = [np.nan if method == base else paired_test(shares[method], shares[base]) for method in METHODS]
+    return holm(values)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=("measure", "report"))
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--first", type=int, default=0, help="the first scene")
     parser.add_argument("--count", type=int, default=200)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
