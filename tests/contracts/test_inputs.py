@@ -733,7 +733,7 @@ USES: dict[str, Callable[[Any, Path], Any]] = {
         ending: lambda result, folder, ending=ending: nibt.save(result, folder / f"x{ending}")
         for kind in available("formats")
         for ending in find("formats", kind).endings
-        if find("formats", kind).holds not in (("audit",), ("slide",))
+        if find("formats", kind).holds not in (("audit",), ("slide",), ("answer",))
     },
     "contributions": lambda result, folder: result.save(folder / "x.safetensors"),
 }

@@ -11,6 +11,7 @@ from PIL import Image
 import nibt
 from nibt.engine.spec import versions
 from nibt.errors import BadInput, BadOption, UnknownName, WouldOverwrite
+from nibt.formats.base import Result
 from nibt.registry import available, find, format_of
 from nibt.report.image.layout import TEXTS, apart
 from nibt.report.request import runs
@@ -20,6 +21,7 @@ from tests import tiny
 from tests.answers import PEAK, WHOLE, answer
 from tests.helpers import Run, explain_with_table
 from tests.suites import few
+from tests.tiny_vision_language import generator
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +34,15 @@ def panel() -> nibt.Panel:
 FORMATS = [(name, ending) for name in available("formats") for ending in find("formats", name).endings[:2]]
 
 
-def result_for(name: str, panel: nibt.Panel) -> nibt.Panel | Audit | nibt.SlideExplanation:
+def result_for(name: str, panel: nibt.Panel) -> Result:
     holds = find("formats", name).holds
     if holds == ("audit",):
         check = Check("seed", 4, "nib", "image", 0.0, 0.0, 0.1, 8, "lower", 0.05, 0.5, "dissimilarity of seeds")
         return Audit(tiny.model("clip").record(), {"pairs": 8}, ("nib",), 0, 1.0, versions(), (check,), (), ())
+    if holds == ("answer",):
+        images = [tiny.image(64, 64, seed=seed) for seed in (0, 1)]
+        options = {"narrow": ["image"], "layer": 2, "steps": 2, "other_images": []}
+        return nibt.explain_answer(generator("qwen2_vl"), images, "a red cat", "two", **options)
     if holds == ("slide",):
         return nibt.explain_slide("scenes", "sample:scene", "a cat", "nib:fast", tile=64)
     return panel if "explanation" in holds else nibt.Panel(panel.table)  # pyright: ignore
