@@ -261,11 +261,13 @@ def one_row(
     **others: object,
 ) -> OneRow | None:
     """Compute one row of each item in the output of a block of CLIP or SigLIP, of shape (batch, 1, width)."""
-    is_known = type(block).__name__ in _KNOWN and type(block).__module__.startswith("transformers.")
+    attention = getattr(block, "self_attn", None)  # which users replace in blocks that stay as they are
+    of_library = all(type(module).__module__.startswith("transformers.") for module in (block, attention))
+    is_known = type(block).__name__ in _KNOWN and of_library
     if not is_known or any(value is not None for value in others.values()):
         return None
 
-    attention = block.self_attn
+    assert attention is not None, "known blocks have it"
     if attention.config._attn_implementation not in ("sdpa", "eager"):
         return None
 
