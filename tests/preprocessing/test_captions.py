@@ -206,6 +206,26 @@ def test_an_end_token_for_what_is_unknown_is_noted_only_where_it_is_typed() -> N
     assert hugging_face.tokens(tokenizer, "a zebra cat", 16, full=True).notes == ()
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("(412,230)", ["(", "412", ",", "230", ")"]),
+        ("[412,230,500,612]", ["[", "412", ",", "230", ",", "500", ",", "612", "]"]),
+        ("0.41,0.23", ["0.41", ",", "0.23"]),
+        ("(about 1,000)", ["(", "about", "1,000", ")"]),
+        ("1,234.50", ["1,234.50"]),
+        ("(3.14)", ["(", "3.14", ")"]),
+    ],
+)
+def test_coordinates_are_words_of_their_own_whose_digits_stay_together(text: str, wanted: list[str]) -> None:
+    """Each character is a token, as with models that write numbers digit by digit."""
+    offsets = [(place, place + 1) for place in range(len(text))]
+    found = words_by_offsets(text, list(text), [True] * len(text), offsets)
+    assert [word.text for word in found] == wanted
+    assert [row for word in found for row in word.tokens] == [*range(len(text))]
+    assert all("".join(text[row] for row in word.tokens).strip() == word.text for word in found)
+
+
 def test_words_after_a_typed_end_token_are_words() -> None:
     """They have no influence on the model, but the caption has words."""
     tokens = by_byte_pairs("<end_of_text> cat")

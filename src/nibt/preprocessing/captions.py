@@ -3,7 +3,8 @@
 A word is a run of letters and digits with inner apostrophes and hyphens, a number with its points and commas, a run of
 one punctuation mark, or a tag such as ``<b>``. Other marks, emoji and Chinese or Japanese characters are words of their
 own, since these scripts have no spaces. So are the letters of Thai, Lao, Khmer and Burmese, each with the marks around
-it. What one token spells is never parted. Blanks belong to the word after them.
+it. What one token spells is never parted. Blanks belong to the word after them. Numbers in brackets with only
+commas between them, such as ``(412,230)``, and pairs of decimal numbers are words of their own: they are coordinates.
 """
 
 import re
@@ -37,11 +38,15 @@ _LETTERS = (  # Python's \w lacks vowel signs of Indian scripts and combining ac
 _LANGUAGE = r"(?<!\w)[A-Za-z](?:\+\+|#)(?!\w)"  # C++, C#
 _TAG = r"</?\|?[A-Za-z][\w\-]*\|?>"  # of a page, or a special token
 _JOINT = r"(?:['\u2019\-]|(?<=\d)[.,](?=\d))"
+_NUMBER = r"\d+(?:\.\d+)?"
+_COORDINATE = (  # 412 and 230 of (412,230), 0.41 of 0.41,0.23: here a comma is between numbers, and not in one
+    rf"(?<=[(\[,]){_NUMBER}(?=(?:,{_NUMBER})+[)\]])|\d+\.\d+(?=,\d+\.\d)"
+)
 _RUN = r"([!-/:-@\[-`{-~\u2026])\1+"  # ... and !!!
 _FLAG = r"[\U0001f1e6-\U0001f1ff]{2}"
 _IMAGE = rf"[^\w\s](?:[{_MARKS}\U0001f3fb-\U0001f3ff]|\u200d[^\w\s])*"  # with joiners, skin tones and variants
 WORD = re.compile(
-    rf"{_TAG}|{_IDEOGRAPH}|{_SYLLABLE}|{_LANGUAGE}|{_LETTERS}(?:{_JOINT}{_LETTERS})*|{_RUN}|{_FLAG}|{_IMAGE}"
+    rf"{_TAG}|{_COORDINATE}|{_IDEOGRAPH}|{_SYLLABLE}|{_LANGUAGE}|{_LETTERS}(?:{_JOINT}{_LETTERS})*|{_RUN}|{_FLAG}|{_IMAGE}"
 )
 _BLANKS = "\u2581\u0120\u010a\u0109 \n\t"  # of SentencePiece, and of byte pairs
 
