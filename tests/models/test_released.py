@@ -138,8 +138,10 @@ SCORES = {
     "google-owlvit-base-patch32": "box",
     "google-owlv2-base-patch16-ensemble": "box",
     "cidas-clipseg-rd64-refined": "mask",
+    "dandelin-vilt-b32-finetuned-coco": "matching",
+    "idea-research-grounding-dino-tiny": "box",
 }
-"""The other score of models that compare embeddings, too."""
+"""The score of models that read both inputs in one network, some of which compare embeddings, too."""
 
 
 def own_score(name: str, caption: str) -> float:
@@ -155,6 +157,8 @@ def own_score(name: str, caption: str) -> float:
     if SCORES[name] == "mask":
         mask = out.logits > 0
         return float(out.logits[mask].mean() if mask.any() else out.logits.max())
+    if "Vilt" in type(module).__name__:
+        return float(out.logits)
     logits = getattr(out, "itm_score", None)
     return float((out.logits_per_image if logits is None else logits)[0].diff())
 
