@@ -5,10 +5,11 @@ characters, and the similarity runs the model (``FusedScore``). Methods that cha
 model of two functions. The scores are that of a matching head, of one box of a detector, or of a mask.
 """
 
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from typing import Any, ClassVar
 
@@ -50,40 +51,42 @@ _KEPT = 64  # boxes or masks of pairs
 # The image and the text as they are
 
 
+@dataclass(frozen=True)
 class ProcessorResize(Resize):
-    """How a processor resizes images that keep their aspect ratio, which is measured."""
+    """How a processor resizes images that keep their aspect ratio: sizes are measured with a blank image."""
 
-    def __init__(self, processor: ImageProcessor) -> None:
-        super().__init__("squash", 1, 1)
-        object.__setattr__(self, "processor", processor)
+    processor: ImageProcessor = None
+    measured: dict[tuple[int, int, bool], tuple[int, int]] = field(default_factory=dict, compare=False, repr=False)
 
     def size(self, image: tuple[int, int]) -> tuple[int, int]:
-        return _input_size(self.processor, image, ())  # pyright: ignore
+        return self._size(image, self._crops)
+
+    @property
+    def _crops(self) -> bool:
+        return bool(getattr(self.processor, "do_center_crop", False))
 
     def region(self, image: tuple[int, int]) -> Region:
-        """Return the center that is kept of the resized image."""
+        """Return the whole image, or the center that is kept of the resized one."""
         seen = self.size(image)
-        if not getattr(self.processor, "do_center_crop", False):  # pyright: ignore
-            return super().region(image)
-
-        uncropped = _input_size(self.processor, image, (("do_center_crop", False),))  # pyright: ignore
-        across, down = (side * kept / whole for side, kept, whole in zip(image, seen, uncropped, strict=True))
+        resized = self._size(image, False)
+        across, down = (side * kept / whole for side, kept, whole in zip(image, seen, resized, strict=True))
         return Region((image[0] - across) / 2, (image[1] - down) / 2, across, down)
 
+    def _size(self, image: tuple[int, int], crops: bool) -> tuple[int, int]:
+        """Return the width and the height of what the processor makes of an image of a size."""
+        key = *image, crops
+        if key not in self.measured:
+            options = {"do_center_crop": crops} if self._crops else {}
+            try:
+                pixels = _pixels(self.processor, Image.new("RGB", image), **options)
+            except (ValueError, RuntimeError, ZeroDivisionError) as error:
+                raise BadInput(
+                    f"the processor of the model cannot resize an image of {image[0]:,} x {image[1]:,} pixels "
+                    f"({first_line(error)}): crop it"
+                ) from error
+            self.measured[key] = pixels.shape[-1], pixels.shape[-2]
 
-@lru_cache(maxsize=256)
-def _input_size(
-    processor: ImageProcessor, image: tuple[int, int], options: tuple[tuple[str, bool], ...]
-) -> tuple[int, int]:
-    """Return the width and the height that a processor gives an image of a size."""
-    try:
-        pixels = _pixels(processor, Image.new("RGB", image), **dict(options))
-    except (ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise BadInput(
-            f"the processor of the model cannot resize an image of {image[0]:,} x {image[1]:,} pixels "
-            f"({first_line(error)}): crop it"
-        ) from error
-    return pixels.shape[-1], pixels.shape[-2]
+        return self.measured[key]
 
 
 def _pixels(processor: ImageProcessor, image: Image.Image, **options: object) -> Float[Tensor, "channel row column"]:
@@ -105,7 +108,8 @@ def _preparation(request: LoadRequest) -> Preparation:
 
     run = partial(_pixels, processor)
     normalize = partial(_pixels, processor, do_resize=False, do_center_crop=False)
-    return Preparation(ProcessorResize(processor), run, normalize, blank=hugging_face.blank_value(processor))
+    resize = ProcessorResize("squash", 1, 1, processor=processor)
+    return Preparation(resize, run, normalize, blank=hugging_face.blank_value(processor))
 
 
 class _WholeModelTower(FunctionTower):
@@ -294,9 +298,9 @@ class FusedScore(Similarity):
         """Return the probabilities of ranked candidates, each by itself."""
         return logits.sigmoid()
 
+    @abstractmethod
     def _of_pairs(self, images: Tensor, texts: Tensor, pairs: Sequence[tuple[int, int]]) -> list[Tensor]:
         """Compute the scores of pairs of a row of the images and a row of the texts."""
-        raise NotImplementedError
 
     def outputs(self, pairs: Sequence[tuple[Tensor, str]]) -> Iterator[tuple[list[int], Any]]:
         """Run the model on images and texts, and yield the positions of pairs with their outputs.
@@ -311,24 +315,25 @@ class FusedScore(Similarity):
             )
             groups[tuple(pixels.shape), lengths].append(position)
 
+        for (shape, _), members in groups.items():
+            most = max(1, min(_MOST_PAIRS, _PIXELS // (shape[-1] * shape[-2])))
+            for first in range(0, len(members), most):
+                positions = members[first : first + most]
+                pixels = torch.stack([pairs[position][0] for position in positions])
+                texts = [encoded[pairs[position][1]] for position in positions]
+                yield positions, self._output(pixels, texts)
+
+    def _output(self, pixels: Float[Tensor, "pair channel row column"], texts: Sequence[Mapping[str, Tensor]]) -> Any:
+        """Run the model on images of one size and texts of one length."""
+        values = {key: torch.cat([text[key] for text in texts]) for key in texts[0] if key != "pixel_mask"}
+        values["pixel_values"] = pixels
+        if "pixel_mask" in texts[0]:  # no pixel is padding
+            values["pixel_mask"] = torch.ones(pixels[:, 0].shape, dtype=torch.long, device=pixels.device)
+
         root: Any = self.tower.root
         device = self.tower.example.device
-        for members in groups.values():
-            pixels = pairs[members[0]][0]
-            most = max(1, min(_MOST_PAIRS, _PIXELS // pixels[0].numel()))
-            for first in range(0, len(members), most):
-                chosen = members[first : first + most]
-                values = {
-                    key: torch.cat([encoded[pairs[position][1]][key] for position in chosen]).to(device)
-                    for key in encoded[pairs[chosen[0]][1]]
-                    if key != "pixel_mask"
-                }
-                values["pixel_values"] = torch.stack([pairs[position][0] for position in chosen]).to(device)
-                if "pixel_mask" in encoded[pairs[chosen[0]][1]]:
-                    shape = values["pixel_values"][:, 0].shape
-                    values["pixel_mask"] = torch.ones(shape, dtype=torch.long, device=device)
-                with self.tower.computing():
-                    yield chosen, root(**values, **self.options)
+        with self.tower.computing():
+            return root(**{key: value.to(device) for key, value in values.items()}, **self.options)
 
     def _encoded(self, text: str) -> dict[str, Tensor]:
         """Return what the processor makes of a text: the ids of its tokens, a mask, and others."""
@@ -413,17 +418,16 @@ class ViLTMatching(MatchingScore):
 class SelectedScore(FusedScore):
     """Base class of scores of one box or mask, which the model finds in the unchanged image with the unchanged text.
 
-    Attributes that begin with ``own`` are as in ``FusedScore``. The score of a changed pair is that of the same box or
-    mask.
+    The score of a changed pair is that of the same box or mask.
     """
 
+    @abstractmethod
     def select(self, out: Any, seen: _Seen) -> Any:
         """Return the box or the mask of the output for an unchanged pair."""
-        raise NotImplementedError
 
+    @abstractmethod
     def of_selected(self, out: Any, row: int, selected: Any) -> Tensor:
         """Return the score of a box or a mask in the output of a row."""
-        raise NotImplementedError
 
     def selected(self, seen: _Seen, text: str) -> Any:
         """Return the box or the mask of a pair, which is kept with the model."""
@@ -462,9 +466,9 @@ class BoxScore(SelectedScore):
 
     kind = "box"
 
+    @abstractmethod
     def boxes(self, out: Any) -> tuple[Float[Tensor, "batch box 4"], Float[Tensor, "batch box"]]:
         """Return all boxes (left, top, right, bottom) and their probabilities."""
-        raise NotImplementedError
 
     def probabilities(self, logits: Float[Tensor, " candidate"]) -> Float[Tensor, " candidate"]:
         return logits.clamp(0, 1)  # which are probabilities
@@ -558,17 +562,16 @@ class SAM3Box(BoxScore):
         return out.pred_boxes, out.pred_logits.sigmoid() * out.presence_logits.sigmoid()
 
 
-class MaskScore(SelectedScore):
-    """The mean logit over a mask: the pixels that the model segments in the unchanged image, or one point."""
+class CLIPSegMask(SelectedScore):
+    """``CLIPSegForImageSegmentation``: the mean logit over a mask.
+
+    The mask has the pixels that the model segments in the unchanged image, or one point.
+    """
 
     kind = "mask"
 
-    def logits(self, out: Any) -> Float[Tensor, "batch row column"]:
-        """Return the logit of each pixel."""
-        return out.logits
-
     def select(self, out: Any, seen: _Seen) -> Float[Tensor, "row column"]:
-        logits = self.logits(out)[0].detach().float()
+        logits = out.logits[0].detach().float()
         if self.choice.point is None:
             mask = logits >= logits.max().clamp(max=0.0)  # without any such pixel, the highest one
             return mask / mask.sum()
@@ -586,11 +589,7 @@ class MaskScore(SelectedScore):
         return mask
 
     def of_selected(self, out: Any, row: int, selected: Tensor) -> Tensor:
-        return (self.logits(out)[row].float() * selected).sum()
-
-
-class CLIPSegMask(MaskScore):
-    """``CLIPSegForImageSegmentation``."""
+        return (out.logits[row].float() * selected).sum()
 
 
 SCORES: Mapping[str, type[FusedScore]] = {
