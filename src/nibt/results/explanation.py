@@ -228,7 +228,7 @@ class Explanation(ResultWithMaps):
     @property
     def box(self) -> tuple[float, float, float, float] | None:
         """The box of a detector whose score is explained, (left, top, right, bottom) in pixels; None for others."""
-        corners = self.target["options"].get("box")
+        corners = self.target.get("options", {}).get("box")
         return None if corners is None else tuple(map(float, corners))  # pyright: ignore
 
     def _repr_html_(self) -> str | None:
