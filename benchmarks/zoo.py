@@ -309,7 +309,9 @@ def methods_of(sides: dict[str, Side]) -> str:
 
 def relative_gap(side: Side) -> float:
     """Return the gap of the scores of all tokens, since others than patches have read the image at a higher layer."""
-    layer, long = side.tower.relative(0.65), side.trace.cut(0).hidden.shape[1] > LONG
+    tower = side.tower
+    layer = min(tower.relative(0.65), tower.depth - tower.unread_layers)
+    long = side.trace.cut(0).hidden.shape[1] > LONG
     path = explained(side, "nib", layer=layer, steps=16 if long else 64, views=1, quadrature="gauss").path
     gap = path.gap - path.special_tokens
     return float((gap.abs() / (path.at_input - path.at_baseline).abs().clamp_min(1e-9)).max())
