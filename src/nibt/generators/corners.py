@@ -119,7 +119,8 @@ class CrossLayout(CornerLayout):
         sizes = {"image_height": height, "image_width": width, "tile_size": self.tile}
         down, across = get_optimal_tiled_canvas(max_image_tiles=self.most, **sizes)
         shown = get_image_size_fit_to_canvas(canvas_height=down, canvas_width=across, **sizes)
-        return (down // self.tile, across // self.tile), (int(shown[0]), int(shown[1]))
+        tiles = int(down) // self.tile, int(across) // self.tile
+        return tiles, (int(shown[0]), int(shown[1]))
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the tiles without those that pad their number."""

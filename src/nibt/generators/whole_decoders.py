@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -36,7 +37,7 @@ class _WholeDecoder(nn.Module):
         self.decoder = decoder
         self.width = decoder.config.hidden_size
 
-    def forward(self, states: Hidden, **others: Any) -> Hidden:
+    def forward(self, states: Float[Tensor, "batch token column"], **others: Any) -> Float[Tensor, "batch token width"]:
         embeddings = states[..., : self.width]
         of_layers = states[..., self.width :]
         if of_layers.shape[-1]:
@@ -48,7 +49,7 @@ class _WholeDecoder(nn.Module):
             if isinstance(value, Tensor) and value.ndim == 2:
                 others[name] = value[:1].expand(len(states), -1)
 
-        last: list[Hidden] = []
+        last: list[Tensor] = []
         with set_hook(self.decoder.norm.register_forward_pre_hook, lambda _, args: last.append(args[0])):
             self.decoder(inputs_embeds=embeddings, **others)
         return last[0]
@@ -121,7 +122,7 @@ class WholeDecoderTower(DecoderAnswerTower):
         others = {name: value for name, value in call.items() if name not in ("input_ids", "inputs_embeds", _OF_LAYERS)}
         return Trace(self, inputs, embedding, (((), others),), (states, last[0]))
 
-    def last_states(self, stream: Hidden) -> Hidden:
+    def last_states(self, stream: Float[Tensor, "batch token column"]) -> Float[Tensor, "batch token width"]:
         return super().last_states(stream[..., : self.width])
 
     @contextmanager
