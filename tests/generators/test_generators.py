@@ -383,6 +383,31 @@ def test_occlusion_of_a_cell_is_what_the_model_itself_loses(kind: str) -> None:
         assert float(grid[row, column]) == pytest.approx(whole - log_probability(hidden), abs=1e-4)
 
 
+@pytest.mark.parametrize("kind", few(("gemma3n", "gemma4_per_layer"), ("gemma3n",)))
+def test_removed_words_lack_the_inputs_of_the_layers(kind: str) -> None:
+    """Gemma reads the ids of words in each layer, beside their embeddings; those of an image are padding."""
+    tower: Any
+    tower, answer = answer_of(kind)
+    tower = tower.narrowing(["prompt"])
+    inputs = tower.prepare([ForcedWord(PROMPTED, answer, 2)])
+    states, blank = tower.trace(inputs).cut(0).hidden[0], tower.blank(inputs, 0)[0]
+    rows = inputs.words.explained[0]
+    assert states.shape[1] > tower.width
+    for columns in (slice(0, tower.width), slice(tower.width, None)):
+        assert states[rows][:, columns].std(0).max() > 0.1
+        assert blank[rows][:, columns].std(0).max() < 1e-5
+    assert torch.equal(blank[~rows], states[~rows])
+    of_layers = states[list(tower.places(inputs)), tower.width :]
+    assert of_layers.std(0).max() < 1e-6
+
+
+@pytest.mark.parametrize(("kind", "size"), few((("idefics2", (1, 1)), ("nougat", (300, 3))), ((("idefics2", (1, 1))),)))
+def test_images_that_a_processor_cannot_prepare_are_one_error(kind: str, size: tuple[int, int]) -> None:
+    image = ImageInput(Image.new("RGB", size, (9, 80, 200)), "thin")
+    with pytest.raises(BadInput, match=f"processor cannot prepare the image 'thin' of {size[0]} x {size[1]} pixels"):
+        explain_answer(generator(kind), image, PROMPT, ANSWER, other_images=[])
+
+
 def test_prompt_of_a_page_is_that_of_the_processor() -> None:
     """A processor of GOT-OCR 2 builds the prompt by itself; the words of another one take the place of its query."""
     tower: Any = generator("got_ocr2").answers

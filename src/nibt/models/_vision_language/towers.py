@@ -234,7 +234,9 @@ def preparing(image: ImageInput, frames: int = 0) -> Iterator[None]:
     try:
         with float32_numbers():
             yield
-    except ValueError as error:
+    except (ValueError, ZeroDivisionError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
         width, height = image.size
         named = f"image {image.source!r} of {width} x {height} pixels"
         advice = "crop it"
