@@ -396,7 +396,7 @@ def test_removed_words_lack_the_inputs_of_the_layers(kind: str) -> None:
     for columns in (slice(0, tower.width), slice(tower.width, None)):
         assert states[rows][:, columns].std(0).max() > 0.1
         assert blank[rows][:, columns].std(0).max() < 1e-5
-    assert torch.equal(blank[~rows], states[~rows])
+    assert_close(blank[~rows], states[~rows], 1e-4)
     of_layers = states[list(tower.places(inputs)), tower.width :]
     assert of_layers.std(0).max() < 1e-6
 
