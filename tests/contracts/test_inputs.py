@@ -185,6 +185,7 @@ CALLED: dict[str, dict[str, Any]] = {
     "calibrate": {"model": MODEL, "images": tiny.IMAGES[:1], "captions": ["a cat"]},
     "audit": {"model": MODEL, "pairs": SCENES},
     "parts": {"model": MODEL, "pairs": SCENES},
+    "explain_slide": {"model": MODEL, "slide": "sample:scene", "caption": "a cat"},
     "word_parts": {"model": MODEL, "pairs": SCENES},
     "roar": {"model": MODEL, "pairs": SCENES, "out": "R"},
     "batch": {"model": MODEL, "pairs": "t.csv", "out": "J"},
@@ -572,6 +573,8 @@ def test_the_command_refuses_drawing_that_no_file_has(run: Run, tmp_path: Path) 
     assert (code, "threshold has no effect on .png" in err, "write .coco.json or .mask.png" in err) == (2, True, True)
     code, _, err = run(*arguments, "top=3", "-o", str(tmp_path / "x.json"))
     assert (code, "top has no effect on .json" in err, ".links" in err) == (2, True, False), "only tables have links"
+    code, _, err = run(*arguments, "width=3", "-o", str(tmp_path / "x.json"))
+    assert (code, "write .pdf or .svg or .eps" in " ".join(err.split())) == (2, True)
     files = [option for name in ("x.mask.png", "x.json") for option in ("-o", str(tmp_path / name))]
     assert run(*arguments, "threshold=0.3", *files)[0] == 0
     assert sorted(path.name for path in tmp_path.glob("x*")) == ["x.json", "x.mask.png"]

@@ -267,9 +267,9 @@ def test_method_describes_itself(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "forwards"),
     [
-        ("nib", {"layer": 1, "steps": 5}, 3 * (1 + 2 * 5 * 0.5 + 5 * 0.5 / 3)),
+        ("nib", {"layer": 1, "steps": 5}, 3 * (1 + 2 * 5 * 0.5 + 10 * 0.5 / 25)),
         ("nib", {"layer": (0, 1), "steps": 5, "views": 1, "distribute": False}, 2 + 2 * 5 * 1.5),
-        ("nib", {"layer": 2}, 3 * (1 + 4 / 3)),
+        ("nib", {"layer": 2}, 3 * (1 + 9 / 25)),
         ("nib", {"layer": 1, "distribute": False}, 3 * (1 + 2 * 4 * 0.5)),
         ("grad_cam", {"layer": 2}, 1),
         ("gae", {"blocks": 1}, 2.5),

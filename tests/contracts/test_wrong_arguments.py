@@ -65,7 +65,7 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: nibt.to_coco("x.json"), "takes results of class Explanation (got str): read a file with Explanation.load"),
     (lambda: nibt.to_frame([3]), "to_frame takes results of class Explanation or AnswerExplanation (got int)"),
     (lambda: nibt.to_coco(regions()), "to_coco takes results of class Explanation (got Regions)"),
-    (lambda: nibt.draw(3), "or AnswerExplanation or Decomposition (got int)"),
+    (lambda: nibt.draw(3), "or AnswerExplanation or Decomposition or SlideExplanation (got int)"),
     (
         lambda: nibt.draw_links(answer(PEAK, (90, 90), WHOLE)),
         "draw_links takes results of class Regions (got Explanation)",

@@ -74,6 +74,22 @@ def test_a_job_of_pope_has_the_right_answers_beside_those_of_the_model(tmp_path:
     assert all(isinstance(answer, str) and answer for answer in written)
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("2,Open?,(a) Open (b) Closed,(a)", r"line 2: Index must be 1, .*\(got '2'\): give all rows in the order"),
+        ("1,Open?,(a) Open (b) Closed,(c)", r"line 2: the right answer must be one of the options \(got '\(c\)'\)"),
+    ],
+)
+def test_mmvp_refuses_rows_of_other_images_and_answers_that_are_no_option(
+    row: str, message: str, tmp_path: Path
+) -> None:
+    mmvp(tmp_path)
+    write(tmp_path / "Questions.csv", f"Index,Question,Options,Correct Answer\n{row}\n")
+    with pytest.raises(BadInput, match=message):
+        list(MMVP(tmp_path))
+
+
 def test_mmvp_puts_the_options_after_the_question(tmp_path: Path) -> None:
     mmvp(tmp_path)
     data = MMVP(tmp_path)

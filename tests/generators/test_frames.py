@@ -33,7 +33,7 @@ def test_cells_have_the_colors_of_the_sums() -> None:
     picture = np.asarray(draw_frames(result, DEFAULT)).reshape(-1, 3)
     drawn = {tuple(color) for color in picture.tolist()}
     for share in (sums / np.abs(sums).max()).flatten():
-        assert tuple(on_paper(share, DEFAULT.palette).tolist()) in drawn
+        assert tuple(on_paper(float(share), DEFAULT.palette).tolist()) in drawn
 
 
 @pytest.mark.parametrize("ending", [".frames.png", ".frames.pdf", ".frames.svg"])

@@ -39,5 +39,12 @@ class MMVP(QuestionDataset, name="mmvp"):
             question, options, answer = (row[column].strip() for column in _COLUMNS)
             if not question or not answer:
                 raise BadInput(f"{where}: the question and its right answer must not be empty (got {question!r:.60})")
+            if answer not in options:
+                raise BadInput(f"{where}: the right answer must be one of the options (got {answer!r:.60})")
+            if row.get("Index", str(number)).strip() != str(number):  # which is not read otherwise
+                raise BadInput(
+                    f"{where}: Index must be {number}, the number of the row and of its image (got "
+                    f"{row['Index']!r:.60}): give all rows in the order of the authors"
+                )
             prompt = f"{question} {options}".strip()
             yield Record((prompt,), str(folder / f"{number}.jpg"), where, key=str(number), reference=answer)

@@ -92,6 +92,11 @@ class Format(Plugin, ABC):
     media_type: ClassVar[str] = "image/png"
     draws: ClassVar[tuple[str, ...]] = ()
 
+    @classmethod
+    def able(cls, option: str) -> Sequence[str]:
+        """Return the endings to name where an option of drawing has an effect."""
+        return cls.endings[:1]
+
     @abstractmethod
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, object]) -> bytes:
         """Return the bytes of a file, with the ``unsigned`` signature of its request."""
@@ -160,7 +165,8 @@ def check_drawing(names: Iterable[str], formats: Sequence[Format], result_kind: 
         if not any(name in file_format.draws for file_format in formats):
             classes = [find("formats", each) for each in available("formats")]
             holding = [format_class for format_class in classes if result_kind in format_class.holds]
-            able = [format_class.endings[0] for format_class in holding if name in format_class.draws]
+            drawing = [format_class for format_class in holding if name in format_class.draws]
+            able = [ending for format_class in drawing for ending in format_class.able(name)]
             endings = " and ".join(each.endings[0] for each in formats) or "printed JSON"
             remedy = f", or write {' or '.join(able)}" if able else ""
             raise BadOption(f"{name} has no effect on {endings}: leave it out{remedy}")

@@ -183,6 +183,10 @@ class Picture(PictureFormat, name="image"):
     several: ClassVar = True
     draws = (*LOOK, *_OF_FIGURES)
 
+    @classmethod
+    def able(cls, option: str) -> Sequence[str]:
+        return VECTOR if option in _OF_FIGURES else super().able(option)
+
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, object]) -> bytes:
         if drawing.width is None:
             if drawing.font != Drawing.font:

@@ -48,6 +48,8 @@ from nibt.progress import tracked
 from nibt.results.attribution import Attribution, PathSummary
 from nibt.types import Hidden, PerExample, PerToken, States
 
+_DISTRIBUTING = " + (5 + steps) x layer / depth / 25"
+"""The part of the cost that distributes, as measured."""
 _FIRST_STEPS = 5  # of a path with a tolerance
 _DISTRIBUTED = {"baseline": "blank", "quadrature": "midpoint", "distribute": True}
 _EXACT = ("blank", "against")  # baselines with states at all layers
@@ -81,7 +83,7 @@ class NIB(PathMethod, LayerMethod):
     category = "path"
     linear = True
     takes_recommended = True
-    cost = "1 + 2 x steps x (1 - layer / depth) + (5 + steps) x layer / depth / 25"  # the last term distributes
+    cost = f"1 + 2 x steps x (1 - layer / depth){_DISTRIBUTING}"
     table_tolerance = 0.01  # two integrals are multiplied: with few steps, the product may have the wrong sign
     # decoders need more steps than encoders, and more views make the maps of answers and of two images finer
     task_defaults: ClassVar = {"answer": {"tolerance": 0.05, "views": 5}, "images": {"image_views": 5}}
@@ -137,7 +139,7 @@ class NIB(PathMethod, LayerMethod):
     def cost_formula(self) -> str:
         if self.noisy:
             return "1 + samples x (1 + 2 x steps) x (1 - layer / depth)"
-        return self.cost if self.distribute else self.cost.rpartition(" + ")[0]
+        return self.cost if self.distribute else self.cost.removesuffix(_DISTRIBUTING)
 
     @property
     def lowest(self) -> int:

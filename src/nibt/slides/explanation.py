@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from nibt.errors import BadInput, BadOption
+from nibt.options import parsed
 from nibt.records import JsonObject
 from nibt.results.base import Array, ImageItself, ResultWithMaps, Serializable
 from nibt.results.explanation import method_text, shortened
@@ -197,6 +198,8 @@ class SlideExplanation(ResultWithMaps):
 
     def _check_place(self, row: int, column: int) -> None:
         rows, columns = self.content.shape
+        row = parsed("row", row, int)
+        column = parsed("column", column, int)
         if not (0 <= row < rows and 0 <= column < columns):
             raise BadInput(
                 f"row must be between 0 and {rows - 1}, and column between 0 and {columns - 1} (got {row} and {column})"

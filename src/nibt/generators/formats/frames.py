@@ -88,7 +88,7 @@ def _table(result: "AnswerExplanation", sums: np.ndarray, shares: np.ndarray, lo
         write(pen, (_NAME - 10, middle), shortened_inside(word.text, SMALL, _NAME - 20), INK, SMALL, anchor="rm")
         for column in range(count):
             left = _NAME + across * column
-            red, green, blue = on_paper(shares[row, column], look.palette).tolist()
+            red, green, blue = on_paper(float(shares[row, column]), look.palette).tolist()
             pen.rectangle((left, top, left + across - 2, top + _CELL[1] - 2), fill=(red, green, blue))
             text = f"{sums[row, column]:+z.2f}"
             if length(text, SMALL) < across - 4:
