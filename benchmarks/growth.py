@@ -1,6 +1,6 @@
 """How the cost of explanations grows with images, models, pairs, captions and answers: work and peak memory.
 
-It feeds docs/explanation/cost.md and benchmarks/growth.csv.
+It writes benchmarks/growth.csv.
 
     OMP_NUM_THREADS=1 python benchmarks/growth.py [pixels] [size] [pairs] [captions] [stored] [answer] [table]
 

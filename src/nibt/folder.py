@@ -8,7 +8,7 @@ killed continues with the missing chunks.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -204,6 +204,16 @@ class RunFolder(Generic[_Manifest]):
         for draft in path.parent.glob(f".{path.stem}.*{path.suffix}"):  # of a run that was killed
             if draft.is_file() and draft.stat().st_size <= len(file.data) and file.data.startswith(draft.read_bytes()):
                 draft.unlink()
+
+    def kept(self, name: str, compute: Callable[[], object]) -> Any:
+        """Return the data of a chunk from its JSON file; compute and write it if there is none."""
+        files = self.files().get(name)
+        if files:
+            return load_json(require_unchanged(files[0]))
+
+        data = compute()
+        self.add(ChunkFile(name, json.dumps(data).encode(), suffix=".json"))
+        return data
 
     def discard(self) -> None:
         """Remove the files that nibt wrote and that nobody changed, and the folder if it is then empty."""

@@ -215,8 +215,6 @@ def test_results_are_saved_and_loaded(explained: SlideExplanation, tmp_path: Pat
 
 def test_files_of_viewers_have_the_tiles_in_pixels_of_the_slide(explained: SlideExplanation, tmp_path: Path) -> None:
     explained.save(tmp_path / "x.geojson")
-    with pytest.raises(BadOption, match="row must be a whole number"):
-        explained.box(1.5, 0)  # type: ignore[arg-type]
     data = json.loads((tmp_path / "x.geojson").read_text())
     assert data["type"] == "FeatureCollection"
     assert len(data["features"]) == len(explained.tiles)
@@ -228,6 +226,12 @@ def test_files_of_viewers_have_the_tiles_in_pixels_of_the_slide(explained: Slide
         measured = feature["properties"]["measurements"]
         assert measured["value"] == tile.value
         assert measured["highest score"] == float(scores.max())
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_the_place_of_a_tile_is_in_whole_numbers(explained: SlideExplanation) -> None:
+    with pytest.raises(BadOption, match="row must be a whole number"):
+        explained.box(1.5, 0)  # type: ignore[arg-type]
 
 
 def test_frames_have_a_row_per_tile(explained: SlideExplanation) -> None:

@@ -236,15 +236,16 @@ def to_explanations(spec: ExplanationSpec, batch: ExplainedBatch) -> list[Explan
     explanations = []
     for index, match in enumerate(matches):
         sides = _attributed_sides(spec, batch, index)
+        box = _box(spec, batch, index)
         explanations.append(
             Explanation(
                 dict(zip(spec.side_names, sides, strict=True)),
                 similarity=similarities[index],
-                target=_target_record(spec, sides, [of_side[index] for of_side in values], _box(spec, batch, index)),
+                target=_target_record(spec, sides, [of_side[index] for of_side in values], box),
                 method=spec.record["method"],
                 model=spec.model.record(),
                 versions=dict(versions()),
-                **note_fields(_notes(spec, batch, index, sides, match)),
+                **note_fields(_notes(spec, batch, index, sides, match, box)),
             )
         )
 
@@ -294,7 +295,12 @@ def _target_record(
 
 
 def _notes(
-    spec: ExplanationSpec, batch: ExplainedBatch, index: int, sides: Sequence[SideAttribution], match: Note | None
+    spec: ExplanationSpec,
+    batch: ExplainedBatch,
+    index: int,
+    sides: Sequence[SideAttribution],
+    match: Note | None,
+    box: JsonObject,
 ) -> list[Note | str]:
     """Return the notes of a result, in the order in which they are shown."""
     prefixes = _prefixes(spec)
@@ -305,7 +311,7 @@ def _notes(
 
     notes: list[Note | str] = [] if match is None else [match]
     notes += _class_notes(spec, batch, index)
-    if box := _box(spec, batch, index):
+    if box:
         corners = "from ({:.0f}, {:.0f}) to ({:.0f}, {:.0f})".format(*box["box"])
         notes.append(f"the score is that of one box, {corners} in pixels of the image")
     notes += [*spec.warnings, *batch.pairs[index].notes]

@@ -75,14 +75,14 @@ def _of_pair(model: Model, image: ImageInput, text: str | None) -> dict[str, str
     """Return the lines of a model with two towers."""
     caption = model.text.sample if text is None else text
     tokens = model.text.tokens(caption)
+    prepared = model.image.prepare([image])
+    if model.is_fused:
+        return _of_fused(model, image, prepared, caption)
+
     embedding = model.request.embedding
     cosines = []
     largest = 0.0
     prompts = {name: repr(embedding[name]) for name in ("pooling", "image_prompt", "text_prompt") if name in embedding}
-    prepared = model.image.prepare([image])
-    if model.is_fused:
-        return _of_fused(model, image, caption)
-
     for tower, inputs in ((model.image, prepared), (model.text, model.text.prepare([caption]))):
         layers = replay_cosines(tower, tower.trace(inputs))
         largest = max(largest, abs(1 - min(layers.values())))
@@ -108,9 +108,8 @@ def token_line(texts: Sequence[str]) -> str:
     return f"{len(texts)} {'token' if len(texts) == 1 else 'tokens'}: {' '.join(listed)}"
 
 
-def _of_fused(model: Model, image: ImageInput, caption: str) -> dict[str, str]:
+def _of_fused(model: Model, image: ImageInput, prepared: Inputs, caption: str) -> dict[str, str]:
     """Return the lines of a model that reads both inputs in one network."""
-    prepared = model.image.prepare([image])
     words = model.text.tokens(caption)
     tokenizer = model.text.tokenizer
     with TOKENIZER_LOCK:

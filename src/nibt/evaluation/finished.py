@@ -1,6 +1,5 @@
 """The finished work of an audit or of ``nibt.parts`` in a folder, so that a call that was stopped goes on."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,8 +11,8 @@ import numpy as np
 
 from nibt.data.images import Region
 from nibt.evaluation.maps import Map
-from nibt.folder import ChunkFile, Manifest, RunFolder, require_unchanged
-from nibt.io import load_json, read_path
+from nibt.folder import Manifest, RunFolder
+from nibt.io import read_path
 from nibt.records import JsonObject
 
 _DIGITS = 16  # of the digest of a name
@@ -68,14 +67,7 @@ class FinishedWork:
         """Return the data of a name from its file, or compute and write it."""
         assert self.folder is not None
         digest = sha256(f"{self.model} {name}".encode()).hexdigest()[:_DIGITS]
-        files = self.folder.files().get(digest)
-        if files:
-            return load_json(require_unchanged(files[0]))["data"]
-
-        data = compute()
-        text = json.dumps({"name": name, "model": self.model, "data": data})
-        self.folder.add(ChunkFile(digest, text.encode(), suffix=".json"))
-        return data
+        return self.folder.kept(digest, lambda: {"name": name, "model": self.model, "data": compute()})["data"]
 
 
 NOTHING_FINISHED = FinishedWork()

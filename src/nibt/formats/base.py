@@ -93,7 +93,7 @@ class Format(Plugin, ABC):
     draws: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
-    def able(cls, option: str) -> Sequence[str]:
+    def endings_with(cls, option: str) -> Sequence[str]:
         """Return the endings to name where an option of drawing has an effect."""
         return cls.endings[:1]
 
@@ -165,8 +165,11 @@ def check_drawing(names: Iterable[str], formats: Sequence[Format], result_kind: 
         if not any(name in file_format.draws for file_format in formats):
             classes = [find("formats", each) for each in available("formats")]
             holding = [format_class for format_class in classes if result_kind in format_class.holds]
-            drawing = [format_class for format_class in holding if name in format_class.draws]
-            able = [ending for format_class in drawing for ending in format_class.able(name)]
+            able: list[str] = []
+            for format_class in holding:
+                if name in format_class.draws:
+                    able += format_class.endings_with(name)
+
             endings = " and ".join(each.endings[0] for each in formats) or "printed JSON"
             remedy = f", or write {' or '.join(able)}" if able else ""
             raise BadOption(f"{name} has no effect on {endings}: leave it out{remedy}")

@@ -184,8 +184,8 @@ class Picture(PictureFormat, name="image"):
     draws = (*LOOK, *_OF_FIGURES)
 
     @classmethod
-    def able(cls, option: str) -> Sequence[str]:
-        return VECTOR if option in _OF_FIGURES else super().able(option)
+    def endings_with(cls, option: str) -> Sequence[str]:
+        return VECTOR if option in _OF_FIGURES else super().endings_with(option)
 
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, object]) -> bytes:
         if drawing.width is None:

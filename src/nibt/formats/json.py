@@ -23,7 +23,15 @@ class Json(Format, name="json"):
 
     endings = (".json",)
     holds = (
-        *("explanation", "comparison", "regions", "answer", "decomposition", "slide", "audit", "roar", "parts"),
+        "explanation",
+        "comparison",
+        "regions",
+        "answer",
+        "decomposition",
+        "slide",
+        "audit",
+        "roar",
+        "parts",
         "word_parts",
     )
     several: ClassVar = True

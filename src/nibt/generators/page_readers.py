@@ -167,10 +167,7 @@ class PageAnswerTower(EncoderAnswers):
 
     def _seen(self, inputs: Inputs) -> dict[str, Tensor]:
         """Return the arguments of the model for the images, with the mask of patches that are no padding."""
-        arguments = self.layout.arguments(inputs)
-        if "flattened_patches" in arguments:
-            arguments["attention_mask"] = (inputs.extra["flattened_places"][..., 0] > 0).float()
-        return arguments
+        return {**self.layout.arguments(inputs), **_mask(inputs.extra)}
 
     def encoded(self, pixels: Tensor) -> Hidden:
         raise NotImplementedError("run reads the whole inputs")
@@ -212,14 +209,11 @@ class PageAnswerTower(EncoderAnswers):
     def decoded(self, states: Hidden, texts: dict[str, Tensor]) -> Tensor:
         from transformers.modeling_outputs import BaseModelOutput
 
-        mask = (
-            {"attention_mask": (texts["flattened_places"][..., 0] > 0).float()} if "flattened_places" in texts else {}
-        )
         output = self.root(
             encoder_outputs=BaseModelOutput(last_hidden_state=states),  # pyright: ignore
             decoder_input_ids=texts["ids"],
             use_cache=False,
-            **mask,
+            **_mask(texts),
         )
         return output.logits
 
@@ -241,3 +235,10 @@ class PageAnswerTower(EncoderAnswers):
 
     def pixel_weights(self, inputs: Inputs, keep: Tensor) -> Tensor:
         return self.layout.weights(inputs, keep).to(inputs.values)
+
+
+def _mask(extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the mask of the patches of Pix2Struct that are no padding; nothing for images of one size."""
+    if "flattened_places" not in extra:
+        return {}
+    return {"attention_mask": (extra["flattened_places"][..., 0] > 0).float()}

@@ -470,7 +470,7 @@ class Trace:
         A single row is the end row of towers that have one. Features that are added after the block are left out.
         """
         tower = self.tower
-        end = tower.end_row(self.inputs) if rows == 1 else None
+        end = self._end_row(rows)
         stream = self.streams[number]
         call = self.calls[number]
         assert stream is not None, f"traced above layer {number}"
@@ -481,16 +481,10 @@ class Trace:
             index = torch.arange(len(hidden), device=stream.device).repeat(len(states))
             args, kwargs = call if len(states) == 1 else self._at(call, index)
             with tower.computing():
-                block = tower.blocks[number]
-                out = None
-                if not has_hooks(block):
-                    out = (
-                        tower.first_rows(number, running, rows, args, kwargs)
-                        if end is None
-                        else tower.one_row(number, running, end[index], args, kwargs)
-                    )
+                out = self._rows_alone(number, running, rows, None if end is None else end[index], args, kwargs)
                 if out is None:
-                    out = rows_at(tower.to_tokens(first(block(running, *args, **kwargs))), rows, end, index)
+                    whole = tower.to_tokens(first(tower.blocks[number](running, *args, **kwargs)))
+                    out = rows_at(whole, rows, end, index)
 
             return out.flatten(1).unflatten(0, (len(states), -1))
 
@@ -501,7 +495,7 @@ class Trace:
         stream = self.streams[number]
         assert stream is not None, f"traced above layer {number}"
         hidden = self.tower.to_tokens(stream)
-        end = self.tower.end_row(self.inputs) if rows == 1 else None
+        end = self._end_row(rows)
         places = torch.arange(rows, device=hidden.device).expand(len(hidden), -1) if end is None else end[:, None]
         return Track(start, hidden - start, places)
 
@@ -511,20 +505,37 @@ class Trace:
         None if nibt cannot compute these rows alone, or the block does not read rows by linear maps of their norm.
         """
         tower = self.tower
-        if has_hooks(tower.blocks[number]) or tower.to_tokens(states.rows) is not states.rows:
+        if tower.to_tokens(states.rows) is not states.rows:
             return None
 
+        rows = states.rows.shape[1]
         count = len(states) // len(self.inputs)
         index = torch.arange(len(self.inputs), device=states.device).repeat(count)
         args, kwargs = self.calls[number] if count == 1 else self._at(self.calls[number], index)
-        end = tower.end_row(self.inputs) if states.rows.shape[1] == 1 else None
+        end = states.places[:, 0] if self._end_row(rows) is not None else None
         with tower.computing():
-            out = (
-                tower.first_rows(number, states, states.rows.shape[1], args, kwargs)
-                if end is None
-                else tower.one_row(number, states, end[index], args, kwargs)
-            )
+            out = self._rows_alone(number, states, rows, end, args, kwargs)
         return None if out is None else out.flatten(1).unflatten(0, (count, -1))
+
+    def _end_row(self, rows: int) -> Int[Tensor, " batch"] | None:
+        """Return the place of a single row that is the end row of a tower that has one; None for first rows."""
+        return self.tower.end_row(self.inputs) if rows == 1 else None
+
+    def _rows_alone(
+        self,
+        number: int,
+        states: Tensor | OnTrack,
+        rows: int,
+        end: Int[Tensor, " state"] | None,
+        args: tuple,
+        kwargs: Keywords,
+    ) -> Tensor | None:
+        """Compute rows of a block's output without the others; None if the whole block must run."""
+        if has_hooks(self.tower.blocks[number]):
+            return None
+        if end is None:
+            return self.tower.first_rows(number, states, rows, args, kwargs)
+        return self.tower.one_row(number, states, end, args, kwargs)
 
     def split(self, stream: Tensor, layer: int) -> tuple[Tensor, list[Tensor]]:
         """Return the hidden state of a layer, and the features that are added after each of the next blocks."""

@@ -433,7 +433,7 @@ class SelectedScore(FusedScore):
         """Return the box or the mask of a pair, which is kept with the model."""
         digest = sha256(seen.unchanged.detach().cpu().float().contiguous().numpy().tobytes())
         digest.update(repr((text, self.choice, seen.region)).encode())
-        key = "selected", digest.digest()
+        key = digest.digest()
         kept = self.tower.kept.setdefault("selected", {})
         if key not in kept:
             ((_, out),) = self.outputs([(seen.unchanged, text)])

@@ -1,10 +1,10 @@
 """Explanations of slides, such as whole slides of pathology: each tile on its own, and one map of all of them."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +20,8 @@ from nibt.engine.explanations import to_explanations
 from nibt.engine.spec import ExplanationSpec, Request, check_options, resolve
 from nibt.engine.targets import Contrast
 from nibt.errors import BadInput, BadOption, Unsupported
-from nibt.folder import ChunkFile, Manifest, RunFolder, require_unchanged
-from nibt.io import load_json, read_path
+from nibt.folder import Manifest, RunFolder
+from nibt.io import read_path
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
@@ -294,17 +294,12 @@ def _chunks(
 
     work = SlideFolder(read_path("folder", folder))
 
+    def records(places: Sequence[tuple[int, int]]) -> list[JsonObject]:
+        return [_record(tile) for tile in explained(places)]
+
     def kept() -> Iterator[list[ExplainedTile]]:
         for number, places in enumerate(groups):
-            name = f"{number:08d}"
-            files = work.files().get(name)
-            if files:
-                yield [_read_tile(record) for record in load_json(require_unchanged(files[0]))]
-                continue
-
-            tiles = explained(places)
-            work.add(ChunkFile(name, json.dumps([_record(tile) for tile in tiles]).encode(), suffix=".json"))
-            yield tiles
+            yield [_read_tile(record) for record in work.kept(f"{number:08d}", partial(records, places))]
 
     own = {
         "image_hash": cut.slide.digest,

@@ -13,7 +13,7 @@ from nibt.errors import BadInput
 from nibt.records import JsonObject
 from nibt.report.image.layout import resized, uri
 from nibt.report.image.parts import boxed, photograph
-from nibt.report.image.words import WordsView
+from nibt.report.image.words import WordsView, words_view
 from nibt.report.request import is_signed, shared_word_scale
 from nibt.report.view import MapView, names_of, require_view, view_of
 from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
@@ -137,13 +137,6 @@ def _part(cells: Tensor) -> list[int]:
     return (part >= part.amax() / 2).flatten().int().tolist()
 
 
-def _view_of_words(table: ResultWithMaps) -> WordsView:
-    """Return the view of a result with a map for each word."""
-    view = view_of(table)
-    assert isinstance(view, WordsView), "what has a map for each word has its view"
-    return view
-
-
 def rounded(scores: Tensor) -> list[float]:
     """Flatten scores and round them to a few significant digits.
 
@@ -170,7 +163,7 @@ def _side(attribution: SideAttribution, name: str, table: Any, images: EncodedIm
     scores = rounded(torch.tensor([word.score for word in attribution.words], dtype=torch.float32, device="cpu"))
     unsure = set[tuple[int, ...]]()
     if table is not None:
-        matters = _view_of_words(table).words_matter(table)
+        matters = words_view(table).words_matter(table)
         unsure = {entry.tokens for entry, matters in zip(table.words, matters, strict=True) if not matters}
 
     rows = {} if table is None else {entry.tokens: row for row, entry in reversed([*enumerate(table.words)])}

@@ -18,10 +18,10 @@ from nibt.errors import BadOption
 from nibt.io import one_line
 from nibt.report.colors import FAINT, INK, RGB, Appearance, ink_on, on_paper
 from nibt.report.image.heatmap import GridMap, overlay
-from nibt.report.image.layout import font_for, resized
-from nibt.report.image.links import drawable, saved
+from nibt.report.image.layout import resized
+from nibt.report.image.links import drawable, font_file, saved
 from nibt.report.image.parts import photograph
-from nibt.report.image.words import WordsView
+from nibt.report.image.words import words_view
 from nibt.report.request import is_signed, method_line, runs, sentence, shared_word_scale, side_look
 from nibt.report.view import view_of
 from nibt.results.attribution import ImageAttribution, TextAttribution
@@ -172,8 +172,7 @@ def _file_for(line: str, file: str) -> str:
     characters = font_manager.get_font(file)
     if all(characters.get_char_index(ord(character)) for character in line if not character.isspace()):
         return file
-    other = getattr(font_for(line, 12), "path", None)  # not a path for Pillow's own font, which has Latin letters
-    return other if isinstance(other, str) else font_manager.findfont(FONTS["sans"])
+    return font_file(line)
 
 
 def paper_figure(
@@ -215,7 +214,7 @@ def _add_scales(page: Page, result: ResultWithMaps, look: Appearance) -> None:
     signed = is_signed(result)
     if not isinstance(result, Explanation):
         table: Any = result
-        most = _words_view(result).largest_score(table)
+        most = words_view(result).largest_score(table)
         page.scale("maps", most, look, look.positive_only or (not signed and bool((table.table >= 0).all())))
         return
 
@@ -246,12 +245,6 @@ def _colored(page: Page, word: str, background: RGB) -> tuple[Text, float]:
     return text, across
 
 
-def _words_view(result: ResultWithMaps) -> WordsView:
-    view = view_of(result)
-    assert isinstance(view, WordsView), "results with maps are explanations or have a map per word"
-    return view
-
-
 def _panels_of_images(result: Explanation, look: Appearance, width: float) -> Iterator[MapPanel]:
     """Yield each photograph and its map; two images share a scale."""
     images = {name: side for name, side in result.sides.items() if isinstance(side, ImageAttribution)}
@@ -267,7 +260,7 @@ def _panels_of_images(result: Explanation, look: Appearance, width: float) -> It
 
 def _panels_of_words(result: ResultWithMaps, look: Appearance, width: float) -> Iterator[MapPanel]:
     """Yield the map of each word, all on one scale."""
-    view = _words_view(result)
+    view = words_view(result)
     words: Any = result
     original = resized(photograph(words.input, words.source), round(_PIXELS * min(width, 2 * _WORD_MAP)))
     most = view.largest_score(words)

@@ -80,6 +80,12 @@ def drawable(line: str, font: str) -> str:
     return "".join(character if characters.get_char_index(ord(character)) else "\u25a1" for character in line)
 
 
+def font_file(line: str) -> str:
+    """Return the file of a font that has the characters of a line of text."""
+    path = getattr(font_for(line, 13), "path", None)  # not a path for Pillow's own font, which has Latin letters
+    return path if isinstance(path, str) else font_manager.findfont("DejaVu Sans")
+
+
 MOST_CELLS = 12
 """The largest number of parts of the image along each axis; finer tables are summed over blocks of cells."""
 # in inches
@@ -218,8 +224,7 @@ def _draw_words(frame: _Frame, regions: Regions, linked: set[int]) -> list[tuple
     texts = []
     for word, color in zip(regions.words, colors, strict=True):
         text = shortened(word.text, 13, _LONGEST)
-        path = getattr(font_for(text, 13), "path", None)  # not a path for Pillow's own font, which has Latin letters
-        name = path if isinstance(path, str) else font_manager.findfont("DejaVu Sans")
+        name = font_file(text)
         font = font_manager.FontProperties(fname=name, size=13)
         text = drawable(text, name)
         texts.append(frame.figure.text(0, 0, text, fontproperties=font, color=color, va="center", parse_math=False))

@@ -11,7 +11,8 @@ from nibt.report.image.heatmap import GridMap, overlay
 from nibt.report.image.layout import MARGIN, TILE, centered, resized, stacked, text_rows, tile
 from nibt.report.image.parts import header, photograph, scale
 from nibt.report.request import is_signed, method_line, target_line
-from nibt.report.view import MapView
+from nibt.report.view import MapView, view_of
+from nibt.results.base import ResultWithMaps
 
 _WORDS_ACROSS = 5
 
@@ -71,3 +72,10 @@ class WordsView(MapView[Any]):
         if self.adds_up(result):
             line += "    the number beside a word is the sum of its map"
         return [self.sums(result), line, *(f"note: {warning}" for warning in result.other_warnings)]
+
+
+def words_view(result: ResultWithMaps) -> WordsView:
+    """Return the view of a result with a map for each word."""
+    view = view_of(result)
+    assert isinstance(view, WordsView), "what has a map for each word has its view"
+    return view
