@@ -364,7 +364,7 @@ def llava_gemma2() -> Making:
     plain = llava()
     words = plain.processor.tokenizer
     text = {**_llava_text(words), "model_type": "gemma2", "head_dim": 8, "sliding_window": 24}
-    text |= {"layer_types": ["sliding_attention", "full_attention"] * 2, "query_pre_attn_scalar": 8}
+    text |= {"layer_types": ["sliding_attention", "full_attention"] * 2}
     config = LlavaConfig(vision_config=_CLIP, text_config=text, image_token_id=words.convert_tokens_to_ids("<image>"))
     return Making(partial(LlavaForConditionalGeneration, config), plain.processor)
 

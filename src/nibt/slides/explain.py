@@ -158,7 +158,7 @@ def explain_slide(
         CannotLoad: The model cannot be loaded.
 
     Examples:
-        >>> result = explain_slide("scenes", "sample:scene", "a cat", tile=192)
+        >>> result = explain_slide("scenes", "sample:scene", "a cat", tile=64)
         >>> len(result.tiles), tuple(result.grid.shape)
         (4, (48, 48))
     """
