@@ -31,6 +31,13 @@ PerExample: TypeAlias = Float[Tensor, "*batch"]
 UnitValues: TypeAlias = Float[Tensor, "batch unit *value"]  # a score of each unit, or a vector
 
 
+class Sigmoid(TypedDict):
+    """How a cosine becomes the probability of a match: sigmoid(scale x cosine + bias)."""
+
+    scale: float
+    bias: float
+
+
 class ModelRecord(TypedDict):
     """A model's name, hashes and preprocessing of images, as files have it."""
 
@@ -57,6 +64,8 @@ class ModelRecord(TypedDict):
     similarity: NotRequired[str]
     """Only for models that do not compare embeddings by their cosine: ``max_sim``, ``logit`` of classifiers, or the
     score of a model that reads both sides in one network: ``matching``, ``box``, ``mask``, or such as ``box:1``."""
+    sigmoid: NotRequired[Sigmoid]
+    """Only for models that give each pair a probability, such as SigLIP: the scale and the bias of its logit."""
     pooling: NotRequired[str]
     """Vision-language models only: ``last`` or ``mean``."""
     image_prompt: NotRequired[str]

@@ -15,6 +15,7 @@ from nibt.engine.batches import batch_indices
 from nibt.engine.explain import explain
 from nibt.engine.spec import Request, resolve
 from nibt.errors import BadInput, BadOption
+from nibt.preprocessing.images import Resize
 from nibt.registry import MethodSpec
 from nibt.results.explanation import Explanation
 from tests import tiny
@@ -137,6 +138,19 @@ def test_batch_indices_group_captions_of_similar_length() -> None:
     question = resolve(model, Request(MethodSpec("nib")))
     assert list(batch_indices(question, pairs, 2)) == [[0, 2], [1, 3]]
     assert list(batch_indices(question, pairs, 4)) == [[0, 1, 2, 3]]
+
+
+def test_batches_of_large_images_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs of one image stay together, since it is traced once."""
+    model = tiny.model("clip")
+    question = resolve(model, Request(MethodSpec("nib")))
+    large = Resize("squash", 512, 512)
+    monkeypatch.setattr(model.image, "preparation", replace(model.image.preparation, resize=large))
+
+    different = [Pair(image, "a cat") for image in tiny.IMAGES[:4]]
+    assert list(batch_indices(question, different, 3)) == [[0, 1], [2], [3]]
+    same = [Pair(tiny.IMAGES[0], caption) for caption in ("a cat", "a dog", "a bird")]
+    assert list(batch_indices(question, same, 3)) == [[0, 1, 2]]
 
 
 def test_captions_without_a_word_are_named_before_any_pair_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:

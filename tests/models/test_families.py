@@ -302,6 +302,9 @@ def test_saved_siglip_gives_the_logit_of_its_documented_call(names: list[str], k
         assert isinstance(explanation, nibt.Explanation)
         similarity = (logit - model.bias) / model.scale
         assert explanation.similarity == pytest.approx(similarity, abs=1e-5)
+        probability = torch.tensor(logit).sigmoid().item()  # as the page of the class computes it
+        assert explanation.match_probability == pytest.approx(probability, abs=1e-5)
+        assert f"probability of a match {explanation.match_probability:.3f}" in explanation._repr_html_()
     together = model.text.encode(model.text.prepare(captions))
     image_embedding = model.image.encode(model.image.prepare([image]))
     logits = model.scale * model.similarity.to_each(image_embedding, together)[0] + model.bias

@@ -15,7 +15,7 @@ from nibt.registry import available, find
 from nibt.report.colors import DEFAULT, Appearance, ink_on
 from nibt.report.ranked import ranked_labels, ranked_noun, ranked_subjects, side_title
 from nibt.report.request import Worded, runs, sentence, shared_word_scale, target_line
-from nibt.report.view import names_of, similarity_name, similarity_noun
+from nibt.report.view import names_of, probability_text, similarity_name, similarity_noun
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.base import ResultWithMaps
 from nibt.results.explanation import Explanation
@@ -127,7 +127,7 @@ def show(answers: Sequence[Explanation], look: Appearance) -> None:
     for answer in answers:
         sources = [side.source for side in answer.sides.values()] if answer.is_comparison else [answer.source]
         title = " with ".join([names.get(source, source) for source in sources])
-        print_title(console, title, f"{similarity_noun(answer)} {answer.similarity:z.4f}")
+        print_title(console, title, f"{similarity_noun(answer)} {answer.similarity:z.4f}{probability_text(answer)}")
         _before(console, answer)
         if answer.ranking:
             console.print(ranking(answer))

@@ -21,7 +21,7 @@ from torch import Tensor
 from nibt.core.side import Side
 from nibt.data.images import ImageInput
 from nibt.data.pair import AnyPair
-from nibt.engine.encode import encode, groups_of, is_out_of_memory, within_memory
+from nibt.engine.encode import encode, groups_of, is_out_of_memory, most_together, within_memory
 from nibt.engine.spec import ExplanationSpec
 from nibt.errors import BadInput, BadOption
 from nibt.models._inputs import Inputs
@@ -342,7 +342,20 @@ def batch_indices(spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int) ->
         order = batch_order(keys, lengths)
 
     for places in groups_of([batch_group(spec, pairs[index]) for index in order], size):
-        yield [order[place] for place in places]
+        group = [order[place] for place in places]
+        few = most_pairs(spec, [pairs[index] for index in group])
+        for first in range(0, len(group), few):
+            yield group[first : first + few]
+
+
+def most_pairs(spec: ExplanationSpec, pairs: Sequence[AnyPair]) -> int:
+    """Return how many pairs of a batch should be explained together: on a processor fewer, if images are large.
+
+    Pairs of one image stay together, since the image is traced once for all of them.
+    """
+    if len({item_key(pair.items[0]) for pair in pairs}) < len(pairs):
+        return len(pairs)
+    return most_together(spec.model.image, [pair.items[0] for pair in pairs], len(pairs))
 
 
 def batch_order(keys: Sequence[Hashable], lengths: Sequence[int] | Sequence[tuple[int, ...]]) -> list[int]:

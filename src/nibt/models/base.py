@@ -256,4 +256,8 @@ class Model(LoadedModel):
         return [record.weights[0].detach() for record in records]
 
     def _own_facts(self) -> JsonObject:
-        return {} if self.similarity.name == "cosine" else {"similarity": self.similarity.name}
+        if self.similarity.name != "cosine":
+            return {"similarity": self.similarity.name}
+        if getattr(self.module, "logit_bias", None) is None:  # only models that were trained with a sigmoid have it
+            return {}
+        return {"sigmoid": {"scale": self.scale, "bias": self.bias}}

@@ -15,6 +15,7 @@ from nibt.records import JsonObject
 from nibt.registry import Plugin, find, kinds
 from nibt.report.colors import Appearance
 from nibt.results.base import Result, ResultWithMaps, require_result
+from nibt.results.explanation import Explanation
 
 _Shown = TypeVar("_Shown", bound=Result)
 _Mapped = TypeVar("_Mapped", bound=ResultWithMaps)
@@ -122,6 +123,13 @@ def similarity_noun(result: ResultWithMaps) -> str:
     """Return what the score of a pair is called: the similarity of an image and a caption, or a score of the model."""
     name = similarity_name(result)
     return "similarity" if name in ("cosine", "MaxSim") else name
+
+
+def probability_text(result: Explanation) -> str:
+    """Return the probability of a match, to follow a similarity; empty of models without one."""
+    if result.match_probability is None:
+        return ""
+    return f", probability of a match {result.match_probability:.3f}"
 
 
 def fixed(value: float) -> str:

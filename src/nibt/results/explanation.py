@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import tanh
 from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
@@ -159,6 +160,18 @@ class Explanation(ResultWithMaps):
     def caption(self) -> str:
         """The caption."""
         return self.text.caption
+
+    @property
+    def match_probability(self) -> float | None:
+        """The model's own probability that the image and the caption match, in [0, 1].
+
+        It is sigmoid(scale x similarity + bias), and None of models that were not trained for it: only SigLIP and its
+        kind were, and their similarities may be small for right pairs.
+        """
+        sigmoid = self.model.get("sigmoid")
+        if sigmoid is None or self.is_comparison:
+            return None
+        return (1 + tanh((sigmoid["scale"] * self.similarity + sigmoid["bias"]) / 2)) / 2
 
     @property
     def source(self) -> str:

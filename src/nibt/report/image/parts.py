@@ -21,7 +21,7 @@ from nibt.report.request import (
     sentence,
     target_line,
 )
-from nibt.report.view import similarity_name, similarity_noun
+from nibt.report.view import probability_text, similarity_name, similarity_noun
 from nibt.results.attribution import ImageAttribution, SideAttribution
 from nibt.results.base import ResultWithMaps
 from nibt.results.explanation import Explanation
@@ -196,7 +196,8 @@ def notes(explanation: Explanation, width: int) -> Image.Image:
     return text_rows(
         [
             f"{method_line(explanation)}    {target_line(explanation)}",
-            f"{noun if noun == name else f'{noun} ({name})'} {explanation.similarity:z.3f}    {not_shown}",
+            f"{noun if noun == name else f'{noun} ({name})'} {explanation.similarity:z.3f}"
+            f"{probability_text(explanation)}    {not_shown}",
             *(f"{check.verdict}: {sentence(check.about)}" for check in explanation.checks),
             *(f"note: {warning}" for warning in explanation.other_warnings),
         ],

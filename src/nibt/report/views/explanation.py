@@ -12,7 +12,16 @@ from nibt.report.image.layout import MARGIN, SIDE, below, centered, resized, sta
 from nibt.report.image.parts import boxed, caption, header, notes, part_scale, photograph
 from nibt.report.ranked import contrast_of, ranked_labels, ranked_noun, ranked_subjects, side_title
 from nibt.report.request import is_signed, shared_word_scale, side_look
-from nibt.report.view import MapView, fixed, names_of, other_image, quoted, similarity_name, similarity_noun
+from nibt.report.view import (
+    MapView,
+    fixed,
+    names_of,
+    other_image,
+    probability_text,
+    quoted,
+    similarity_name,
+    similarity_noun,
+)
 from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import Explanation
 
@@ -76,7 +85,7 @@ class ExplanationView(MapView[Explanation], name="explanation"):
 
     def strong(self, result: Explanation) -> str:
         difference = f", difference {fixed(result.target['value'])}" if "against" in result.sides else ""
-        return super().strong(result) + difference
+        return super().strong(result) + probability_text(result) + difference
 
     def score(self, result: Explanation) -> tuple[str, float]:
         return similarity_noun(result), result.similarity
