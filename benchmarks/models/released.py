@@ -166,14 +166,17 @@ def _save_open_clip(known: Mapping[str, Any], folder: Path) -> None:
     config = deepcopy(dict(known["config"]))
     vision, text = config["vision_cfg"], config["text_cfg"]
     config["embed_dim"] = tiny_open_clip.TRUNK_WIDTH if "timm_model_name" in vision else 32
-    if "timm_model_name" not in vision:
+    if isinstance(vision.get("layers"), list):
+        vision |= {"layers": [1] * 4, "width": 8}
+    elif "timm_model_name" not in vision:
         vision |= {"layers": 3, "width": 32, "head_width": 16}
     if "hf_tokenizer_name" in text:
         count = save_tokenizer(known, folder).count
         text |= {"hf_tokenizer_name": str(folder)}
         if "hf_model_name" in text:
             heads = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 3, "intermediate_size": 40}
-            transformers.BertConfig(vocab_size=count, **heads).save_pretrained(folder)
+            encoder = {"model_type": "bert", **known.get("text_model", {})}
+            transformers.AutoConfig.for_model(**encoder, vocab_size=count, **heads).save_pretrained(folder)
             text |= {"hf_model_name": str(folder), "hf_model_pretrained": False}
         else:
             text["vocab_size"] = count
