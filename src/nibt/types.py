@@ -74,6 +74,8 @@ class ModelRecord(TypedDict):
     """Vision-language models only: the prompt of a text, with ``{text}``."""
     positions: NotRequired[str]
     """Vision-language models only: ``sequential`` if tokens are numbered in order, without the axes of the image."""
+    variant: NotRequired[str]
+    """Which files of its weights the model was loaded from, such as ``fp16``; only if a variant was chosen."""
     revision: NotRequired[str]
     """The commit of its repository on the hub."""
 

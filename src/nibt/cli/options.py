@@ -105,8 +105,8 @@ class ModelOptions(PlacementOptions):
             "--load",
             metavar="NAME=VALUE",
             help="An option of loading: resize (model or whole), image_size, processor (the model whose processor is "
-            "used), score (such as box:1 of a detector), or for vision-language models pooling, instruction, "
-            "image_prompt, text_prompt; repeatable.",
+            "used), variant (such as fp16), score (such as box:1 of a detector), or for vision-language "
+            "models pooling, instruction, image_prompt, text_prompt; repeatable.",
         ),
     ] = None
 

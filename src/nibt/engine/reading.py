@@ -53,7 +53,9 @@ def describe(model: LoadedModel, text: str | None = None) -> dict[str, str]:
     lines = {
         "model": str(model.id),
         "class": f"{type(inner).__name__}, family {model.family}" + (f", attention {attention}" if attention else ""),
-        "weights": f"{count:,} numbers, {model.precision} on {model.device}, {model.weights_hash}",
+        "weights": f"{count:,} numbers, {model.precision} on {model.device}, {model.weights_hash}"
+        + (f", variant {request.variant}" if request.variant else ""),
+        **_of_adapters(inner),
         "processor": ", ".join(type(part).__name__ for part in parts),
     }
     if isinstance(model, Model):
@@ -69,6 +71,21 @@ def describe(model: LoadedModel, text: str | None = None) -> dict[str, str]:
     numbers = [f"{name} {number}" for name, number in versions().items() if name in packages]
     lines["versions"] = ", ".join([*numbers, f"Python {platform.python_version()}", platform.system()])
     return {topic: value if len(value) <= _MOST else f"{value[:_MOST]} ..." for topic, value in lines.items()}
+
+
+def _of_adapters(module: torch.nn.Module) -> dict[str, str]:
+    """Return the line of the PEFT adapters in the layers of a model; none without any."""
+    layers = [layer for layer in module.modules() if type(layer).__module__.startswith("peft.tuners.")]
+    adapted: list[Any] = [layer for layer in layers if hasattr(layer, "active_adapters")]
+    if not adapted:
+        return {}
+
+    kinds = sorted({type(layer).__module__.split(".")[2] for layer in adapted})
+    active = sorted({name for layer in adapted for name in layer.active_adapters})
+    state = "merged" if all(layer.merged for layer in adapted) else f"active {', '.join(active) or 'none'}"
+    base = getattr(getattr(module, "config", None), "_name_or_path", "")
+    line = f"{', '.join(kinds)} of PEFT in {len(adapted)} layers, {state}" + (f", on {base}" if base else "")
+    return {"adapters": line}
 
 
 def _of_pair(model: Model, image: ImageInput, text: str | None) -> dict[str, str]:

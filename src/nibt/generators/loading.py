@@ -35,9 +35,11 @@ from nibt.models._request import (
     LoadRequest,
     check_device,
     check_loading,
+    check_no_variant,
     check_processor_arguments,
     check_source,
     check_unset,
+    check_variant,
     name_of_device,
     name_of_dtype,
 )
@@ -69,6 +71,7 @@ def load_generator(
     dtype: str | torch.dtype = "float32",
     processor: Processor = None,
     generation: Literal["greedy", "model"] = "greedy",
+    variant: str | None = None,
     **server: Any,
 ) -> Generator:
     """Load a model that writes text about an image, such as LLaVA or Qwen-VL.
@@ -88,6 +91,8 @@ def load_generator(
             tokens of the model's ``generation_config.json``. ``model`` writes as the model's
             ``generate(do_sample=False)`` does, with all settings of that file, such as ``num_beams`` and
             ``repetition_penalty``.
+        variant: Which weights of a folder or a repository are loaded, as in Transformers: ``"fp16"`` reads
+            ``model.fp16.safetensors`` in place of ``model.safetensors``. They are converted to ``dtype``.
         **server: Options of a model behind a server. ``name`` is that of the model on the server, and is needed;
             ``key_env`` names the environment variable that has the key. ``image_size`` is the side of the square whose
             area sent images have, in pixels (224), and ``cells`` the number of rows and of columns of a map of a
@@ -109,7 +114,8 @@ def load_generator(
         'my-llava'
     """
     if is_address(id):
-        check_unset("a model behind a server", device=device, dtype=dtype, processor=processor, generation=generation)
+        others = {"processor": processor, "generation": generation, "variant": variant}
+        check_unset("a model behind a server", device=device, dtype=dtype, **others)
         return _server_loader().load(str(id), **server)
     if server:
         check_loading(server, GenerationOptions, *_server_loader().options())
@@ -118,7 +124,8 @@ def load_generator(
             f"begins with http:// or https:// (got {id!r:.60}): give the address, or leave it out"
         )
     if isinstance(id, Generator):
-        check_unset("a loaded generator", device=device, dtype=dtype, processor=processor, generation=generation)
+        others = {"processor": processor, "generation": generation, "variant": variant}
+        check_unset("a loaded generator", device=device, dtype=dtype, **others)
         return id if "checked" in id.renewed().kept else _checked(id)
     if isinstance(id, Model):
         raise CannotLoad(_no_generator(id.id))
@@ -133,10 +140,18 @@ def load_generator(
     options = GenerationOptions(name_of_device(device), name_of_dtype(dtype), generation)
     check_device(options.device)
     number_type = getattr(torch, options.dtype)
-    request = LoadRequest(number_type, processor=processor, tokenizer=tokenizer, generation=generation)
+    check_variant(variant)
+    request = LoadRequest(
+        number_type,
+        processor=processor,
+        tokenizer=tokenizer,
+        generation=generation,
+        variant=variant,
+        facts={} if variant is None else {"variant": variant},
+    )
 
     if isinstance(id, nn.Module):
-        check_unset("a model in memory", device=device, dtype=dtype)
+        check_unset("a model in memory", device=device, dtype=dtype, variant=variant)
         return _checked(_from_memory(id, request))
 
     name = str(id)
@@ -177,7 +192,7 @@ def _by_name(name: str, request: LoadRequest, device: str | torch.device) -> Gen
         wants = Wants(lambda config: _family_of(name, config), open_clip=weights is not None)
         folder, commit = model_folder(place, request, wants)
 
-    return _from_folder(name, folder, replace(request, facts={"revision": commit}), device)
+    return _from_folder(name, folder, replace(request, facts={**request.facts, "revision": commit}), device)
 
 
 def _from_folder(name: str, folder: Path, request: LoadRequest, device: str | torch.device) -> Generator:
@@ -193,7 +208,7 @@ def _from_folder(name: str, folder: Path, request: LoadRequest, device: str | to
     check_settings(folder)
     config = json_object(folder / "config.json")
     check_layers(name, folder)
-    check_files(name, folder, config)
+    check_files(name, folder, config, request.variant)
     if not config:
         raise CannotLoad(f"{name!r} is not the folder of a model of Transformers: it has no config.json")
     return _load(name, _family_of(name, config), str(folder), request, device)
@@ -201,6 +216,8 @@ def _from_folder(name: str, folder: Path, request: LoadRequest, device: str | to
 
 def _load(name: str, family: str, source: str, request: LoadRequest, device: str | torch.device) -> Generator:
     """Load the generator of a family from a folder, or by its name."""
+    if family == "open_clip":
+        check_no_variant(name, request.variant, "OpenCLIP")
     with loading(name, Path(source.removeprefix("local-dir:"))):
         report_stage("importing libraries and reading its weights")
         module, request = writer_of(family).load(source, request)
@@ -211,6 +228,7 @@ def _load(name: str, family: str, source: str, request: LoadRequest, device: str
 
 def _with_adapters(name: str, folder: Path, request: LoadRequest, device: str | torch.device) -> Generator:
     """Load PEFT adapters on the base model that their configuration names."""
+    check_no_variant(name, request.variant, "PEFT")
     with base_model(name, folder) as base:
         if any((folder / file).exists() for file in ("processor_config.json", "preprocessor_config.json")):
             from nibt.models._hugging_face import with_joint_processor

@@ -15,7 +15,7 @@ from nibt.errors import CannotLoad
 from nibt.io import load_json, read_text
 from nibt.models._names import HubName
 from nibt.models._request import LoadRequest
-from nibt.models._saved import problem_of_files
+from nibt.models._saved import problem_of_files, problem_of_variant, with_variant
 from nibt.models._sentence_modules import DENSE_WEIGHTS, dense_folders
 from nibt.progress import Progress, listener, no_progress
 from nibt.records import JsonObject
@@ -258,7 +258,8 @@ def _model_parts(listing: Listing, request: LoadRequest, wants: Wants) -> list[s
     if wants.prefers_open_clip(config, listing.has("open_clip_config.json")):
         return small + _weights(listing, _OPEN_CLIP)
 
-    problem = problem_of_files(listing.below(), config)
+    files = listing.below()
+    problem = problem_of_files(files, config) or problem_of_variant(files, request.variant)
     if problem is not None:
         raise CannotLoad(f"cannot load the model {str(listing.name)!r}: {problem}")
     if not listing.has("config.json"):
@@ -267,7 +268,7 @@ def _model_parts(listing: Listing, request: LoadRequest, wants: Wants) -> list[s
     family = wants.check(config) if config else None  # a broken file in the cache is reported when it is loaded
     if family != "timm_classifier":  # whose configuration says how images are prepared
         _check_processor(listing, request, reads_text=family != "classifier")
-    return small + _weights(listing, _TRANSFORMERS)
+    return small + _weights(listing, _TRANSFORMERS, request.variant)
 
 
 def _modules(listing: Listing) -> tuple[list[str], list[str]]:
@@ -280,12 +281,14 @@ def _modules(listing: Listing) -> tuple[list[str], list[str]]:
     return [str(module.get("path", "")) for module in modules], weights
 
 
-def _weights(listing: Listing, names: Iterable[str]) -> list[str]:
+def _weights(listing: Listing, names: Iterable[str], variant: str | None = None) -> list[str]:
     """Return the files of the weights: the first that exists, or its parts."""
     for name in names:
-        if listing.has(name):
-            return [listing.top + name]
-        shards = set(listing.json(f"{name}.index.json").get("weight_map", {}).values())
+        file = with_variant(name, variant)
+        if listing.has(file):
+            return [listing.top + file]
+        index = with_variant(f"{name}.index.json", variant)
+        shards = set(listing.json(index).get("weight_map", {}).values())
         if shards:
             return sorted(listing.top + shard for shard in shards)
     raise CannotLoad(f"{str(listing.name)!r} on the hub has no weights: it has none of {', '.join(names)}")

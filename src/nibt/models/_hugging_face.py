@@ -50,20 +50,24 @@ def load_pretrained(
     """
     config = read_config(source)
     request = with_processor(source, request, reads_text)  # first, since the weights take long
-    module, ignored = load_weights(model_class, source, config, request.dtype, unread)
+    module, ignored = load_weights(model_class, source, config, request.dtype, unread, request.variant)
     return module, replace(request, ignored=(*request.ignored, *ignored))
 
 
 def load_weights(
-    model_class: Any, source: str, config: Any, dtype: torch.dtype, unread: str = ""
+    model_class: Any, source: str, config: Any, dtype: torch.dtype, unread: str = "", variant: str | None = None
 ) -> tuple[nn.Module, list[str]]:
-    """Load a checkpoint without its processor; return it with the weights that no result depends on."""
+    """Load a checkpoint without its processor; return it with the weights that no result depends on.
+
+    A ``variant`` such as ``fp16`` reads ``model.fp16.safetensors`` in place of ``model.safetensors``.
+    """
     check_quantization(repr(source), config)
     config._attn_implementation = None
     create = getattr(model_class, "from_config", None) or model_class._from_config
     check_built(source, Path(source), "config.json", lambda: create(deepcopy(config)))
 
     options = {"dtype": dtype, "trust_remote_code": False, "weights_only": True, "output_loading_info": True}
+    options["variant"] = variant
     options["ignore_mismatched_sizes"] = True  # to name them
     reading = step(source, "its weights cannot be read", "correct config.json, or save the model again")
     with reading, _no_progress_bars(), torch.random.fork_rng(devices=[]):  # from which missing weights are drawn

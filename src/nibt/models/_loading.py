@@ -33,9 +33,11 @@ from nibt.models._request import (
     LoadRequest,
     ScoreChoice,
     check_device,
+    check_no_variant,
     check_processor_arguments,
     check_source,
     check_unset,
+    check_variant,
     name_of_device,
     name_of_dtype,
     read_labels,
@@ -72,6 +74,7 @@ def load_model(
     labels: Sequence[str] | str | Path | None = None,
     score: str | None = None,
     text_model: str | Path | None = None,
+    variant: str | None = None,
     images: EmbedImages | None = None,
     texts: EmbedTexts | None = None,
     name: str | None = None,
@@ -112,6 +115,8 @@ def load_model(
         text_model: The name or the folder of a model of sentence-transformers whose embeddings of texts are in the
             space of the images, in place of the text encoder of the model, such as
             ``"sentence-transformers/clip-ViT-B-32-multilingual-v1"`` for CLIP ViT-B/32.
+        variant: Which weights of a folder or a repository are loaded, as in Transformers: ``"fp16"`` reads
+            ``model.fp16.safetensors`` in place of ``model.safetensors``. They are converted to ``dtype``.
         images: With ``texts``, in place of ``id``: a function that takes a list of images (``PIL.Image``) and returns
             an array of their embeddings, (image, dim), such as a call of a server. Its layers are not known, so it is
             explained by methods that change inputs. Images have about the area of a square of ``image_size`` pixels
@@ -126,7 +131,7 @@ def load_model(
         BadOption: ``device``, ``dtype``, ``resize`` or ``image_size`` is not allowed.
     """
     others = {"resize": resize, "image_size": image_size, "processor": processor, "tokenizer": tokenizer}
-    others |= {"labels": labels, "score": score}
+    others |= {"labels": labels, "score": score, "variant": variant}
     others |= {"pooling": pooling, "instruction": instruction, "image_prompt": image_prompt, "text_prompt": text_prompt}
     if images is not None or texts is not None or id is None:
         return _of_functions(id, images, texts, name, device=device, dtype=dtype, text_model=text_model, **others)
@@ -145,7 +150,7 @@ def load_model(
     check_source(id)
     request = _load_request(device, dtype, **others)
     if isinstance(id, nn.Module | tuple):
-        check_unset("a model in memory", device=device, dtype=dtype)
+        check_unset("a model in memory", device=device, dtype=dtype, variant=variant)
         return _from_memory(id, request)
 
     name = str(id)
@@ -194,6 +199,7 @@ def _load_request(
 
     labels = read_labels(values.pop("labels"))
     score = read_score(values.pop("score"))
+    check_variant(values["variant"])
     options = LoadOptions(name_of_device(device), name_of_dtype(dtype), **values)
     check_device(options.device)
     embedding = {name: value for name, value in vars(options).items() if name in EMBEDDING and value is not None}
@@ -207,6 +213,8 @@ def _load_request(
         embedding=embedding,
         labels=labels,
         score=score,
+        variant=options.variant,
+        facts={} if options.variant is None else {"variant": options.variant},
     )
 
 
@@ -334,7 +342,7 @@ def _from_folder(
     if not config and (folder / "0_CLIPModel" / "config.json").exists():  # of sentence-transformers
         return _from_folder(name, folder / "0_CLIPModel", request, device)
 
-    check_files(name, folder, config)
+    check_files(name, folder, config, request.variant)
     if not config:
         lacks = "it has no config.json (Hugging Face), open_clip_config.json or adapter_config.json (PEFT)"
         if (folder / "config.json").exists():
@@ -358,6 +366,7 @@ def _settings(folder: Path) -> JsonObject:
 
 def _with_adapters(name: str, folder: Path, request: LoadRequest, device: str | torch.device) -> Model:
     """Load PEFT adapters on the base model that their configuration names."""
+    check_no_variant(name, request.variant, "PEFT")
     from nibt.models._adapters import adapted, base_model
 
     with base_model(name, folder) as base:
@@ -408,6 +417,8 @@ def _from_hub(text: str, request: LoadRequest, device: str | torch.device) -> Mo
 
 
 def _load(name: str, family: str, source: str, request: LoadRequest, device: str | torch.device) -> Model:
+    if family in ("open_clip", "timm_classifier"):
+        check_no_variant(name, request.variant, "OpenCLIP" if family == "open_clip" else "timm")
     with loading(name, request.folder):
         report_stage("importing libraries and reading its weights")
         module, request = find("models", family).load(source, request)

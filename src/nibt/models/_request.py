@@ -94,6 +94,7 @@ class LoadRequest:
     folder: Path | None = None  # of a local or embedded model
     defaults: JsonObject = field(default_factory=dict)  # recommended values of options
     generation: Literal["greedy", "model"] = "greedy"  # how a generator writes
+    variant: str | None = None  # which files of its weights, such as fp16; None are those without a variant
     labels: tuple[str, ...] = ()  # the names of the classes of a classifier, in place of its own
     score: ScoreChoice | None = None  # which score of a model with several is explained; None is its usual one
     after: nn.Module | None = None  # what follows the encoders in a folder of sentence-transformers
@@ -126,6 +127,7 @@ class GenerationOptions(_Placement):
 
     generation: Annotated[str, OneOf(("greedy", "model"))] = "greedy"
     processor: str | None = None
+    variant: str | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ class LoadOptions(_Placement):
     score: str | None = None
     processor: str | None = None
     text_model: str | None = None
+    variant: str | None = None
 
 
 def check_unset(kind: str, **options: object) -> None:
@@ -174,6 +177,24 @@ def check_processor_arguments(processor: object, tokenizer: object = None) -> No
                 f"{name} must be a {name}{other} (got {value!r:.60}): pass Auto{name.title()}.from_pretrained(...), or "
                 "leave it out"
             )
+
+
+def check_variant(variant: object) -> None:
+    """Check that the variant of a model's weights can be a part of the names of files."""
+    if variant is not None and not (isinstance(variant, str) and re.fullmatch(r"[\w-]{1,40}", variant)):
+        raise BadOption(
+            f"variant must be the part of the names of the files of weights that names them, such as fp16 in "
+            f"model.fp16.safetensors (got {variant!r:.60})"
+        )
+
+
+def check_no_variant(name: str, variant: str | None, library: str) -> None:
+    """Check that no variant is set for a model whose weights another library reads."""
+    if variant is not None:
+        raise BadOption(
+            f"variant is for weights that Transformers reads (got {variant!r} for the model {name!r}, which {library} "
+            "reads): leave variant out"
+        )
 
 
 def read_labels(labels: object) -> tuple[str, ...]:

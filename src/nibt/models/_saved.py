@@ -1,6 +1,7 @@
 """Checks of the files of a saved model, before one of its size is created."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -19,6 +20,53 @@ ADAPTERS = "adapter_config.json"
 SENTENCE_MODULES = "modules.json"
 """The file of sentence-transformers that lists what follows the encoder."""
 _SOURCE = "use the repository from which it was converted, which has weights for Transformers"
+
+
+_WEIGHTS_OF_TRANSFORMERS = ("model.safetensors", "pytorch_model.bin")
+_OF_VARIANT = (
+    r"model\.([\w-]+)\.safetensors",
+    r"model\.safetensors\.index\.([\w-]+)\.json",
+    r"pytorch_model\.([\w-]+)\.bin",
+    r"pytorch_model\.bin\.index\.([\w-]+)\.json",
+)
+"""The names of the files of a variant, and of the lists of the parts of one."""
+_PART = re.compile(r".*-\d{5}-of-\d{5}")  # such as fp16-00001-of-00002
+
+
+def with_variant(file: str, variant: str | None) -> str:
+    """Return the name of the file of a variant of weights, which Transformers writes before its last dot.
+
+    >>> with_variant("model.safetensors", "fp16"), with_variant("model.safetensors.index.json", "fp16")
+    ('model.fp16.safetensors', 'model.safetensors.index.fp16.json')
+    """
+    if variant is None:
+        return file
+    path = PurePosixPath(file)
+    return f"{path.stem}.{variant}{path.suffix}"
+
+
+def problem_of_variant(files: Iterable[str], variant: str | None) -> str | None:
+    """Return why files have no weights of a variant, and which they have; None if they have, or have others."""
+    names = {PurePosixPath(file).name for file in files}
+    found = {
+        match[1]: name
+        for name in sorted(names)
+        for pattern in _OF_VARIANT
+        if (match := re.fullmatch(pattern, name)) and not _PART.fullmatch(match[1])
+    }
+    plain = {name for file in _WEIGHTS_OF_TRANSFORMERS for name in (file, f"{file}.index.json") if name in names}
+    if variant in found or (variant is None and (plain or not found)):
+        return None
+
+    listed = ", ".join(f"{name!r} ({file})" for name, file in found.items())
+    if variant is None:
+        first = next(iter(found))
+        return (
+            f"it has weights only of the variant {listed}: load it with variant={first!r}, or on the command line with "
+            f"--load variant={first}"
+        )
+    others = f"it has those of {listed}" if listed else "leave variant out"
+    return f"it has no weights of the variant {variant!r}: {others}"
 
 
 def problem_of_files(files: Iterable[str], config: JsonObject) -> str | None:
@@ -130,9 +178,10 @@ def _with_key(error: Exception, path: Path) -> str:
     return f"unknown {keys[0]} {error}" if keys else f"it lacks {error}"
 
 
-def check_files(name: str, folder: Path, config: JsonObject) -> None:
-    """Check that the files of a folder are not those of another program, such as llama.cpp or MLX."""
-    problem = problem_of_files((path.name for path in folder.iterdir()), config)
+def check_files(name: str, folder: Path, config: JsonObject, variant: str | None = None) -> None:
+    """Check that the files of a folder are not those of another program, and that it has the variant of weights."""
+    files = [path.name for path in folder.iterdir()]
+    problem = problem_of_files(files, config) or problem_of_variant(files, variant)
     if problem is not None:
         raise CannotLoad(f"cannot load the model {name!r}: {problem}")
 

@@ -650,7 +650,9 @@ class Fused(Family, name="fused"):
             with step(source, "its processor cannot be read", "save the processor with the model"):
                 request = replace(request, processor=Sam3Processor.from_pretrained(source))
         request = with_joint_processor(source, request)
-        module, ignored = load_weights(Sam3Model, source, config.detector_config, request.dtype)
+        module, ignored = load_weights(
+            Sam3Model, source, config.detector_config, request.dtype, variant=request.variant
+        )
         return module, replace(request, ignored=(*request.ignored, *ignored))
 
     @classmethod
