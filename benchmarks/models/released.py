@@ -49,6 +49,13 @@ _WIDTHS: Mapping[str, int] = {
     "encoder_layers": 2,
     "ffn_dim": 40,
     "image_text_hidden_size": 12,
+    "moe_intermediate_size": 24,
+    "moe_num_experts": 4,
+    "moe_topk": 2,
+    "n_routed_experts": 4,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "shared_expert_intermediate_size": 24,
     "n_embd": 32,
     "n_head": _HEADS,
     "n_layer": 3,
@@ -61,6 +68,7 @@ _WIDTHS: Mapping[str, int] = {
     "word_embed_proj_dim": 32,
 }
 """What stands for the sizes of a configuration; those that are not here are as released."""
+_SWIN = {"depths": [1, 1, 2, 1], "embed_dim": 12, "num_heads": [1, 2, 2, 4], "hidden_size": 96, "num_layers": 4}
 _OF_TYPE: Mapping[str, Mapping[str, Any]] = {
     "align_vision_model": {**ALIGN_SIZES, "depthwise_padding": []},
     "clipseg": {"extract_layers": [0, 1, 2], "reduce_dim": 8},
@@ -76,11 +84,38 @@ _OF_TYPE: Mapping[str, Mapping[str, Any]] = {
     "qwen2_5_vl": {"fullatt_block_indexes": [1]},
     "qwen3_vl": {"deepstack_visual_indexes": [0, 1]},
     "align": {"projection_dim": 24},
+    "glm4v_moe_text": {"head_dim": 16},
+    "glm4v_text": {"num_attention_heads": 2, "num_key_value_heads": 1},
+    "janus_vision_model": {"mlp_ratio": 2.0, "projection_dim": 32},
+    "janus_vqgan": {
+        "base_channels": 32,
+        "channel_multiplier": [1, 1],
+        "embed_dim": 4,
+        "image_token_embed_dim": 32,
+        "latent_channels": 8,
+        "num_embeddings": 8,
+        "num_patches": 4,
+        "num_res_blocks": 1,
+        "projection_dim": 32,
+    },
     "owlv2": {"projection_dim": 32},
     "owlvit": {"projection_dim": 32},
     "convnext": {"depths": [1] * 4, "hidden_sizes": [8, 8, 16, 16]},
+    "convnextv2": {"depths": [1] * 4, "hidden_sizes": [8, 8, 16, 16]},
+    "dinov2_with_registers": {
+        "out_features": ["stage3"],
+        "out_indices": [3],
+        "stage_names": ["stem", "stage1", "stage2", "stage3"],
+    },
+    "regnet": {"depths": [1] * 4, "embedding_size": 8, "groups_width": 8, "hidden_sizes": [16, 16, 32, 32]},
     "resnet": {"depths": [1] * 4, "embedding_size": 8, "hidden_sizes": [16, 16, 32, 32]},
-    "swin": {"depths": [1, 1, 2, 1], "embed_dim": 12, "num_heads": [1, 2, 2, 4], "hidden_size": 96, "num_layers": 4},
+    "swin": _SWIN,
+    "timm_wrapper": {  # FastViT, whose features are twice as wide as its last stage
+        "hidden_size": 128,
+        "num_features": 128,
+        "model_args": {"inference_mode": True, "layers": [1] * 5, "embed_dims": [16, 32, 64, 64, 64]},
+    },
+    "swinv2": _SWIN,
 }
 """The sizes of networks that are no stack of equal layers, by ``model_type``."""
 _SECTIONS = [1, 1, 2]  # of positions in Qwen-VL, which add up to half of a head

@@ -38,6 +38,12 @@ _CONVNEXT_IMAGES = {"size": {"shortest_edge": 32}, "crop_pct": 0.875}
 TRANSFORMERS: Mapping[str, tuple[str, Mapping[str, Any], str, Mapping[str, Any]]] = {
     "ViTForImageClassification": ("ViTConfig", _PATCHES, "ViTImageProcessor", _SQUARE),
     "DeiTForImageClassification": ("DeiTConfig", _PATCHES, "DeiTImageProcessor", _SQUARE | {"do_center_crop": False}),
+    "DeiTForImageClassificationWithTeacher": (
+        "DeiTConfig",
+        _PATCHES,
+        "DeiTImageProcessor",
+        _SQUARE | {"do_center_crop": False},
+    ),
     "BeitForImageClassification": (
         "BeitConfig",
         {**_PATCHES, "use_mean_pooling": True, "use_relative_position_bias": True, "layer_scale_init_value": 0.1},

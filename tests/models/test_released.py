@@ -211,10 +211,11 @@ def own_inputs(name: str) -> dict[str, Tensor]:
             return_tensors="pt",
         )
     elif name in SILENT:
-        values = AutoImageProcessor.from_pretrained(folder_of(name))(images=IMAGE.pil_image, return_tensors="pt")
+        images = processor if call.get("writes_prompt") else AutoImageProcessor.from_pretrained(folder_of(name))
+        values = images(images=IMAGE.pil_image, return_tensors="pt")
     else:
         values = processor(images=IMAGE.pil_image, text=own_prompt(name)[1], return_tensors="pt")
-    return {key: value for key, value in values.items() if key not in ("labels", "num_crops")}
+    return {key: value for key, value in values.items() if key not in ("labels", "num_crops", "num_patches")}
 
 
 NEUTRAL = {

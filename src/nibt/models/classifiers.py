@@ -97,13 +97,21 @@ class TokenClassifier(ClassTokenTower):
     def reads_first_row(self) -> bool:  # pyright: ignore
         """Whether the head reads the class token only."""
         pools = getattr(getattr(self.vision, "pooler", None), "layernorm", None) is not None
-        return not (self.interpolates or pools)
+        return not (self.interpolates or pools or self.is_taught)
+
+    @cached_property
+    def is_taught(self) -> bool:  # pyright: ignore
+        """Whether the logits are the mean of two heads, of the class token and of that of distillation."""
+        return hasattr(self.root, "distillation_classifier")
 
     def run(self, inputs: Inputs) -> Embedding:
         return self.root(inputs.values, **self.size_options(inputs)).logits[:, None]
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         rows = self.norm(stream)
+        if self.is_taught:
+            heads = self.root.cls_classifier(rows[:, 0]), self.root.distillation_classifier(rows[:, 1])
+            return (sum(heads) / 2)[:, None]
         if self.interpolates:
             pooled = torch.cat([rows[:, 0], rows[:, self.prefix :].mean(1)], 1)
         elif getattr(self.vision, "pooler", None) is not None:  # BEiT
