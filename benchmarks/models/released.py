@@ -72,6 +72,7 @@ _SWIN = {"depths": [1, 1, 2, 1], "embed_dim": 12, "num_heads": [1, 2, 2, 4], "hi
 _OF_TYPE: Mapping[str, Mapping[str, Any]] = {
     "align_vision_model": {**ALIGN_SIZES, "depthwise_padding": []},
     "clipseg": {"extract_layers": [0, 1, 2], "reduce_dim": 8},
+    "donut-swin": {"depths": [1, 1, 2, 1], "embed_dim": 4, "num_heads": [1, 1, 2, 2], "hidden_size": 32, "num_layers": 4},
     "florence_vision": {
         "depths": [1] * 4,
         "embed_dim": [8, 8, 8, 16],
@@ -85,6 +86,7 @@ _OF_TYPE: Mapping[str, Mapping[str, Any]] = {
     "qwen3_vl": {"deepstack_visual_indexes": [0, 1]},
     "align": {"projection_dim": 24},
     "glm4v_moe_text": {"head_dim": 16},
+    "got_ocr2_vision": {"num_attention_heads": 2, "global_attn_indexes": [1], "mlp_dim": 40, "output_channels": 12},
     "glm4v_text": {"num_attention_heads": 2, "num_key_value_heads": 1},
     "janus_vision_model": {"mlp_ratio": 2.0, "projection_dim": 32},
     "janus_vqgan": {
@@ -118,6 +120,7 @@ _OF_TYPE: Mapping[str, Mapping[str, Any]] = {
     "swinv2": _SWIN,
 }
 """The sizes of networks that are no stack of equal layers, by ``model_type``."""
+_TYPES = {"['LightOnOCRForConditionalGeneration']": "lighton_ocr"}  # whose files name another one
 _SECTIONS = [1, 1, 2]  # of positions in Qwen-VL, which add up to half of a head
 _TOKEN = re.compile(r"_token_(id|index)$")
 
@@ -166,7 +169,10 @@ def save(name: str, folder: Path) -> None:
     ids = save_tokenizer(known, folder)
     config = small_config(_with_nulls(known["config"], known.get("nulls", ())), ids)
     built = _config(config)
-    module = randomized(lambda: getattr(transformers, known["architecture"])(built))
+    kind = getattr(transformers, known["architecture"])
+    if "part" in known:  # of a configuration that has those of other networks, too
+        built = getattr(built, known["part"])
+    module = randomized(lambda: kind(built))
     dtype = getattr(torch, known.get("weights", {}).get("dtype", "float32"))
     shards = known.get("weights", {}).get("shards", 1)
     module.to(dtype).save_pretrained(folder, max_shard_size="5GB" if shards in (1, "") else "100KB")
@@ -253,7 +259,7 @@ def _with_nulls(values: dict[str, Any], places: Iterable[str]) -> dict[str, Any]
 
 def _config(values: Mapping[str, Any]) -> Any:
     """Return the configuration object that Transformers reads from ``config.json``."""
-    kind = CONFIG_MAPPING[values["model_type"]]
+    kind = CONFIG_MAPPING[_TYPES.get(str(values.get("architectures")), values["model_type"])]
     return kind.from_dict({key: value for key, value in deepcopy(dict(values)).items() if key != "architectures"})
 
 

@@ -195,7 +195,7 @@ def own_prompt(name: str) -> tuple[str, str]:
     if name in SILENT:
         return "", ""
     text = call.get("text", "{prompt}").format(prompt=PROMPT, question=PROMPT)
-    return text, text
+    return text, "" if call.get("writes_prompt") else text
 
 
 def own_inputs(name: str) -> dict[str, Tensor]:
@@ -210,9 +210,10 @@ def own_inputs(name: str) -> dict[str, Tensor]:
             return_dict=True,
             return_tensors="pt",
         )
+    elif call.get("writes_prompt"):
+        values = processor(images=IMAGE.pil_image, return_tensors="pt")
     elif name in SILENT:
-        images = processor if call.get("writes_prompt") else AutoImageProcessor.from_pretrained(folder_of(name))
-        values = images(images=IMAGE.pil_image, return_tensors="pt")
+        values = AutoImageProcessor.from_pretrained(folder_of(name))(images=IMAGE.pil_image, return_tensors="pt")
     else:
         values = processor(images=IMAGE.pil_image, text=own_prompt(name)[1], return_tensors="pt")
     return {key: value for key, value in values.items() if key not in ("labels", "num_crops", "num_patches")}

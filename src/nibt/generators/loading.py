@@ -17,7 +17,7 @@ from nibt.generators.writing import check_settings
 from nibt.models._adapters import adapted, base_model, within_layers
 from nibt.models._checkpoint import check_class
 from nibt.models._checks import check_finite, naming_hooks, seeded_noise
-from nibt.models._classes import declared, family_of_generator, known_checkpoint
+from nibt.models._classes import declared, family_of_generator, has_code, known_checkpoint, read_by
 from nibt.models._compiled import uncompiled
 from nibt.models._embedded import EMBEDDED, embedded, embedded_generators, embedded_hint
 from nibt.models._failures import loading
@@ -258,11 +258,12 @@ def _from_memory(module: nn.Module, request: LoadRequest) -> Generator:
 
 def _family_of(name: str, config: JsonObject) -> str:
     """Return the name of the family of a generator by the classes that its configuration names."""
-    check_class(name, config, bool(known_checkpoint(name)))
-    classes = config.get("architectures")
-    if not isinstance(classes, list) or not classes:
+    named = config.get("architectures")
+    classes = [read_by(str(class_name)) for class_name in named] if isinstance(named, list) else []
+    check_class(name, {**config, "architectures": classes}, bool(known_checkpoint(name)) or has_code(classes))
+    if not classes:
         raise CannotLoad(f"the config.json of {name!r} names no class in architectures: save the model again")
-    return _family(name, list(map(str, classes)), config.get("model_type"))
+    return _family(name, classes, config.get("model_type"))
 
 
 def _family(name: str, classes: Sequence[str], model_type: object = None) -> str:
@@ -274,7 +275,8 @@ def _family(name: str, classes: Sequence[str], model_type: object = None) -> str
 
 def is_generator(folder: Path) -> bool:
     """Return whether a folder has a model of a class that writes text."""
-    return family_of_generator(json_object(folder / "config.json").get("architectures") or []) is not None
+    named = json_object(folder / "config.json").get("architectures") or []
+    return family_of_generator(map(read_by, named)) is not None
 
 
 def _no_generator(name: str, classes: Sequence[str] = (), model_type: object = None) -> str:

@@ -24,12 +24,16 @@ class Classes:
         classes: The class names of models in memory, and of checkpoints.
         writes: The class names of models that write text about an image.
         known: How checkpoints embed, by a part of the name of their repository.
+        own_code: The classes whose checkpoints name code of their authors, which Transformers has as its own.
+        saved_as: The classes that read checkpoints whose configuration names another one, such as one of the authors.
     """
 
     types: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     known: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    own_code: tuple[str, ...] = ()
+    saved_as: Mapping[str, str] = field(default_factory=dict)
 
 
 @lru_cache
@@ -46,6 +50,8 @@ def shipped() -> dict[str, Classes]:
             classes=tuple(row.get("classes", ())),
             writes=tuple(row.get("writes", ())),
             known=row.get("known", {}),
+            own_code=tuple(row.get("own_code", ())),
+            saved_as=row.get("saved_as", {}),
         )
         for name, row in sorted(rows.items())
     }
@@ -65,6 +71,17 @@ def family_of_generator(classes: Iterable[str]) -> str | None:
     """Return the name of the family of a generator by the names of its classes; None if there is none."""
     names = {*classes}
     return next((name for name, row in declared().items() if not names.isdisjoint(row.writes)), None)
+
+
+def read_by(class_name: str) -> str:
+    """Return the class that reads checkpoints whose configuration names this one: itself, if no table says another."""
+    return next((row.saved_as[class_name] for row in shipped().values() if class_name in row.saved_as), class_name)
+
+
+def has_code(classes: Iterable[str]) -> bool:
+    """Return whether Transformers has the code that checkpoints of one of these classes name as their own."""
+    names = {*classes}
+    return any(not names.isdisjoint(row.own_code) for row in shipped().values())
 
 
 def known_checkpoint(source: str) -> Mapping[str, Any]:

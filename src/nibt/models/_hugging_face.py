@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from nibt.data.units import Grid, Units
 from nibt.errors import BadOption, CannotLoad, NibtError, Unsupported, first_line
 from nibt.models._checkpoint import CONVERTED
+from nibt.models._classes import read_by
 from nibt.models._embedded import EMBEDDED, embedded, embedded_generators
 from nibt.models._failures import step
 from nibt.models._lines import OnTrack, attended, in_heads, rows_of
 from nibt.models._precision import check_quantization, of_one_dtype
 from nibt.models._request import LoadRequest
-from nibt.models._saved import check_built
+from nibt.models._saved import check_built, json_object
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import first_of, part
 from nibt.models.base import ImageTower, Inputs
@@ -122,10 +123,40 @@ def load_generator_class(
     """Load a generator of one of these classes, which its configuration names, with its processor."""
     import transformers
 
-    (name, *_) = read_config(source).architectures or [""]
+    config = read_config(source)
+    (named, *_) = config.architectures or [""]
+    name = read_by(named)
     if name not in names:  # a class of the checkpoint's own code is not run
         raise CannotLoad(f"{source!r} must be of one of the classes {', '.join(names)} (got {name!r})")
-    return load_pretrained(getattr(transformers, name), source, request, unread)
+
+    model_class = getattr(transformers, name)
+    if name == named:
+        return load_pretrained(model_class, source, request, unread)
+
+    request = with_processor(source, request)
+    config = _config_of(model_class, source, config)
+    module, ignored = load_weights(model_class, source, config, request.dtype, unread)
+    return module, replace(request, ignored=(*request.ignored, *ignored))
+
+
+def _config_of(model_class: Any, source: str, config: Any) -> Any:
+    """Return the configuration that a class takes of a checkpoint: a part of it, or the whole with another type."""
+    kind = model_class.config_class
+    part = next((value for value in vars(config).values() if isinstance(value, kind)), None)
+    return kind.from_pretrained(source) if part is None else part
+
+
+def _joint_processor(source: str) -> Any:
+    """Return the processor of a checkpoint, by its class if the model has another class than its configuration says."""
+    import transformers
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+
+    (named, *_) = json_object(Path(source) / "config.json").get("architectures") or [""]
+    if read_by(str(named)) != named:
+        model_type = getattr(transformers, read_by(str(named))).config_class.model_type
+        if model_type in PROCESSOR_MAPPING_NAMES:
+            return getattr(transformers, PROCESSOR_MAPPING_NAMES[model_type]).from_pretrained(source)
+    return transformers.AutoProcessor.from_pretrained(source, trust_remote_code=False)
 
 
 @contextmanager
@@ -240,7 +271,7 @@ def with_joint_processor(source: str, request: LoadRequest, call: str = "load_mo
     import transformers
 
     with _needed("processor", source, call):
-        processor = request.processor or transformers.AutoProcessor.from_pretrained(source, trust_remote_code=False)
+        processor = request.processor or _joint_processor(source)
         name = type(processor).__name__
         if "Video" in name and not hasattr(processor, "image_processor"):  # as released with an InstructBLIP of images
             processor = getattr(transformers, name.replace("Video", "")).from_pretrained(source)
