@@ -32,6 +32,7 @@ _HEADS = 4
 _DECODER = {"hidden_size": 32, "intermediate_size": 40, "head_dim": 8, "num_hidden_layers": 3}
 _WIDTHS: Mapping[str, int] = {
     **_DECODER,
+    "alignment_intermediate_size": 40,
     "attention_head_dim": 8,
     "cross_attention_hidden_size": 32,
     "d_ff": 40,
@@ -72,7 +73,13 @@ _SWIN = {"depths": [1, 1, 2, 1], "embed_dim": 12, "num_heads": [1, 2, 2, 4], "hi
 _OF_TYPE: Mapping[str, Mapping[str, Any]] = {
     "align_vision_model": {**ALIGN_SIZES, "depthwise_padding": []},
     "clipseg": {"extract_layers": [0, 1, 2], "reduce_dim": 8},
-    "donut-swin": {"depths": [1, 1, 2, 1], "embed_dim": 4, "num_heads": [1, 1, 2, 2], "hidden_size": 32, "num_layers": 4},
+    "donut-swin": {
+        "depths": [1, 1, 2, 1],
+        "embed_dim": 4,
+        "num_heads": [1, 1, 2, 2],
+        "hidden_size": 32,
+        "num_layers": 4,
+    },
     "florence_vision": {
         "depths": [1] * 4,
         "embed_dim": [8, 8, 8, 16],

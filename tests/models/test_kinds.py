@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from transformers.models.auto import modeling_auto
 
+from benchmarks.models import released
 from nibt.errors import CannotLoad
 from nibt.generators.loading import load_generator
 from nibt.models._classes import declared
@@ -118,6 +119,14 @@ def test_folders_of_other_programs(
     if config is not None:
         (tmp_path / "config.json").write_text(json.dumps(config))
     assert re.search(f"^cannot load the model '.*': .*{problem}.*: use ", refusal(tmp_path, load))
+
+
+def test_weights_of_a_variant_beside_others_do_not_matter(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    released.save("openai-clip-vit-base-patch32", folder)
+    expected = load_model(folder).weights_hash
+    save_file({"weight": torch.zeros(1)}, folder / "model.fp16.safetensors")
+    assert load_model(folder).weights_hash == expected
 
 
 def test_gguf_beside_weights_of_transformers_does_not_matter(tmp_path: Path) -> None:

@@ -221,7 +221,9 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             end = self.tokenizer.decode(last)
         if end.isspace() and not text.endswith(end):  # that of a processor
             text += end
-        answer = answer if not text or text[-1].isspace() else f" {answer}"
+        # no blank follows a token that marks a turn, such as that of the start of an answer
+        is_joined = not text or text[-1].isspace() or last[0] in self.tokenizer.added_tokens_decoder
+        answer = answer if is_joined else f" {answer}"
         with TOKENIZER_LOCK:
             options = own_special_tokens(self.tokenizer, text)
             before, both = (self.tokenizer(both, **options).input_ids for both in (text, text + answer))

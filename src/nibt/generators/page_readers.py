@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from nibt.data.images import ImageInput, Region
+from nibt.data.images import MOST_PIXELS, ImageInput, Region
 from nibt.data.units import Grid, SequenceUnits, Units, Words
-from nibt.errors import Unsupported
+from nibt.errors import BadInput, Unsupported
 from nibt.generators.answers import AnswerTokens, ForcedWord, Prompted, at_rows, forced_inputs
 from nibt.generators.encoder_answers import EncoderAnswers
 from nibt.models._inputs import Inputs, See
@@ -43,6 +43,20 @@ class SwinLayout(Layout):
     def __init__(self, processor: ImageProcessor, cell: int) -> None:
         super().__init__(processor)
         self.cell = cell
+
+    def images(self, image: ImageInput) -> Any:
+        """Return the page, if the processor does not make a huge one of it: it resizes the short side to its own."""
+        across, down = self._margins(image)[2:]
+        size: Any = self.processor.size
+        short = min(size["height"], size["width"])
+        if getattr(self.processor, "do_resize", True) and short**2 * max(across, down) > MOST_PIXELS * min(
+            across, down
+        ):
+            raise BadInput(
+                f"the model's processor would make an image of more than {MOST_PIXELS:,} pixels of the {across} x {down} "
+                f"pixels of the page {image.source!r:.300}, whose short side it resizes to {short}: crop it"
+            )
+        return super().images(image)
 
     def _margins(self, image: ImageInput) -> tuple[int, int, int, int]:
         """Return the part of the page that the processor keeps: left, top, width and height in pixels."""
