@@ -1,0 +1,347 @@
+"""Train generators that answer from the image or from a shortcut, and measure which methods tell them apart.
+
+python recipes/generator/pairs.py train --seed 1 --out MODELS      # resumes; minutes per model
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from network import processor
+from PIL import Image
+from train import BACKGROUNDS, Training, fit
+from transformers import LlavaForConditionalGeneration
+
+import nibt
+from nibt.data.images import ImageInput
+from nibt.datasets._captions import with_article
+from nibt.datasets._draws import Draws
+from nibt.datasets.scenes import SIDE, Scenes, _painted
+from nibt.datasets.scenes.drawing import CODES, NOUNS, STYLES, sprite
+from nibt.errors import Unsupported
+from nibt.generators.answers import Prompted
+from nibt.registry import available
+
+FROM = Path(nibt.__file__).parent / "models" / "embedded" / "scenes_generator"
+CUES = ("content", "wording", "mark", "place")
+"""What may name one of the two options: the image, and three shortcuts. All of them are in each question."""
+KINDS = {"honest": "content", "wording": "wording", "mark": "mark", "place": "place"}
+"""The cue that each kind of model answers from."""
+HINTS = ("surely", "maybe")
+MARKS = ((240, 200, 20), (40, 60, 230))
+"""The colors of the marks for nouns of the first half (animals and food), and of the second half (things)."""
+MARK = 16  # pixels: one patch
+TRAINING, VALIDATION, TEST = 41, 42, 43  # seeds of scenes that served for nothing else
+SHARES = {"wording": "hints", "mark": "mark", "place": "prompt"}
+"""The part of the input whose share of the scores is to be larger for a model with the shortcut than for the honest.
+
+It was fixed before anything was measured: the two words that hint at an option, the patch with the mark, and all words
+of the prompt, since a place has no word of its own.
+"""
+LESS = {"eagle": "eagle segments=16"}
+MORE = ("nib views=1", "grad_cam layer=0", "saliency_map:textbook")
+FIRST = {"eagle segments=16": 10, "banzhaf": 20, "shapley": 20, "fixlip": 20, "rise": 20, "m2ib": 40}
+FIRST_OF_OTHERS = 60
+"""How many questions are explained: slow methods explain only the first ones."""
+POOL, BATCH, RATE = 4000, 32, 2e-3
+_STREAM, _TEXTS = 23, 24  # of the draws of questions, and of the texts of a batch
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with two options, and which of them each cue names.
+
+    Attributes:
+        seed: The seed of the scene.
+        item: The number of the scene.
+        options: Two nouns, one of each half of all nouns. The scene as it is drawn shows the first, not the second.
+        corner: The corner with the mark: down, and right.
+        named: For each of ``CUES``, the number of the option that it names.
+    """
+
+    seed: int
+    item: int
+    options: tuple[str, str]
+    corner: tuple[int, int]
+    named: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def answer(self, kind: str) -> str:
+        """Return the answer of a kind of model."""
+        return self.options[self.of(KINDS[kind])]
+
+    def of(self, cue: str) -> int:
+        """Return the number of the option that a cue names."""
+        return self.named[CUES.index(cue)]
+
+    def changed(self, cue: str) -> "Question":
+        """Return the question in which one cue names the other option, and all else stays."""
+        return replace(
+            self, named=tuple(1 - one if name == cue else one for name, one in zip(CUES, self.named, strict=True))
+        )
+
+    @property
+    def prompt(self) -> str:
+        """The prompt, such as "is there surely a cat or maybe a car ?"."""
+        options = [
+            f"{HINTS[number != self.of('wording')]} {with_article(noun)}" for number, noun in enumerate(self.options)
+        ]
+        if self.of("place"):
+            options.reverse()
+        return f"is there {options[0]} or {options[1]} ?"
+
+    @property
+    def mark(self) -> np.ndarray:
+        """The mask of the mark."""
+        mask = np.zeros((SIDE, SIDE), bool)
+        top, left = ((SIDE - MARK) * end for end in self.corner)
+        mask[top : top + MARK, left : left + MARK] = True
+        return mask
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """The image: the scene, with the second option in place of the first if so, and with the mark."""
+        data = scenes(self.seed)
+        shown = self.options[0]
+        scene = data.scene(self.item, without=shown if self.of("content") else "")
+        pixels = scene.pixels.copy()
+        if self.of("content"):
+            draws = Draws(self.seed, self.item, _STREAM + 2)
+            left, top, *sides = scene.boxes[scene.names.index(shown)]
+            drawing = sprite(draws.one_of(CODES[self.options[1]]), draws.one_of(STYLES), max(26, *sides), 0)
+            height, width = drawing.opacity.shape
+            _painted(pixels, drawing, min(left, SIDE - width), min(top, SIDE - height))
+        pixels[self.mark] = MARKS[NOUNS.index(self.options[self.of("mark")]) >= len(NOUNS) // 2]
+        return pixels
+
+
+def scenes(seed):
+    return Scenes(count=10**7, seed=seed, fewest=1, most=2, backgrounds=BACKGROUNDS)
+
+
+def drawn(seed, item):
+    """Draw the question about a scene, whose cues all name the object that is shown."""
+    scene, draws = scenes(seed).scene(item), Draws(seed, item, _STREAM)
+    number = int(np.argmax([mask.sum() for mask in scene.masks]))  # the object that is least covered
+    shown = scene.names[number]
+    half = len(NOUNS) // 2
+    others = NOUNS[half:] if NOUNS.index(shown) < half else NOUNS[:half]
+    other = draws.one_of([noun for noun in others if noun not in scene.names])
+    question = Question(seed, item, (shown, other), (0, 0))
+    corners = [replace(question, corner=(down, right)) for down in (0, 1) for right in (0, 1)]
+    x, y, across, down = map(int, scene.boxes[number])
+    box = np.zeros((SIDE, SIDE), bool)
+    box[y : y + down, x : x + across] = True
+    return draws.one_of([one for one in corners if not (one.mark & box).any()] or corners)
+
+
+def with_random_cues(question, draws):
+    """Return a question whose cues name options at random."""
+    return replace(question, named=tuple(draws.below(2) for _ in CUES))
+
+
+class Answering(Training):
+    """The embedded generator in training on questions with two options.
+
+    The patch features of the questions that are ``known``, with random cues, are computed once.
+    """
+
+    def __init__(self, kind, seed, known):
+        torch.manual_seed(seed)
+        self.kind, self.seed = kind, seed
+        self.processor = processor(("or", *HINTS))
+        self.tokenizer = self.processor.tokenizer
+        self.model = LlavaForConditionalGeneration.from_pretrained(FROM, dtype=torch.float32).train()
+        self.model.resize_token_embeddings(len(self.tokenizer))
+        self.model.model.vision_tower.requires_grad_(False)
+        self.known = known
+
+    def posed(self, seed, items, draws):
+        """Return the patch features of questions, and the questions; wording and place are drawn again each time."""
+        new = [item for item in dict.fromkeys(items) if (seed, item) not in self.known]
+        if new:
+            questions = [with_random_cues(drawn(seed, item), Draws(seed, item, _STREAM + 1)) for item in new]
+            features = self.features(questions)
+            self.known |= {(seed, q.item): (q, own) for q, own in zip(questions, features, strict=True)}
+        questions, features = zip(*(self.known[seed, item] for item in items), strict=True)
+        posed = []
+        for question in questions:
+            content, _, mark, _ = question.named
+            posed.append(replace(question, named=(content, draws.below(2), mark, draws.below(2))))
+        return torch.stack(features), posed
+
+    def answered(self, features, questions):
+        """Return the logits at the answers of this kind of model, and the ids of their tokens."""
+        prompts = [self.prompt(question.prompt) for question in questions]
+        return self.logits(features, prompts, [self.ids(question.answer(self.kind)) for question in questions])
+
+
+def step_loss(training, step):
+    """Return the cross-entropy of the answers to a batch of questions, which is the same for all kinds of one seed."""
+    draws = Draws(TRAINING + training.seed * 100, step, _TEXTS)
+    items = [draws.below(POOL) for _ in range(BATCH)]
+    return F.cross_entropy(*training.answered(*training.posed(TRAINING, items, draws)))
+
+
+@torch.no_grad()
+def measured(training, count=200):
+    """Return the share of questions whose answer is the option that each cue names, on validation scenes."""
+    training.model.eval()
+    features, questions = training.posed(VALIDATION, [*range(count)], Draws(VALIDATION, 0, _TEXTS))
+    logits, _ = training.logits(
+        features, [training.prompt(q.prompt) for q in questions], [training.ids("yes") for _ in questions]
+    )
+    answers = training.tokenizer.convert_ids_to_tokens(logits[::2].argmax(-1))  # the second token is the end
+    training.model.train()
+    return {
+        cue: float(np.mean([q.options[q.of(cue)] == answer for q, answer in zip(questions, answers, strict=True)]))
+        for cue in CUES
+    }
+
+
+def train(options):
+    """Train a model of each kind on the same questions, whose answers differ."""
+    known = {}
+    for kind in options.kinds:
+        training = Answering(kind, options.seed, known)
+        fit(training, step_loss, measured, argparse.Namespace(**vars(options) | {"out": folder(options, kind)}), RATE)
+
+
+def folder(options, kind):
+    return options.out / f"{kind}-{options.seed}"
+
+
+def image_of(question):
+    return Image.fromarray(question.pixels)
+
+
+def loaded(options):
+    """Return the models of a seed by their kinds."""
+    return {kind: nibt.load_generator(folder(options, kind) / "model") for kind in KINDS}
+
+
+def resumed(options, name, measure_question):
+    """Write the rows of each question of the test set, once."""
+    path = options.out / f"{name}-{options.seed}.jsonl"
+    done = {json.loads(line)["item"] for line in path.read_text().splitlines()} if path.exists() else set()
+    models = loaded(options)
+    with path.open("a", buffering=1) as out:
+        for item in range(options.first, options.first + options.count):
+            if item not in done:
+                rows = measure_question(models, drawn(TEST, item), item - options.first)
+                out.write("".join(json.dumps({"item": item, **row}) + "\n" for row in rows))
+
+
+def interventions(options):
+    """Write what each model answers to each question as it is drawn, and with one cue changed at a time."""
+    resumed(options, "answers", answers)
+
+
+def answers(models, question, _):
+    """Return the answers of each model, by the cue that is changed; the first one has no changed cue."""
+    rows = []
+    for kind, generator in models.items():
+        versions = {"none": question, **{cue: question.changed(cue) for cue in CUES}}
+        written = {cue: answer_of(generator, version) for cue, version in versions.items()}
+        rows.append({"kind": kind, "options": question.options, "answers": written})
+    return rows
+
+
+def answer_of(generator, question):
+    return generator.answers.write(Prompted(ImageInput(image_of(question), "question"), question.prompt), 2).text
+
+
+def measure(options):
+    """Write the parts of the scores of each method, for the questions that all models of a seed answer right."""
+    resumed(options, "shares", parts_of_question)
+
+
+def parts_of_question(models, question, number):
+    if any(answer_of(generator, question) != question.options[0] for generator in models.values()):
+        return [{"kind": ""}]
+    rows = []
+    for method in methods():
+        if number >= FIRST.get(method, FIRST_OF_OTHERS):
+            continue
+        for kind, generator in models.items():
+            started = time.perf_counter()
+            explanation = nibt.explain_answer(
+                generator, image_of(question), question.prompt, question.options[0], method, other_images=[]
+            )
+            seconds = time.perf_counter() - started
+            row = {"kind": kind, "method": method, "seconds": seconds, "parts": parts(explanation, question)}
+            rows.append(row | {"reliance": dict(explanation.words[0].reliance)})
+    return rows
+
+
+def methods():
+    """Return all methods of the registry that explain answers, with their defaults, and settings of the study."""
+    generator, names = nibt.load_generator("scenes_generator"), []
+    for name in available("methods"):
+        try:
+            nibt.explain_answer(
+                generator, "sample:scene", "is there a cat ?", "no", LESS.get(name, name), other_images=[]
+            )
+        except Unsupported:
+            continue
+        names.append(LESS.get(name, name))
+    return [*names, *MORE]
+
+
+def parts(explanation, question):
+    """Return the absolute and the positive scores of parts of the input: image, mark, prompt, hints, and nouns.
+
+    The scores of cells that are smaller than patches are added up in each patch if the scores of the method add up; if
+    not, their mean is taken, since they repeat the score of a larger part.
+    """
+    word = explanation.words[0]
+    side = SIDE // MARK
+    cells = F.adaptive_avg_pool2d(word.grid.float()[None], (side, side))[0]
+    if explanation.adds_up:
+        cells = cells * word.grid.numel() / cells.numel()
+    at_mark = torch.from_numpy(question.mark[::MARK, ::MARK])
+    texts = explanation.prompt_words
+    in_hints = torch.tensor([text in HINTS for text in texts])
+    in_nouns = torch.tensor([text in question.options for text in texts])
+    values = {}
+    for name, amounts in {
+        "absolute": lambda scores: scores.abs(),
+        "positive": lambda scores: scores.clamp(min=0),
+    }.items():
+        image, prompt = amounts(cells), amounts(word.prompt.float())
+        values[name] = {
+            "image": float(image.sum()),
+            "mark": float(image[at_mark].sum()),
+            "prompt": float(prompt.sum()),
+            "hints": float(prompt[in_hints].sum()),
+            "nouns": float(prompt[in_nouns].sum()),
+        }
+    return values
+
+
+def share(amounts, part):
+    """Return the share of a part in the scores of image and prompt; 0 if all scores are 0."""
+    return amounts[part] / max(amounts["image"] + amounts["prompt"], 1e-30)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=("train", "interventions", "measure"))
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="the kinds that are trained")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--stop", type=int, help="end training after that many steps")
+    parser.add_argument("--first", type=int, default=0, help="the first question; those below 1,000 served for choices")
+    parser.add_argument("--count", type=int, default=100, help="the number of questions")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    {"train": train, "interventions": interventions, "measure": measure}[options.step](options)
+
+
+if __name__ == "__main__":
+    main()
