@@ -4,6 +4,8 @@ python recipes/generator/pairs.py train --seed 1 --out MODELS      # resumes; mi
 """
 
 import argparse
+import csv
+import functools
 import json
 import time
 from dataclasses import dataclass, replace
@@ -16,32 +18,36 @@ from network import processor
 from PIL import Image
 from train import BACKGROUNDS, Training, fit
 from transformers import LlavaForConditionalGeneration
+from two_images import auc
 
 import nibt
 from nibt.data.images import ImageInput
-from nibt.datasets._captions import with_article
 from nibt.datasets._draws import Draws
-from nibt.datasets.scenes import SIDE, Scenes, _painted
-from nibt.datasets.scenes.drawing import CODES, NOUNS, STYLES, sprite
+from nibt.datasets.scenes import SIDE, Scenes
 from nibt.errors import Unsupported
+from nibt.evaluation.statistics import interval
 from nibt.generators.answers import Prompted
 from nibt.registry import available
 
 FROM = Path(nibt.__file__).parent / "models" / "embedded" / "scenes_generator"
+SIDES = ("left", "right")
 CUES = ("content", "wording", "mark", "place")
-"""What may name one of the two options: the image, and three shortcuts. All of them are in each question."""
+"""What may name one of the two sides: the image, and three shortcuts. All of them are in each question."""
 KINDS = {"honest": "content", "wording": "wording", "mark": "mark", "place": "place"}
 """The cue that each kind of model answers from."""
+CHANGES = ("content", "noun", "wording", "mark", "place")
+"""The interventions: the scene is mirrored, the other object is asked about, or one shortcut names the other side."""
 HINTS = ("surely", "maybe")
 MARKS = ((240, 200, 20), (40, 60, 230))
-"""The colors of the marks for nouns of the first half (animals and food), and of the second half (things)."""
+"""The colors of the marks for left and for right."""
 MARK = 16  # pixels: one patch
+MARGIN = 10  # pixels between the center of an object and that of the image
 TRAINING, VALIDATION, TEST = 41, 42, 43  # seeds of scenes that served for nothing else
 SHARES = {"wording": "hints", "mark": "mark", "place": "prompt"}
 """The part of the input whose share of the scores is to be larger for a model with the shortcut than for the honest.
 
-It was fixed before anything was measured: the two words that hint at an option, the patch with the mark, and all words
-of the prompt, since a place has no word of its own.
+It was fixed before anything was measured: the two words that hint at a side, the patch with the mark, and all words of
+the prompt, since a place has no word of its own.
 """
 LESS = {"eagle": "eagle segments=16"}
 MORE = ("nib views=1", "grad_cam layer=0", "saliency_map:textbook")
@@ -49,103 +55,105 @@ FIRST = {"eagle segments=16": 10, "banzhaf": 20, "shapley": 20, "fixlip": 20, "r
 FIRST_OF_OTHERS = 60
 """How many questions are explained: slow methods explain only the first ones."""
 POOL, BATCH, RATE = 4000, 32, 2e-3
-_STREAM, _TEXTS = 23, 24  # of the draws of questions, and of the texts of a batch
+_STREAM, _TEXTS = 23, 25  # of the draws of questions, and of the texts of a batch
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question with two options, and which of them each cue names.
+    """A question about the side of an object, and the side that each cue names.
 
     Attributes:
         seed: The seed of the scene.
-        item: The number of the scene.
-        options: Two nouns, one of each half of all nouns. The scene as it is drawn shows the first, not the second.
+        scene: The number of the scene, which has one object on each side.
+        noun: The number of the object that is asked about.
         corner: The corner with the mark: down, and right.
-        named: For each of ``CUES``, the number of the option that it names.
+        named: For each of ``CUES``, the number of the side that it names.
     """
 
     seed: int
-    item: int
-    options: tuple[str, str]
+    scene: int
+    noun: int
     corner: tuple[int, int]
-    named: tuple[int, int, int, int] = (0, 0, 0, 0)
+    named: tuple[int, ...]
+
+    def of(self, cue: str) -> int:
+        """Return the number of the side that a cue names."""
+        return self.named[CUES.index(cue)]
 
     def answer(self, kind: str) -> str:
         """Return the answer of a kind of model."""
-        return self.options[self.of(KINDS[kind])]
+        return SIDES[self.of(KINDS[kind])]
 
-    def of(self, cue: str) -> int:
-        """Return the number of the option that a cue names."""
-        return self.named[CUES.index(cue)]
-
-    def changed(self, cue: str) -> "Question":
-        """Return the question in which one cue names the other option, and all else stays."""
-        return replace(
-            self, named=tuple(1 - one if name == cue else one for name, one in zip(CUES, self.named, strict=True))
-        )
+    def changed(self, change: str) -> "Question":
+        """Return the question with one intervention of ``CHANGES``."""
+        cue = "content" if change == "noun" else change
+        named = tuple(1 - side if name == cue else side for name, side in zip(CUES, self.named, strict=True))
+        return replace(self, named=named, noun=1 - self.noun if change == "noun" else self.noun)
 
     @property
     def prompt(self) -> str:
-        """The prompt, such as "is there surely a cat or maybe a car ?"."""
-        options = [
-            f"{HINTS[number != self.of('wording')]} {with_article(noun)}" for number, noun in enumerate(self.options)
-        ]
+        """The prompt, such as "is the owl surely left or maybe right ?"."""
+        options = [f"{HINTS[number != self.of('wording')]} {side}" for number, side in enumerate(SIDES)]
         if self.of("place"):
             options.reverse()
-        return f"is there {options[0]} or {options[1]} ?"
+        return f"is the {scene_of(self.seed, self.scene).names[self.noun]} {options[0]} or {options[1]} ?"
 
     @property
     def mark(self) -> np.ndarray:
         """The mask of the mark."""
-        mask = np.zeros((SIDE, SIDE), bool)
-        top, left = ((SIDE - MARK) * end for end in self.corner)
-        mask[top : top + MARK, left : left + MARK] = True
-        return mask
+        return corner_mask(self.corner)
 
     @property
     def pixels(self) -> np.ndarray:
-        """The image: the scene, with the second option in place of the first if so, and with the mark."""
-        data = scenes(self.seed)
-        shown = self.options[0]
-        scene = data.scene(self.item, without=shown if self.of("content") else "")
-        pixels = scene.pixels.copy()
-        if self.of("content"):
-            draws = Draws(self.seed, self.item, _STREAM + 2)
-            left, top, *sides = scene.boxes[scene.names.index(shown)]
-            drawing = sprite(draws.one_of(CODES[self.options[1]]), draws.one_of(STYLES), max(26, *sides), 0)
-            height, width = drawing.opacity.shape
-            _painted(pixels, drawing, min(left, SIDE - width), min(top, SIDE - height))
-        pixels[self.mark] = MARKS[NOUNS.index(self.options[self.of("mark")]) >= len(NOUNS) // 2]
+        """The image: the scene, mirrored if the object is to be on its other side, with the mark."""
+        scene = scene_of(self.seed, self.scene)
+        is_mirrored = side_of(scene.boxes[self.noun]) != self.of("content")
+        pixels = scene.pixels[:, ::-1].copy() if is_mirrored else scene.pixels.copy()
+        pixels[self.mark] = MARKS[self.of("mark")]
         return pixels
 
 
-def scenes(seed):
-    return Scenes(count=10**7, seed=seed, fewest=1, most=2, backgrounds=BACKGROUNDS)
+@functools.lru_cache(256)
+def scene_of(seed, number):
+    return Scenes(count=10**7, seed=seed, fewest=2, most=2, backgrounds=BACKGROUNDS).scene(number)
+
+
+def corner_mask(corner):
+    mask = np.zeros((SIDE, SIDE), bool)
+    top, left = ((SIDE - MARK) * end for end in corner)
+    mask[top : top + MARK, left : left + MARK] = True
+    return mask
+
+
+def side_of(box):
+    """Return the number of the side of a box; None if it is near the middle."""
+    distance = box[0] + box[2] / 2 - SIDE / 2
+    return None if abs(distance) < MARGIN else int(distance > 0)
 
 
 def drawn(seed, item):
-    """Draw the question about a scene, whose cues all name the object that is shown."""
-    scene, draws = scenes(seed).scene(item), Draws(seed, item, _STREAM)
-    number = int(np.argmax([mask.sum() for mask in scene.masks]))  # the object that is least covered
-    shown = scene.names[number]
-    half = len(NOUNS) // 2
-    others = NOUNS[half:] if NOUNS.index(shown) < half else NOUNS[:half]
-    other = draws.one_of([noun for noun in others if noun not in scene.names])
-    question = Question(seed, item, (shown, other), (0, 0))
-    corners = [replace(question, corner=(down, right)) for down in (0, 1) for right in (0, 1)]
-    x, y, across, down = map(int, scene.boxes[number])
-    box = np.zeros((SIDE, SIDE), bool)
-    box[y : y + down, x : x + across] = True
-    return draws.one_of([one for one in corners if not (one.mark & box).any()] or corners)
+    """Draw a question whose cues all name the side of the object.
+
+    The scene has one object on each side, and none of them is at the corner of the mark, mirrored or not.
+    """
+    draws = Draws(seed, item, _STREAM)
+    noun, down, right = draws.below(2), draws.below(2), draws.below(2)
+    while True:
+        number = draws.below(10**7)
+        scene = scene_of(seed, number)
+        sides = [side_of(box) for box in scene.boxes]
+        at_corners = corner_mask((down, 0)) | corner_mask((down, 1))
+        if sorted(sides, key=str) == [0, 1] and not any((mask & at_corners).any() for mask in scene.masks):
+            return Question(seed, number, noun, (down, right), (sides[noun],) * len(CUES))
 
 
 def with_random_cues(question, draws):
-    """Return a question whose cues name options at random."""
+    """Return a question whose cues name sides at random."""
     return replace(question, named=tuple(draws.below(2) for _ in CUES))
 
 
 class Answering(Training):
-    """The embedded generator in training on questions with two options.
+    """The embedded generator in training on questions about sides.
 
     The patch features of the questions that are ``known``, with random cues, are computed once.
     """
@@ -166,7 +174,7 @@ class Answering(Training):
         if new:
             questions = [with_random_cues(drawn(seed, item), Draws(seed, item, _STREAM + 1)) for item in new]
             features = self.features(questions)
-            self.known |= {(seed, q.item): (q, own) for q, own in zip(questions, features, strict=True)}
+            self.known |= {(seed, item): both for item, *both in zip(new, questions, features, strict=True)}
         questions, features = zip(*(self.known[seed, item] for item in items), strict=True)
         posed = []
         for question in questions:
@@ -189,16 +197,16 @@ def step_loss(training, step):
 
 @torch.no_grad()
 def measured(training, count=200):
-    """Return the share of questions whose answer is the option that each cue names, on validation scenes."""
+    """Return the share of questions whose answer is the side that each cue names, on validation scenes."""
     training.model.eval()
     features, questions = training.posed(VALIDATION, [*range(count)], Draws(VALIDATION, 0, _TEXTS))
     logits, _ = training.logits(
-        features, [training.prompt(q.prompt) for q in questions], [training.ids("yes") for _ in questions]
+        features, [training.prompt(q.prompt) for q in questions], [training.ids(SIDES[0]) for _ in questions]
     )
     answers = training.tokenizer.convert_ids_to_tokens(logits[::2].argmax(-1))  # the second token is the end
     training.model.train()
     return {
-        cue: float(np.mean([q.options[q.of(cue)] == answer for q, answer in zip(questions, answers, strict=True)]))
+        cue: float(np.mean([SIDES[q.of(cue)] == answer for q, answer in zip(questions, answers, strict=True)]))
         for cue in CUES
     }
 
@@ -237,17 +245,17 @@ def resumed(options, name, measure_question):
 
 
 def interventions(options):
-    """Write what each model answers to each question as it is drawn, and with one cue changed at a time."""
+    """Write what each model answers to each question as it is drawn, and with one intervention at a time."""
     resumed(options, "answers", answers)
 
 
 def answers(models, question, _):
-    """Return the answers of each model, by the cue that is changed; the first one has no changed cue."""
+    """Return the right side, and the answers of each model, by the intervention; the first one is without any."""
     rows = []
     for kind, generator in models.items():
-        versions = {"none": question, **{cue: question.changed(cue) for cue in CUES}}
-        written = {cue: answer_of(generator, version) for cue, version in versions.items()}
-        rows.append({"kind": kind, "options": question.options, "answers": written})
+        versions = {"none": question, **{change: question.changed(change) for change in CHANGES}}
+        written = {change: answer_of(generator, version) for change, version in versions.items()}
+        rows.append({"kind": kind, "right": question.answer(kind), "answers": written})
     return rows
 
 
@@ -261,7 +269,7 @@ def measure(options):
 
 
 def parts_of_question(models, question, number):
-    if any(answer_of(generator, question) != question.options[0] for generator in models.values()):
+    if any(answer_of(generator, question) != question.answer(kind) for kind, generator in models.items()):
         return [{"kind": ""}]
     rows = []
     for method in methods():
@@ -270,7 +278,7 @@ def parts_of_question(models, question, number):
         for kind, generator in models.items():
             started = time.perf_counter()
             explanation = nibt.explain_answer(
-                generator, image_of(question), question.prompt, question.options[0], method, other_images=[]
+                generator, image_of(question), question.prompt, question.answer(kind), method, other_images=[]
             )
             seconds = time.perf_counter() - started
             row = {"kind": kind, "method": method, "seconds": seconds, "parts": parts(explanation, question)}
@@ -293,7 +301,7 @@ def methods():
 
 
 def parts(explanation, question):
-    """Return the absolute and the positive scores of parts of the input: image, mark, prompt, hints, and nouns.
+    """Return the absolute and the positive scores of parts of the input: image, mark, prompt, hints, and sides.
 
     The scores of cells that are smaller than patches are added up in each patch if the scores of the method add up; if
     not, their mean is taken, since they repeat the score of a larger part.
@@ -306,7 +314,7 @@ def parts(explanation, question):
     at_mark = torch.from_numpy(question.mark[::MARK, ::MARK])
     texts = explanation.prompt_words
     in_hints = torch.tensor([text in HINTS for text in texts])
-    in_nouns = torch.tensor([text in question.options for text in texts])
+    in_sides = torch.tensor([text in SIDES for text in texts])
     values = {}
     for name, amounts in {
         "absolute": lambda scores: scores.abs(),
@@ -318,7 +326,7 @@ def parts(explanation, question):
             "mark": float(image[at_mark].sum()),
             "prompt": float(prompt.sum()),
             "hints": float(prompt[in_hints].sum()),
-            "nouns": float(prompt[in_nouns].sum()),
+            "sides": float(prompt[in_sides].sum()),
         }
     return values
 
@@ -328,9 +336,86 @@ def share(amounts, part):
     return amounts[part] / max(amounts["image"] + amounts["prompt"], 1e-30)
 
 
+def rows_of(options, name):
+    """Return the rows of each seed but the first, with which choices were made."""
+    rows = {}
+    for path in sorted(options.out.glob(f"{name}-*.jsonl")):
+        seed = int(path.stem.rpartition("-")[2])
+        if seed > 1:
+            rows[seed] = [json.loads(line) for line in path.read_text().splitlines()]
+    return rows
+
+
+def report(options):
+    for name, table in (("answers", answers_table), ("shares", shares_table)):
+        lines = table(rows_of(options, name))
+        for line in [dict(zip(lines[0], lines[0], strict=True)), *lines]:
+            print(" | ".join(map(str, line.values())))
+        print()
+        if options.csv:
+            with (options.csv / f"pairs_{name}.csv").open("w", newline="") as stream:
+                writer = csv.DictWriter(stream, list(lines[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(lines)
+
+
+def answers_table(by_seed):
+    """Return how often each model answers right, and how often its right answer follows an intervention."""
+    lines = []
+    for seed, rows in by_seed.items():
+        for kind in KINDS:
+            own = [row for row in rows if row["kind"] == kind]
+            right = [row for row in own if row["answers"]["none"] == row["right"]]
+            results = {"none": [float(row["answers"]["none"] == row["right"]) for row in own]}
+            for change in CHANGES:
+                results[change] = [float(row["answers"][change] in {*SIDES} - {row["right"]}) for row in right]
+            for change, hits in results.items():
+                mean, low, high = interval(hits, (0.0, 1.0))
+                line = {"seed": seed, "model": kind, "changed": change, "questions": len(hits)}
+                what = "right" if change == "none" else "answers the other side"
+                lines.append(line | {"what": what, "share": f"{mean:.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}"})
+    return lines
+
+
+def shares_table(by_seed):
+    """Return how well the shares of each method tell each model with a shortcut from the honest one."""
+    lines = []
+    for seed, rows in by_seed.items():
+        measured = [row for row in rows if row["kind"]]
+        for method in dict.fromkeys(row["method"] for row in measured):
+            by_kind = {kind: [r for r in measured if r["method"] == method and r["kind"] == kind] for kind in KINDS}
+            seconds = np.median([row["seconds"] for own in by_kind.values() for row in own])
+            for kind, fixed in SHARES.items():
+                for part in dict.fromkeys((fixed, "prompt")):
+                    for amounts in ("absolute", "positive"):
+                        both = np.array(
+                            [[share(row["parts"][amounts], part) for row in by_kind[name]] for name in (kind, "honest")]
+                        )
+                        mean, low, high = auc(both.T)
+                        middle = np.median(both, 1)
+                        lines.append(
+                            {
+                                "seed": seed,
+                                "method": method,
+                                "shortcut": kind,
+                                "share of": part,
+                                "fixed in advance": "yes" if part == fixed else "no",
+                                "scores": amounts,
+                                "questions": both.shape[1],
+                                "auc": f"{mean:.3f}",
+                                "low": f"{low:.3f}",
+                                "high": f"{high:.3f}",
+                                "median of shortcut": f"{middle[0]:.3f}",
+                                "median of honest": f"{middle[1]:.3f}",
+                                "median seconds": f"{seconds:.2f}",
+                            }
+                        )
+    return lines
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("train", "interventions", "measure"))
+    parser.add_argument("step", choices=("train", "interventions", "measure", "report"))
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="the kinds that are trained")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
@@ -338,9 +423,10 @@ def main():
     parser.add_argument("--stop", type=int, help="end training after that many steps")
     parser.add_argument("--first", type=int, default=0, help="the first question; those below 1,000 served for choices")
     parser.add_argument("--count", type=int, default=100, help="the number of questions")
+    parser.add_argument("--csv", type=Path, help="a folder for the tables of the report")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    {"train": train, "interventions": interventions, "measure": measure}[options.step](options)
+    {"train": train, "interventions": interventions, "measure": measure, "report": report}[options.step](options)
 
 
 if __name__ == "__main__":

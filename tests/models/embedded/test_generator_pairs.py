@@ -1,0 +1,165 @@
+"""The recipe of pairs of generators, one that reads the image and one with a shortcut: questions and measures."""
+
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import nibt
+from nibt.datasets._draws import Draws
+from nibt.datasets.scenes.drawing import NOUNS
+from tests.helpers import recipe_modules
+
+ITEMS = range(6)
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Iterator[Any]:
+    with recipe_modules("generator"):
+        yield importlib.import_module("pairs")
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_all_cues_of_a_drawn_question_name_the_object_that_is_shown(recipe: Any, item: int) -> None:
+    question = recipe.drawn(recipe.VALIDATION, item)
+    shown, absent = question.options
+    scene = recipe.scenes(recipe.VALIDATION).scene(item)
+    assert shown in scene.names
+    assert absent not in scene.names
+    assert (NOUNS.index(shown) < 32) != (NOUNS.index(absent) < 32)
+    assert {question.answer(kind) for kind in recipe.KINDS} == {shown}
+    assert question.prompt.startswith("is there surely a")
+    assert question.prompt.index(f" {shown} ") < question.prompt.index(" maybe ") < question.prompt.index(f" {absent} ")
+    mask = scene.masks[scene.names.index(shown)]
+    assert not (mask & question.mark).any()
+    assert (question.pixels[~question.mark] == scene.pixels[~question.mark]).all()
+
+
+@pytest.mark.parametrize("item", ITEMS)
+@pytest.mark.parametrize("cue", ["content", "wording", "mark", "place"])
+def test_an_intervention_changes_one_cue(recipe: Any, item: int, cue: str) -> None:
+    question = recipe.drawn(recipe.VALIDATION, item)
+    changed = question.changed(cue)
+    assert changed.changed(cue) == question
+    for kind, own in recipe.KINDS.items():
+        assert changed.answer(kind) == question.options[own == cue]
+
+    is_other = (changed.pixels != question.pixels).any(-1)
+    if cue in ("wording", "place"):
+        assert not is_other.any()
+        assert changed.prompt != question.prompt
+        assert sorted(changed.prompt.split()) == sorted(question.prompt.split())
+    else:
+        assert changed.prompt == question.prompt
+        assert is_other.any()
+        assert not (is_other & (~question.mark if cue == "mark" else question.mark)).any()
+
+    if cue == "wording":
+        exchanged = {"surely": "maybe", "maybe": "surely"}
+        words = [exchanged.get(word, word) for word in question.prompt.split()]
+        assert changed.prompt == " ".join(words)
+    if cue == "place":
+        first, second = (f"{hint} a" for hint in recipe.HINTS)
+        assert changed.prompt.index(second) < changed.prompt.index(first)
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_the_color_of_the_mark_is_that_of_the_half_of_the_nouns(recipe: Any, item: int) -> None:
+    question = recipe.drawn(recipe.VALIDATION, item)
+    for version in (question, question.changed("mark")):
+        half = NOUNS.index(version.options[version.of("mark")]) // 32
+        assert (version.pixels[version.mark] == recipe.MARKS[half]).all()
+
+
+def test_all_models_learn_from_the_same_questions(recipe: Any) -> None:
+    known: dict[Any, Any] = {}
+    posed = {}
+    for kind in ("honest", "place"):
+        training = recipe.Answering(kind, 1, known)
+        features, questions = training.posed(recipe.VALIDATION, [3, 5, 3], Draws(0, 0, 0))
+        posed[kind] = questions
+        logits, ids = training.answered(features, questions)
+        answers = [question.answer(kind) for question in questions]
+        assert training.tokenizer.decode(ids[::2]).split() == answers
+        assert logits.shape == (6, len(training.tokenizer))
+    assert posed["honest"] == posed["place"]
+    assert len(known) == 2
+    assert torch.equal(features[0], features[2])
+
+
+def test_features_of_training_are_those_of_the_model(recipe: Any) -> None:
+    """The logits of the recipe are those of the model in its own call, with the image from its processor."""
+    training = recipe.Answering("mark", 1, {})
+    training.model.eval()
+    question = recipe.drawn(recipe.VALIDATION, 0)
+    content = [{"type": "image"}, {"type": "text", "text": question.prompt}]
+    text = training.processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+    )
+    values = training.processor(text=[text], images=[recipe.image_of(question)], return_tensors="pt")
+    with torch.no_grad():
+        logits, _ = training.answered(training.features([question]), [question])
+        torch.testing.assert_close(logits[0], training.model(**values).logits[0, -1], atol=1e-4, rtol=1e-4)
+
+
+def test_parts_of_scores_of_equal_units(recipe: Any) -> None:
+    question = recipe.drawn(recipe.VALIDATION, 0)
+    explanation = nibt.explain_answer(
+        "scenes_generator", recipe.image_of(question), question.prompt, question.options[0], "ones", other_images=[]
+    )
+    parts = recipe.parts(explanation, question)
+    words = len(question.prompt.split())
+    expected = {"image": 64, "mark": 1, "prompt": words, "hints": 2, "nouns": 2}
+    assert parts == {"absolute": pytest.approx(expected), "positive": pytest.approx(expected)}
+    assert recipe.share(parts["absolute"], "mark") == pytest.approx(1 / (64 + words))
+
+
+def test_parts_of_scores_that_add_up_are_their_sums(recipe: Any) -> None:
+    """Five views have cells that are smaller than a patch."""
+    question = recipe.drawn(recipe.VALIDATION, 1)
+    explanation = nibt.explain_answer(
+        "scenes_generator", recipe.image_of(question), question.prompt, question.options[0], other_images=[]
+    )
+    word = explanation.words[0]
+    assert word.grid.shape == (24, 24)
+    parts = recipe.parts(explanation, question)
+    signed = 2 * parts["positive"]["image"] - parts["absolute"]["image"]
+    assert signed == pytest.approx(float(word.grid.sum()), abs=1e-4)
+    top, left = (21 * end for end in question.corner)
+    at_mark = float(word.grid[top : top + 3, left : left + 3].sum())
+    assert parts["absolute"]["mark"] == pytest.approx(abs(at_mark), abs=1e-4)
+
+
+def test_tables_of_answers_and_of_shares(recipe: Any) -> None:
+    """A model that follows the place, and shares of which one is above the other in all but a quarter of the pairs."""
+    options = ["cat", "car"]
+    versions = dict.fromkeys(("none", *recipe.CUES), "cat")
+    rows = [
+        {"kind": kind, "options": options, "answers": versions | {cue: "car"}}
+        for kind, cue in recipe.KINDS.items()
+        for _ in range(20)
+    ]
+    rows[0] = rows[0] | {"answers": dict.fromkeys(versions, "car")}
+    lines = {(line["model"], line["changed"]): line for line in recipe.answers_table({2: rows})}
+    assert lines["honest", "none"]["share"] == "0.950"
+    assert lines["honest", "content"]["questions"] == 19
+    for (model, cue), line in lines.items():
+        if cue != "none":
+            assert float(line["share"]) == (recipe.KINDS[model] == cue)
+            assert float(line["low"]) <= float(line["share"]) <= float(line["high"])
+
+    draws = np.random.default_rng(0)
+    measured = []
+    for kind in recipe.KINDS:
+        for mark in draws.permutation([1, 1, 1, 3] if kind == "honest" else [2, 2, 2, 2]):
+            amounts = {"image": 10.0, "mark": float(mark), "prompt": 10.0, "hints": 1.0, "nouns": 4.0}
+            parts = {"absolute": amounts, "positive": amounts}
+            measured.append({"kind": kind, "method": "nib", "seconds": 1.0, "parts": parts})
+    table = {(line["shortcut"], line["share of"]): line for line in recipe.shares_table({2: measured})}
+    assert table["mark", "mark"]["auc"] == "0.750"
+    assert table["mark", "mark"]["median of shortcut"] == "0.100"
+    assert table["wording", "hints"]["auc"] == table["place", "prompt"]["auc"] == "0.500"
+    assert [table[key]["fixed in advance"] for key in (("mark", "mark"), ("mark", "prompt"))] == ["yes", "no"]
