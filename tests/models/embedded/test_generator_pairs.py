@@ -10,7 +10,6 @@ import torch
 
 import nibt
 from nibt.datasets._draws import Draws
-from nibt.datasets.scenes.drawing import NOUNS
 from tests.helpers import recipe_modules
 
 ITEMS = range(6)
@@ -23,55 +22,52 @@ def recipe() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("item", ITEMS)
-def test_all_cues_of_a_drawn_question_name_the_object_that_is_shown(recipe: Any, item: int) -> None:
+def test_all_cues_of_a_drawn_question_name_the_side_of_the_object(recipe: Any, item: int) -> None:
     question = recipe.drawn(recipe.VALIDATION, item)
-    shown, absent = question.options
-    scene = recipe.scenes(recipe.VALIDATION).scene(item)
-    assert shown in scene.names
-    assert absent not in scene.names
-    assert (NOUNS.index(shown) < 32) != (NOUNS.index(absent) < 32)
-    assert {question.answer(kind) for kind in recipe.KINDS} == {shown}
-    assert question.prompt.startswith("is there surely a")
-    assert question.prompt.index(f" {shown} ") < question.prompt.index(" maybe ") < question.prompt.index(f" {absent} ")
-    mask = scene.masks[scene.names.index(shown)]
-    assert not (mask & question.mark).any()
+    scene = recipe.scene_of(recipe.VALIDATION, question.scene)
+    columns = np.nonzero(scene.masks[question.noun])[1]
+    side = recipe.SIDES[int(columns.mean() > 64)]
+    assert {question.answer(kind) for kind in recipe.KINDS} == {side}
+    assert question.prompt.startswith(f"is the {scene.names[question.noun]} surely {side} or maybe ")
+    assert not any((mask & question.mark).any() for mask in scene.masks)
     assert (question.pixels[~question.mark] == scene.pixels[~question.mark]).all()
 
 
 @pytest.mark.parametrize("item", ITEMS)
-@pytest.mark.parametrize("cue", ["content", "wording", "mark", "place"])
-def test_an_intervention_changes_one_cue(recipe: Any, item: int, cue: str) -> None:
+@pytest.mark.parametrize("change", ["content", "noun", "wording", "mark", "place"])
+def test_an_intervention_changes_one_thing(recipe: Any, item: int, change: str) -> None:
     question = recipe.drawn(recipe.VALIDATION, item)
-    changed = question.changed(cue)
-    assert changed.changed(cue) == question
-    for kind, own in recipe.KINDS.items():
-        assert changed.answer(kind) == question.options[own == cue]
+    changed = question.changed(change)
+    assert changed.changed(change) == question
+    for kind, cue in recipe.KINDS.items():
+        is_other = cue == ("content" if change == "noun" else change)
+        assert (changed.answer(kind) != question.answer(kind)) == is_other
 
-    is_other = (changed.pixels != question.pixels).any(-1)
-    if cue in ("wording", "place"):
-        assert not is_other.any()
-        assert changed.prompt != question.prompt
-        assert sorted(changed.prompt.split()) == sorted(question.prompt.split())
-    else:
-        assert changed.prompt == question.prompt
-        assert is_other.any()
-        assert not (is_other & (~question.mark if cue == "mark" else question.mark)).any()
+    scene = recipe.scene_of(recipe.VALIDATION, question.scene)
+    without_mark = np.where(question.mark[..., None], 0, question.pixels)
+    expected = scene.pixels[:, ::-1] if change == "content" else scene.pixels
+    assert (
+        np.where(question.mark[..., None], 0, changed.pixels) == np.where(question.mark[..., None], 0, expected)
+    ).all()
+    assert (changed.pixels != question.pixels)[question.mark].any() == (change == "mark")
+    assert (without_mark == np.where(question.mark[..., None], 0, scene.pixels)).all()
 
-    if cue == "wording":
+    words = question.prompt.split()
+    exchanged: dict[str, str] = {}
+    if change in ("wording", "place"):
         exchanged = {"surely": "maybe", "maybe": "surely"}
-        words = [exchanged.get(word, word) for word in question.prompt.split()]
-        assert changed.prompt == " ".join(words)
-    if cue == "place":
-        first, second = (f"{hint} a" for hint in recipe.HINTS)
-        assert changed.prompt.index(second) < changed.prompt.index(first)
+    if change == "place":
+        exchanged |= {"left": "right", "right": "left"}
+    if change == "noun":
+        exchanged = dict(zip(scene.names, scene.names[::-1], strict=True))
+    assert changed.prompt.split() == [exchanged.get(word, word) for word in words]
 
 
 @pytest.mark.parametrize("item", ITEMS)
-def test_the_color_of_the_mark_is_that_of_the_half_of_the_nouns(recipe: Any, item: int) -> None:
+def test_the_color_of_the_mark_is_that_of_a_side(recipe: Any, item: int) -> None:
     question = recipe.drawn(recipe.VALIDATION, item)
     for version in (question, question.changed("mark")):
-        half = NOUNS.index(version.options[version.of("mark")]) // 32
-        assert (version.pixels[version.mark] == recipe.MARKS[half]).all()
+        assert (version.pixels[version.mark] == recipe.MARKS[version.of("mark")]).all()
 
 
 def test_all_models_learn_from_the_same_questions(recipe: Any) -> None:
@@ -108,11 +104,11 @@ def test_features_of_training_are_those_of_the_model(recipe: Any) -> None:
 def test_parts_of_scores_of_equal_units(recipe: Any) -> None:
     question = recipe.drawn(recipe.VALIDATION, 0)
     explanation = nibt.explain_answer(
-        "scenes_generator", recipe.image_of(question), question.prompt, question.options[0], "ones", other_images=[]
+        "scenes_generator", recipe.image_of(question), question.prompt, "left", "ones", other_images=[]
     )
     parts = recipe.parts(explanation, question)
     words = len(question.prompt.split())
-    expected = {"image": 64, "mark": 1, "prompt": words, "hints": 2, "nouns": 2}
+    expected = {"image": 64, "mark": 1, "prompt": words, "hints": 2, "sides": 2}
     assert parts == {"absolute": pytest.approx(expected), "positive": pytest.approx(expected)}
     assert recipe.share(parts["absolute"], "mark") == pytest.approx(1 / (64 + words))
 
@@ -121,7 +117,7 @@ def test_parts_of_scores_that_add_up_are_their_sums(recipe: Any) -> None:
     """Five views have cells that are smaller than a patch."""
     question = recipe.drawn(recipe.VALIDATION, 1)
     explanation = nibt.explain_answer(
-        "scenes_generator", recipe.image_of(question), question.prompt, question.options[0], other_images=[]
+        "scenes_generator", recipe.image_of(question), question.prompt, "left", other_images=[]
     )
     word = explanation.words[0]
     assert word.grid.shape == (24, 24)
@@ -135,14 +131,13 @@ def test_parts_of_scores_that_add_up_are_their_sums(recipe: Any) -> None:
 
 def test_tables_of_answers_and_of_shares(recipe: Any) -> None:
     """A model that follows the place, and shares of which one is above the other in all but a quarter of the pairs."""
-    options = ["cat", "car"]
-    versions = dict.fromkeys(("none", *recipe.CUES), "cat")
+    versions = dict.fromkeys(("none", *recipe.CHANGES), "left")
     rows = [
-        {"kind": kind, "options": options, "answers": versions | {cue: "car"}}
+        {"kind": kind, "right": "left", "answers": versions | {cue: "right"}}
         for kind, cue in recipe.KINDS.items()
         for _ in range(20)
     ]
-    rows[0] = rows[0] | {"answers": dict.fromkeys(versions, "car")}
+    rows[0] = rows[0] | {"answers": dict.fromkeys(versions, "right")}
     lines = {(line["model"], line["changed"]): line for line in recipe.answers_table({2: rows})}
     assert lines["honest", "none"]["share"] == "0.950"
     assert lines["honest", "content"]["questions"] == 19
@@ -155,7 +150,7 @@ def test_tables_of_answers_and_of_shares(recipe: Any) -> None:
     measured = []
     for kind in recipe.KINDS:
         for mark in draws.permutation([1, 1, 1, 3] if kind == "honest" else [2, 2, 2, 2]):
-            amounts = {"image": 10.0, "mark": float(mark), "prompt": 10.0, "hints": 1.0, "nouns": 4.0}
+            amounts = {"image": 10.0, "mark": float(mark), "prompt": 10.0, "hints": 1.0, "sides": 4.0}
             parts = {"absolute": amounts, "positive": amounts}
             measured.append({"kind": kind, "method": "nib", "seconds": 1.0, "parts": parts})
     table = {(line["shortcut"], line["share of"]): line for line in recipe.shares_table({2: measured})}
