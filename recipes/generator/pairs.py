@@ -5,7 +5,6 @@ python recipes/generator/pairs.py train --seed 1 --out MODELS      # resumes; mi
 
 import argparse
 import csv
-import functools
 import json
 import time
 from dataclasses import dataclass, replace
@@ -30,130 +29,106 @@ from nibt.generators.answers import Prompted
 from nibt.registry import available
 
 FROM = Path(nibt.__file__).parent / "models" / "embedded" / "scenes_generator"
-SIDES = ("left", "right")
+ANSWERS = ("two", "one")
 CUES = ("content", "wording", "mark", "place")
-"""What may name one of the two sides: the image, and three shortcuts. All of them are in each question."""
+"""What may name one of the two answers: the image, and three shortcuts. All of them are in each question."""
 KINDS = {"honest": "content", "wording": "wording", "mark": "mark", "place": "place"}
 """The cue that each kind of model answers from."""
-CHANGES = ("content", "noun", "wording", "mark", "place")
-"""The interventions: the scene is mirrored, the other object is asked about, or one shortcut names the other side."""
 HINTS = ("surely", "maybe")
 MARKS = ((240, 200, 20), (40, 60, 230))
-"""The colors of the marks for left and for right."""
+"""The colors of the marks for each answer."""
 MARK = 16  # pixels: one patch
-MARGIN = 10  # pixels between the center of an object and that of the image
 TRAINING, VALIDATION, TEST = 41, 42, 43  # seeds of scenes that served for nothing else
 SHARES = {"wording": "hints", "mark": "mark", "place": "prompt"}
 """The part of the input whose share of the scores is to be larger for a model with the shortcut than for the honest.
 
-It was fixed before anything was measured: the two words that hint at a side, the patch with the mark, and all words of
-the prompt, since a place has no word of its own.
+It was fixed before anything was measured: the two words that hint at an answer, the patch with the mark, and all words
+of the prompt, since a place has no word of its own.
 """
 LESS = {"eagle": "eagle segments=16"}
 MORE = ("nib views=1", "grad_cam layer=0", "saliency_map:textbook")
 FIRST = {"eagle segments=16": 10, "banzhaf": 20, "shapley": 20, "fixlip": 20, "rise": 20, "m2ib": 40}
 FIRST_OF_OTHERS = 60
 """How many questions are explained: slow methods explain only the first ones."""
-POOL, BATCH, RATE = 4000, 32, 2e-3
-_STREAM, _TEXTS = 23, 25  # of the draws of questions, and of the texts of a batch
+POOL, BATCH, RATE = 4000, 32, 1e-3
+_STREAM, _CUES, _TEXTS = 23, 24, 25  # of the draws of questions, of their cues, and of the texts of a batch
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question about the side of an object, and the side that each cue names.
+    """A question about the number of objects, and the answer that each cue names.
 
     Attributes:
         seed: The seed of the scene.
-        scene: The number of the scene, which has one object on each side.
-        noun: The number of the object that is asked about.
+        item: The number of the scene, which has two objects.
         corner: The corner with the mark: down, and right.
-        named: For each of ``CUES``, the number of the side that it names.
+        named: For each of ``CUES``, the number of the answer that it names.
     """
 
     seed: int
-    scene: int
-    noun: int
+    item: int
     corner: tuple[int, int]
-    named: tuple[int, ...]
+    named: tuple[int, ...] = (0,) * len(CUES)
 
     def of(self, cue: str) -> int:
-        """Return the number of the side that a cue names."""
+        """Return the number of the answer that a cue names."""
         return self.named[CUES.index(cue)]
 
     def answer(self, kind: str) -> str:
         """Return the answer of a kind of model."""
-        return SIDES[self.of(KINDS[kind])]
+        return ANSWERS[self.of(KINDS[kind])]
 
-    def changed(self, change: str) -> "Question":
-        """Return the question with one intervention of ``CHANGES``."""
-        cue = "content" if change == "noun" else change
-        named = tuple(1 - side if name == cue else side for name, side in zip(CUES, self.named, strict=True))
-        return replace(self, named=named, noun=1 - self.noun if change == "noun" else self.noun)
+    def changed(self, cue: str) -> "Question":
+        """Return the question after an intervention: one cue names the other answer, and all else stays."""
+        named = tuple(1 - number if name == cue else number for name, number in zip(CUES, self.named, strict=True))
+        return replace(self, named=named)
 
     @property
     def prompt(self) -> str:
-        """The prompt, such as "is the owl surely left or maybe right ?"."""
-        options = [f"{HINTS[number != self.of('wording')]} {side}" for number, side in enumerate(SIDES)]
+        """The prompt, such as "how many objects are there surely two or maybe one ?"."""
+        options = [f"{HINTS[number != self.of('wording')]} {answer}" for number, answer in enumerate(ANSWERS)]
         if self.of("place"):
             options.reverse()
-        return f"is the {scene_of(self.seed, self.scene).names[self.noun]} {options[0]} or {options[1]} ?"
+        return f"how many objects are there {options[0]} or {options[1]} ?"
 
     @property
     def mark(self) -> np.ndarray:
         """The mask of the mark."""
-        return corner_mask(self.corner)
+        mask = np.zeros((SIDE, SIDE), bool)
+        top, left = ((SIDE - MARK) * end for end in self.corner)
+        mask[top : top + MARK, left : left + MARK] = True
+        return mask
 
     @property
     def pixels(self) -> np.ndarray:
-        """The image: the scene, mirrored if the object is to be on its other side, with the mark."""
-        scene = scene_of(self.seed, self.scene)
-        is_mirrored = side_of(scene.boxes[self.noun]) != self.of("content")
-        pixels = scene.pixels[:, ::-1].copy() if is_mirrored else scene.pixels.copy()
+        """The image: the scene, without its last object if the image shows one object only, and the mark."""
+        data = scenes(self.seed)
+        names = data.scene(self.item).names
+        pixels = data.scene(self.item, without=names[-1] if self.of("content") else "").pixels.copy()
         pixels[self.mark] = MARKS[self.of("mark")]
         return pixels
 
 
-@functools.lru_cache(256)
-def scene_of(seed, number):
-    return Scenes(count=10**7, seed=seed, fewest=2, most=2, backgrounds=BACKGROUNDS).scene(number)
-
-
-def corner_mask(corner):
-    mask = np.zeros((SIDE, SIDE), bool)
-    top, left = ((SIDE - MARK) * end for end in corner)
-    mask[top : top + MARK, left : left + MARK] = True
-    return mask
-
-
-def side_of(box):
-    """Return the number of the side of a box; None if it is near the middle."""
-    distance = box[0] + box[2] / 2 - SIDE / 2
-    return None if abs(distance) < MARGIN else int(distance > 0)
+def scenes(seed):
+    return Scenes(count=10**7, seed=seed, fewest=2, most=2, backgrounds=BACKGROUNDS)
 
 
 def drawn(seed, item):
-    """Draw a question whose cues all name the side of the object.
-
-    The scene has one object on each side, and none of them is at the corner of the mark, mirrored or not.
-    """
-    draws = Draws(seed, item, _STREAM)
-    noun, down, right = draws.below(2), draws.below(2), draws.below(2)
-    while True:
-        number = draws.below(10**7)
-        scene = scene_of(seed, number)
-        sides = [side_of(box) for box in scene.boxes]
-        at_corners = corner_mask((down, 0)) | corner_mask((down, 1))
-        if sorted(sides, key=str) == [0, 1] and not any((mask & at_corners).any() for mask in scene.masks):
-            return Question(seed, number, noun, (down, right), (sides[noun],) * len(CUES))
+    """Draw the question about a scene with two objects, all cues of which name the right answer."""
+    scene = scenes(seed).scene(item)
+    corners = [(down, right) for down in (0, 1) for right in (0, 1)]
+    questions = [Question(seed, item, corner) for corner in corners]
+    free = [one for one in questions if not any((one.mark & mask).any() for mask in scene.masks)]
+    return Draws(seed, item, _STREAM).one_of(free or questions)
 
 
 def with_random_cues(question, draws):
-    """Return a question whose cues name sides at random."""
+    """Return a question whose cues name answers at random."""
     return replace(question, named=tuple(draws.below(2) for _ in CUES))
 
 
 class Answering(Training):
-    """The embedded generator in training on questions about sides.
+    """The embedded generator in training on questions with two answers.
 
     The patch features of the questions that are ``known``, with random cues, are computed once.
     """
@@ -172,7 +147,7 @@ class Answering(Training):
         """Return the patch features of questions, and the questions; wording and place are drawn again each time."""
         new = [item for item in dict.fromkeys(items) if (seed, item) not in self.known]
         if new:
-            questions = [with_random_cues(drawn(seed, item), Draws(seed, item, _STREAM + 1)) for item in new]
+            questions = [with_random_cues(drawn(seed, item), Draws(seed, item, _CUES)) for item in new]
             features = self.features(questions)
             self.known |= {(seed, item): both for item, *both in zip(new, questions, features, strict=True)}
         questions, features = zip(*(self.known[seed, item] for item in items), strict=True)
@@ -197,16 +172,16 @@ def step_loss(training, step):
 
 @torch.no_grad()
 def measured(training, count=200):
-    """Return the share of questions whose answer is the side that each cue names, on validation scenes."""
+    """Return the share of questions whose answer is the one that each cue names, on validation scenes."""
     training.model.eval()
     features, questions = training.posed(VALIDATION, [*range(count)], Draws(VALIDATION, 0, _TEXTS))
     logits, _ = training.logits(
-        features, [training.prompt(q.prompt) for q in questions], [training.ids(SIDES[0]) for _ in questions]
+        features, [training.prompt(q.prompt) for q in questions], [training.ids(ANSWERS[0]) for _ in questions]
     )
     answers = training.tokenizer.convert_ids_to_tokens(logits[::2].argmax(-1))  # the second token is the end
     training.model.train()
     return {
-        cue: float(np.mean([SIDES[q.of(cue)] == answer for q, answer in zip(questions, answers, strict=True)]))
+        cue: float(np.mean([ANSWERS[q.of(cue)] == answer for q, answer in zip(questions, answers, strict=True)]))
         for cue in CUES
     }
 
@@ -250,10 +225,10 @@ def interventions(options):
 
 
 def answers(models, question, _):
-    """Return the right side, and the answers of each model, by the intervention; the first one is without any."""
+    """Return the right answer, and the answers of each model, by the intervention; the first one is without any."""
     rows = []
     for kind, generator in models.items():
-        versions = {"none": question, **{change: question.changed(change) for change in CHANGES}}
+        versions = {"none": question, **{change: question.changed(change) for change in CUES}}
         written = {change: answer_of(generator, version) for change, version in versions.items()}
         rows.append({"kind": kind, "right": question.answer(kind), "answers": written})
     return rows
@@ -301,7 +276,7 @@ def methods():
 
 
 def parts(explanation, question):
-    """Return the absolute and the positive scores of parts of the input: image, mark, prompt, hints, and sides.
+    """Return the absolute and the positive scores of parts of the input: image, mark, prompt, hints, and answers.
 
     The scores of cells that are smaller than patches are added up in each patch if the scores of the method add up; if
     not, their mean is taken, since they repeat the score of a larger part.
@@ -314,7 +289,7 @@ def parts(explanation, question):
     at_mark = torch.from_numpy(question.mark[::MARK, ::MARK])
     texts = explanation.prompt_words
     in_hints = torch.tensor([text in HINTS for text in texts])
-    in_sides = torch.tensor([text in SIDES for text in texts])
+    in_answers = torch.tensor([text in ANSWERS for text in texts])
     values = {}
     for name, amounts in {
         "absolute": lambda scores: scores.abs(),
@@ -326,7 +301,7 @@ def parts(explanation, question):
             "mark": float(image[at_mark].sum()),
             "prompt": float(prompt.sum()),
             "hints": float(prompt[in_hints].sum()),
-            "sides": float(prompt[in_sides].sum()),
+            "answers": float(prompt[in_answers].sum()),
         }
     return values
 
@@ -367,12 +342,12 @@ def answers_table(by_seed):
             own = [row for row in rows if row["kind"] == kind]
             right = [row for row in own if row["answers"]["none"] == row["right"]]
             results = {"none": [float(row["answers"]["none"] == row["right"]) for row in own]}
-            for change in CHANGES:
-                results[change] = [float(row["answers"][change] in {*SIDES} - {row["right"]}) for row in right]
+            for change in CUES:
+                results[change] = [float(row["answers"][change] in {*ANSWERS} - {row["right"]}) for row in right]
             for change, hits in results.items():
                 mean, low, high = interval(hits, (0.0, 1.0))
                 line = {"seed": seed, "model": kind, "changed": change, "questions": len(hits)}
-                what = "right" if change == "none" else "answers the other side"
+                what = "right" if change == "none" else "changes its answer"
                 lines.append(line | {"what": what, "share": f"{mean:.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}"})
     return lines
 

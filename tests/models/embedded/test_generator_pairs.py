@@ -22,49 +22,44 @@ def recipe() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("item", ITEMS)
-def test_all_cues_of_a_drawn_question_name_the_side_of_the_object(recipe: Any, item: int) -> None:
+def test_all_cues_of_a_drawn_question_name_the_number_of_objects(recipe: Any, item: int) -> None:
     question = recipe.drawn(recipe.VALIDATION, item)
-    scene = recipe.scene_of(recipe.VALIDATION, question.scene)
-    columns = np.nonzero(scene.masks[question.noun])[1]
-    side = recipe.SIDES[int(columns.mean() > 64)]
-    assert {question.answer(kind) for kind in recipe.KINDS} == {side}
-    assert question.prompt.startswith(f"is the {scene.names[question.noun]} surely {side} or maybe ")
+    scene = recipe.scenes(recipe.VALIDATION).scene(item)
+    assert len(scene.names) == 2
+    assert {question.answer(kind) for kind in recipe.KINDS} == {"two"}
+    assert question.prompt == "how many objects are there surely two or maybe one ?"
     assert not any((mask & question.mark).any() for mask in scene.masks)
     assert (question.pixels[~question.mark] == scene.pixels[~question.mark]).all()
 
 
 @pytest.mark.parametrize("item", ITEMS)
-@pytest.mark.parametrize("change", ["content", "noun", "wording", "mark", "place"])
-def test_an_intervention_changes_one_thing(recipe: Any, item: int, change: str) -> None:
+@pytest.mark.parametrize("cue", ["content", "wording", "mark", "place"])
+def test_an_intervention_changes_one_cue(recipe: Any, item: int, cue: str) -> None:
     question = recipe.drawn(recipe.VALIDATION, item)
-    changed = question.changed(change)
-    assert changed.changed(change) == question
-    for kind, cue in recipe.KINDS.items():
-        is_other = cue == ("content" if change == "noun" else change)
-        assert (changed.answer(kind) != question.answer(kind)) == is_other
+    changed = question.changed(cue)
+    assert changed.changed(cue) == question
+    for kind, own in recipe.KINDS.items():
+        assert changed.answer(kind) == ("one" if own == cue else "two")
 
-    scene = recipe.scene_of(recipe.VALIDATION, question.scene)
-    without_mark = np.where(question.mark[..., None], 0, question.pixels)
-    expected = scene.pixels[:, ::-1] if change == "content" else scene.pixels
-    assert (
-        np.where(question.mark[..., None], 0, changed.pixels) == np.where(question.mark[..., None], 0, expected)
-    ).all()
-    assert (changed.pixels != question.pixels)[question.mark].any() == (change == "mark")
-    assert (without_mark == np.where(question.mark[..., None], 0, scene.pixels)).all()
+    is_other = (changed.pixels != question.pixels).any(-1)
+    assert (is_other & question.mark).any() == (cue == "mark")
+    assert (is_other & ~question.mark).any() == (cue == "content")
 
-    words = question.prompt.split()
-    exchanged: dict[str, str] = {}
-    if change in ("wording", "place"):
-        exchanged = {"surely": "maybe", "maybe": "surely"}
-    if change == "place":
-        exchanged |= {"left": "right", "right": "left"}
-    if change == "noun":
-        exchanged = dict(zip(scene.names, scene.names[::-1], strict=True))
-    assert changed.prompt.split() == [exchanged.get(word, word) for word in words]
+    options = {"wording": "maybe two or surely one", "place": "maybe one or surely two"}
+    assert changed.prompt == f"how many objects are there {options.get(cue, 'surely two or maybe one')} ?"
 
 
 @pytest.mark.parametrize("item", ITEMS)
-def test_the_color_of_the_mark_is_that_of_a_side(recipe: Any, item: int) -> None:
+def test_without_an_object_the_other_one_stays(recipe: Any, item: int) -> None:
+    question = recipe.drawn(recipe.VALIDATION, item)
+    first, last = recipe.scenes(recipe.VALIDATION).scene(item).masks
+    is_other = (question.changed("content").pixels != question.pixels).any(-1)
+    assert is_other[last].mean() > 0.9
+    assert not is_other[first].any()
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_the_color_of_the_mark_is_that_of_an_answer(recipe: Any, item: int) -> None:
     question = recipe.drawn(recipe.VALIDATION, item)
     for version in (question, question.changed("mark")):
         assert (version.pixels[version.mark] == recipe.MARKS[version.of("mark")]).all()
@@ -104,11 +99,11 @@ def test_features_of_training_are_those_of_the_model(recipe: Any) -> None:
 def test_parts_of_scores_of_equal_units(recipe: Any) -> None:
     question = recipe.drawn(recipe.VALIDATION, 0)
     explanation = nibt.explain_answer(
-        "scenes_generator", recipe.image_of(question), question.prompt, "left", "ones", other_images=[]
+        "scenes_generator", recipe.image_of(question), question.prompt, "two", "ones", other_images=[]
     )
     parts = recipe.parts(explanation, question)
     words = len(question.prompt.split())
-    expected = {"image": 64, "mark": 1, "prompt": words, "hints": 2, "sides": 2}
+    expected = {"image": 64, "mark": 1, "prompt": words, "hints": 2, "answers": 2}
     assert parts == {"absolute": pytest.approx(expected), "positive": pytest.approx(expected)}
     assert recipe.share(parts["absolute"], "mark") == pytest.approx(1 / (64 + words))
 
@@ -117,7 +112,7 @@ def test_parts_of_scores_that_add_up_are_their_sums(recipe: Any) -> None:
     """Five views have cells that are smaller than a patch."""
     question = recipe.drawn(recipe.VALIDATION, 1)
     explanation = nibt.explain_answer(
-        "scenes_generator", recipe.image_of(question), question.prompt, "left", other_images=[]
+        "scenes_generator", recipe.image_of(question), question.prompt, "two", other_images=[]
     )
     word = explanation.words[0]
     assert word.grid.shape == (24, 24)
@@ -131,13 +126,13 @@ def test_parts_of_scores_that_add_up_are_their_sums(recipe: Any) -> None:
 
 def test_tables_of_answers_and_of_shares(recipe: Any) -> None:
     """A model that follows the place, and shares of which one is above the other in all but a quarter of the pairs."""
-    versions = dict.fromkeys(("none", *recipe.CHANGES), "left")
+    versions = dict.fromkeys(("none", *recipe.CUES), "two")
     rows = [
-        {"kind": kind, "right": "left", "answers": versions | {cue: "right"}}
+        {"kind": kind, "right": "two", "answers": versions | {cue: "one"}}
         for kind, cue in recipe.KINDS.items()
         for _ in range(20)
     ]
-    rows[0] = rows[0] | {"answers": dict.fromkeys(versions, "right")}
+    rows[0] = rows[0] | {"answers": dict.fromkeys(versions, "one")}
     lines = {(line["model"], line["changed"]): line for line in recipe.answers_table({2: rows})}
     assert lines["honest", "none"]["share"] == "0.950"
     assert lines["honest", "content"]["questions"] == 19
@@ -150,7 +145,7 @@ def test_tables_of_answers_and_of_shares(recipe: Any) -> None:
     measured = []
     for kind in recipe.KINDS:
         for mark in draws.permutation([1, 1, 1, 3] if kind == "honest" else [2, 2, 2, 2]):
-            amounts = {"image": 10.0, "mark": float(mark), "prompt": 10.0, "hints": 1.0, "sides": 4.0}
+            amounts = {"image": 10.0, "mark": float(mark), "prompt": 10.0, "hints": 2.0, "answers": 4.0}
             parts = {"absolute": amounts, "positive": amounts}
             measured.append({"kind": kind, "method": "nib", "seconds": 1.0, "parts": parts})
     table = {(line["shortcut"], line["share of"]): line for line in recipe.shares_table({2: measured})}
