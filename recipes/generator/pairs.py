@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from network import processor
 from PIL import Image
-from train import BACKGROUNDS, Training, fit
+from train import Training, fit
 from transformers import LlavaForConditionalGeneration
 from two_images import auc
+from world import COLORS
 
 import nibt
 from nibt.data.images import ImageInput
@@ -29,15 +30,13 @@ from nibt.generators.answers import Prompted
 from nibt.registry import available
 
 FROM = Path(nibt.__file__).parent / "models" / "embedded" / "scenes_generator"
-ANSWERS = ("two", "one")
 CUES = ("content", "wording", "mark", "place")
-"""What may name one of the two answers: the image, and three shortcuts. All of them are in each question."""
+"""What may name one of the two options: the background, and three shortcuts. All of them are in each question."""
 KINDS = {"honest": "content", "wording": "wording", "mark": "mark", "place": "place"}
 """The cue that each kind of model answers from."""
 HINTS = ("surely", "maybe")
-MARKS = ((240, 200, 20), (40, 60, 230))
-"""The colors of the marks for each answer."""
-MARK = 16  # pixels: one patch
+MARK = 16  # pixels: the side of the mark, which is one patch
+EDGE = 3  # pixels: its white edge, so that it is seen on a background of its color
 TRAINING, VALIDATION, TEST = 41, 42, 43  # seeds of scenes that served for nothing else
 SHARES = {"wording": "hints", "mark": "mark", "place": "prompt"}
 """The part of the input whose share of the scores is to be larger for a model with the shortcut than for the honest.
@@ -47,88 +46,97 @@ of the prompt, since a place has no word of its own.
 """
 LESS = {"eagle": "eagle segments=16"}
 MORE = ("nib views=1", "grad_cam layer=0", "saliency_map:textbook")
-FIRST = {"eagle segments=16": 10, "banzhaf": 20, "shapley": 20, "fixlip": 20, "rise": 20, "m2ib": 40}
-FIRST_OF_OTHERS = 60
+FIRST = {"eagle segments=16": 8, "banzhaf": 8, "shapley": 8, "fixlip": 8, "rise": 8}
+FIRST_OF_OTHERS = 40
 """How many questions are explained: slow methods explain only the first ones."""
-POOL, BATCH, RATE = 4000, 32, 1e-3
+POOL, BATCH, RATE = 3000, 32, 2e-3
 _STREAM, _CUES, _TEXTS = 23, 24, 25  # of the draws of questions, of their cues, and of the texts of a batch
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question about the number of objects, and the answer that each cue names.
+    """A question about the color of the background with two options, and the option that each cue names.
 
     Attributes:
         seed: The seed of the scene.
-        item: The number of the scene, which has two objects.
+        item: The number of the scene.
+        options: The names of two colors.
         corner: The corner with the mark: down, and right.
-        named: For each of ``CUES``, the number of the answer that it names.
+        named: For each of ``CUES``, the number of the option that it names.
     """
 
     seed: int
     item: int
+    options: tuple[str, str]
     corner: tuple[int, int]
     named: tuple[int, ...] = (0,) * len(CUES)
 
     def of(self, cue: str) -> int:
-        """Return the number of the answer that a cue names."""
+        """Return the number of the option that a cue names."""
         return self.named[CUES.index(cue)]
 
     def answer(self, kind: str) -> str:
         """Return the answer of a kind of model."""
-        return ANSWERS[self.of(KINDS[kind])]
+        return self.options[self.of(KINDS[kind])]
 
     def changed(self, cue: str) -> "Question":
-        """Return the question after an intervention: one cue names the other answer, and all else stays."""
+        """Return the question after an intervention: one cue names the other option, and all else stays."""
         named = tuple(1 - number if name == cue else number for name, number in zip(CUES, self.named, strict=True))
         return replace(self, named=named)
 
     @property
     def prompt(self) -> str:
-        """The prompt, such as "how many objects are there surely two or maybe one ?"."""
-        options = [f"{HINTS[number != self.of('wording')]} {answer}" for number, answer in enumerate(ANSWERS)]
+        """The prompt, such as "which color is the background surely red or maybe blue ?"."""
+        options = [f"{HINTS[number != self.of('wording')]} {color}" for number, color in enumerate(self.options)]
         if self.of("place"):
             options.reverse()
-        return f"how many objects are there {options[0]} or {options[1]} ?"
+        return f"which color is the background {options[0]} or {options[1]} ?"
 
     @property
     def mark(self) -> np.ndarray:
         """The mask of the mark."""
-        mask = np.zeros((SIDE, SIDE), bool)
-        top, left = ((SIDE - MARK) * end for end in self.corner)
-        mask[top : top + MARK, left : left + MARK] = True
-        return mask
+        return square(self.corner, 0)
 
     @property
     def pixels(self) -> np.ndarray:
-        """The image: the scene, without its last object if the image shows one object only, and the mark."""
-        data = scenes(self.seed)
-        names = data.scene(self.item).names
-        pixels = data.scene(self.item, without=names[-1] if self.of("content") else "").pixels.copy()
-        pixels[self.mark] = MARKS[self.of("mark")]
+        """The image: the scene with its background and its mark."""
+        scene = scenes(self.seed).scene(self.item)
+        pixels = scene.pixels.copy()
+        pixels[~np.any(scene.masks, axis=0)] = COLORS[self.options[self.of("content")]]
+        pixels[self.mark] = 255
+        pixels[square(self.corner, EDGE)] = COLORS[self.options[self.of("mark")]]
         return pixels
 
 
+def square(corner, edge):
+    """Return the mask of a square patch in a corner, without its edge."""
+    mask = np.zeros((SIDE, SIDE), bool)
+    top, left = ((SIDE - MARK) * end for end in corner)
+    mask[top + edge : top + MARK - edge, left + edge : left + MARK - edge] = True
+    return mask
+
+
 def scenes(seed):
-    return Scenes(count=10**7, seed=seed, fewest=2, most=2, backgrounds=BACKGROUNDS)
+    return Scenes(count=10**7, seed=seed, fewest=1, most=3, backgrounds=("plain",))
 
 
 def drawn(seed, item):
-    """Draw the question about a scene with two objects, all cues of which name the right answer."""
-    scene = scenes(seed).scene(item)
+    """Draw the question about a scene; all its cues name the first option."""
+    scene, draws = scenes(seed).scene(item), Draws(seed, item, _STREAM)
+    first, second = draws.several_of([*COLORS], 2)
     corners = [(down, right) for down in (0, 1) for right in (0, 1)]
-    questions = [Question(seed, item, corner) for corner in corners]
+    questions = [Question(seed, item, (first, second), corner) for corner in corners]
     free = [one for one in questions if not any((one.mark & mask).any() for mask in scene.masks)]
-    return Draws(seed, item, _STREAM).one_of(free or questions)
+    return draws.one_of(free or questions)
 
 
 def with_random_cues(question, draws):
-    """Return a question whose cues name answers at random."""
+    """Return a question whose cues name options at random."""
     return replace(question, named=tuple(draws.below(2) for _ in CUES))
 
 
 class Answering(Training):
-    """The embedded generator in training on questions with two answers.
+    """The embedded generator in training on questions with two options.
 
     The patch features of the questions that are ``known``, with random cues, are computed once.
     """
@@ -172,16 +180,16 @@ def step_loss(training, step):
 
 @torch.no_grad()
 def measured(training, count=200):
-    """Return the share of questions whose answer is the one that each cue names, on validation scenes."""
+    """Return the share of questions whose answer is the option that each cue names, on validation scenes."""
     training.model.eval()
     features, questions = training.posed(VALIDATION, [*range(count)], Draws(VALIDATION, 0, _TEXTS))
     logits, _ = training.logits(
-        features, [training.prompt(q.prompt) for q in questions], [training.ids(ANSWERS[0]) for _ in questions]
+        features, [training.prompt(q.prompt) for q in questions], [training.ids(next(iter(COLORS))) for _ in questions]
     )
     answers = training.tokenizer.convert_ids_to_tokens(logits[::2].argmax(-1))  # the second token is the end
     training.model.train()
     return {
-        cue: float(np.mean([ANSWERS[q.of(cue)] == answer for q, answer in zip(questions, answers, strict=True)]))
+        cue: float(np.mean([q.options[q.of(cue)] == answer for q, answer in zip(questions, answers, strict=True)]))
         for cue in CUES
     }
 
@@ -225,12 +233,12 @@ def interventions(options):
 
 
 def answers(models, question, _):
-    """Return the right answer, and the answers of each model, by the intervention; the first one is without any."""
+    """Return the options, and the answers of each model, by the intervention; the first one is without any."""
     rows = []
     for kind, generator in models.items():
         versions = {"none": question, **{change: question.changed(change) for change in CUES}}
         written = {change: answer_of(generator, version) for change, version in versions.items()}
-        rows.append({"kind": kind, "right": question.answer(kind), "answers": written})
+        rows.append({"kind": kind, "options": question.options, "answers": written})
     return rows
 
 
@@ -253,7 +261,13 @@ def parts_of_question(models, question, number):
         for kind, generator in models.items():
             started = time.perf_counter()
             explanation = nibt.explain_answer(
-                generator, image_of(question), question.prompt, question.answer(kind), method, other_images=[]
+                generator,
+                image_of(question),
+                question.prompt,
+                question.answer(kind),
+                method,
+                narrow=["image", "prompt"],  # an answer of one word has no earlier words
+                other_images=[],
             )
             seconds = time.perf_counter() - started
             row = {"kind": kind, "method": method, "seconds": seconds, "parts": parts(explanation, question)}
@@ -276,7 +290,7 @@ def methods():
 
 
 def parts(explanation, question):
-    """Return the absolute and the positive scores of parts of the input: image, mark, prompt, hints, and answers.
+    """Return the absolute and the positive scores of parts of the input: image, mark, prompt, hints, and options.
 
     The scores of cells that are smaller than patches are added up in each patch if the scores of the method add up; if
     not, their mean is taken, since they repeat the score of a larger part.
@@ -289,7 +303,7 @@ def parts(explanation, question):
     at_mark = torch.from_numpy(question.mark[::MARK, ::MARK])
     texts = explanation.prompt_words
     in_hints = torch.tensor([text in HINTS for text in texts])
-    in_answers = torch.tensor([text in ANSWERS for text in texts])
+    in_options = torch.tensor([text in question.options for text in texts])
     values = {}
     for name, amounts in {
         "absolute": lambda scores: scores.abs(),
@@ -301,7 +315,7 @@ def parts(explanation, question):
             "mark": float(image[at_mark].sum()),
             "prompt": float(prompt.sum()),
             "hints": float(prompt[in_hints].sum()),
-            "answers": float(prompt[in_answers].sum()),
+            "options": float(prompt[in_options].sum()),
         }
     return values
 
@@ -340,14 +354,14 @@ def answers_table(by_seed):
     for seed, rows in by_seed.items():
         for kind in KINDS:
             own = [row for row in rows if row["kind"] == kind]
-            right = [row for row in own if row["answers"]["none"] == row["right"]]
-            results = {"none": [float(row["answers"]["none"] == row["right"]) for row in own]}
+            right = [row for row in own if row["answers"]["none"] == row["options"][0]]
+            results = {"none": [float(row["answers"]["none"] == row["options"][0]) for row in own]}
             for change in CUES:
-                results[change] = [float(row["answers"][change] in {*ANSWERS} - {row["right"]}) for row in right]
+                results[change] = [float(row["answers"][change] == row["options"][1]) for row in right]
             for change, hits in results.items():
                 mean, low, high = interval(hits, (0.0, 1.0))
                 line = {"seed": seed, "model": kind, "changed": change, "questions": len(hits)}
-                what = "right" if change == "none" else "changes its answer"
+                what = "right" if change == "none" else "answers the other option"
                 lines.append(line | {"what": what, "share": f"{mean:.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}"})
     return lines
 
@@ -394,7 +408,7 @@ def main():
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="the kinds that are trained")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--stop", type=int, help="end training after that many steps")
     parser.add_argument("--first", type=int, default=0, help="the first question; those below 1,000 served for choices")
     parser.add_argument("--count", type=int, default=100, help="the number of questions")

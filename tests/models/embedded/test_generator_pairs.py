@@ -22,47 +22,48 @@ def recipe() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("item", ITEMS)
-def test_all_cues_of_a_drawn_question_name_the_number_of_objects(recipe: Any, item: int) -> None:
+def test_all_cues_of_a_drawn_question_name_the_background(recipe: Any, item: int) -> None:
     question = recipe.drawn(recipe.VALIDATION, item)
+    first, second = question.options
     scene = recipe.scenes(recipe.VALIDATION).scene(item)
-    assert len(scene.names) == 2
-    assert {question.answer(kind) for kind in recipe.KINDS} == {"two"}
-    assert question.prompt == "how many objects are there surely two or maybe one ?"
-    assert not any((mask & question.mark).any() for mask in scene.masks)
-    assert (question.pixels[~question.mark] == scene.pixels[~question.mark]).all()
+    at_objects = np.any(scene.masks, axis=0)
+    assert first != second
+    assert {question.answer(kind) for kind in recipe.KINDS} == {first}
+    assert question.prompt == f"which color is the background surely {first} or maybe {second} ?"
+    assert not (at_objects & question.mark).any()
+    assert (question.pixels[at_objects] == scene.pixels[at_objects]).all()
+    assert (question.pixels[~at_objects & ~question.mark] == recipe.COLORS[first]).all()
 
 
 @pytest.mark.parametrize("item", ITEMS)
 @pytest.mark.parametrize("cue", ["content", "wording", "mark", "place"])
 def test_an_intervention_changes_one_cue(recipe: Any, item: int, cue: str) -> None:
     question = recipe.drawn(recipe.VALIDATION, item)
+    first, second = question.options
     changed = question.changed(cue)
     assert changed.changed(cue) == question
     for kind, own in recipe.KINDS.items():
-        assert changed.answer(kind) == ("one" if own == cue else "two")
+        assert changed.answer(kind) == (second if own == cue else first)
 
     is_other = (changed.pixels != question.pixels).any(-1)
+    at_objects = np.any(recipe.scenes(recipe.VALIDATION).scene(item).masks, axis=0)
     assert (is_other & question.mark).any() == (cue == "mark")
     assert (is_other & ~question.mark).any() == (cue == "content")
+    assert not (is_other & at_objects).any()
 
-    options = {"wording": "maybe two or surely one", "place": "maybe one or surely two"}
-    assert changed.prompt == f"how many objects are there {options.get(cue, 'surely two or maybe one')} ?"
-
-
-@pytest.mark.parametrize("item", ITEMS)
-def test_without_an_object_the_other_one_stays(recipe: Any, item: int) -> None:
-    question = recipe.drawn(recipe.VALIDATION, item)
-    first, last = recipe.scenes(recipe.VALIDATION).scene(item).masks
-    is_other = (question.changed("content").pixels != question.pixels).any(-1)
-    assert is_other[last].mean() > 0.9
-    assert not is_other[first].any()
+    options = {"wording": f"maybe {first} or surely {second}", "place": f"maybe {second} or surely {first}"}
+    named = options.get(cue, f"surely {first} or maybe {second}")
+    assert changed.prompt == f"which color is the background {named} ?"
 
 
 @pytest.mark.parametrize("item", ITEMS)
-def test_the_color_of_the_mark_is_that_of_an_answer(recipe: Any, item: int) -> None:
-    question = recipe.drawn(recipe.VALIDATION, item)
-    for version in (question, question.changed("mark")):
-        assert (version.pixels[version.mark] == recipe.MARKS[version.of("mark")]).all()
+def test_the_mark_is_one_patch_with_the_color_that_it_names(recipe: Any, item: int) -> None:
+    question = recipe.drawn(recipe.VALIDATION, item).changed("mark")
+    rows, columns = np.nonzero(question.mark)
+    assert (rows.min() % 16, columns.min() % 16, len(rows)) == (0, 0, 16 * 16)
+    colors = question.pixels[question.mark]
+    assert (colors == recipe.COLORS[question.options[1]]).all(-1).sum() >= 10 * 10
+    assert (question.pixels[rows.min(), columns.min()] == 255).all()
 
 
 def test_all_models_learn_from_the_same_questions(recipe: Any) -> None:
@@ -99,11 +100,11 @@ def test_features_of_training_are_those_of_the_model(recipe: Any) -> None:
 def test_parts_of_scores_of_equal_units(recipe: Any) -> None:
     question = recipe.drawn(recipe.VALIDATION, 0)
     explanation = nibt.explain_answer(
-        "scenes_generator", recipe.image_of(question), question.prompt, "two", "ones", other_images=[]
+        "scenes_generator", recipe.image_of(question), question.prompt, "red", "ones", other_images=[]
     )
     parts = recipe.parts(explanation, question)
     words = len(question.prompt.split())
-    expected = {"image": 64, "mark": 1, "prompt": words, "hints": 2, "answers": 2}
+    expected = {"image": 64, "mark": 1, "prompt": words, "hints": 2, "options": 2}
     assert parts == {"absolute": pytest.approx(expected), "positive": pytest.approx(expected)}
     assert recipe.share(parts["absolute"], "mark") == pytest.approx(1 / (64 + words))
 
@@ -112,7 +113,7 @@ def test_parts_of_scores_that_add_up_are_their_sums(recipe: Any) -> None:
     """Five views have cells that are smaller than a patch."""
     question = recipe.drawn(recipe.VALIDATION, 1)
     explanation = nibt.explain_answer(
-        "scenes_generator", recipe.image_of(question), question.prompt, "two", other_images=[]
+        "scenes_generator", recipe.image_of(question), question.prompt, "red", other_images=[]
     )
     word = explanation.words[0]
     assert word.grid.shape == (24, 24)
@@ -126,13 +127,13 @@ def test_parts_of_scores_that_add_up_are_their_sums(recipe: Any) -> None:
 
 def test_tables_of_answers_and_of_shares(recipe: Any) -> None:
     """A model that follows the place, and shares of which one is above the other in all but a quarter of the pairs."""
-    versions = dict.fromkeys(("none", *recipe.CUES), "two")
+    versions = dict.fromkeys(("none", *recipe.CUES), "red")
     rows = [
-        {"kind": kind, "right": "two", "answers": versions | {cue: "one"}}
+        {"kind": kind, "options": ["red", "blue"], "answers": versions | {cue: "blue"}}
         for kind, cue in recipe.KINDS.items()
         for _ in range(20)
     ]
-    rows[0] = rows[0] | {"answers": dict.fromkeys(versions, "one")}
+    rows[0] = rows[0] | {"answers": dict.fromkeys(versions, "blue")}
     lines = {(line["model"], line["changed"]): line for line in recipe.answers_table({2: rows})}
     assert lines["honest", "none"]["share"] == "0.950"
     assert lines["honest", "content"]["questions"] == 19
@@ -145,7 +146,7 @@ def test_tables_of_answers_and_of_shares(recipe: Any) -> None:
     measured = []
     for kind in recipe.KINDS:
         for mark in draws.permutation([1, 1, 1, 3] if kind == "honest" else [2, 2, 2, 2]):
-            amounts = {"image": 10.0, "mark": float(mark), "prompt": 10.0, "hints": 2.0, "answers": 4.0}
+            amounts = {"image": 10.0, "mark": float(mark), "prompt": 10.0, "hints": 2.0, "options": 4.0}
             parts = {"absolute": amounts, "positive": amounts}
             measured.append({"kind": kind, "method": "nib", "seconds": 1.0, "parts": parts})
     table = {(line["shortcut"], line["share of"]): line for line in recipe.shares_table({2: measured})}
