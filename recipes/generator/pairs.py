@@ -1,6 +1,16 @@
 """Train generators that answer from the image or from a shortcut, and measure which methods tell them apart.
 
-python recipes/generator/pairs.py train --seed 1 --out MODELS      # resumes; minutes per model
+    python recipes/generator/pairs.py train --seed 2 --out RUN                          # resumes; minutes per model
+    python recipes/generator/pairs.py interventions --seed 2 --out RUN --first 1000     # resumes
+    python recipes/generator/pairs.py measure --seed 2 --out RUN --first 1000           # resumes; an hour
+    python recipes/generator/pairs.py report --out RUN [--csv docs/explanation/study]
+
+As in GridVQA-X (Belsare et al., 2026), pairs of models have one architecture, and one of them reasons while the other
+one takes a shortcut. Here, all models of a seed are the embedded generator that was trained further on the same
+questions in the same order. Only the answers differ: the honest model is taught the color of the background, and the
+others what the wording, a mark in the image, or the place of the options names. In training, these cues are
+independent. In the questions whose answers are explained, all of them name the right answer, so that all models give
+the same answer, for reasons that interventions prove.
 """
 
 import argparse
@@ -49,6 +59,7 @@ MORE = ("nib views=1", "grad_cam layer=0", "saliency_map:textbook")
 FIRST = {"eagle segments=16": 8, "banzhaf": 8, "shapley": 8, "fixlip": 8, "rise": 8}
 FIRST_OF_OTHERS = 40
 """How many questions are explained: slow methods explain only the first ones."""
+OTHERS = 8  # images of other questions
 POOL, BATCH, RATE = 3000, 32, 2e-3
 _STREAM, _CUES, _TEXTS = 23, 24, 25  # of the draws of questions, of their cues, and of the texts of a batch
 
@@ -233,17 +244,27 @@ def interventions(options):
 
 
 def answers(models, question, _):
-    """Return the options, and the answers of each model, by the intervention; the first one is without any."""
+    """Return the answers of each model, by the intervention; the first one is without any.
+
+    The last one has the whole image of another question. ``judgment`` is that of nibt: whether the answer was seen in
+    the image, or guessed, by its log-probabilities with the images of other questions.
+    """
+    images = [image_of(drawn(TEST, question.item + 1 + number)) for number in range(OTHERS)]
+    versions = {"none": question, **{cue: question.changed(cue) for cue in CUES}}
     rows = []
     for kind, generator in models.items():
-        versions = {"none": question, **{change: question.changed(change) for change in CUES}}
-        written = {change: answer_of(generator, version) for change, version in versions.items()}
-        rows.append({"kind": kind, "options": question.options, "answers": written})
+        written = {change: answer_of(generator, image_of(one), one.prompt) for change, one in versions.items()}
+        written["image"] = answer_of(generator, images[0], question.prompt)
+        word = nibt.explain_answer(
+            generator, image_of(question), question.prompt, question.answer(kind), "ones", other_images=images
+        ).words[0]
+        row = {"kind": kind, "options": question.options, "answers": written, "log": word.log_probability}
+        rows.append(row | {"others": list(word.each_other_image), "judgment": word.judgment})
     return rows
 
 
-def answer_of(generator, question):
-    return generator.answers.write(Prompted(ImageInput(image_of(question), "question"), question.prompt), 2).text
+def answer_of(generator, image, prompt):
+    return generator.answers.write(Prompted(ImageInput(image, "question"), prompt), 2).text
 
 
 def measure(options):
@@ -252,7 +273,8 @@ def measure(options):
 
 
 def parts_of_question(models, question, number):
-    if any(answer_of(generator, question) != question.answer(kind) for kind, generator in models.items()):
+    image, prompt, answer = image_of(question), question.prompt, question.options[0]
+    if any(answer_of(generator, image, prompt) != answer for generator in models.values()):
         return [{"kind": ""}]
     rows = []
     for method in methods():
@@ -262,9 +284,9 @@ def parts_of_question(models, question, number):
             started = time.perf_counter()
             explanation = nibt.explain_answer(
                 generator,
-                image_of(question),
-                question.prompt,
-                question.answer(kind),
+                image,
+                prompt,
+                answer,
                 method,
                 narrow=["image", "prompt"],  # an answer of one word has no earlier words
                 other_images=[],
@@ -349,21 +371,33 @@ def report(options):
 
 
 def answers_table(by_seed):
-    """Return how often each model answers right, and how often its right answer follows an intervention."""
+    """Return how often each model is right, and what its right answers do after each intervention.
+
+    With one cue changed, the share is of answers that become the other option; with the image of another question, of
+    answers that change. ``guessed`` and ``seen`` are judgments, and ``loss`` is the mean fall of the log-probability
+    with images of other questions, in nats.
+    """
     lines = []
     for seed, rows in by_seed.items():
         for kind in KINDS:
             own = [row for row in rows if row["kind"] == kind]
             right = [row for row in own if row["answers"]["none"] == row["options"][0]]
-            results = {"none": [float(row["answers"]["none"] == row["options"][0]) for row in own]}
-            for change in CUES:
-                results[change] = [float(row["answers"][change] == row["options"][1]) for row in right]
-            for change, hits in results.items():
-                mean, low, high = interval(hits, (0.0, 1.0))
-                line = {"seed": seed, "model": kind, "changed": change, "questions": len(hits)}
-                what = "right" if change == "none" else "answers the other option"
-                lines.append(line | {"what": what, "share": f"{mean:.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}"})
+            results = {"right": [row["answers"]["none"] == row["options"][0] for row in own]}
+            for cue in CUES:
+                results[f"{cue} changed"] = [row["answers"][cue] == row["options"][1] for row in right]
+            results["image of another question"] = [row["answers"]["image"] != row["options"][0] for row in right]
+            for judgment in ("seen", "guessed"):
+                results[judgment] = [row["judgment"] == judgment for row in right]
+            for what, hits in results.items():
+                lines.append({"seed": seed, "model": kind, "what": what, **interval_fields(hits, (0.0, 1.0))})
+            losses = [row["log"] - np.mean(row["others"]) for row in right]
+            lines.append({"seed": seed, "model": kind, "what": "loss", **interval_fields(losses, None)})
     return lines
+
+
+def interval_fields(values, bounds):
+    mean, low, high = interval(np.asarray(values, float), bounds)
+    return {"questions": len(values), "value": f"{mean:.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}"}
 
 
 def shares_table(by_seed):

@@ -125,23 +125,37 @@ def test_parts_of_scores_that_add_up_are_their_sums(recipe: Any) -> None:
     assert parts["absolute"]["mark"] == pytest.approx(abs(at_mark), abs=1e-4)
 
 
-def test_tables_of_answers_and_of_shares(recipe: Any) -> None:
-    """A model that follows the place, and shares of which one is above the other in all but a quarter of the pairs."""
-    versions = dict.fromkeys(("none", *recipe.CUES), "red")
+def test_table_of_answers(recipe: Any) -> None:
+    """Models that follow their cues, one of which is wrong once; half of the answers do not need the image."""
+    versions = dict.fromkeys(("none", *recipe.CUES, "image"), "red")
     rows = [
-        {"kind": kind, "options": ["red", "blue"], "answers": versions | {cue: "blue"}}
+        {
+            "kind": kind,
+            "options": ["red", "blue"],
+            "answers": versions | {cue: "blue", "image": ("red", "pink")[number % 2]},
+            "log": -0.5,
+            "others": [-2.5, -1.5 - number % 2],
+            "judgment": ("guessed", "cannot tell")[number % 2],
+        }
         for kind, cue in recipe.KINDS.items()
-        for _ in range(20)
+        for number in range(20)
     ]
     rows[0] = rows[0] | {"answers": dict.fromkeys(versions, "blue")}
-    lines = {(line["model"], line["changed"]): line for line in recipe.answers_table({2: rows})}
-    assert lines["honest", "none"]["share"] == "0.950"
-    assert lines["honest", "content"]["questions"] == 19
-    for (model, cue), line in lines.items():
-        if cue != "none":
-            assert float(line["share"]) == (recipe.KINDS[model] == cue)
-            assert float(line["low"]) <= float(line["share"]) <= float(line["high"])
+    lines = {(line["model"], line["what"]): line for line in recipe.answers_table({2: rows})}
+    assert lines["honest", "right"]["value"] == "0.950"
+    assert lines["honest", "content changed"]["questions"] == 19
+    assert lines["mark", "image of another question"]["value"] == lines["mark", "guessed"]["value"] == "0.500"
+    assert lines["mark", "seen"]["value"] == "0.000"
+    assert lines["mark", "loss"]["value"] == "1.750"
+    for kind, own in recipe.KINDS.items():
+        for cue in recipe.CUES:
+            line = lines[kind, f"{cue} changed"]
+            assert float(line["value"]) == (cue == own)
+            assert float(line["low"]) <= float(line["value"]) <= float(line["high"])
 
+
+def test_table_of_shares(recipe: Any) -> None:
+    """The share of the mark is above that of the honest model in all but a quarter of the pairs."""
     draws = np.random.default_rng(0)
     measured = []
     for kind in recipe.KINDS:
