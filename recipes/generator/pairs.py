@@ -1,8 +1,8 @@
 """Train generators that answer from the image or from a shortcut, and measure which methods tell them apart.
 
     python recipes/generator/pairs.py train --seed 2 --out RUN                          # resumes; minutes per model
-    python recipes/generator/pairs.py interventions --seed 2 --out RUN --first 1000     # resumes
-    python recipes/generator/pairs.py measure --seed 2 --out RUN --first 1000           # resumes; an hour
+    python recipes/generator/pairs.py interventions --seed 2 --out RUN     # resumes
+    python recipes/generator/pairs.py measure --seed 2 --out RUN           # resumes; an hour
     python recipes/generator/pairs.py report --out RUN [--csv docs/explanation/study]
 
 As in GridVQA-X (Belsare et al., 2026), pairs of models have one architecture, and one of them reasons while the other
@@ -56,9 +56,9 @@ of the prompt, since a place has no word of its own.
 """
 LESS = {"eagle": "eagle segments=16"}
 MORE = ("nib views=1", "grad_cam layer=0", "saliency_map:textbook")
-FIRST = {"eagle segments=16": 8, "banzhaf": 8, "shapley": 8, "fixlip": 8, "rise": 8}
-FIRST_OF_OTHERS = 40
-"""How many questions are explained: slow methods explain only the first ones."""
+SLOW = ("rise", "eagle segments=16", "shapley", "banzhaf", "fixlip")
+QUESTIONS, OF_SLOW = 40, 10
+"""How many questions are explained by each method, and by slow ones."""
 OTHERS = 8  # images of other questions
 POOL, BATCH, RATE = 3000, 32, 2e-3
 _STREAM, _CUES, _TEXTS = 23, 24, 25  # of the draws of questions, of their cues, and of the texts of a batch
@@ -226,24 +226,23 @@ def loaded(options):
     return {kind: nibt.load_generator(folder(options, kind) / "model") for kind in KINDS}
 
 
-def resumed(options, name, measure_question):
-    """Write the rows of each question of the test set, once."""
-    path = options.out / f"{name}-{options.seed}.jsonl"
-    done = {json.loads(line)["item"] for line in path.read_text().splitlines()} if path.exists() else set()
+def interventions(options):
+    """Write what each model answers to each question as it is drawn, and after one intervention at a time."""
+    path = options.out / f"answers-{options.seed}.jsonl"
+    done = {row["item"] for row in read_rows(path)}
     models = loaded(options)
     with path.open("a", buffering=1) as out:
-        for item in range(options.first, options.first + options.count):
+        for item in range(options.count):
             if item not in done:
-                rows = measure_question(models, drawn(TEST, item), item - options.first)
+                rows = answers(models, drawn(TEST, item))
                 out.write("".join(json.dumps({"item": item, **row}) + "\n" for row in rows))
 
 
-def interventions(options):
-    """Write what each model answers to each question as it is drawn, and with one intervention at a time."""
-    resumed(options, "answers", answers)
+def read_rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def answers(models, question, _):
+def answers(models, question):
     """Return the answers of each model, by the intervention; the first one is without any.
 
     The last one has the whole image of another question. ``judgment`` is that of nibt: whether the answer was seen in
@@ -268,32 +267,39 @@ def answer_of(generator, image, prompt):
 
 
 def measure(options):
-    """Write the parts of the scores of each method, for the questions that all models of a seed answer right."""
-    resumed(options, "shares", parts_of_question)
+    """Write the parts of the scores of each method, for the first questions that all models of a seed answer right."""
+    path = options.out / f"shares-{options.seed}.jsonl"
+    done = {(row["item"], row["method"]) for row in read_rows(path)}
+    models = loaded(options)
+    answered = read_rows(options.out / f"answers-{options.seed}.jsonl")
+    wrong = {row["item"] for row in answered if row["answers"]["none"] != row["options"][0]}
+    items = [item for item in dict.fromkeys(row["item"] for row in answered) if item not in wrong]
+    names = methods()
+    todo = [(item, name) for item in items[:QUESTIONS] for name in names if name not in SLOW]
+    todo += [(item, name) for item in items[:OF_SLOW] for name in names if name in SLOW]
+    with path.open("a", buffering=1) as out:
+        for item, name in todo:
+            if (item, name) not in done:
+                rows = explained(models, drawn(TEST, item), name)
+                out.write("".join(json.dumps({"item": item, "method": name, **row}) + "\n" for row in rows))
 
 
-def parts_of_question(models, question, number):
-    image, prompt, answer = image_of(question), question.prompt, question.options[0]
-    if any(answer_of(generator, image, prompt) != answer for generator in models.values()):
-        return [{"kind": ""}]
+def explained(models, question, method):
+    """Return the parts of the scores that a method gives to the right answer of each model."""
     rows = []
-    for method in methods():
-        if number >= FIRST.get(method, FIRST_OF_OTHERS):
-            continue
-        for kind, generator in models.items():
-            started = time.perf_counter()
-            explanation = nibt.explain_answer(
-                generator,
-                image,
-                prompt,
-                answer,
-                method,
-                narrow=["image", "prompt"],  # an answer of one word has no earlier words
-                other_images=[],
-            )
-            seconds = time.perf_counter() - started
-            row = {"kind": kind, "method": method, "seconds": seconds, "parts": parts(explanation, question)}
-            rows.append(row | {"reliance": dict(explanation.words[0].reliance)})
+    for kind, generator in models.items():
+        started = time.perf_counter()
+        explanation = nibt.explain_answer(
+            generator,
+            image_of(question),
+            question.prompt,
+            question.options[0],
+            method,
+            narrow=["image", "prompt"],  # an answer of one word has no earlier words
+            other_images=[],
+        )
+        row = {"kind": kind, "seconds": time.perf_counter() - started, "parts": parts(explanation, question)}
+        rows.append(row | {"reliance": dict(explanation.words[0].reliance)})
     return rows
 
 
@@ -353,7 +359,7 @@ def rows_of(options, name):
     for path in sorted(options.out.glob(f"{name}-*.jsonl")):
         seed = int(path.stem.rpartition("-")[2])
         if seed > 1:
-            rows[seed] = [json.loads(line) for line in path.read_text().splitlines()]
+            rows[seed] = read_rows(path)
     return rows
 
 
@@ -404,9 +410,8 @@ def shares_table(by_seed):
     """Return how well the shares of each method tell each model with a shortcut from the honest one."""
     lines = []
     for seed, rows in by_seed.items():
-        measured = [row for row in rows if row["kind"]]
-        for method in dict.fromkeys(row["method"] for row in measured):
-            by_kind = {kind: [r for r in measured if r["method"] == method and r["kind"] == kind] for kind in KINDS}
+        for method in sorted({row["method"] for row in rows}):
+            by_kind = {kind: [r for r in rows if r["method"] == method and r["kind"] == kind] for kind in KINDS}
             seconds = np.median([row["seconds"] for own in by_kind.values() for row in own])
             for kind, fixed in SHARES.items():
                 for part in dict.fromkeys((fixed, "prompt")):
@@ -444,7 +449,6 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--stop", type=int, help="end training after that many steps")
-    parser.add_argument("--first", type=int, default=0, help="the first question; those below 1,000 served for choices")
     parser.add_argument("--count", type=int, default=100, help="the number of questions")
     parser.add_argument("--csv", type=Path, help="a folder for the tables of the report")
     options = parser.parse_args()
