@@ -447,7 +447,7 @@ def main():
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="the kinds that are trained")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--stop", type=int, help="end training after that many steps")
     parser.add_argument("--count", type=int, default=100, help="the number of questions")
     parser.add_argument("--csv", type=Path, help="a folder for the tables of the report")
