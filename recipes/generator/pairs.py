@@ -37,7 +37,8 @@ from nibt.datasets.scenes import SIDE, Scenes
 from nibt.errors import Unsupported
 from nibt.evaluation.statistics import interval
 from nibt.generators.answers import Prompted
-from nibt.registry import available
+from nibt.generators.explain import resolved_method
+from nibt.registry import MethodSpec, available
 
 FROM = Path(nibt.__file__).parent / "models" / "embedded" / "scenes_generator"
 CUES = ("content", "wording", "mark", "place")
@@ -305,12 +306,10 @@ def explained(models, question, method):
 
 def methods():
     """Return all methods of the registry that explain answers, with their defaults, and settings of the study."""
-    generator, names = nibt.load_generator("scenes_generator"), []
+    tower, names = nibt.load_generator("scenes_generator").answers, []
     for name in available("methods"):
         try:
-            nibt.explain_answer(
-                generator, "sample:scene", "is there a cat ?", "no", LESS.get(name, name), other_images=[]
-            )
+            resolved_method(MethodSpec.parse(name), tower, None)
         except Unsupported:
             continue
         names.append(LESS.get(name, name))

@@ -10,6 +10,8 @@ import torch
 
 import nibt
 from nibt.datasets._draws import Draws
+from nibt.errors import Unsupported
+from nibt.registry import MethodSpec, available
 from tests.helpers import recipe_modules
 
 ITEMS = range(6)
@@ -123,6 +125,36 @@ def test_parts_of_scores_that_add_up_are_their_sums(recipe: Any) -> None:
     top, left = (21 * end for end in question.corner)
     at_mark = float(word.grid[top : top + 3, left : left + 3].sum())
     assert parts["absolute"]["mark"] == pytest.approx(abs(at_mark), abs=1e-4)
+
+
+def test_all_methods_of_the_registry_that_explain_answers_are_measured(recipe: Any) -> None:
+    names = recipe.methods()
+    refused = {*available("methods")} - {MethodSpec.parse(name).name for name in names}
+    assert {"nib", "gae", "tam", "eagle", "random"}.isdisjoint(refused)
+    assert {*recipe.SLOW, *recipe.MORE} <= {*names}
+    question = recipe.drawn(recipe.VALIDATION, 0)
+    for name in refused:
+        with pytest.raises(Unsupported):
+            recipe.explained({"honest": nibt.load_generator("scenes_generator")}, question, name)
+
+
+def test_what_is_written_of_a_question(recipe: Any) -> None:
+    """The embedded generator stands for two models, whose answers and scores are then equal."""
+    generator = nibt.load_generator("scenes_generator")
+    question = recipe.drawn(recipe.VALIDATION, 0)
+    honest, mark = recipe.answers({"honest": generator, "mark": generator}, question)
+    assert honest | {"kind": "mark"} == mark
+    assert list(honest["answers"]) == ["none", *recipe.CUES, "image"]
+    image = recipe.image_of(question)
+    assert (
+        honest["answers"]["none"]
+        == nibt.explain_answer(generator, image, question.prompt, method="ones", other_images=[], max_words=2).answer
+    )
+    assert len(honest["others"]) == recipe.OTHERS
+
+    first, second = recipe.explained({"honest": generator, "mark": generator}, question, "gae")
+    assert first["parts"] == second["parts"]
+    assert 0 < recipe.share(first["parts"]["absolute"], "image") < 1
 
 
 def test_table_of_answers(recipe: Any) -> None:
