@@ -54,9 +54,15 @@ SHARES = {"wording": "hints", "mark": "mark", "place": "prompt"}
 It was fixed before anything was measured: the two words that hint at an answer, the patch with the mark, and all words
 of the prompt, since a place has no word of its own.
 """
-LESS = {"eagle": "eagle segments=16"}
+LESS = {
+    "eagle": "eagle segments=16",
+    "banzhaf": "banzhaf budget=128",
+    "shapley": "shapley budget=128",
+    "fixlip": "fixlip budget=128",
+}
+"""Settings of slow methods with fewer forward passes than by default."""
 MORE = ("nib views=1", "grad_cam layer=0", "saliency_map:textbook")
-SLOW = ("rise", "eagle segments=16", "shapley", "banzhaf", "fixlip")
+SLOW = ("rise", *LESS.values())
 QUESTIONS, OF_SLOW = 40, 10
 """How many questions are explained by each method, and by slow ones."""
 OTHERS = 8  # images of other questions
