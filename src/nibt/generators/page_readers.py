@@ -49,13 +49,13 @@ class SwinLayout(Layout):
         across, down = self._margins(image)[2:]
         size: Any = self.processor.size
         short = min(size["height"], size["width"])
-        if getattr(self.processor, "do_resize", True) and short**2 * max(across, down) > MOST_PIXELS * min(
-            across, down
-        ):
+        pixels = short**2 * max(across, down) / min(across, down)
+        if getattr(self.processor, "do_resize", True) and pixels > MOST_PIXELS:
             raise BadInput(
-                f"the model's processor would make an image of more than {MOST_PIXELS:,} pixels of the {across} x {down} "
-                f"pixels of the page {image.source!r:.300}, whose short side it resizes to {short}: crop it"
+                f"the model's processor would make an image of more than {MOST_PIXELS:,} pixels of the {across} x "
+                f"{down} pixels of the page {image.source!r:.300}, whose short side it resizes to {short}: crop it"
             )
+
         return super().images(image)
 
     def _margins(self, image: ImageInput) -> tuple[int, int, int, int]:
