@@ -15,6 +15,7 @@ from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import open_clip
 import torch
@@ -107,6 +108,28 @@ _OF_TYPE: Mapping[str, Mapping[str, Any]] = {
         "num_res_blocks": 1,
         "projection_dim": 32,
     },
+    "bridgetower": {"hidden_size": 64},  # of which 64 are a head
+    "bridgetower_text_model": {"hidden_size": 64},
+    "bridgetower_vision_model": {"hidden_size": 64},
+    "omdet-turbo": {
+        "class_embed_dim": 32,
+        "d_model": 16,
+        "decoder_dim_feedforward": 40,
+        "decoder_hidden_dim": 16,
+        "decoder_num_heads": 4,
+        "decoder_num_layers": 2,
+        "encoder_dim_feedforward": 40,
+        "encoder_hidden_dim": 16,
+        "encoder_layers": 1,
+        "num_queries": 30,
+        "task_encoder_hidden_dim": 24,
+        "text_projection_in_dim": 32,
+        "text_projection_out_dim": 32,
+        "vision_features_channels": [16, 16, 16],
+    },
+    "sam3_vit_model": {"global_attn_indexes": [1]},
+    "sam3_vision_model": {"fpn_hidden_size": 32},
+    "sam3_detr_decoder": {"num_queries": 30},
     "owlv2": {"projection_dim": 32},
     "owlvit": {"projection_dim": 32},
     "convnext": {"depths": [1] * 4, "hidden_sizes": [8, 8, 16, 16]},
@@ -267,7 +290,13 @@ def _with_nulls(values: dict[str, Any], places: Iterable[str]) -> dict[str, Any]
 def _config(values: Mapping[str, Any]) -> Any:
     """Return the configuration object that Transformers reads from ``config.json``."""
     kind = CONFIG_MAPPING[_TYPES.get(str(values.get("architectures")), values["model_type"])]
-    return kind.from_dict({key: value for key, value in deepcopy(dict(values)).items() if key != "architectures"})
+    with without_hub():
+        return kind.from_dict({key: value for key, value in deepcopy(dict(values)).items() if key != "architectures"})
+
+
+def without_hub() -> Any:
+    """Answer as the hub does if Transformers asks it whether a backbone of timm is a repository."""
+    return patch("huggingface_hub.HfApi.repo_exists", return_value=False)
 
 
 def _shrink(values: dict[str, Any], resolved: Any, ids: Mapping[int, int], vocabulary: int) -> None:
@@ -275,6 +304,8 @@ def _shrink(values: dict[str, Any], resolved: Any, ids: Mapping[int, int], vocab
     own, special = resolved.to_dict(), _OF_TYPE.get(resolved.model_type, {})
     for key in sorted({*own, *values}):
         inner = getattr(resolved, key, None)
+        if key in values and values[key] is None:
+            continue
         if isinstance(inner, transformers.PretrainedConfig):
             is_flat = key not in values and any(_is_size(name) for name in values if name in inner.to_dict())
             _shrink(values if is_flat else values.setdefault(key, {}), inner, ids, vocabulary)
