@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -68,7 +69,8 @@ def folder_of(name: str) -> Path:
 @cache
 def loaded(name: str) -> Any:
     load = load_generator if name in ANSWERS else nibt.load_model
-    with tiny_open_clip.small_trunks(None), released.without_hub():
+    trunks = tiny_open_clip.small_trunks(None) if name in OPEN_CLIP else nullcontext()
+    with trunks, released.without_hub():
         return load(folder_of(name))
 
 
