@@ -147,7 +147,6 @@ SCORES = {
     "bridgetower-bridgetower-base-itm-mlm": "matching",
     "facebook-sam3": "box",
     "omlab-omdet-turbo-swin-tiny-hf": "box",
-    "openmmlab-community-mm-grounding-dino-tiny": "box",
 }
 """The score of models that read both inputs in one network, some of which compare embeddings, too."""
 
