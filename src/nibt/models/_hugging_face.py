@@ -154,8 +154,9 @@ def _joint_processor(source: str) -> Any:
     (named, *_) = json_object(Path(source) / "config.json").get("architectures") or [""]
     if read_by(str(named)) != named:
         model_type = getattr(transformers, read_by(str(named))).config_class.model_type
-        if model_type in PROCESSOR_MAPPING_NAMES:
-            return getattr(transformers, PROCESSOR_MAPPING_NAMES[model_type]).from_pretrained(source)
+        processor_class = PROCESSOR_MAPPING_NAMES.get(model_type)
+        if processor_class is not None:
+            return getattr(transformers, processor_class).from_pretrained(source)
     return transformers.AutoProcessor.from_pretrained(source, trust_remote_code=False)
 
 

@@ -110,8 +110,9 @@ class TokenClassifier(ClassTokenTower):
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         rows = self.norm(stream)
         if self.is_taught:
-            heads = self.root.cls_classifier(rows[:, 0]), self.root.distillation_classifier(rows[:, 1])
-            return (sum(heads) / 2)[:, None]
+            of_class = self.root.cls_classifier(rows[:, 0])
+            of_teacher = self.root.distillation_classifier(rows[:, 1])
+            return ((of_class + of_teacher) / 2)[:, None]
         if self.interpolates:
             pooled = torch.cat([rows[:, 0], rows[:, self.prefix :].mean(1)], 1)
         elif getattr(self.vision, "pooler", None) is not None:  # BEiT
