@@ -222,6 +222,10 @@ def own_inputs(name: str) -> dict[str, Tensor]:
             return_dict=True,
             return_tensors="pt",
         )
+    elif call.get("decoder_prompt"):
+        ids = processor.tokenizer(own_prompt(name)[1], add_special_tokens=False, return_tensors="pt").input_ids
+        pixels = processor(images=IMAGE.pil_image, return_tensors="pt").pixel_values
+        return {"pixel_values": pixels, "decoder_input_ids": ids}
     elif call.get("writes_prompt"):
         values = processor(images=IMAGE.pil_image, return_tensors="pt")
     elif name in SILENT:
