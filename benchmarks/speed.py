@@ -4,8 +4,7 @@ It feeds docs/explanation/cost.md and benchmarks/speed.csv, with which tests/tes
 
     OMP_NUM_THREADS=1 python benchmarks/speed.py [start] [work] [saving] [audit] [--rounds 5] [--write]
 
-``start``: a process that draws the first picture with ``lite``, or with a folder of Transformers' CLIP of ViT-B/32
-size, one that only loads that folder with Transformers, ``nibt --help`` and ``import nibt``, relative to
+``start``: a process that draws the first picture with ``lite``, ``nibt --help`` and ``import nibt``, relative to
 ``import torch``, in processor time. ``work``: the multiplications of explanations relative to a plain forward pass of
 the same tower or towers, for a CLIP of ViT-B/32 size with random weights and captions of 12 tokens, as ``limit.py``
 has them. They are counted where torch computes them, so they do not depend on the load of the machine. The fused
@@ -42,12 +41,6 @@ AUDITED = 8  # pairs
 START = {
     "import torch": ["-c", "import torch"],
     "first picture": ["-m", "nibt", "explain", "sample:camera", "a camera on a tripod"],
-    "first picture, folder of CLIP": ["-m", "nibt", "explain", "sample:camera", "a camera on a tripod", "-m", "clip"],
-    "loading that folder with Transformers": [
-        "-c",
-        "from transformers import CLIPModel, CLIPProcessor; CLIPModel.from_pretrained('clip');"
-        "CLIPProcessor.from_pretrained('clip')",
-    ],
     "nibt --help": ["-m", "nibt", "--help"],
     "import nibt": ["-c", "import nibt"],
 }
@@ -114,9 +107,6 @@ def start(rounds):
     """Yield the processor time of processes relative to that of the import of torch in the same round."""
     times = {name: [] for name in START}
     with tempfile.TemporaryDirectory() as folder:
-        clip = model()
-        clip.module.save_pretrained(f"{folder}/clip")
-        clip.request.processor.save_pretrained(f"{folder}/clip")
         for turn in range(rounds + 1):
             for name, arguments in START.items():
                 taken = of_process(arguments, folder)
