@@ -142,11 +142,6 @@ _OF_TYPE: Mapping[str, Mapping[str, Any]] = {
     "regnet": {"depths": [1] * 4, "embedding_size": 8, "groups_width": 8, "hidden_sizes": [16, 16, 32, 32]},
     "resnet": {"depths": [1] * 4, "embedding_size": 8, "hidden_sizes": [16, 16, 32, 32]},
     "swin": _SWIN,
-    "timm_wrapper": {  # FastViT, whose features are twice as wide as its last stage
-        "hidden_size": 128,
-        "num_features": 128,
-        "model_args": {"inference_mode": True, "layers": [1] * 5, "embed_dims": [16, 32, 64, 64, 64]},
-    },
     "swinv2": _SWIN,
 }
 """The sizes of networks that are no stack of equal layers, by ``model_type``."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from study import BACKGROUNDS, image_of
+from study import BACKGROUNDS, image_of, read_rows
 from world import Scenes, tasks
 
 import nibt
@@ -53,7 +53,7 @@ def removed_share(generator, explanation):
 def measure(options):
     generator = load_generator("scenes_generator")
     path = options.out / "rows.jsonl"
-    done = {json.loads(line)["scene"] for line in path.read_text().splitlines()} if path.exists() else set()
+    done = {row["scene"] for row in read_rows(path)}
     with path.open("a", buffering=1) as out:
         for item, image, prompt, answer in questions(options.first, options.count):
             if item in done:

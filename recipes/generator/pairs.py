@@ -1,8 +1,8 @@
 """Train generators that answer from the image or from a shortcut, and measure which methods tell them apart.
 
-    python recipes/generator/pairs.py train --seed 2 --out RUN                          # resumes; minutes per model
-    python recipes/generator/pairs.py interventions --seed 2 --out RUN     # resumes
-    python recipes/generator/pairs.py measure --seed 2 --out RUN           # resumes; an hour
+    python recipes/generator/pairs.py train --seed 2 --out RUN            # resumes; minutes per model
+    python recipes/generator/pairs.py interventions --seed 2 --out RUN    # resumes
+    python recipes/generator/pairs.py measure --seed 2 --out RUN          # resumes; an hour
     python recipes/generator/pairs.py report --out RUN [--csv docs/explanation/study]
 
 As in GridVQA-X (Belsare et al., 2026), pairs of models have one architecture, and one of them reasons while the other
@@ -18,6 +18,7 @@ import csv
 import json
 import time
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from network import processor
 from PIL import Image
+from study import read_rows
 from train import Training, fit
 from transformers import LlavaForConditionalGeneration
 from two_images import auc
@@ -244,10 +246,6 @@ def interventions(options):
                 out.write("".join(json.dumps({"item": item, **row}) + "\n" for row in rows))
 
 
-def read_rows(path):
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def answers(models, question):
     """Return the answers of each model, by the intervention; the first one is without any.
 
@@ -417,34 +415,33 @@ def shares_table(by_seed):
     lines = []
     for seed, rows in by_seed.items():
         for method in sorted({row["method"] for row in rows}):
-            by_kind = {kind: [r for r in rows if r["method"] == method and r["kind"] == kind] for kind in KINDS}
-            seconds = np.median([row["seconds"] for own in by_kind.values() for row in own])
+            own = [row for row in rows if row["method"] == method]
+            seconds = np.median([row["seconds"] for row in own])
             for kind, fixed in SHARES.items():
-                for part in dict.fromkeys((fixed, "prompt")):
-                    for amounts in ("absolute", "positive"):
-                        both = np.array(
-                            [[share(row["parts"][amounts], part) for row in by_kind[name]] for name in (kind, "honest")]
-                        )
-                        mean, low, high = auc(both.T)
-                        middle = np.median(both, 1)
-                        lines.append(
-                            {
-                                "seed": seed,
-                                "method": method,
-                                "shortcut": kind,
-                                "share of": part,
-                                "fixed in advance": "yes" if part == fixed else "no",
-                                "scores": amounts,
-                                "questions": both.shape[1],
-                                "auc": f"{mean:.3f}",
-                                "low": f"{low:.3f}",
-                                "high": f"{high:.3f}",
-                                "median of shortcut": f"{middle[0]:.3f}",
-                                "median of honest": f"{middle[1]:.3f}",
-                                "median seconds": f"{seconds:.2f}",
-                            }
-                        )
+                for part, amounts in product(dict.fromkeys((fixed, "prompt")), ("absolute", "positive")):
+                    line = {"seed": seed, "method": method, **shares_line(own, kind, part, amounts)}
+                    lines.append(line | {"median seconds": f"{seconds:.2f}"})
     return lines
+
+
+def shares_line(rows, kind, part, amounts):
+    """Return how well the share of a part tells a kind of model from the honest one, by the rows of a method."""
+    values = [[share(row["parts"][amounts], part) for row in rows if row["kind"] == name] for name in (kind, "honest")]
+    both = np.array(values)
+    mean, low, high = auc(both.T)
+    middle = np.median(both, 1)
+    return {
+        "shortcut": kind,
+        "share of": part,
+        "fixed in advance": "yes" if part == SHARES[kind] else "no",
+        "scores": amounts,
+        "questions": both.shape[1],
+        "auc": f"{mean:.3f}",
+        "low": f"{low:.3f}",
+        "high": f"{high:.3f}",
+        "median of shortcut": f"{middle[0]:.3f}",
+        "median of honest": f"{middle[1]:.3f}",
+    }
 
 
 def main():

@@ -135,10 +135,15 @@ def removal_areas(side, grid):
     return {"deletion": float(scores[: len(steps)].mean()), "insertion": float(scores[len(steps) :].mean())}
 
 
+def read_rows(path):
+    """Return the rows of a file of JSON lines; none if there is no file yet."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
 def measure(options):
     generator = load_generator(options.model)
     path = options.out / "rows.jsonl"
-    done = {json.loads(line)["scene"] for line in path.read_text().splitlines()} if path.exists() else set()
+    done = {row["scene"] for row in read_rows(path)}
     others = [image_of(*scene_of(TEST, 10**6 + item)[:2], 10**6 + item) for item in range(OTHERS)]
     with path.open("a", buffering=1) as out:
         for item in range(options.first, options.first + options.count):

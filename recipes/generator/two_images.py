@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from network import IMAGE, MEAN, TEMPLATE, processor
 from PIL import Image
-from study import measure_map
+from study import measure_map, read_rows
 from train import BACKGROUNDS, Training, fit
 from transformers import LlavaForConditionalGeneration
 from world import NOUNS, Scenes, Task, from_left_to_right
@@ -172,7 +172,7 @@ def measure(options):
     """Write a line for each pair and kind of question: whether the answer is right, and the maps of each method."""
     generator = nibt.load_generator(options.out / "model")
     path = options.out / "rows.jsonl"
-    done = {json.loads(line)["pair"] for line in path.read_text().splitlines()} if path.exists() else set()
+    done = {row["pair"] for row in read_rows(path)}
     with path.open("a", buffering=1) as out:
         for item in sorted({*range(options.count)} - done):
             (*numbers, another), kinds = drawn(TEST, item, 10**6, 3)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoProcessor, CLIPModel
 
 import nibt
+from benchmarks.models import released
 from nibt.errors import BadOption, CannotLoad
 from nibt.generators.loading import load_generator
 from nibt.models._loading import load_model
@@ -142,6 +144,22 @@ def test_variant_of_a_generator_and_on_the_command_line(run: Run, tmp_path: Path
     assert code != 0
     assert "--load variant=fp16" in err
     assert "Traceback" not in err
+
+
+def test_variant_of_a_checkpoint_that_names_another_class(tmp_path: Path) -> None:
+    """Its file is read, and not that without a variant beside it."""
+    released.save("lightonai-lightonocr-1b-1025", tmp_path)
+    plain = load_generator(tmp_path)
+    module = deepcopy(plain.module)
+    for weight in module.parameters():
+        weight.data = 2 * weight.data
+    module.save_pretrained(tmp_path / "doubled", variant="fp16")
+    shutil.copy(tmp_path / "doubled" / "model.fp16.safetensors", tmp_path)
+
+    doubled = load_generator(tmp_path, variant="fp16")
+    assert doubled.weights_hash != plain.weights_hash
+    weights = zip(doubled.module.parameters(), plain.module.parameters(), strict=True)
+    assert all(torch.equal(two, 2 * one) for two, one in weights)
 
 
 @pytest.mark.slow

@@ -343,19 +343,21 @@ def batch_indices(spec: ExplanationSpec, pairs: Sequence[AnyPair], size: int) ->
 
     for places in groups_of([batch_group(spec, pairs[index]) for index in order], size):
         group = [order[place] for place in places]
-        few = most_pairs(spec, [pairs[index] for index in group])
-        for first in range(0, len(group), few):
-            yield group[first : first + few]
+        for part in parts_of_batch(spec, [pairs[index] for index in group]):
+            yield group[part]
 
 
-def most_pairs(spec: ExplanationSpec, pairs: Sequence[AnyPair]) -> int:
-    """Return how many pairs of a batch should be explained together: on a processor fewer, if images are large.
+def parts_of_batch(spec: ExplanationSpec, pairs: Sequence[AnyPair]) -> Iterator[slice]:
+    """Yield the parts of a batch that should be explained together: on a processor smaller ones, if images are large.
 
     Pairs of one image stay together, since the image is traced once for all of them.
     """
-    if len({item_key(pair.items[0]) for pair in pairs}) < len(pairs):
-        return len(pairs)
-    return most_together(spec.model.image, [pair.items[0] for pair in pairs], len(pairs))
+    images = [pair.items[0] for pair in pairs]
+    few = len(pairs)
+    if len(set(map(item_key, images))) == len(pairs):
+        few = most_together(spec.model.image, images, few)
+    for first in range(0, len(pairs), few):
+        yield slice(first, first + few)
 
 
 def batch_order(keys: Sequence[Hashable], lengths: Sequence[int] | Sequence[tuple[int, ...]]) -> list[int]:

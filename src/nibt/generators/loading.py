@@ -113,8 +113,8 @@ def load_generator(
         >>> load_generator("http://localhost:8000/v1", name="my-llava", image_size=336).id
         'my-llava'
     """
+    others = {"processor": processor, "generation": generation, "variant": variant}
     if is_address(id):
-        others = {"processor": processor, "generation": generation, "variant": variant}
         check_unset("a model behind a server", device=device, dtype=dtype, **others)
         return _server_loader().load(str(id), **server)
     if server:
@@ -124,7 +124,6 @@ def load_generator(
             f"begins with http:// or https:// (got {id!r:.60}): give the address, or leave it out"
         )
     if isinstance(id, Generator):
-        others = {"processor": processor, "generation": generation, "variant": variant}
         check_unset("a loaded generator", device=device, dtype=dtype, **others)
         return id if "checked" in id.renewed().kept else _checked(id)
     if isinstance(id, Model):
@@ -141,14 +140,7 @@ def load_generator(
     check_device(options.device)
     number_type = getattr(torch, options.dtype)
     check_variant(variant)
-    request = LoadRequest(
-        number_type,
-        processor=processor,
-        tokenizer=tokenizer,
-        generation=generation,
-        variant=variant,
-        facts={} if variant is None else {"variant": variant},
-    )
+    request = LoadRequest(number_type, processor=processor, tokenizer=tokenizer, generation=generation, variant=variant)
 
     if isinstance(id, nn.Module):
         check_unset("a model in memory", device=device, dtype=dtype, variant=variant)
@@ -192,7 +184,7 @@ def _by_name(name: str, request: LoadRequest, device: str | torch.device) -> Gen
         wants = Wants(lambda config: _family_of(name, config), open_clip=weights is not None)
         folder, commit = model_folder(place, request, wants)
 
-    return _from_folder(name, folder, replace(request, facts={**request.facts, "revision": commit}), device)
+    return _from_folder(name, folder, replace(request, facts={"revision": commit}), device)
 
 
 def _from_folder(name: str, folder: Path, request: LoadRequest, device: str | torch.device) -> Generator:

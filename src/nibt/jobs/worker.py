@@ -15,7 +15,7 @@ from PIL import Image
 from nibt.data.images import ImageInput
 from nibt.data.pair import Pair, as_list
 from nibt.datasets.base import Dataset, ImageLocation, Record
-from nibt.engine.batches import PreparedBatch, batch_group, batch_order, explain_batch, most_pairs
+from nibt.engine.batches import PreparedBatch, batch_group, batch_order, explain_batch, parts_of_batch
 from nibt.engine.encode import TOO_LARGE, halve, is_out_of_memory
 from nibt.engine.explain import explain
 from nibt.engine.explanations import to_explanations
@@ -138,9 +138,8 @@ class Worker:
 
     def _batches(self, pairs: list[tuple[Record, Pair]]) -> Iterator[PreparedRows | JsonObject]:
         """Yield the batches of pairs that fit together, and failed rows; large images make smaller batches."""
-        few = most_pairs(self.spec, [pair for _, pair in pairs])
-        for first in range(0, len(pairs), few):
-            yield from self._batch(pairs[first : first + few])
+        for part in parts_of_batch(self.spec, [pair for _, pair in pairs]):
+            yield from self._batch(pairs[part])
 
     def _batch(self, pairs: list[tuple[Record, Pair]]) -> Iterator[PreparedRows | JsonObject]:
         """Yield a failed row for each pair whose inputs cannot be prepared, and the batch of the other pairs."""

@@ -41,15 +41,22 @@ _POOLER = r"(^|\.)pooler\.dense\.(weight|bias)$"
 
 
 def load_pretrained(
-    model_class: Any, source: str, request: LoadRequest, unread: str = "", reads_text: bool = True
+    model_class: Any,
+    source: str,
+    request: LoadRequest,
+    unread: str = "",
+    reads_text: bool = True,
+    config: Any = None,
 ) -> tuple[nn.Module, LoadRequest]:
     """Load a checkpoint and its processor, with a tokenizer if it ``reads_text``.
+
+    Without ``config``, the class has the configuration that the checkpoint names.
 
     Weights are read from safetensors, or from a pickled state dict with torch's weights-only reader. Code in a
     checkpoint is never run, and its configuration does not choose the kernel of the attention, which may be on the hub.
     No result depends on the weights of the pattern ``unread``.
     """
-    config = read_config(source)
+    config = read_config(source) if config is None else config
     request = with_processor(source, request, reads_text)  # first, since the weights take long
     module, ignored = load_weights(model_class, source, config, request.dtype, unread, request.variant)
     return module, replace(request, ignored=(*request.ignored, *ignored))
@@ -130,13 +137,9 @@ def load_generator_class(
         raise CannotLoad(f"{source!r} must be of one of the classes {', '.join(names)} (got {name!r})")
 
     model_class = getattr(transformers, name)
-    if name == named:
-        return load_pretrained(model_class, source, request, unread)
-
-    request = with_processor(source, request)
-    config = _config_of(model_class, source, config)
-    module, ignored = load_weights(model_class, source, config, request.dtype, unread)
-    return module, replace(request, ignored=(*request.ignored, *ignored))
+    if name != named:
+        config = _config_of(model_class, source, config)
+    return load_pretrained(model_class, source, request, unread, config=config)
 
 
 def _config_of(model_class: Any, source: str, config: Any) -> Any:

@@ -346,6 +346,7 @@ class LoadedModel(ABC):
                 **({"quantization": self.quantization} if self.quantization else {}),
                 "resize": self.request.resize or "model",
                 "image_size": self.request.image_size,
+                **({"variant": self.request.variant} if self.request.variant else {}),
                 **self._own_facts(),
                 **self.request.facts,
             }

@@ -214,7 +214,6 @@ def _load_request(
         labels=labels,
         score=score,
         variant=options.variant,
-        facts={} if options.variant is None else {"variant": options.variant},
     )
 
 
