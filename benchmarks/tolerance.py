@@ -5,8 +5,8 @@ It feeds docs/explanation/cost.md.
     OMP_NUM_THREADS=1 python benchmarks/tolerance.py [--count 24] [--models scenes lite random]
 
 The true error is the largest difference from the scores of 100 Gauss-Legendre nodes, relative to the largest score.
-`now` is nibt's tolerance: Clenshaw-Curtis nodes, of which each refinement keeps all, for the items that need them.
-`gauss, doubled` is what nibt did before, and is computed here from maps with fixed steps: 8, 16, 32 and 64
+`now` is nibt's tolerance: panels of the path that are halved where the error is largest, for each item.
+`gauss, doubled` is a simpler way, and is computed here from maps with fixed steps: 8, 16, 32 and 64
 Gauss-Legendre nodes, each time all anew, until the last sum of the batch is complete.
 `random` is a CLIP with 12 blocks and random weights; `lite` explains the photographs of `--photos`.
 """

@@ -311,6 +311,7 @@ def answers_without_cells(seed: int) -> list[str]:
     return sorted({word for word in found if word.isalpha() and word != with_all})
 
 
+@pytest.mark.slow
 def test_without_the_part_the_model_writes_the_answer() -> None:
     """Each part lets the model write the first word of an answer, and needs each of its cells."""
     corrected = 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from nibt.methods._views import FINEST, Views, overlaps, shifts, smoothing
 from nibt.methods.base import Method
 from nibt.methods.masks import RISE
 from nibt.methods.nib import NIB
+from nibt.models._inputs import Cut
 from nibt.models.base import ImageTower, Model
 from nibt.preprocessing.images import Surroundings
 from nibt.results.attribution import Attribution
@@ -182,6 +184,31 @@ def test_path_of_views_is_that_of_the_image_itself() -> None:
     steps = [replace(method, views=1).attribute(side).path.steps for side in views.sides(1)]
     assert torch.equal(method(of).path.steps, steps[0])
     assert Brightness(views=2)(of).path is None
+
+
+def test_shifted_views_need_no_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take a fixed number of steps; the sum, and what the tolerance promises, are those of the image itself."""
+    of = make_side(tiny.model("clip"), "image")
+    counts: list[int] = []
+    own = Side.gradient
+
+    def gradient(side: Side, cut: Cut, states: torch.Tensor, score: Any = None) -> torch.Tensor:
+        counts.append(states.shape[0] * states.shape[1])
+        return own(side, cut, states, score)
+
+    monkeypatch.setattr(Side, "gradient", gradient)
+    method = NIB((1,), "blank", "adaptive", 9, tolerance=1e-4)
+    plain = method(of)
+    of_image = sum(counts)
+    counts.clear()
+    fine = replace(method, views=3)(of)
+    assert of_image > 9 * len(of.inputs)
+    assert sum(counts) == of_image + 2 * 6 * len(of.inputs)
+    assert torch.equal(fine.path.steps, plain.path.steps)
+    assert_close(fine.scores.sum(-1), plain.scores.sum(-1))
+
+    precise = replace(method, views=3, quadrature="gauss", steps=64, tolerance=None)(of)
+    assert_close(fine.scores, precise.scores, share=0.02)
 
 
 @pytest.mark.parametrize("method", few(METHODS, ["nib", "gae", "occlusion", "rise", "shapley"]))

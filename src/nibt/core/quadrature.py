@@ -5,23 +5,24 @@ published rule (Zhu et al., ICLR 2025, eq. 12). ``gauss`` (Gauss-Legendre) conve
 smooth along the path. ``geometric`` is for paths to zero, along which the score is smooth only in the logarithm of the
 position. ``midpoint`` is the usual rule of integrated gradients (Sundararajan et al., 2017). ``late`` is a single node
 at two thirds of the path, the Gauss rule for weights that grow with the position: scores tell places well, but do not
-add up to the change of the target. ``clenshaw_curtis`` (Clenshaw and Curtis, 1960) converges nearly as fast as
-``gauss``, and the nodes of n intervals are also nodes of 2 n, so that more steps keep all gradients.
+add up to the change of the target. ``adaptive``, the default with a tolerance, takes more steps only where the
+integrand changes fast along the path, as it often does in decoders.
 
-The values at a node are computed once for each item: a finer rule keeps the nodes that it shares with the coarser one,
-and items that are accurate enough take no part in it. Completeness says only that the *sum* of the scores is right,
-which it may be by chance. So an integral is accurate if its sum is complete and the last refinement changed little: the
-error of a smooth integrand is about squared if its nodes are doubled, so that a change by the square root of the
-tolerance leaves an error of about the tolerance.
+Completeness says only that the *sum* of the scores is right, which it may be by chance. So an integral is accurate if
+its sum is complete and the estimated error of each score is small. ``adaptive`` divides the path into panels with five
+equally spaced nodes. Boole's rule integrates a panel; its difference from Simpson's rule on the same nodes estimates
+the error, as in adaptive quadrature (Davis and Rabinowitz, *Methods of Numerical Integration*, 1984). Each step halves
+the panel with the largest error, and keeps its values.
 
-A rule of high order stalls where an integrand has a narrow peak. An item whose sum the finest rule leaves incomplete
-therefore gets a last rule of another form, and keeps the result with the smaller gap.
+With a tolerance, the other rules double their steps, and items that are accurate enough take no further part. A change
+by the square root of the tolerance leaves an error of about the tolerance, since the error of a smooth integrand is
+about squared if its nodes are doubled.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -31,11 +32,18 @@ from torch import Tensor
 from nibt.errors import BadOption
 from nibt.types import PerExample
 
-RULES = ("riemann", "gauss", "geometric", "midpoint", "late", "clenshaw_curtis")
+RULES = ("riemann", "gauss", "geometric", "midpoint", "late", "adaptive")
 LATE = 2 / 3  # the position of the node of ``late``
 
 MOST_STEPS = 64
-"""The largest number of steps that a tolerance leads to; intervals for ``clenshaw_curtis``, which has one node more."""
+"""The largest number of steps that a tolerance leads to; one more for ``adaptive``, whose panels share their ends."""
+FIRST_STEPS = 9
+"""The steps with which ``adaptive`` starts, in two panels."""
+_NEW_NODES = (1 / 8, 3 / 8, 5 / 8, 7 / 8)
+"""The nodes that the halves of a panel have and the panel lacks, as shares of the panel."""
+_BOOLE = (7 / 90, 32 / 90, 12 / 90, 32 / 90, 7 / 90)
+_SIMPSON = (1 / 12, 4 / 12, 2 / 12, 4 / 12, 1 / 12)
+_SMALL_ERROR = 0.1  # of what the tolerance allows: a panel with less is split only if all have
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ def nodes(quadrature: str, steps: int, floor: float = 0.1) -> Nodes:
         Nodes(positions=(0.5, 1.0), weights=(0.5, 0.5), low=0.0)
 
     Raises:
-        BadOption: The rule is unknown, or has no such number of steps (``late``: not 1; ``clenshaw_curtis``: below 2).
+        BadOption: The rule is unknown, or has no such number of steps (``late``: not 1; ``adaptive``: not 9).
     """
     if quadrature not in RULES:
         raise BadOption(f"quadrature must be one of {', '.join(RULES)} (got {quadrature!r})")
@@ -79,8 +87,11 @@ def nodes(quadrature: str, steps: int, floor: float = 0.1) -> Nodes:
     if quadrature in ("riemann", "midpoint"):
         shift = 0.5 if quadrature == "midpoint" else 0.0
         return Nodes(tuple((i - shift) / steps for i in range(1, steps + 1)), (1 / steps,) * steps)
-    if quadrature == "clenshaw_curtis":
-        return _clenshaw_curtis(steps)
+    if quadrature == "adaptive":
+        if steps != FIRST_STEPS:
+            raise BadOption(f"steps must be {FIRST_STEPS} with the quadrature adaptive, which adds steps (got {steps})")
+        weights = (*_BOOLE[:4], 2 * _BOOLE[4], *_BOOLE[1:])
+        return Nodes(tuple(node / 8 for node in range(FIRST_STEPS)), tuple(weight / 2 for weight in weights))
 
     roots, weights = np.polynomial.legendre.leggauss(steps)
     if quadrature == "gauss":
@@ -90,26 +101,17 @@ def nodes(quadrature: str, steps: int, floor: float = 0.1) -> Nodes:
     return Nodes(tuple(map(float, positions)), tuple(map(float, weights / 2 * -math.log(floor) * positions)), floor)
 
 
-def refined(quadrature: str, steps: int, floor: float, more: bool) -> Iterator[Nodes]:
-    """Yield the nodes of a rule and, with ``more``, of twice as many steps each time, up to ``MOST_STEPS``.
-
-    ``clenshaw_curtis`` doubles the intervals between its nodes. Narrow peaks between them can spoil its sum, so
-    ``midpoint`` follows, whose nodes are even.
+def refined(quadrature: str, steps: int, floor: float) -> Iterator[Nodes]:
+    """Yield the nodes of a rule and of twice as many steps each time, up to ``MOST_STEPS``.
 
     Examples:
-        >>> [len(path.positions) for path in refined("gauss", 12, 0.1, True)]
+        >>> [len(path.positions) for path in refined("gauss", 12, 0.1)]
         [12, 24, 48, 64]
-        >>> [len(path.positions) for path in refined("clenshaw_curtis", 5, 0.1, True)]
-        [5, 9, 17, 33, 65, 64]
     """
     yield nodes(quadrature, steps, floor)
-    ends = int(quadrature == "clenshaw_curtis")
-    while more and steps - ends < MOST_STEPS:
-        steps = min(2 * (steps - ends), MOST_STEPS) + ends
+    while steps < MOST_STEPS:
+        steps = min(2 * steps, MOST_STEPS)
         yield nodes(quadrature, steps, floor)
-
-    if more and ends:  # narrow peaks between its nodes can spoil the sum; those of midpoint are even
-        yield nodes("midpoint", MOST_STEPS)
 
 
 @dataclass(frozen=True)
@@ -133,33 +135,13 @@ class PathRule:
         """The nodes of the rule with its own steps."""
         return nodes(self.quadrature, self.steps, self.floor)
 
-    def refined(self) -> Iterator[Nodes]:
-        """Yield the nodes of the rule; with a tolerance, then twice as many each time."""
-        return refined(self.quadrature, self.steps, self.floor, self.tolerance is not None)
-
-
-def _clenshaw_curtis(steps: int) -> Nodes:
-    """Return the nodes of the rule that integrates the polynomial through the extrema of a Chebyshev polynomial.
-
-    Node k of n intervals is at (1 - cos(pi k / n)) / 2. Twice as many intervals give the same floating-point numbers
-    for the nodes that both have.
-    """
-    if steps < 2:
-        raise BadOption(f"steps must be at least 2 with the quadrature clenshaw_curtis (got {steps})")
-
-    places = np.arange(steps) / (steps - 1)
-    orders = np.arange(0, steps, 2)
-    waves = np.cos(np.pi * np.outer(places, orders)) / (1 - orders**2)
-    waves[:, (orders > 0) & (orders < steps - 1)] *= 2
-    weights = waves.sum(1) / (steps - 1)
-    weights[[0, -1]] /= 2
-    return Nodes(tuple(map(float, (1 - np.cos(np.pi * places)) / 2)), tuple(map(float, weights)))
-
 
 Rows = Int[Tensor, " row"]
 """The numbers of the items that are computed."""
 ValuesAt = Callable[[Sequence[float], Rows], Float[Tensor, "node row part *dim"]]
 """Computes the integrand of some items at some positions: a score or a vector for each part."""
+Parts = Float[Tensor, "part *dim"]
+"""A score or a vector for each part, of one item."""
 Gaps = Callable[[Float[Tensor, "row part *dim"], Rows], Float[Tensor, " row"]]
 """Returns how much the sum over the parts of each item lacks, in units of what its tolerance allows."""
 
@@ -176,18 +158,116 @@ def integrate(
         values = values_at(path.positions, rows)
         return path.integral(values), values.new_full((len(rows),), len(path.positions), dtype=torch.float32)
 
+    if rule.quadrature == "adaptive":
+        return _adaptive(rule.tolerance, values_at, rows, gaps)
+    return _with_doubled_steps(rule, rule.tolerance, values_at, rows, gaps)
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A part of the path of one item, with the values at five equally spaced positions."""
+
+    start: float
+    end: float
+    values: Float[Tensor, "node part *dim"]
+
+    @cached_property
+    def integral(self) -> Parts:
+        """The integral over the panel, by Boole's rule."""
+        return self._sum(_BOOLE)
+
+    @cached_property
+    def errors(self) -> Float[Tensor, " part"]:
+        """The estimated error of each part of the integral: the difference from Simpson's rule."""
+        return _sizes(self.integral - self._sum(_SIMPSON))
+
+    @cached_property
+    def error(self) -> float:
+        """The largest estimated error."""
+        return float(self.errors.max())
+
+    def _sum(self, weights: Sequence[float]) -> Parts:
+        return (self.end - self.start) * torch.tensordot(self.values.new_tensor(weights), self.values, 1)
+
+    def new_positions(self) -> list[float]:
+        """Return the positions that the halves of the panel add."""
+        return [self.start + share * (self.end - self.start) for share in _NEW_NODES]
+
+    def halves(self, added: Float[Tensor, "node part *dim"]) -> "list[_Panel]":
+        """Return the halves of the panel, with the values at the new positions."""
+        old = self.values
+        middle = (self.start + self.end) / 2
+        first = torch.stack([old[0], added[0], old[1], added[1], old[2]])
+        second = torch.stack([old[2], added[2], old[3], added[3], old[4]])
+        return [_Panel(self.start, middle, first), _Panel(middle, self.end, second)]
+
+
+def _adaptive(
+    tolerance: float, values_at: ValuesAt, rows: Rows, gaps: Gaps
+) -> tuple[Float[Tensor, "row part *dim"], PerExample]:
+    """Compute an integral for each item from panels that are halved until it is accurate."""
+    values = values_at(nodes("adaptive", FIRST_STEPS).positions, rows)
+    middle = FIRST_STEPS // 2
+    panels = [
+        [_Panel(0.0, 0.5, values[: middle + 1, item]), _Panel(0.5, 1.0, values[middle:, item])]
+        for item in range(len(rows))
+    ]
+
+    active = list(range(len(rows)))
+    while active:
+        totals = torch.stack([_total(panels[item]) for item in active])
+        incomplete = gaps(totals, rows[active]) > 1
+        halved: dict[tuple[float, float], list[tuple[int, _Panel]]] = {}
+        for item, total, is_incomplete in zip(active, totals, incomplete.tolist(), strict=True):
+            panel = _next_panel(panels[item], total, is_incomplete, tolerance)
+            if panel is not None:
+                halved.setdefault((panel.start, panel.end), []).append((item, panel))
+
+        # items that need the same positions go through the tower together
+        for same in halved.values():
+            items = [item for item, _ in same]
+            added = values_at(same[0][1].new_positions(), rows[items])
+            for column, (item, panel) in enumerate(same):
+                others = [other for other in panels[item] if other is not panel]
+                panels[item] = [*others, *panel.halves(added[:, column])]
+
+        active = sorted(item for same in halved.values() for item, _ in same)
+
+    steps = [float(4 * len(of_item) + 1) for of_item in panels]
+    return torch.stack([_total(of_item) for of_item in panels]), values.new_tensor(steps, dtype=torch.float32)
+
+
+def _total(panels: Sequence[_Panel]) -> Parts:
+    return torch.stack([panel.integral for panel in panels]).sum(0)
+
+
+def _next_panel(panels: Sequence[_Panel], total: Parts, is_incomplete: bool, tolerance: float) -> _Panel | None:
+    """Return the panel of an item that is halved next; None if its integral is accurate, or has all steps.
+
+    It is accurate if its sum is complete, and the estimated error of each part is at most half of the tolerance,
+    relative to the largest part.
+    """
+    if 4 * len(panels) >= MOST_STEPS:
+        return None
+
+    limit = tolerance / 2 * float(_sizes(total).max())
+    errors = torch.stack([panel.errors for panel in panels]).sum(0)
+    if not is_incomplete and float(errors.max()) <= limit:
+        return None
+
+    worst = max(panels, key=lambda panel: panel.error)
+    if worst.error >= _SMALL_ERROR * limit:
+        return worst
+    return max(panels, key=lambda panel: panel.end - panel.start)  # a narrow peak is between the nodes
+
+
+def _with_doubled_steps(
+    rule: PathRule, tolerance: float, values_at: ValuesAt, rows: Rows, gaps: Gaps
+) -> tuple[Float[Tensor, "row part *dim"], PerExample]:
+    """Compute an integral for each item by a rule whose steps are doubled until it is accurate."""
     computed: dict[float, Tensor] = {}
     result = steps = before = None
-    for path in rule.refined():
-        second_try = len(path.positions) < len(computed)
-        if second_try and before is not None:
-            incomplete = gaps(before, rows) > 1
-            if not incomplete.any():
-                break
-
-            rows = rows[incomplete]
-            before = before[incomplete]
-
+    for path in refined(rule.quadrature, rule.steps, rule.floor):
         new = [position for position in path.positions if position not in computed]
         computed.update(zip(new, values_at(new, rows), strict=True))
         computed = {position: computed[position] for position in path.positions}
@@ -196,16 +276,8 @@ def integrate(
             result = after.clone()
             steps = after.new_zeros(len(rows), dtype=torch.float32)
 
-        if second_try and before is not None:
-            better = gaps(after, rows) < gaps(before, rows)
-            rows = rows[better]
-            after = after[better]
-
         result[rows], steps[rows] = after, float(len(computed))
-        if second_try:
-            break
-
-        rough = (gaps(after, rows) > 1) | (before is None or _moved(before, after, rule.tolerance))
+        rough = (gaps(after, rows) > 1) | (before is None or _moved(before, after, tolerance))
         if not rough.any():
             break
 
@@ -220,8 +292,11 @@ def integrate(
 
 def _moved(before: Tensor, after: Tensor, tolerance: float) -> Bool[Tensor, " row"]:
     """Return for which items a part changed by more than the root of the tolerance, relative to the largest part."""
-    # the error of a smooth integrand is about squared if its nodes are doubled
-    change, size = (
-        (values.abs() if values.ndim == 2 else values.norm(dim=-1)).amax(1) for values in (after - before, after)
-    )
+    change = torch.stack([_sizes(item).max() for item in after - before])
+    size = torch.stack([_sizes(item).max() for item in after])
     return change > tolerance**0.5 * size
+
+
+def _sizes(values: Parts) -> Float[Tensor, " part"]:
+    """Return the absolute value of each score, or the length of each vector."""
+    return values.abs() if values.ndim == 1 else values.norm(dim=-1)

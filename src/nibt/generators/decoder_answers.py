@@ -305,10 +305,13 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         values = self._prepared(first.prompted)
         prompt_ids = values["input_ids"][0].tolist()
         start = self.offset + len(prompt_ids)
-        ids = [*prompt_ids, *first.answer.ids]
-        self.check_length(len(ids))
+        self.check_length(len(prompt_ids) + len(first.answer.ids))
+        # no token reads those after it, so the sequence ends with the last word of the batch
+        end = 1 + max((token for item in items for token in item.tokens), default=-1)
+        answer_ids = first.answer.ids[:end]
+        ids = [*prompt_ids, *answer_ids]
         prompt_words = self._prompt_words(first.prompted, prompt_ids)
-        inputs = self._inputs_of(values, first.prompted, len(ids), first.answer.ids).take([0] * len(items))
+        inputs = self._inputs_of(values, first.prompted, len(ids), answer_ids).take([0] * len(items))
         rows = [row for word in prompt_words for row in word.tokens]
         words = []
         context = torch.zeros(len(items), self.offset + len(ids), dtype=torch.bool, device="cpu")

@@ -82,6 +82,10 @@ class Views:
     def sides(self, at_once: int | None = None) -> Iterator[Side]:
         """Yield the sides of the views, in order: the image itself, then several at once."""
         yield self.side
+        yield from self.shifted_sides(at_once)
+
+    def shifted_sides(self, at_once: int | None = None) -> Iterator[Side]:
+        """Yield the sides of the shifted views, several at once."""
         at_once = max(1, AT_ONCE // len(self.side.trace.inputs.values)) if at_once is None else at_once
         for first in range(1, len(self.shifts), at_once):
             yield self.side.shifted(self.shifts[first : first + at_once], self.lowest)

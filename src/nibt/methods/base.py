@@ -83,8 +83,10 @@ class Method(Plugin, ABC):
     def __call__(self, side: Side) -> Attribution:
         """Compute the scores of a batch."""
         views = Views.of(side, self.views, self.layers, self.lowest) if self.views > 1 else None
-        results = [self.attribute(view) for view in (views.sides() if views else [side])]
-        attribution = views.merge(results, self.signed or self.linear) if views else results[0]
+        attribution = self.attribute(side)
+        if views:
+            shifted = [self.for_shifted_views().attribute(view) for view in views.shifted_sides()]
+            attribution = views.merge([attribution, *shifted], self.signed or self.linear)
         if not isinstance(attribution, Attribution):
             got = type(attribution).__name__
             raise BadOption(f"the method {self.name} must return an Attribution (got {got}): correct its class")
@@ -105,6 +107,13 @@ class Method(Plugin, ABC):
     @abstractmethod
     def attribute(self, side: Side) -> Attribution:
         """Compute the scores of a batch from one view."""
+
+    def for_shifted_views(self) -> "Method":
+        """Return the method of the shifted views, which only divide the score of a unit among its cells.
+
+        Override it if less accuracy is enough for this.
+        """
+        return self
 
     def vectors(self, side: Side) -> SideVectors:
         """Return the vectors of the units of a side with one example.

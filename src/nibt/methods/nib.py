@@ -37,6 +37,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nibt.core.quadrature import FIRST_STEPS
 from nibt.core.side import Side
 from nibt.errors import BadOption
 from nibt.methods._path import PathMethod, PathStage, products
@@ -50,7 +51,8 @@ from nibt.types import Hidden, PerExample, PerToken, States
 
 _DISTRIBUTING = " + (5 + steps) x layer / depth / 25"
 """The part of the cost that distributes, as measured."""
-_FIRST_STEPS = 5  # of a path with a tolerance
+_SHIFTED_STEPS = 6
+"""The steps of shifted views, whose sums need no tolerance; in trials, maps with more steps found places no better."""
 _DISTRIBUTED = {"baseline": "blank", "quadrature": "midpoint", "distribute": True}
 _EXACT = ("blank", "against")  # baselines with states at all layers
 _SHARE = 0.65  # of the depth: the layer of heads that read patches, and where nothing is distributed
@@ -69,7 +71,8 @@ class NIB(PathMethod, LayerMethod):
             models, the default is five views instead of three for a difference of two images. It is also five for the
             answer of a generator that takes one image of one size.
         tolerance: The largest allowed completeness gap of all tokens, relative to the change of the target; up to 65
-            steps are taken. None does not limit it.
+            steps are taken. None does not limit it. Unless ``steps`` or ``quadrature`` is set, the path
+            takes them where it needs them, and shifted views, which do not change the sum, take six Gauss steps.
         distribute: Whether the scores of special tokens, such as the class token, are distributed among the units whose
             content these tokens took up, block by block down to layer 0, so that the scores of the units add up. It
             needs the baseline ``blank`` or ``against``, and no noise.
@@ -179,11 +182,13 @@ class NIB(PathMethod, LayerMethod):
         rule = changes.get("quadrature", defaults.get("quadrature"))
         if "quadrature" not in changes and "steps" not in changes:
             if changes.get("tolerance") is not None and rule != "riemann":
-                return {"quadrature": "clenshaw_curtis", "steps": _FIRST_STEPS}
+                return {"quadrature": "adaptive", "steps": FIRST_STEPS}
             return {}
 
         if changes.get("quadrature") == "late":
             return {"steps": 1}
+        if changes.get("quadrature") == "adaptive":
+            return {"steps": FIRST_STEPS}
         if defaults.get("quadrature") == "late":
             return {"quadrature": "midpoint", "steps": cls.steps}
         return {}
@@ -196,6 +201,11 @@ class NIB(PathMethod, LayerMethod):
         if not tower.distributes or not defaults.get("distribute"):
             return False
         return values.get("baseline", cls.baseline) in _EXACT and values.get("noise", cls.noise) == "none"
+
+    def for_shifted_views(self) -> "NIB":
+        if self.tolerance is None or self.quadrature != "adaptive":
+            return self
+        return replace(self, tolerance=None, quadrature="gauss", steps=_SHIFTED_STEPS)
 
     def attribute(self, side: Side) -> Attribution:
         """Compute the mean of the maps of all layers and, with noise, of the paths that start at its samples."""

@@ -127,6 +127,7 @@ def test_parts_of_scores_that_add_up_are_their_sums(recipe: Any) -> None:
     assert parts["absolute"]["mark"] == pytest.approx(abs(at_mark), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_all_methods_of_the_registry_that_explain_answers_are_measured(recipe: Any) -> None:
     names = recipe.methods()
     refused = {*available("methods")} - {MethodSpec.parse(name).name for name in names}
