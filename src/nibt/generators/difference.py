@@ -73,6 +73,7 @@ def difference(first: AnswerExplanation, second: AnswerExplanation, images: Sequ
         words=tuple(_minus(*words) for words in zip(first.words, second.words, strict=True)),
         images=AnswerImage.parts_of(picture),
         frames=0,
+        processed_size=None,
         target={"name": "difference", "options": options},
         server=_requests_of_both(first.server, second.server),
         **note_fields(dict.fromkeys((*first.notes, *second.notes))),

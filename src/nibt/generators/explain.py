@@ -202,6 +202,7 @@ class AnswerExplainer:
             words=tuple(words[number] for number in range(len(tokens.words))),
             images=AnswerImage.parts_of(picture),
             frames=forced.tower.frames,
+            processed_size=None if picture.parts else forced.processed_size,
             target={"name": "log_probability" if alternatives is None else "logit_difference", "options": options},
             method=record,
             model=generator.record(),

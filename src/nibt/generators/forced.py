@@ -111,6 +111,12 @@ class ForcedAnswer:
         return self.tower.narrowing(SOURCES).prepare([ForcedWord(self.prompted, self.answer, 0)])
 
     @property
+    def processed_size(self) -> tuple[int, int]:
+        """The width and height in pixels to which the image was resized for the model."""
+        height, width = self.tower.extent(self.inputs)
+        return width, height
+
+    @property
     def prompt_words(self) -> tuple[str, ...]:
         """The words of the prompt."""
         return tuple(word.text for word in self.inputs.words.words[0])

@@ -21,7 +21,7 @@ from nibt.results.base import OfImage, ResultOfImage
 from nibt.results.decisive import DecisiveRegion
 from nibt.results.explanation import method_text, shortened
 from nibt.results.pixels import over_image
-from nibt.results.records import SCHEMA, MethodRecord, Probability, TargetRecord, few_pixels
+from nibt.results.records import SCHEMA, MethodRecord, Probability, Size, TargetRecord, few_pixels
 from nibt.types import SOURCES
 
 _CHANGES = frozenset({*SOURCES, "frame", "joint", "difference", "gap"})
@@ -98,6 +98,8 @@ class AnswerExplanation(ResultOfImage):
             Empty for one image.
         frames: If ``images`` are frames of a video, the number of frames that each map is of, which the model merges;
             else 0.
+        processed_size: The width and height in pixels to which the image, or its ``region``, was resized for the model;
+            None for several images, and for a model behind a server.
         server: What a server was asked, if the model is behind one; else None.
         decisive: A small part of the map of a word, or of the whole answer, that keeps the decision of the model, or
             whose removal changes it, if ``nibt.decisive_region`` found one.
@@ -115,6 +117,7 @@ class AnswerExplanation(ResultOfImage):
     method: MethodRecord
     images: tuple[AnswerImage, ...] = ()
     frames: Annotated[int, Field(ge=0)] = 0
+    processed_size: Size | None = None
     server: ServerRecord | None = None
     decisive: DecisiveRegion | None = None
 
