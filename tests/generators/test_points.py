@@ -125,9 +125,7 @@ def test_decimal_numbers_may_be_shares_or_percent() -> None:
 
 def test_answer_knows_the_size_that_the_model_reads() -> None:
     result = explained()
-    pixels = generator("qwen3_vl").answers.processor.image_processor(
-        tiny.image(*SIZE).pil_image, return_tensors="pt"
-    )
+    pixels = generator("qwen3_vl").answers.processor.image_processor(tiny.image(*SIZE).pil_image, return_tensors="pt")
     _, rows, columns = pixels["image_grid_thw"][0].tolist()
     assert result.processed_size == (8 * columns, 8 * rows)
 

@@ -20,7 +20,6 @@ from nibt.bridges.questions import Question
 from nibt.bridges.sampled_answers import SampledAnswerServer
 from nibt.bridges.scored_answers import Box, ScoredAnswer
 from nibt.bridges.served_sources import ServedNarrowing
-from nibt.bridges.served_words import TargetModel
 from nibt.core.side import Side
 from nibt.data.conversation import Conversation
 from nibt.data.images import SAMPLE, ImageInput, ImagePart, Region, read_image, side_by_side
@@ -31,6 +30,7 @@ from nibt.generators.decisions.answer import WordSide
 from nibt.generators.explain import AnswerExplainer, offered_sources, resolved_method
 from nibt.generators.forced import AnswerRequest, read_words
 from nibt.generators.results.answer import AnswerExplanation, AnswerImage
+from nibt.generators.word_games import TargetModel
 from nibt.io import read_path
 from nibt.methods._units import SegmentMethod
 from nibt.methods.base import Method

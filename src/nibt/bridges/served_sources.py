@@ -10,18 +10,11 @@ from torch import Tensor
 
 from nibt.bridges.questions import Question
 from nibt.bridges.scored_answers import ScoredAnswer
-from nibt.bridges.served_words import (
-    EarlierWords,
-    KnownWords,
-    PromptWords,
-    TargetModel,
-    WordAfter,
-    WordGame,
-    WordGameTower,
-)
+from nibt.bridges.served_words import EarlierWords, KnownWords, PromptWords, WordAfter
 from nibt.core.side import Side
 from nibt.data.units import Segments, Units, cells_of
 from nibt.generators.results.answer_word import AnswerWord, WordErrors
+from nibt.generators.word_games import TargetModel, as_they_are, played
 from nibt.methods._units import SegmentMethod
 from nibt.models._functions import FunctionImageTower
 from nibt.models._inputs import Inputs
@@ -123,7 +116,7 @@ class ServedNarrowing:
     @cached_property
     def side(self) -> Side:
         """The image, whose score are the values of all words."""
-        return Side(TargetModel.of(self.tower), self.tower.trace(self.inputs), _as_they_are)
+        return Side(TargetModel.of(self.tower), self.tower.trace(self.inputs), as_they_are)
 
     @cached_property
     def units(self) -> Units | Segments:
@@ -158,8 +151,9 @@ class ServedNarrowing:
         if not count:  # a conversation of an image alone, so that nothing is left out
             return replace(nothing, without=self.values)
 
-        scores, errors, without = self._played(self.prompt)
-        return SourceScores(list(scores.T), None if errors is None else list(errors.T), without)
+        game = played(self.prompt, self.method)
+        errors = None if game.errors is None else list(game.errors.T)
+        return SourceScores(list(game.scores.T), errors, game.without)
 
     def _of_earlier(self) -> SourceScores:
         if "earlier" not in self.sources:
@@ -180,22 +174,13 @@ class ServedNarrowing:
         is_estimated = False
         texts = [word.text for word in self.scored.answer.words]
         for number in range(1, len(texts)):
-            of_word, error, (value,) = self._played(EarlierWords(texts[:number], known))
-            scores.append(of_word[:, 0])
-            errors.append(torch.zeros(number, device="cpu") if error is None else error[:, 0])
-            without.append(value)
-            is_estimated = is_estimated or error is not None
+            game = played(EarlierWords(texts[:number], known), self.method)
+            scores.append(game.scores[:, 0])
+            errors.append(torch.zeros(number, device="cpu") if game.errors is None else game.errors[:, 0])
+            without += game.without
+            is_estimated = is_estimated or game.errors is not None
 
         return SourceScores(scores, errors if is_estimated else None, without)
-
-    def _played(self, game: WordGame) -> tuple[Tensor, Tensor | None, list[float]]:
-        """Return the scores of words, (word, value), their errors, and the values without any of them."""
-        tower = WordGameTower(game)
-        inputs = tower.prepare([" ".join(game.words)])
-        side = Side(TargetModel.of(tower), tower.trace(inputs), _as_they_are)
-        estimates = self.of_words.estimates(side, side.units)
-        without = self.of_words.nothing(side, side.units)[0].tolist()
-        return estimates.scores[0], None if estimates.error is None else estimates.error[0], without
 
     def _known(self, question: Question) -> KnownWords:
         """Return the values of words after some of the earlier ones, which the server is asked for."""
@@ -265,11 +250,6 @@ class ServedNarrowing:
         known.add(0, (), [0.0] * count)
         self._of_each(known)
         return asked
-
-
-def _as_they_are(values: Tensor) -> Tensor:
-    """Return the values of words, each of which is a target."""
-    return values
 
 
 def _first(count: int, values: Tensor) -> Tensor:

@@ -1,89 +1,17 @@
 """What the words before a word of an answer add to its probability, by requests that leave some of them out.
 
-Both games, that of the words of the prompt and that of the earlier words of the answer, are towers of texts whose
-words are left out, so that all methods that only change inputs play them.
+There are two games: that of the words of the prompt, and that of the earlier words of the answer.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
-import torch
-
 from nibt.bridges.questions import Question
-from nibt.data.units import Word
-from nibt.models._functions import FunctionImageTower, FunctionModule, WordRemovalTower
-from nibt.models._inputs import Inputs
-from nibt.models._loaded import LoadedModel
-from nibt.models.base import Tower
-from nibt.preprocessing.captions import WORD, Tokens, word_pieces
-from nibt.types import Embedding
+from nibt.generators.word_games import Kept, Rows, WordGame
+from nibt.preprocessing.captions import WORD, word_pieces
 
-Kept: TypeAlias = tuple[int, ...]
-"""The numbers of the words that are kept."""
 WordAfter: TypeAlias = tuple[int, Kept]
 """The number of a word of an answer, and the words before it that are kept."""
-Rows: TypeAlias = Sequence[Sequence[float]]
-
-
-@dataclass(frozen=True, eq=False)
-class TargetModel(LoadedModel):
-    """A model of which only the values of targets are known, as functions of the inputs.
-
-    Attributes:
-        tower: The tower, whose embeddings are the values.
-    """
-
-    tower: Tower
-
-    @classmethod
-    def of(cls, tower: "FunctionImageTower | WordGameTower") -> "TargetModel":
-        """Return the model of a tower."""
-        return cls("targets", "server", tower.root, tower)
-
-    @property
-    def towers(self) -> tuple[Tower]:
-        return (self.tower,)
-
-    def _towers_anew(self, family: object) -> tuple[Tower]:
-        return (self.tower,)
-
-    @property
-    def item_ndim(self) -> int:
-        return 1
-
-
-class WordGame(FunctionModule, ABC):
-    """The values of a target as a function of which words are kept.
-
-    Attributes:
-        words: The words.
-    """
-
-    def __init__(self, words: Sequence[str]) -> None:
-        super().__init__()
-        self.words = tuple(words)
-        self.register_buffer("probe", torch.zeros(1))
-
-    @abstractmethod
-    def values(self, kept: Sequence[Kept]) -> Rows:
-        """Compute the values with each of some sets of words."""
-
-
-class WordGameTower(WordRemovalTower):
-    """A game of words as a tower, whose ids are the numbers of the words from 1 on, and 0 for one that is left out."""
-
-    root: WordGame
-
-    def tokens(self, caption: str) -> Tokens:
-        count = len(self.root.words)
-        words = tuple(Word(text, (row,)) for row, text in enumerate(self.root.words))
-        return Tokens(tuple(range(1, 1 + count)), self.root.words, (True,) * count, words)
-
-    def run(self, inputs: Inputs) -> Embedding:
-        kept = [tuple(number - 1 for number in row if number) for row in self.kept_ids(inputs).tolist()]
-        return torch.tensor(self.root.values(kept), dtype=torch.float32, device="cpu")
 
 
 class PromptWords(WordGame):

@@ -103,6 +103,8 @@ class AnswerTower(ImageTower, TextTower):
     blend_width = 2.0
     sources: ClassVar[tuple[Source, ...]] = SOURCES
     """What can be narrowed."""
+    removable: ClassVar[tuple[Source, ...]] = ()
+    """What else methods that change inputs explain: words that are left out, since no layer narrows them."""
     prompts: ClassVar[Literal["needed", "optional", "none"]] = "needed"
     """Whether the model reads a prompt."""
     generation: Literal["greedy", "model"] = "greedy"

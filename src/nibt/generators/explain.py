@@ -21,10 +21,12 @@ from nibt.generators.loading import load_generator
 from nibt.generators.results.answer import AnswerExplanation, AnswerImage
 from nibt.generators.results.answer_word import AnswerWord, WordErrors
 from nibt.generators.writing import settings_note
+from nibt.methods._units import SegmentMethod
 from nibt.methods.base import Method
 from nibt.models._loaded import default_method
 from nibt.models.base import Tower
 from nibt.options import BatchSize, Megabytes, parsed
+from nibt.preprocessing.captions import WORD
 from nibt.preprocessing.images import Processor
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
@@ -86,7 +88,8 @@ def explain_answer(
             minus that with the other one. The map shows both side by side, with the scores of the other image negated:
             blue in the other image raises the log-probability of the word with that image, and red lowers it.
         narrow: The sources that are explained, among "image", "prompt" and "earlier" (the earlier words of the answer).
-            A model whose decoder attends to an image encoder, such as BLIP, offers only the image.
+            A model whose decoder attends to an image encoder, such as BLIP, offers only the image; BLIP and BLIP-2 also
+            offer the prompt with methods that change inputs, such as ``occlusion``, which leave its words out.
         other_images: Images with which the log-probability of each word is compared (its ``with_other_images`` is the
             mean over them); None means the samples that ship with nibt or, for a model behind a server, none.
         max_words: The largest number of words that the model writes; None means 30. It cannot be set with an answer.
@@ -161,7 +164,7 @@ class AnswerExplainer:
         self, generator: Generator, request: AnswerRequest, compared: Sequence[ImageInput], report: OnProgress
     ) -> tuple[AnswerExplanation, Method, list[str]]:
         """Return an explanation without warnings about its words, its method, and words compared with themselves."""
-        sources = offered_sources(self.narrowed, generator.answers.sources)
+        sources = offered_sources(self.narrowed, self._offered(generator, request), generator.answers.removable)
         forced = request.forced(generator)
         resolved, record = resolved_method(self.spec, forced.tower, self.seed)
         prompted = forced.prompted
@@ -198,7 +201,7 @@ class AnswerExplainer:
             prompt=prompted.prompt,
             answer=tokens.text,
             written=request.answer is None,
-            prompt_words=forced.prompt_words,
+            prompt_words=forced.words_of_prompt(sources),
             words=tuple(words[number] for number in range(len(tokens.words))),
             images=AnswerImage.parts_of(picture),
             frames=forced.tower.frames,
@@ -210,6 +213,15 @@ class AnswerExplainer:
             **note_fields([*generator.notes, *forced.notes, *_reading(request.answer, tokens, generator)]),
         )
         return result, resolved, itself
+
+    def _offered(self, generator: Generator, request: AnswerRequest) -> tuple[Source, ...]:
+        """Return what can be explained: with methods that change inputs, also words that can be left out."""
+        offered = generator.answers.sources
+        method, _, _ = class_and_options(self.spec, self.seed)
+        has_words = isinstance(request.prompt, str) and WORD.search(request.prompt) is not None
+        if has_words and issubclass(method, SegmentMethod):
+            offered += generator.answers.removable
+        return offered
 
 
 def _narrowed(names: Sequence[str]) -> list[str]:
@@ -227,10 +239,17 @@ def _narrowed(names: Sequence[str]) -> list[str]:
     return listed
 
 
-def offered_sources(listed: Sequence[str], offered: tuple[Source, ...]) -> tuple[Source, ...]:
+def offered_sources(
+    listed: Sequence[str], offered: tuple[Source, ...], removable: tuple[Source, ...] = ()
+) -> tuple[Source, ...]:
     """Check that the model offers what is narrowed; all sources are those that it offers."""
     absent = set(listed) - set(offered)
     if absent and not set(SOURCES) <= set(listed):
+        if absent <= set(removable):
+            raise Unsupported(
+                f"the words of the {' and the '.join(sorted(absent))} do not pass through the layers that are explained: "
+                "choose a method that changes inputs, such as occlusion or shapley, and a prompt with words"
+            )
         raise Unsupported(
             f"this model can narrow only the {' and the '.join(offered)} (got {', '.join(listed)}): its words do not "
             "pass through the layers that are explained"

@@ -14,14 +14,16 @@ from nibt.core.side import Side
 from nibt.data.conversation import Conversation, Prompt
 from nibt.data.images import ImageInput, ImageSource, read_image
 from nibt.data.pair import MOST_CHARACTERS, as_list, is_visible, too_long
-from nibt.data.units import cells_of
+from nibt.data.units import Grid, cells_of
 from nibt.errors import BadInput, BadOption
 from nibt.generators.answers import AnswerScore, AnswerTokens, AnswerTower, ForcedWord, Generator, Prompted
 from nibt.generators.results.answer_word import AnswerWord, WordErrors
+from nibt.generators.word_games import TextWords, played
 from nibt.io import unicode_text
+from nibt.methods._units import SegmentMethod
 from nibt.methods.base import Method
 from nibt.options import BatchSize, parsed
-from nibt.preprocessing.captions import unknown_notes
+from nibt.preprocessing.captions import WORD, unknown_notes
 from nibt.preprocessing.hugging_face import special_tokens
 from nibt.results.attribution import Attribution
 from nibt.results.explanation import shortened
@@ -53,6 +55,26 @@ class ForcedAnswer:
         if memory is None and state.numel() > _LARGE_STATE:
             memory = 1.0  # one state at a time, beside which the weights of such a model are large
         return Side(self.generator, trace, score, memory)
+
+    def with_prompt(self, prompt: str) -> "ForcedAnswer":
+        """Return the answer to another prompt."""
+        return replace(self, prompted=replace(self.prompted, prompt=prompt))
+
+    def values(self, numbers: Sequence[int], alternatives: Tensor | None) -> list[float]:
+        """Compute the target of these words."""
+        inputs = self.tower.prepare([ForcedWord(self.prompted, self.answer, number) for number in numbers])
+        others = None if alternatives is None else alternatives[list(numbers)].to(inputs.values.device)
+        score = AnswerScore(self.tower, inputs.extra["targets"], others)
+        with torch.no_grad():
+            return score(self.tower.encode(inputs)).tolist()
+
+    def prompt_game(self, numbers: Sequence[int], alternatives: Tensor | None) -> TextWords:
+        """Return the target of these words as a function of which words of the prompt are kept."""
+
+        def score(prompts: Sequence[str]) -> list[list[float]]:
+            return [self.with_prompt(prompt).values(numbers, alternatives) for prompt in prompts]
+
+        return TextWords(self.prompted.prompt, score)
 
     def logs(self, image: ImageInput | None) -> Float[Tensor, "token vocabulary"]:
         """Compute the log-probabilities at each token of the answer with an image; None is a blank image."""
@@ -120,6 +142,12 @@ class ForcedAnswer:
     def prompt_words(self) -> tuple[str, ...]:
         """The words of the prompt."""
         return tuple(word.text for word in self.inputs.words.words[0])
+
+    def words_of_prompt(self, sources: Sequence[Source]) -> tuple[str, ...]:
+        """Return the words of the prompt: those of tokens or, if words are left out of the text, those of the text."""
+        if "prompt" in sources and "prompt" not in self.tower.sources:
+            return tuple(match.group() for match in WORD.finditer(self.prompted.prompt))
+        return self.prompt_words
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -264,6 +292,17 @@ def source_scores(side: Side, attribution: Attribution) -> list[SourceScores]:
     return results
 
 
+def removal_scores(game: TextWords, method: SegmentMethod) -> list[SourceScores]:
+    """Return the scores of the words of a prompt for each word of a batch, which are left out of the prompt in turn."""
+    of_prompt = played(game, method)
+    return [
+        SourceScores(
+            scores, 0.0, without, None if of_prompt.errors is None else of_prompt.errors[:, number].float(), None
+        )
+        for number, (scores, without) in enumerate(zip(of_prompt.scores.float().T, of_prompt.without, strict=True))
+    ]
+
+
 def _of_source(
     side: Side, attribution: Attribution, row: int, scores: Float[Tensor, " column"]
 ) -> Float[Tensor, " unit"]:
@@ -288,26 +327,32 @@ def explained_words(
     numbers: Sequence[int],
 ) -> list[AnswerWord]:
     """Explain words of an answer by each source, and by all of them together."""
-    explanations: dict[Source, tuple[Side, Attribution]] = {}
-    for source in sources:
-        side = forced.narrowing([source]).side(numbers, alternatives, memory)
-        of_source = method if source == "image" else replace(method, views=1)
-        explanations[source] = side, of_source(side)
-
-    side, attribution = explanations[sources[0]]
+    narrowed = [source for source in sources if source in forced.tower.sources]
+    side = forced.narrowing(narrowed or ["image"]).side(numbers, alternatives, memory)
     values = side.value().tolist()
-    grid = cells_of(attribution.units)
-    words = []
-    by_source = {source: source_scores(*of_source) for source, of_source in explanations.items()}
-    if len(sources) > 1:
-        side = forced.narrowing(sources).side(numbers, alternatives, memory)
+    by_source: dict[Source, list[SourceScores]] = {}
+    cells: list[Grid] = []
+    for source in narrowed:
+        of_one = side if len(narrowed) == 1 else forced.narrowing([source]).side(numbers, alternatives, memory)
+        of_source = method if source == "image" else replace(method, views=1)
+        attribution = of_source(of_one)
+        by_source[source] = source_scores(of_one, attribution)
+        cells.append(cells_of(attribution.units))
+
+    grid = cells[0] if cells else cells_of(side.units)
+    if narrowed != [*sources]:
+        assert isinstance(method, SegmentMethod)
+        by_source["prompt"] = removal_scores(forced.prompt_game(numbers, alternatives), method)
+        side = forced.with_prompt("").narrowing(narrowed or ["image"]).side(numbers, alternatives, memory)
     with torch.no_grad():
-        at_blank = side.score(side.blank()).tolist()
+        at_blank = (side.score(side.blank()) if narrowed else side.value()).tolist()
+    prompt_words = len(forced.words_of_prompt(sources))
+    words = []
     for row, number in enumerate(numbers):
         scores = {source: of_words[row] for source, of_words in by_source.items()}
         word = forced.answer.words[number]
         others = probabilities[number].others
-        empty = {"image": grid.count, "prompt": len(forced.prompt_words), "earlier": number}
+        empty = {"image": grid.count, "prompt": prompt_words, "earlier": number}
         units = {source: scores[source].units if source in scores else torch.zeros(empty[source]) for source in SOURCES}
         errors = {source: torch.zeros(empty[source], dtype=torch.float32, device="cpu") for source in SOURCES}
         errors |= {source: of_source.errors for source, of_source in scores.items() if of_source.errors is not None}

@@ -112,9 +112,7 @@ def _with_points(picture: Image.Image, placed: Sequence[PlacedPoint], size: tupl
     return drawn
 
 
-def _with_lines(
-    picture: Image.Image, placed: Sequence[PlacedPoint], place: int, size: tuple[int, int]
-) -> Image.Image:
+def _with_lines(picture: Image.Image, placed: Sequence[PlacedPoint], place: int, size: tuple[int, int]) -> Image.Image:
     """Draw where a number is: a vertical line for x, and a horizontal one for y."""
     drawn = picture.convert("RGB")
     pen = ImageDraw.Draw(drawn)

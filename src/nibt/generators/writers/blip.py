@@ -23,6 +23,7 @@ class BLIPCaptionTower(EncoderAnswerTower):
     """The image encoder of BLIP, whose decoder continues a prompt."""
 
     prompts = "optional"
+    removable = ("prompt",)
     context = part("root.config.text_config.max_position_embeddings")
 
     def prompt_ids(self, prompt: str) -> dict[str, list[int]]:
@@ -100,6 +101,8 @@ class _FixedEncoder(nn.Module):
 
 class BLIP2AnswerTower(EncoderAnswerTower):
     """The image encoder of BLIP-2 or InstructBLIP, with the Q-Former and the language model as the head."""
+
+    removable = ("prompt",)
 
     def __init__(self, root: nn.Module, request: LoadRequest) -> None:
         super().__init__(root, request)
