@@ -29,7 +29,7 @@ BLANKS = {"black": (0, 0, 0), "gray": (128, 128, 128), "white": (255, 255, 255)}
 def scores(model, image, captions):
     """Return the cosine of each caption with an image."""
     ranking = nibt.rank(model, image, list(dict.fromkeys(captions)))
-    cosines = {ranked.label: ranked.cosine for ranked in ranking}
+    cosines = {ranked.label: ranked.similarity for ranked in ranking}
     return [cosines[caption] for caption in captions]
 
 

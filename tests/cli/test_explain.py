@@ -166,7 +166,7 @@ def test_explain_replaces_words(
     code, out, err = run("explain", photo, "a cat", "--replace", words, "-m", clip_folder, *outputs)
     assert code == 0, err
     explanation = Explanation.load("x.json")
-    cosines = {each.label: each.cosine for each in explanation.ranking}
+    cosines = {each.label: each.similarity for each in explanation.ranking}
     assert captions is None or cosines.keys() == captions
     assert all(f"{caption} " in out for caption in cosines)
     assert "a cat" in cosines

@@ -1,5 +1,7 @@
 """Tests of the questions of ``nibt.datasets``: POPE, RePOPE and MMVP, and the statements of MMVP-VLM."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,36 @@ def test_pope_has_questions_with_their_answers(tmp_path: Path) -> None:
     assert "lacks coco_repope_random.json" in RePOPE.check(tmp_path)
     with pytest.raises(BadOption, match="split must be one of random, popular, adversarial"):
         POPE(tmp_path, split="val")
+
+
+@POLLING
+def test_one_list_is_read_as_lines_are(tmp_path: Path, kind: type[PollingDataset], file: str) -> None:
+    polling(tmp_path, file)
+    as_lines = kind(tmp_path).entries
+    questions = [json.loads(line) for line in (tmp_path / file).read_text().splitlines()]
+    for indent in (None, 2):
+        (tmp_path / file).write_text(json.dumps(questions, indent=indent))
+        read = kind(tmp_path).entries
+        assert [replace(entry, where="") for entry in read] == [replace(entry, where="") for entry in as_lines]
+    (tmp_path / file).write_text(json.dumps([*questions, {"question_id": 9}]))
+    with pytest.raises(BadInput, match="question 4 does not have the expected layout: 'text' is missing"):
+        kind(tmp_path)
+
+
+@POLLING
+def test_questions_with_one_number_are_rejected(tmp_path: Path, kind: type[PollingDataset], file: str) -> None:
+    polling(tmp_path, file)
+    first = (tmp_path / file).read_text().splitlines()[0]
+    with (tmp_path / file).open("a") as stream:
+        stream.write(first + "\n")
+    with pytest.raises(BadInput, match=r"line 4: question_id must occur once \(got '1', which .*line 1 has, too\)"):
+        kind(tmp_path)
+
+
+def test_error_names_a_split_that_is_there(tmp_path: Path) -> None:
+    polling(tmp_path, "coco_pope_adversarial.json")
+    with pytest.raises(BadInput, match=r"lacks coco_pope_random.json \(it has the file of split=adversarial\)"):
+        POPE(tmp_path)
 
 
 def test_repope_may_lie_beside_the_images(tmp_path: Path) -> None:
@@ -133,7 +165,7 @@ def test_a_job_of_mmvp_vlm_says_which_captions_are_right(tmp_path: Path) -> None
     scores = [row["text_score"] for row in rows]
     for pair, other, score in zip(data, [data[1], data[0], data[3], data[2]], scores, strict=True):
         ranked = nibt.rank(model, nibt.Caption(pair.caption), [pair.image, other.image])
-        cosines = {entry.position: entry.cosine for entry in ranked}
+        cosines = {entry.position: entry.similarity for entry in ranked}
         assert score == pytest.approx(cosines[0] - cosines[1], abs=1e-5)
 
 

@@ -1,12 +1,14 @@
 """Tests of ``nibt.datasets.waterbirds``."""
 
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import nibt
 from nibt.datasets.waterbirds import Waterbirds
-from nibt.errors import BadInput, BadOption
+from nibt.errors import BadInput, BadOption, UnknownName
 from tests.datasets.layouts import WATERBIRDS, captions, names, waterbirds
 
 
@@ -22,11 +24,20 @@ def test_waterbirds_have_their_kind_and_their_group(tmp_path: Path) -> None:
     assert captions(Waterbirds(tmp_path, split="train")) == ["a photo of a waterbird"]
 
 
+def test_unknown_options_are_named(tmp_path: Path) -> None:
+    waterbirds(tmp_path)
+    with pytest.raises(UnknownName, match="unknown option 'groups'. Did you mean 'group'"):
+        Waterbirds(tmp_path, groups="waterbird_on_land")  # pyright: ignore
+    data = Waterbirds(tmp_path)
+    assert len(pickle.loads(pickle.dumps(data))) == len(replace(data, count=None)) == len(data)
+
+
 def test_one_group_is_read_alone_from_the_inner_folder(tmp_path: Path) -> None:
     waterbirds(tmp_path)
     inner = tmp_path / "waterbird_complete95_forest2water2"
     assert names(Waterbirds(inner, group="waterbird_on_land")) == ["b.jpg"]
-    assert "lacks pairs" in Waterbirds.check(inner, group="waterbird_on_water"), "the small copy has none"
+    message = "lacks birds of the group waterbird_on_water in the split test"
+    assert message in Waterbirds.check(inner, group="waterbird_on_water"), "the small copy has none"
     with pytest.raises(BadOption, match="group must be one of landbird_on_land"):
         Waterbirds(inner, group="waterbird")
 

@@ -208,15 +208,15 @@ def test_third_side_is_kept_by_files(against: dict, tmp_path: Path) -> None:
 def test_ranking_of_images_explains_the_best_against_the_second() -> None:
     model, images = tiny.model("clip"), [tiny.image(seed=seed) for seed in range(4)]
     cosines = [nibt.rank(model, image, [CAPTION, OTHER]) for image in images]
-    of_caption = [next(one.cosine for one in ranked if one.label == CAPTION) for ranked in cosines]
+    of_caption = [next(one.similarity for one in ranked if one.label == CAPTION) for ranked in cosines]
     ranked = nibt.rank(model, CAPTION, images)
-    assert [one.cosine for one in ranked] == pytest.approx(sorted(of_caption, reverse=True), abs=1e-5)
+    assert [one.similarity for one in ranked] == pytest.approx(sorted(of_caption, reverse=True), abs=1e-5)
     assert sum(one.probability for one in ranked) == pytest.approx(1, abs=1e-5)
     answer = nibt.explain_ranking(model, CAPTION, images)
     assert answer.ranking == tuple(ranked)
     assert (answer.source, answer.against.source) == (ranked[0].label, ranked[1].label)
     assert isinstance(answer.against, ImageAttribution)
-    assert answer.target["value"] == pytest.approx(ranked[0].cosine - ranked[1].cosine, abs=1e-5)
+    assert answer.target["value"] == pytest.approx(ranked[0].similarity - ranked[1].similarity, abs=1e-5)
     assert question(answer) == f"Why does {ranked[0].label} match \u201c{CAPTION}\u201d better than {ranked[1].label}?"
 
 

@@ -1,4 +1,4 @@
-"""Tests of points and boxes that answers write (``nibt.generators.results.points``, ``nibt.generators.formats.points``)."""
+"""Tests of points and boxes that answers write, and of their pictures (``nibt.generators.formats.points``)."""
 
 from functools import cache
 from pathlib import Path

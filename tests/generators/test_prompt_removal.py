@@ -72,7 +72,7 @@ def test_comparison_with_another_word_is_explained() -> None:
 
 def test_other_methods_name_those_that_explain_the_prompt() -> None:
     assert explained("blip_caption", method="nib", layer=1, steps=2).target["options"]["narrow"] == ["image"]
-    with pytest.raises(Unsupported, match="words of the prompt do not pass .* such as occlusion or shapley"):
+    with pytest.raises(Unsupported, match=r"words of the prompt do not pass .* such as occlusion or shapley"):
         explained("blip_caption", method="nib", narrow="prompt")
 
 

@@ -203,12 +203,12 @@ def test_rankings_are_by_scores(kind: str) -> None:
     scores = {label: own_score(kind, IMAGES[0], label) for label in labels}
     assert [each.label for each in ranked] == sorted(labels, key=lambda label: -scores[label])
     for each in ranked:
-        assert each.cosine == pytest.approx(scores[each.label], abs=1e-5)
+        assert each.similarity == pytest.approx(scores[each.label], abs=1e-5)
     if kind in MATCHING and kind != VILT:
-        assert ranked[0].probability == pytest.approx(float(torch.tensor(ranked[0].cosine).sigmoid()), abs=1e-6)
+        assert ranked[0].probability == pytest.approx(float(torch.tensor(ranked[0].similarity).sigmoid()), abs=1e-6)
 
     by_caption = nibt.rank(model(kind), nibt.Caption(CAPTION), IMAGES)
-    assert by_caption[0].cosine == pytest.approx(max(own_score(kind, image, CAPTION) for image in IMAGES), abs=1e-5)
+    assert by_caption[0].similarity == pytest.approx(max(own_score(kind, image, CAPTION) for image in IMAGES), abs=1e-5)
 
 
 def test_difference_is_that_of_two_scores() -> None:

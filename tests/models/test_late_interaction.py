@@ -147,11 +147,11 @@ def test_best_page_is_explained_against_the_second(kind: str) -> None:
         float(MaxSim()(page, queries) if kind in LATE else torch.cosine_similarity(page, queries)) for page in embedded
     ]
     ranked = nibt.rank(loaded, QUERY, pages)
-    assert [page.cosine for page in ranked] == pytest.approx(sorted(scores, reverse=True), abs=1e-4)
+    assert [page.similarity for page in ranked] == pytest.approx(sorted(scores, reverse=True), abs=1e-4)
     answer = nibt.explain_ranking(loaded, QUERY, pages, "occlusion")
     assert isinstance(answer, nibt.Explanation)
     assert (answer.source, answer.against.source) == (ranked[0].label, ranked[1].label)
-    assert answer.target["value"] == pytest.approx(ranked[0].cosine - ranked[1].cosine, abs=1e-4)
+    assert answer.target["value"] == pytest.approx(ranked[0].similarity - ranked[1].similarity, abs=1e-4)
     for side in (answer.image, answer.against):
         page = next(page for page in pages if page.source == side.source)
         shape = loaded.image.trace(loaded.image.prepare([page])).cut(0).units
@@ -161,7 +161,7 @@ def test_best_page_is_explained_against_the_second(kind: str) -> None:
 def test_labels_are_ranked_by_max_sim() -> None:
     page, queries = embeddings("colpali", ["cat", "two cars"])
     ranked = nibt.rank(model("colpali"), PAGE, ["cat", "two cars"])
-    assert {one.label: one.cosine for one in ranked} == pytest.approx(
+    assert {one.label: one.similarity for one in ranked} == pytest.approx(
         dict(zip(["cat", "two cars"], MaxSim().to_each(page, queries)[0].tolist(), strict=True)), abs=1e-4
     )
 

@@ -317,14 +317,14 @@ def test_notes_say_on_how_many_tiles(explained: SlideExplanation) -> None:
 
 HOSTILE: dict[str, tuple[dict[str, Any], type[NibtError], str]] = {
     "magnification above that of the slide": ({"magnification": 40}, BadOption, "at most that of the slide, 20"),
-    "both scales": ({"magnification": 10, "downsample": 2}, BadOption, "set one of them"),
+    "both scales": ({"magnification": 10, "downsample": 2}, BadOption, "set magnification or downsample, not both"),
     "downsample below 1": ({"downsample": 0.5}, BadOption, "downsample must be between 1 and"),
-    "tile much larger than the slide": ({"downsample": 50}, BadOption, "twice as large as the slide"),
+    "tile much larger than the slide": ({"downsample": 50}, BadOption, "smaller than twice the slide, .* choose a smaller tile"),
     "tile of no size": ({"tile": 0}, BadOption, "tile must be between 16"),
     "magnification of no number": ({"magnification": "much"}, BadOption, "magnification must be a number"),
-    "too many tiles": ({"tile": 16, "most_tiles": 10}, BadOption, r"more than most_tiles, 10: choose magnification"),
+    "too many tiles": ({"tile": 16, "most_tiles": 10}, BadOption, r"most_tiles is 10, and \d+ tiles are not blank at .*: choose magnification"),
     "share above 1": ({"least_content": 2}, BadOption, "least_content must be between 0 and 1"),
-    "everything blank": ({"least_content": 1.0, "tile": 256}, BadInput, "are blank .* lower least_content"),
+    "everything blank": ({"least_content": 1.0, "tile": 256}, BadInput, "are blank: least_content is 1, .* Lower least_content"),
 }
 
 
@@ -360,7 +360,7 @@ def test_damaged_slides_and_unusual_pixels(write: Write, tmp_path: Path) -> None
 
 def test_magnification_that_is_not_stated(write: Write) -> None:
     path = write("plain.tif", about="")
-    with pytest.raises(BadOption, match="states no magnification of its objective: set downsample"):
+    with pytest.raises(BadOption, match="does not state the magnification of its objective: set downsample"):
         nibt.explain_slide("scenes", path, "a cat", magnification=10)
     with pytest.raises(BadOption, match=r"choose a downsample of"):
         nibt.explain_slide("scenes", path, "a cat", tile=16, most_tiles=10)
@@ -392,6 +392,9 @@ def test_command_writes_a_map_and_its_numbers(run: Run, slide: Path) -> None:
     code, out, err = run("slide", *arguments, "--downsample", "2", "--estimate")
     assert code == 0, err
     assert re.search(rf"{len(result.tiles)} of {result.content.numel()} tiles are not blank; .* s per tile", out)
+    for option in (["-o", "b.json"], ["--work", "kept"]):
+        code, _, err = run("slide", *arguments, "--estimate", *option)
+        assert (code, "--estimate writes nothing: leave -o and --work out" in err) == (2, True)
     code, _, err = run("slide", *arguments, "--magnification", "40")
     assert (code, "at most that of the slide" in err) == (2, True)
     code, _, err = run("slide", str(slide), str(slide))

@@ -172,7 +172,7 @@ def test_ensemble_of_one_wording_equals_the_wording(model: nibt.Model) -> None:
 
 def test_explain_ranking_ranks_and_explains_the_first_against_the_second(model: nibt.Model) -> None:
     answer = nibt.explain_ranking(model, tiny.image(), ["a cat", "two cars", "blue sky"])
-    cosines = [label.cosine for label in answer.ranking]
+    cosines = [label.similarity for label in answer.ranking]
     assert cosines == sorted(cosines, reverse=True)
     assert answer.caption == answer.ranking[0].label
     assert answer.target["options"]["against"] == [answer.ranking[1].label]

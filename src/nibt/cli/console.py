@@ -82,7 +82,7 @@ def ranking(explanation: Explanation) -> Table:
     subjects = ranked_subjects(explanation)
     for label in ranked_labels(explanation):
         name = Text(label.label, "bold" if label.position in subjects else "")
-        table.add_row(name, f"{label.cosine:.4f}", f"{label.probability:.1%}")
+        table.add_row(name, f"{label.similarity:.4f}", f"{label.probability:.1%}")
     return table
 
 

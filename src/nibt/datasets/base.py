@@ -12,20 +12,21 @@ from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from operator import index
 from pathlib import Path
-from typing import Any, SupportsFloat, SupportsIndex, TypeAlias
+from typing import Any, SupportsFloat, SupportsIndex, TypeAlias, TypeVar
 
 from nibt.data.images import SAMPLE, ImageInput, digest_of, path_digest, sample_file
 from nibt.data.objects import Point, Span
 from nibt.data.pair import Pair
 from nibt.data.window import without_window
 from nibt.datasets._files import readable
-from nibt.errors import BadInput, NibtError, Unsupported
+from nibt.errors import BadInput, NibtError, Unsupported, check_names
 from nibt.io import open_bytes
 from nibt.options import complete
 from nibt.progress import tracked
 from nibt.records import JsonObject
 from nibt.registry import Plugin
 
+_DatasetType = TypeVar("_DatasetType", bound="Dataset")
 Edges: TypeAlias = tuple[float, float, float, float]
 
 
@@ -190,6 +191,10 @@ class Dataset(Plugin, ABC):
     A subclass is a frozen dataclass whose fields are its options. A data set that generates its pairs overrides
     ``__len__`` and ``__getitem__``. A data set that reads files is a ``RecordDataset`` (``datasets/_records.py``).
     """
+
+    def __new__(cls: type[_DatasetType], *arguments: object, **options: object) -> _DatasetType:
+        check_names("options", options, [field.name for field in fields(cls) if field.init])
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         complete(self)

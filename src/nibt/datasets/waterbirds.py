@@ -53,6 +53,8 @@ class Waterbirds(LocalDataset, name="waterbirds"):
         records = [record for split, record in self._rows() if split == self.split]
         if self.group is not None:
             records = [record for record in records if record.key == self.group]
+            if not records:
+                raise self.lacking(f"birds of the group {self.group} in the split {self.split}")
         return records
 
     def _rows(self) -> Iterator[tuple[str, Record]]:

@@ -29,7 +29,7 @@ from nibt.results.attribution import (
     percent,
 )
 from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK, Explanation
-from nibt.results.notes import NO_MATCH, NOISE, WEAK_MATCH, Note, note_fields, prefixed
+from nibt.results.notes import NO_MATCH, NOISE, SCORES, WEAK_MATCH, Note, note_fields, prefixed
 from nibt.results.records import ExplainedTargetRecord
 from nibt.targets.base import ClassLogit, Score
 from nibt.torch_modes import plain_torch
@@ -401,8 +401,8 @@ def _side(item: ImageInput | str, batch: ExplainedBatch, position: int, index: i
     return ImageAttribution.of(attribution, region=region, **image_fields(item))
 
 
-def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:
-    """Yield a warning for each side whose scores do not add up to the change of the score, as far as they should."""
+def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[Note]:
+    """Yield a note for each side whose scores do not add up to the change of the score, as far as they should."""
     for name, side in zip(spec.side_names, sides, strict=True):
         title = side_title(name, side.modality)
         path = side.path
@@ -415,10 +415,11 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[s
         gap = change - total
         if path.tolerance is not None and path.missed:
             share = f" ({abs(gap - special) / abs(change):.2g} of the change of the score)" if change else ""
-            yield (
+            text = (
                 f"the scores of all tokens of the {title}, special tokens included, miss the change of the score "
                 f"by {abs(gap - special):.2g}{share}, which is above the tolerance after {int(path.steps)} steps"
             )
+            yield Note(SCORES, text, name)
 
         large = abs(gap) > LARGE_GAP * max(abs(change), 0.01)
         if large and 2 * abs(special) > abs(gap):
@@ -426,16 +427,18 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[s
             remedy = "compare scores with each other"
             if "distribute" in options and options["noise"] == "none":  # which divides them among the units
                 remedy = f"set distribute=true{' and baseline=blank' * (options['baseline'] != 'blank')}"
-            yield (
+            text = (
                 f"the scores of the {title} show {total:+.3g} of the change of the score ({change:+.3g}), and "
                 f"special tokens have {special:+.3g}: {remedy}"
             )
+            yield Note(SCORES, text, name)
         elif large or (path.quadrature == "late" and path.tolerance is None):
             factor = f", {total / change:.2g} times the change" if change else ""
-            yield (
+            text = (
                 f"the scores of the {title} are relative: they add up to {total:+.3g}{factor} of the score "
                 f"({change:+.3g}); compare them with each other{', or set a tolerance' * (path.tolerance is None)}"
             )
+            yield Note(SCORES, text, name)
 
 
 def _opposite(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[Note]:
@@ -479,8 +482,8 @@ def _estimates(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Itera
             yield replace(note, side=name)
 
 
-def _flat_maps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[str]:
-    """Yield a warning for each map that gives every unit the same score."""
+def _flat_maps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[Note]:
+    """Yield a note for each map that gives every unit the same score."""
     for name, side in zip(spec.side_names, sides, strict=True):
         title = side_title(name, side.modality)
         words = isinstance(side, TextAttribution)
@@ -490,4 +493,5 @@ def _flat_maps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Itera
             score = scores[0]
             removal = spec.methods[side.modality].amounts == "removal"
             scaled = ", without a region to remove," if removal else ""
-            yield f"the map of the {title} is flat: {method}{scaled} gives every unit the score {score:.3g}"
+            text = f"the map of the {title} is flat: {method}{scaled} gives every unit the score {score:.3g}"
+            yield Note(SCORES, text, name)

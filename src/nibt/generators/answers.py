@@ -5,7 +5,7 @@ its tokens from everything before. What is explained is the log-probability of a
 """
 
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from nibt.data.conversation import Turn
 from nibt.data.images import ImageInput
@@ -25,7 +26,7 @@ from nibt.generators.writing import changed_settings, writer
 from nibt.models._inputs import Inputs
 from nibt.models._loaded import LoadedModel
 from nibt.models._text_tower import TextTower
-from nibt.models._tower import Tower
+from nibt.models._tower import Tower, Trace
 from nibt.models.base import ImageTower
 from nibt.preprocessing.captions import TOKENIZER_LOCK, decoded_offsets, words_by_offsets
 from nibt.records import JsonObject
@@ -256,6 +257,20 @@ class AnswerTower(ImageTower, TextTower):
     @abstractmethod
     def own(self, inputs: Inputs) -> Tensor:
         """Return the logits of the whole model at all rows."""
+
+
+def trace_of_last_states(
+    tower: Tower, inputs: Inputs, watch: Callable[[Callable[[Hidden], None]], RemovableHandle]
+) -> Trace:
+    """Trace a tower whose only layer is that of the last states of its image encoder, which ``watch`` shows."""
+    states: list[Hidden] = []
+
+    def see(stream: Hidden) -> None:
+        states.append(stream.detach())
+
+    with tower.computing(), torch.no_grad(), watch(see):
+        embedding = tower.after(tower.run(inputs))
+    return Trace(tower, inputs, embedding, (), (states[0],))
 
 
 def forced_inputs(

@@ -247,8 +247,8 @@ def offered_sources(
     if absent and not set(SOURCES) <= set(listed):
         if absent <= set(removable):
             raise Unsupported(
-                f"the words of the {' and the '.join(sorted(absent))} do not pass through the layers that are explained: "
-                "choose a method that changes inputs, such as occlusion or shapley, and a prompt with words"
+                f"the words of the {' and the '.join(sorted(absent))} do not pass through the layers that are "
+                "explained: choose a method that changes inputs, such as occlusion or shapley, and a prompt with words"
             )
         raise Unsupported(
             f"this model can narrow only the {' and the '.join(offered)} (got {', '.join(listed)}): its words do not "

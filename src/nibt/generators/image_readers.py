@@ -7,6 +7,7 @@ layer.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from nibt.data.units import SequenceUnits, Units, Words
-from nibt.generators.answers import AnswerTower, Prompted, at_rows
+from nibt.generators.answers import AnswerTower, Prompted, at_rows, trace_of_last_states
 from nibt.generators.corners import CrossLayout, MaskedLayout, QuarterLayout
 from nibt.generators.decoder_answers import AnswerNetwork, DecoderAnswerTower
 from nibt.models._inputs import Inputs, See
@@ -70,14 +71,7 @@ class ReaderAnswerTower(DecoderAnswerTower):
         return self._on_states(see, 1)
 
     def trace(self, inputs: Inputs, lowest: int = 0) -> Trace:
-        states: list[Hidden] = []
-
-        def see(stream: Hidden) -> None:
-            states.append(stream.detach())
-
-        with self.computing(), torch.no_grad(), self._on_states(see, len(inputs)):
-            embedding = self.after(self.run(inputs))
-        return Trace(self, inputs, embedding, (), (states[0],))
+        return trace_of_last_states(self, inputs, partial(self._on_states, count=len(inputs)))
 
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {**inputs.extra, "values": inputs.values}

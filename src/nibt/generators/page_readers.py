@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from nibt.data.images import MOST_PIXELS, ImageInput, Region
 from nibt.data.units import Grid, SequenceUnits, Units, Words
 from nibt.errors import BadInput, Unsupported
-from nibt.generators.answers import AnswerTokens, ForcedWord, Prompted, at_rows, forced_inputs
+from nibt.generators.answers import AnswerTokens, ForcedWord, Prompted, at_rows, forced_inputs, trace_of_last_states
 from nibt.generators.encoder_answers import EncoderAnswers
 from nibt.models._inputs import Inputs, See
 from nibt.models._request import LoadRequest
@@ -208,14 +208,7 @@ class PageAnswerTower(EncoderAnswers):
         return without_blocks(self.root, self.decoder)
 
     def trace(self, inputs: Inputs, lowest: int = 0) -> Trace:
-        states: list[Hidden] = []
-
-        def see(stream: Hidden) -> None:
-            states.append(stream.detach())
-
-        with self.computing(), torch.no_grad(), self._on_states(see):
-            embedding = self.after(self.run(inputs))
-        return Trace(self, inputs, embedding, (), (states[0],))
+        return trace_of_last_states(self, inputs, self._on_states)
 
     def head_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         return {**inputs.extra, "values": inputs.values}

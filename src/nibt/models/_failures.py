@@ -17,6 +17,10 @@ class WritesText(CannotLoad):
     """A model writes text about images, and no image can be compared with a caption."""
 
 
+class WrongFiles(CannotLoad):
+    """The files of a repository on the hub are not those of a model that can be loaded as it was requested."""
+
+
 _RAISED = (KeyboardInterrupt, SystemExit, GeneratorExit, CancelledError, MemoryError)
 """What is no failure of a library. The panic of one in Rust, as for a damaged tokenizer.json, is no ``Exception``."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from nibt.errors import CannotLoad
 from nibt.io import load_json, read_text
+from nibt.models._failures import WrongFiles
 from nibt.models._names import HubName
 from nibt.models._request import LoadRequest
 from nibt.models._saved import problem_of_files, problem_of_variant, with_variant
@@ -261,9 +262,9 @@ def _model_parts(listing: Listing, request: LoadRequest, wants: Wants) -> list[s
     files = listing.below()
     problem = problem_of_files(files, config) or problem_of_variant(files, request.variant)
     if problem is not None:
-        raise CannotLoad(f"cannot load the model {str(listing.name)!r}: {problem}")
+        raise WrongFiles(f"cannot load the model {str(listing.name)!r}: {problem}")
     if not listing.has("config.json"):
-        raise CannotLoad(f"{str(listing.name)!r} on the hub is not a model: it has none of {', '.join(_CONFIGS)}")
+        raise WrongFiles(f"{str(listing.name)!r} on the hub is not a model: it has none of {', '.join(_CONFIGS)}")
 
     family = wants.check(config) if config else None  # a broken file in the cache is reported when it is loaded
     if family != "timm_classifier":  # whose configuration says how images are prepared

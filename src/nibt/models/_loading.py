@@ -264,7 +264,7 @@ def check_name(name: str) -> None:
         )
 
 
-def download_size(name: str) -> int | None:
+def download_size(name: str, variant: str | None = None) -> int | None:
     """Return how many bytes would be downloaded to load a model: 0 if none, None if a library of its own knows it.
 
     Raises:
@@ -284,7 +284,7 @@ def download_size(name: str) -> int | None:
     assert place is not None
     wants = _hub.Wants(lambda config: _family(name, config), weights is not None)
     with loading(name):
-        return _hub.download_size(place, LoadRequest(), wants)
+        return _hub.download_size(place, LoadRequest(variant=variant), wants)
 
 
 def _from_memory(source: nn.Module | tuple[nn.Module, nn.Module], request: LoadRequest) -> Model:

@@ -37,17 +37,18 @@ NEGLIGIBLE = "the map is noise:"
 
 @dataclass(frozen=True)
 class Ranked:
-    """A label or an image, its cosine, and its softmax probability among all at the model's logit scale.
+    """A label or an image, its similarity, and its softmax probability among all at the model's logit scale.
 
     Attributes:
         label: The label, or the source of the image.
-        cosine: Its cosine with what it was ranked for.
-        probability: Its softmax probability.
+        similarity: Its similarity to what it was ranked for: the cosine, MaxSim, a logit, or the score of a model that
+            reads both in one network, as in ``Explanation``.
+        probability: Its softmax probability; for such a model, the sigmoid of its score.
         position: Its position in the list that was ranked, from 0.
     """
 
     label: str
-    cosine: float
+    similarity: float
     probability: Probability
     position: Annotated[int, Field(ge=0)]
 

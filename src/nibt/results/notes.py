@@ -27,6 +27,8 @@ CLASS = "class"
 """The text is a class of a classifier, which is one unit."""
 OTHER_CLASS = "other_class"
 """A classifier chooses another class for the image."""
+SCORES = "scores"
+"""The scores of a side do not add up to the change of the score, or are all equal. It always has a side."""
 OTHER = "note"
 """All other notes, such as those on an image that was cropped."""
 _GRAVEST = (NO_REACTION, NO_MATCH, NOISE, WEAK_MATCH)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from nibt.data.images import ImageInput, ImageSource
-from nibt.data.pair import Pair, Text, Texts, caption_notes, read_caption, side_title
+from nibt.data.pair import Pair, Text, Texts, caption_notes, read_caption
 from nibt.engine.batches import check_words, explain_batches
 from nibt.engine.explanations import to_explanations
 from nibt.engine.spec import ExplanationSpec, Request, check_options, resolve
@@ -45,7 +45,6 @@ _TOGETHER = 32
 _Downsample = Annotated[float, Range(1, 100_000)]
 _NUMBER = re.compile(r"[-+\u2212]?\d[\d.,]*(?:e[-+]?\d+)?")
 _ON_SCORES_OF_WORDS = ("minor_words", "lowering_words")
-_TEXT_SIDES = tuple(side_title(name, "text") for name in ("text", "against"))
 
 
 class SlideManifest(Manifest):
@@ -199,9 +198,9 @@ def cut_slide(
         scale = _downsample(opened, magnification, downsample)
         if tile * scale >= 2 * max(opened.size):
             raise BadOption(
-                f"a tile of {tile} pixels must not be twice as large as the slide, {opened.size[0]:,} x "
-                f"{opened.size[1]:,} pixels, or larger (got {tile * scale:,.0f} pixels at full resolution): choose a "
-                "smaller tile, or a higher magnification"
+                f"a tile must be smaller than twice the slide, which has {opened.size[0]:,} x {opened.size[1]:,} pixels "
+                f"(got tile={tile}, which covers {tile * scale:,.0f} pixels of a side at full resolution): choose a "
+                "smaller tile, a smaller downsample or a higher magnification"
             )
 
         tiling = Tiling(opened.size, tile, scale)
@@ -210,9 +209,9 @@ def cut_slide(
         places = tuple((int(row), int(column)) for row, column in np.argwhere(content >= least_content))
         if not places:
             raise BadInput(
-                f"all {content.size:,} tiles of {opened.source!r:.300} are blank (at most {content.max():.1%} of the "
-                f"pixels of one are not, and least_content is {least_content:g}): lower least_content; at 0, no tile "
-                "is left out"
+                f"all {content.size:,} tiles of {opened.source!r:.300} are blank: least_content is {least_content:g}, "
+                f"and the largest share of pixels with content in a tile is {content.max():.2g}. Lower least_content; "
+                "with 0, no tile is left out"
             )
         if len(places) > most_tiles:
             raise BadOption(_too_many(opened, scale, len(places), most_tiles))
@@ -240,7 +239,7 @@ def explain_tiles(
 def _downsample(slide: Slide, magnification: float | int | None, downsample: float | int | None) -> float:
     """Return by how much tiles are smaller than at full resolution."""
     if magnification is not None and downsample is not None:
-        raise BadOption("magnification and downsample say the same: set one of them")
+        raise BadOption(f"set magnification or downsample, not both (got {magnification:g} and {downsample:g})")
     if downsample is not None:
         return parsed("downsample", downsample, _Downsample)
     if magnification is None:
@@ -249,8 +248,8 @@ def _downsample(slide: Slide, magnification: float | int | None, downsample: flo
     wanted = parsed("magnification", magnification, Positive)
     if slide.magnification is None:
         raise BadOption(
-            f"{slide.source!r:.300} states no magnification of its objective: set downsample, by how much tiles are "
-            "smaller than at full resolution"
+            f"{slide.source!r:.300} does not state the magnification of its objective: set downsample instead, such as "
+            f"downsample=4 for a quarter of the full resolution (got magnification {wanted:g})"
         )
     if wanted > slide.magnification:
         raise BadOption(f"magnification must be at most that of the slide, {slide.magnification:g} (got {wanted:g})")
@@ -269,8 +268,8 @@ def _too_many(slide: Slide, scale: float, count: int, most: int) -> str:
         now = f"magnification {slide.magnification / scale:g}"
         remedy = f"magnification {slide.magnification / scale / factor:g}"
     return (
-        f"the slide has {count:,} tiles that are not blank at {now}, more than most_tiles, {most:,}: choose {remedy} "
-        f"(about {max(1, round(count / factor**2)):,} tiles) or a larger tile, or allow more tiles"
+        f"most_tiles is {most:,}, and {count:,} tiles are not blank at {now}: choose {remedy} (about "
+        f"{max(1, round(count / factor**2)):,} tiles), a larger tile, or a larger most_tiles"
     )
 
 
@@ -361,8 +360,7 @@ def _explained_tile(place: tuple[int, int], explanation: Explanation) -> Explain
 
 def _is_on_map(note: Note) -> bool:
     """Return whether a note is about the map of a tile, and not about the words of the caption."""
-    of_text = any(f"{part} of the {side}" in note.text for part in ("scores", "map") for side in _TEXT_SIDES)
-    return note.side in ("", "image") and note.code not in _ON_SCORES_OF_WORDS and not of_text
+    return note.side in ("", "image") and note.code not in _ON_SCORES_OF_WORDS
 
 
 def _check_region(explanation: Explanation) -> None:

@@ -1,6 +1,7 @@
 """Tests of ``nibt.evaluation.bench.plan``."""
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,15 @@ def test_dry_run_names_a_checkpoint_that_would_be_downloaded_and_its_size(
 
     nibt.load_model("org/clip")
     assert not [line for line in dry_run(plan) if line.startswith("model ")]
+
+    shutil.copytree(clip_folder, tmp_path / "half")
+    (tmp_path / "half/model.safetensors").rename(tmp_path / "half/model.fp16.safetensors")
+    hub.add("org/half", tmp_path / "half")
+    half = override_plan(plan, {}, models=["org/half"])
+    (line,) = [line for line in dry_run(half) if line.startswith("model ")]
+    assert line.startswith("model org/half: cannot be loaded with these options (cannot load the model 'org/half': it has")
+    half.models[0].options["variant"] = "fp16"
+    assert lines == [line.replace("half", "clip") for line in dry_run(half) if line.startswith("model ")]
 
     point_to(CLOSED, tmp_path / "cache", monkeypatch)
     (line,) = [line for line in dry_run(override_plan(plan, {}, models=["org/other"])) if line.startswith("model ")]

@@ -67,7 +67,7 @@ def test_the_effect_is_that_of_the_model_itself() -> None:
     for example in part.examples:
         captions = [example.caption, example.exchanged, example.other]
         ranked = nibt.rank(model, PAIRS[example.pair].image, list(dict.fromkeys(captions)))
-        cosines = {row.label: row.cosine for row in ranked}
+        cosines = {row.label: row.similarity for row in ranked}
         plain, exchanged, other = (cosines[caption] for caption in captions)
         lost.append((plain - exchanged, plain - other))
 

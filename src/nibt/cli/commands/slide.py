@@ -84,6 +84,9 @@ def slide(inputs: SlideInputOptions, method: MethodOptions, model: BatchedModelO
     if is_image(inputs.caption):
         raise BadOption(f"the caption is missing: nibt slide SLIDE CAPTION (got the image {inputs.caption!r} last)")
 
+    if inputs.estimate and (output.out or inputs.work is not None):
+        raise BadOption("--estimate writes nothing: leave -o and --work out, or leave --estimate out")
+
     drawing = output.drawing
     cut = set_options(magnification=inputs.magnification, downsample=inputs.downsample)
     name_suffix = suffix(

@@ -16,6 +16,7 @@ from nibt.methods._path import along_path
 from nibt.methods.base import SIDES
 from nibt.metrics.base import Metric
 from nibt.models._embedded import EMBEDDED
+from nibt.models._failures import WrongFiles
 from nibt.models._loading import check_name, download_size
 from nibt.models._mean_states import FILE_NAME
 from nibt.models._request import LoadOptions, check_device, check_source
@@ -103,7 +104,7 @@ def dry_run(plan: Plan) -> Iterator[str]:
         yield f"{key}: {', '.join(map(str, values))}"
 
     for model in plan.models:
-        if model.instance is None and (missing := _missing_model(model.name)):
+        if model.instance is None and (missing := _missing_model(model)):
             yield f"model {model.label}: {missing}"
 
     explanations = 0
@@ -121,10 +122,12 @@ def dry_run(plan: Plan) -> Iterator[str]:
     yield f"explanations of each side: {explanations:,}"
 
 
-def _missing_model(name: str) -> str:
+def _missing_model(model: Choice) -> str:
     """Return that a model is not on this machine, with its size; empty if nothing would be downloaded."""
     try:
-        size = download_size(name)
+        size = download_size(model.name, LoadOptions(**model.options).variant)
+    except WrongFiles as error:
+        return f"cannot be loaded with these options ({error})"
     except CannotLoad as error:
         return f"missing, of unknown size ({error})"
     return f"missing ({size / 1e6:,.0f} MB would be downloaded)" if size else ""

@@ -111,7 +111,7 @@ def _compared(explanation: Explanation, model: Model) -> _Compared:
 
     ranked = [candidate.label for candidate in explanation.ranking[1:]]
     if ranked and ranked_noun(explanation) == "image":
-        return _Compared(names=ranked, cosines=[candidate.cosine for candidate in explanation.ranking[1:]])
+        return _Compared(names=ranked, cosines=[candidate.similarity for candidate in explanation.ranking[1:]])
     if ranked and explanation.ranking[0].label == explanation.caption and ranked[0] in target["options"]["against"]:
         return _Compared(names=ranked, captions=ranked)
     if images and not captions:

@@ -37,7 +37,7 @@ def ranking(
             pen.rectangle((left - 10, top + 5, left - 6, top + 21), fill=INK)
         text = shortened_inside(item.label, SMALL, name_width - 10)
         write(pen, (left, top + 4), text, INK, SMALL)
-        write(pen, (left + name_width, top + 4), f"{item.cosine:z.3f}", INK, SMALL)
+        write(pen, (left + name_width, top + 4), f"{item.similarity:z.3f}", INK, SMALL)
         write(pen, (left + name_width + 70, top + 4), f"{item.probability:.1%}", INK, SMALL)
         start = left + name_width + 160
         pen.rectangle((start, top + 6, start + 110, top + 19), outline=FAINT)
