@@ -26,7 +26,7 @@ def test_waterbirds_have_their_kind_and_their_group(tmp_path: Path) -> None:
 
 def test_unknown_options_are_named(tmp_path: Path) -> None:
     waterbirds(tmp_path)
-    with pytest.raises(UnknownName, match="unknown option 'groups'. Did you mean 'group'"):
+    with pytest.raises(UnknownName, match=r"unknown option 'groups'. Did you mean 'group'"):
         Waterbirds(tmp_path, groups="waterbird_on_land")  # pyright: ignore
     data = Waterbirds(tmp_path)
     assert len(pickle.loads(pickle.dumps(data))) == len(replace(data, count=None)) == len(data)

@@ -32,7 +32,9 @@ def test_changes_are_those_of_both_captions(kind: str) -> None:
         + [("dog", f"a photo of a cat and a {noun}") for noun in KNOWN],
         key=lambda item: item[1],
     )
-    cosines = {each.label: each.similarity for each in nibt.rank(model, IMAGE, [CAPTION, *(row.caption for row in rows)])}
+    cosines = {
+        each.label: each.similarity for each in nibt.rank(model, IMAGE, [CAPTION, *(row.caption for row in rows)])
+    }
     for row in rows:
         assert row.cosine == pytest.approx(cosines[row.caption], abs=1e-5)
         assert row.change == pytest.approx(cosines[row.caption] - cosines[CAPTION], abs=1e-5)

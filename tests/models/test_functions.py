@@ -121,8 +121,9 @@ def test_methods_that_read_layers_are_refused_by_name() -> None:
 
 def test_what_reads_weights_or_layers_is_refused() -> None:
     pairs = [(picture(), "a red cat"), (picture().rotate(90), "a green dog")]
+    check = r"--check \(nibt.check\), which compares the map with that of random weights,"
     for caller, call in {
-        "a check with random weights": lambda: nibt.check(model(), picture(), CAPTION),
+        check: lambda: nibt.check(model(), picture(), CAPTION),
         "an audit": lambda: nibt.audit(model(), pairs * 4),
         "calibrate": lambda: nibt.calibrate(model(), [picture()]),
         "parts of evidence": lambda: nibt.parts(model(), pairs),

@@ -252,7 +252,9 @@ def test_boxes_are_chosen_by_number_and_by_point() -> None:
     assert at_point.similarity >= float(chances[inside].max()) - 1e-6
 
 
-@pytest.mark.parametrize(("score", "message"), [("box:999", r"finds \d+ boxes"), ("box:9000,9000", "no box at the p")])
+@pytest.mark.parametrize(
+    ("score", "message"), [("box:999", r"between 0 and \d+ for this"), ("box:9000,9000", "no box around the p")]
+)
 def test_boxes_that_are_not_found(score: str, message: str) -> None:
     loaded = nibt.load_model(folder_of(DINO), score=None)
     assert loaded.similarity.name == "box"

@@ -315,16 +315,39 @@ def test_notes_say_on_how_many_tiles(explained: SlideExplanation) -> None:
     assert explained.gravest is None or all(explained.gravest.code in tile.codes for tile in explained.tiles)
 
 
+def test_notes_on_scores_of_words_are_no_notes_on_tiles(slide: Path) -> None:
+    """Which side a note is about is said by its code."""
+    options: dict[str, Any] = {"steps": 1, "views": 1, "distribute": False}
+    alone = nibt.explain("scenes", "sample:scene", "a cat", "nib", **options)
+    assert "scores:text" in alone.codes
+    result = nibt.explain_slide("scenes", slide, "a cat", "nib", tile=128, downsample=2, **options)
+    assert any(code.startswith("scores") for code in result.codes)
+    assert all(note.side in ("", "image") for note in result.notes)
+    assert not any("text side" in text for text in result.warnings)
+
+
 HOSTILE: dict[str, tuple[dict[str, Any], type[NibtError], str]] = {
     "magnification above that of the slide": ({"magnification": 40}, BadOption, "at most that of the slide, 20"),
     "both scales": ({"magnification": 10, "downsample": 2}, BadOption, "set magnification or downsample, not both"),
     "downsample below 1": ({"downsample": 0.5}, BadOption, "downsample must be between 1 and"),
-    "tile much larger than the slide": ({"downsample": 50}, BadOption, "smaller than twice the slide, .* choose a smaller tile"),
+    "tile much larger than the slide": (
+        {"downsample": 50},
+        BadOption,
+        "smaller than twice the slide, .* choose a smaller tile",
+    ),
     "tile of no size": ({"tile": 0}, BadOption, "tile must be between 16"),
     "magnification of no number": ({"magnification": "much"}, BadOption, "magnification must be a number"),
-    "too many tiles": ({"tile": 16, "most_tiles": 10}, BadOption, r"most_tiles is 10, and \d+ tiles are not blank at .*: choose magnification"),
+    "too many tiles": (
+        {"tile": 16, "most_tiles": 10},
+        BadOption,
+        r"most_tiles is 10, and \d+ tiles are not blank at .*: choose magnification",
+    ),
     "share above 1": ({"least_content": 2}, BadOption, "least_content must be between 0 and 1"),
-    "everything blank": ({"least_content": 1.0, "tile": 256}, BadInput, "are blank: least_content is 1, .* Lower least_content"),
+    "everything blank": (
+        {"least_content": 1.0, "tile": 256},
+        BadInput,
+        "least_content is 1, .* Lower least_content",
+    ),
 }
 
 

@@ -194,7 +194,7 @@ class Dataset(Plugin, ABC):
 
     def __new__(cls: type[_DatasetType], *arguments: object, **options: object) -> _DatasetType:
         check_names("options", options, [field.name for field in fields(cls) if field.init])
-        return super().__new__(cls)
+        return object.__new__(cls)
 
     def __post_init__(self) -> None:
         complete(self)

@@ -30,6 +30,7 @@ from nibt.results.explanation import shortened
 from nibt.types import RUNNER_UP, SOURCES, Source
 
 _LARGE_STATE = 2**17  # numbers
+_IMAGE: tuple[Source, ...] = ("image",)
 
 
 @dataclass(frozen=True)
@@ -327,8 +328,9 @@ def explained_words(
     numbers: Sequence[int],
 ) -> list[AnswerWord]:
     """Explain words of an answer by each source, and by all of them together."""
-    narrowed = [source for source in sources if source in forced.tower.sources]
-    side = forced.narrowing(narrowed or ["image"]).side(numbers, alternatives, memory)
+    narrowed: list[Source] = [source for source in sources if source in forced.tower.sources]
+    blanked = narrowed or _IMAGE
+    side = forced.narrowing(blanked).side(numbers, alternatives, memory)
     values = side.value().tolist()
     by_source: dict[Source, list[SourceScores]] = {}
     cells: list[Grid] = []
@@ -343,7 +345,7 @@ def explained_words(
     if narrowed != [*sources]:
         assert isinstance(method, SegmentMethod)
         by_source["prompt"] = removal_scores(forced.prompt_game(numbers, alternatives), method)
-        side = forced.with_prompt("").narrowing(narrowed or ["image"]).side(numbers, alternatives, memory)
+        side = forced.with_prompt("").narrowing(blanked).side(numbers, alternatives, memory)
     with torch.no_grad():
         at_blank = (side.score(side.blank()) if narrowed else side.value()).tolist()
     prompt_words = len(forced.words_of_prompt(sources))

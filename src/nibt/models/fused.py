@@ -505,14 +505,16 @@ def _chosen(boxes: Boxes, chances: Float[Tensor, " box"], choice: ScoreChoice, s
         around: Bool[Tensor, " box"] = ((boxes[:, :2] <= point) & (point <= boxes[:, 2:])).all(1)
         if not around.any():
             raise BadInput(
-                f"the model finds no box at the point {choice.point[0]:g},{choice.point[1]:g}: choose a point within "
-                "the image, in pixels from its top left corner, or the best box"
+                f"the model finds no box around the point {choice.point[0]:g},{choice.point[1]:g}: choose a point on "
+                "the object, in pixels from the top left corner of the image, or leave the point out for the best box"
             )
         return int(chances.masked_fill(~around, -1).argmax())
 
     order = nms(boxes, chances, _OVERLAP)  # the best first
     if choice.number >= len(order):
-        raise BadInput(f"the model finds {len(order)} boxes (got the number {choice.number}): count them from 0")
+        raise BadInput(
+            f"the number of a box must be between 0 and {len(order) - 1} for this image (got {choice.number})"
+        )
     return int(order[choice.number])
 
 

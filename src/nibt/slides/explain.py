@@ -198,9 +198,9 @@ def cut_slide(
         scale = _downsample(opened, magnification, downsample)
         if tile * scale >= 2 * max(opened.size):
             raise BadOption(
-                f"a tile must be smaller than twice the slide, which has {opened.size[0]:,} x {opened.size[1]:,} pixels "
-                f"(got tile={tile}, which covers {tile * scale:,.0f} pixels of a side at full resolution): choose a "
-                "smaller tile, a smaller downsample or a higher magnification"
+                f"a tile must be smaller than twice the slide, {opened.size[0]:,} x {opened.size[1]:,} pixels (got "
+                f"tile={tile}, which covers {tile * scale:,.0f} pixels of a side at full resolution): choose a smaller "
+                "tile, a smaller downsample or a higher magnification"
             )
 
         tiling = Tiling(opened.size, tile, scale)

@@ -220,7 +220,9 @@ def test_dry_run_names_a_checkpoint_that_would_be_downloaded_and_its_size(
     hub.add("org/half", tmp_path / "half")
     half = override_plan(plan, {}, models=["org/half"])
     (line,) = [line for line in dry_run(half) if line.startswith("model ")]
-    assert line.startswith("model org/half: cannot be loaded with these options (cannot load the model 'org/half': it has")
+    assert line.startswith(
+        "model org/half: cannot be loaded with these options (cannot load the model 'org/half': it has"
+    )
     half.models[0].options["variant"] = "fp16"
     assert lines == [line.replace("half", "clip") for line in dry_run(half) if line.startswith("model ")]
 

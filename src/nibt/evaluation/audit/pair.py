@@ -97,7 +97,7 @@ def check(
         [('weights', 'pass'), ('mismatch_image', 'pass'), ('top_region', 'pass')]
     """
     model = load_model(model)
-    model.image.check_states("a check with random weights")
+    model.image.check_states("--check (nibt.check), which compares the map with that of random weights,")
     spec = MethodSpec.of(method, variant, options, seed)
     explained = explain(model, image, caption, spec, batch_size=batch_size, seed=seed)
     if isinstance(explained, Explanation):
