@@ -19,6 +19,7 @@ from nibt.results.audit import Audit, Check
 from nibt.results.outputs import read_signature
 from tests import tiny
 from tests.answers import PEAK, WHOLE, answer
+from tests.clicks import clicked
 from tests.helpers import Run, explain_with_table
 from tests.suites import few
 from tests.tiny_vision_language import generator
@@ -39,6 +40,8 @@ def result_for(name: str, panel: nibt.Panel) -> Result:
     if holds == ("audit",):
         check = Check("seed", 4, "nib", "image", 0.0, 0.0, 0.1, 8, "lower", 0.05, 0.5, "dissimilarity of seeds")
         return Audit(tiny.model("clip").record(), {"pairs": 8}, ("nib",), 0, 1.0, versions(), (check,), (), ())
+    if name == "points":
+        return clicked()
     if holds == ("answer",):
         images = [tiny.image(64, 64, seed=seed) for seed in (0, 1)]
         options = {"narrow": ["image"], "layer": 2, "steps": 2, "other_images": []}

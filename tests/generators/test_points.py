@@ -1,6 +1,5 @@
 """Tests of points and boxes that answers write, and of their pictures (``nibt.generators.formats.points``)."""
 
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +14,12 @@ from nibt.generators.results.points import placed_points, written_points
 from nibt.preprocessing.captions import WORD
 from nibt.report.colors import DEFAULT
 from tests import tiny
-from tests.tiny_vision_language import built, generator
+from tests.clicks import clicked
+from tests.tiny_vision_language import generator
 
 FAST = {"narrow": ["image"], "layer": 2, "steps": 2, "other_images": []}
-SIZE = (300, 200)
+SIZE = (300, 200)  # of the image of ``clicked``
 WHOLE = Region(0.0, 0.0, 300.0, 200.0)
-NUMBERS = ["(", ")", "[", "]", ",", "412", "230", "10", "20", "110", "90"]
-
-
-@cache
-def explained(answer: str = "(412, 230)") -> nibt.AnswerExplanation:
-    """Explain an answer of a tiny Qwen3-VL whose tokenizer has numbers."""
-    plain = built("qwen3_vl")
-    words = plain.processor.tokenizer
-    words.add_tokens(NUMBERS)
-    plain.module.resize_token_embeddings(len(words), mean_resizing=False)
-    loaded = nibt.load_generator(plain.module, processor=plain.processor)
-    return nibt.explain_answer(loaded, tiny.image(*SIZE), "a red cat", answer, **FAST)
 
 
 def numbers(answer: str) -> list[list[tuple[str, float, tuple[str, ...]]]]:
@@ -124,14 +112,14 @@ def test_decimal_numbers_may_be_shares_or_percent() -> None:
 
 
 def test_answer_knows_the_size_that_the_model_reads() -> None:
-    result = explained()
+    result = clicked()
     pixels = generator("qwen3_vl").answers.processor.image_processor(tiny.image(*SIZE).pil_image, return_tensors="pt")
     _, rows, columns = pixels["image_grid_thw"][0].tolist()
     assert result.processed_size == (8 * columns, 8 * rows)
 
 
 def test_picture_shows_maps_of_both_numbers(tmp_path: Path) -> None:
-    result = explained()
+    result = clicked()
     assert [word.text for word in result.words] == ["(", "412", ",", "230", ")"]
     points = written_points(result.answer, [word.text for word in result.words])
     picture = np.asarray(draw_points(result, points, DEFAULT))
@@ -144,24 +132,24 @@ def test_picture_shows_maps_of_both_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", [".points.png", ".points.pdf", ".points.svg"])
 def test_file_is_written_and_not_replaced(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"x{ending}"
-    explained().save(path)
+    clicked().save(path)
     first = path.read_bytes()
     assert len(first) > 5000
-    explained().save(path, cmap="red_blue")
+    clicked().save(path, cmap="red_blue")
     assert path.read_bytes() == first
 
 
 def test_boxes_are_drawn(tmp_path: Path) -> None:
     heights = []
     for answer in ("[10, 20, 110, 90]", "(412, 230)"):
-        explained(answer).save(tmp_path / "x.points.png", overwrite=True)
+        clicked(answer).save(tmp_path / "x.points.png", overwrite=True)
         with Image.open(tmp_path / "x.points.png") as picture:
             heights.append(picture.height)
     assert heights[0] > heights[1]
 
 
 def test_loaded_result_knows_the_size(tmp_path: Path) -> None:
-    plain = explained()
+    plain = clicked()
     plain.save(tmp_path / "x.json")
     assert nibt.AnswerExplanation.load(tmp_path / "x.json").processed_size == plain.processed_size
 
