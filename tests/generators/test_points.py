@@ -70,6 +70,14 @@ def test_words_that_occur_twice_are_told_apart() -> None:
     assert [number.words for number in point.numbers] == [(4,), (6,)]
 
 
+def test_first_of_many_points_are_drawn() -> None:
+    (point,) = written_points("(412, 230)", ["(", "412", ",", "230", ")"])
+    result = clicked()
+    twenty = draw_points(result, [point] * 20, DEFAULT)
+    assert draw_points(result, [point] * 19, DEFAULT).height < twenty.height
+    assert 0 < draw_points(result, [point] * 2000, DEFAULT).height - twenty.height < 100
+
+
 def test_point_lies_where_its_unit_says() -> None:
     (point,) = written_points("(30, 20)", ["(", "30", ",", "20", ")"])
     placed = placed_points(point, SIZE, WHOLE, (60, 40))

@@ -20,7 +20,8 @@ if TYPE_CHECKING:  # files of other results do not need it
     from nibt.generators.results.answer import AnswerExplanation
 
 _ACROSS = 3  # panels of a row
-_RADIUS = 10
+_MOST = 20  # points that are drawn
+_RADIUS = 10.0
 _TITLE = 20
 
 
@@ -46,7 +47,9 @@ class Points(PictureFormat, name="points"):
 
 
 def draw_points(result: "AnswerExplanation", points: Sequence[WrittenPoint], look: Appearance) -> Image.Image:
-    """Draw for each point the image with it by each unit, and the map of each of its numbers with its line."""
+    """Draw for the first points the image with each by each unit, and the map of each of its numbers with its line."""
+    not_drawn = len(points) - _MOST
+    points = points[:_MOST]
     look = look.pale if result.is_noise() else look
     numbers = [number for point in points for number in point.numbers]
     maps = {number: torch.stack([result.table[word] for word in number.words]).sum(0) for number in numbers}
@@ -74,6 +77,8 @@ def draw_points(result: "AnswerExplanation", points: Sequence[WrittenPoint], loo
     is_positive = all(bool((grid >= 0).all()) for grid in maps.values())
     one_sided = look.positive_only or (is_positive and not result.method["signed"])
     bar = scale(most, width, look, one_sided, result.method["signed"], name="numbers")
+    if not_drawn > 0:
+        rows.append(text_rows([f"and {not_drawn:,} further points of the answer"], width, ink=INK))
     facts = [method_line(result), *(f"note: {warning}" for warning in result.other_warnings)]
     return stacked([*head, *rows, bar, text_rows(facts, width)], width)
 

@@ -1,6 +1,7 @@
 """Points and boxes that an answer writes as numbers, and where they lie in the image by each usual unit."""
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -89,13 +90,15 @@ def written_points(answer: str, words: Sequence[str]) -> list[WrittenPoint]:
         [('x', 412.0, (2,)), ('y', 230.0, (4,))]
     """
     spans = list(_spans(answer, words))
+    starts = [first for first, _ in spans]
+    ends = [last for _, last in spans]
     points = []
     for match in _POINT.finditer(answer):
         groups = [group for group, text in enumerate(match.groups(), 1) if text is not None]
         numbers = []
         for place, group in enumerate(groups):
             start, end = match.span(group)
-            spelled = tuple(number for number, (first, last) in enumerate(spans) if first < end and start < last)
+            spelled = tuple(range(bisect_right(ends, start), bisect_left(starts, end)))
             numbers.append(WrittenNumber(match.group(group), "xy"[place % 2], spelled))
 
         if all(number.words for number in numbers):  # an answer may be cut
