@@ -141,6 +141,10 @@ _OF_TYPE: Mapping[str, Mapping[str, Any]] = {
     },
     "regnet": {"depths": [1] * 4, "embedding_size": 8, "groups_width": 8, "hidden_sizes": [16, 16, 32, 32]},
     "resnet": {"depths": [1] * 4, "embedding_size": 8, "hidden_sizes": [16, 16, 32, 32]},
+    "timm_wrapper": {
+        "hidden_size": 64,
+        "model_args": {"inference_mode": True, "layers": [1] * 5, "embed_dims": [8, 8, 16, 32, 32]},
+    },
     "swin": _SWIN,
     "swinv2": _SWIN,
 }

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
+from unittest.mock import patch
 
 import open_clip
 import pytest
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 import transformers
 from peft import PromptTuningConfig, get_peft_model
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -180,6 +182,43 @@ def test_scores_of_one_network_are_those_of_the_own_calls(name: str) -> None:
         scored = nibt.load_model(folder_of(name), score=SCORES[name])
     actual = nibt.explain(scored, IMAGE.pil_image, CAPTIONS[0], method="center").similarity
     assert actual == pytest.approx(own_score(name, CAPTIONS[0]), abs=1e-4, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_folder_with_a_backbone_of_timm_is_loaded_without_the_hub(tmp_path: Path) -> None:
+    """Transformers asks the hub whether the name of the backbone of OmDet-Turbo is a repository."""
+    name = "omlab-omdet-turbo-swin-tiny-hf"
+    released.save(name, tmp_path)
+    with patch("huggingface_hub.HfApi.repo_exists", side_effect=AssertionError("the hub was asked")):
+        model = nibt.load_model(tmp_path, score="box")
+        actual = nibt.explain(model, IMAGE.pil_image, CAPTIONS[0], method="center").similarity
+    assert actual == pytest.approx(own_score(name, CAPTIONS[0]), abs=1e-4, rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of weights that are not used
+def test_the_thinker_of_an_omni_model_is_read_from_the_file_of_all_parts(tmp_path: Path) -> None:
+    """The released file has the weights of the part that speaks, too, and those of the thinker with a prefix."""
+    name = "qwen-qwen2-5-omni-7b"
+    released.save(name, tmp_path / "omni")
+    for path in (tmp_path / "omni").glob("*.safetensors"):
+        weights = {f"thinker.{key}": value for key, value in load_file(path).items()}
+        save_file({**weights, "talker.codec_head.weight": torch.ones(4, 4)}, path, metadata={"format": "pt"})
+    index = tmp_path / "omni" / "model.safetensors.index.json"
+    if index.is_file():
+        table = json.loads(index.read_text())
+        table["weight_map"] = {f"thinker.{key}": file for key, file in table["weight_map"].items()}
+        table["weight_map"]["talker.codec_head.weight"] = next(iter(table["weight_map"].values()))
+        index.write_text(json.dumps(table))
+
+    generator = load_generator(tmp_path / "omni")
+    expected = loaded(name)
+    assert generator.record()["weights_hash"] == expected.record()["weights_hash"]
+    answers = [
+        explain_answer(model, IMAGE, PROMPT, ANSWER, method="center", other_images=[]).words
+        for model in (generator, expected)
+    ]
+    assert [word.log_probability for word in answers[0]] == [word.log_probability for word in answers[1]]
 
 
 @pytest.mark.parametrize("name", few(CLASSIFIERS, ("google-vit-base-patch16-224",)))

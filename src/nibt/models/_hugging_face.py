@@ -89,7 +89,23 @@ def read_config(source: str) -> Any:
     from transformers import AutoConfig
 
     with step(source, "its config.json cannot be read", "correct it, or save the model again"):
+        values = json_object(Path(source) / "config.json")
+        if _names_backbone_of_timm(values):
+            backbone = {"model_type": "timm_backbone", "backbone": values["backbone"], **values["backbone_kwargs"]}
+            return AutoConfig.for_model(
+                **{**values, "backbone": None, "backbone_kwargs": {}, "backbone_config": backbone}
+            )
         return AutoConfig.from_pretrained(source, trust_remote_code=False)
+
+
+def _names_backbone_of_timm(values: Mapping[str, Any]) -> bool:
+    """Return whether a configuration has a backbone of timm in an old form, as that of OmDet-Turbo has.
+
+    Transformers asks the hub whether there is a repository of its name, also for a local folder. Those have an owner.
+    """
+    name = values.get("backbone")
+    is_old = isinstance(name, str) and "/" not in name and not values.get("backbone_config")
+    return is_old and bool(values.get("use_timm_backbone")) and bool(values.get("backbone_kwargs"))
 
 
 def check_weights(source: str, module: nn.Module, info: Mapping[str, Iterable], unread: str) -> list[str]:
@@ -160,6 +176,12 @@ def _joint_processor(source: str) -> Any:
         processor_class = PROCESSOR_MAPPING_NAMES.get(model_type)
         if processor_class is not None:
             return getattr(transformers, processor_class).from_pretrained(source)
+    config = json_object(Path(source) / "config.json")
+    if _names_backbone_of_timm(config):  # the class of the tokenizer is read from it, too
+        processor_class = getattr(transformers, PROCESSOR_MAPPING_NAMES[config["model_type"]])
+        images = transformers.AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
+        words = transformers.AutoTokenizer.from_pretrained(source, config=read_config(source), trust_remote_code=False)
+        return processor_class(images, words)
     return transformers.AutoProcessor.from_pretrained(source, trust_remote_code=False)
 
 
