@@ -157,7 +157,8 @@ def examined(known: KeptBack, folder: Path) -> tuple[str, dict[str, float]]:
     cells = cells_of_map(actual.region, rows, columns, image.size)
     changes, scores = [], []
     for cell in cells:
-        changes.append(own(image) - own(painted(image, cell, known.mean), image))
+        white = painted(image, cell, (255, 255, 255))
+        changes.append(own(image) - own(painted(image, cell, known.mean), white))
         scores.append(float(actual.grid[cell.row, cell.column]))
     numbers["removed"] = 1 - float(np.corrcoef(changes, scores)[0, 1])
     if not numbers["removed"] < RESIZED:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 import transformers as hf
 from PIL import Image
 from torch import Tensor
+from torchvision.ops import box_convert, box_iou
 
 from .released_tokenizers import save_tokenizer
 from .tiny_families import randomized
@@ -78,12 +79,13 @@ class KeptBack:
 class _Forced(hf.LogitsProcessor):
     """Makes ``generate`` write given tokens."""
 
-    def __init__(self, ids: list[int], start: int) -> None:
-        self.ids, self.start = ids, start
+    def __init__(self, ids: list[int]) -> None:
+        self.ids, self.written = ids, 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         forced = torch.full_like(scores, -torch.inf)
-        forced[:, self.ids[input_ids.shape[1] - self.start]] = 0
+        forced[:, self.ids[self.written]] = 0
+        self.written += 1
         return forced
 
 
@@ -101,12 +103,6 @@ def exact(values: Mapping[str, Any], before: Mapping[str, Any] | None, images: A
 
 def log_probability(module: Any, values: Mapping[str, Any], ids: list[int]) -> float:
     """Return the log-probability of tokens, by the model's own ``generate``."""
-    start = 1
-    if not module.config.is_encoder_decoder:
-        start = values["input_ids"].shape[1]
-    elif "decoder_input_ids" in values:
-        begins = module.config.decoder_start_token_id or module.generation_config.decoder_start_token_id or 0
-        start = values["decoder_input_ids"].shape[1] + int(values["decoder_input_ids"][0, 0] != begins)
     neutral = {"do_sample": False, "num_beams": 1, "output_logits": True, "return_dict_in_generate": True}
     with torch.no_grad():
         out = module.generate(
@@ -114,7 +110,7 @@ def log_probability(module: Any, values: Mapping[str, Any], ids: list[int]) -> f
             **neutral,
             min_new_tokens=0,
             max_new_tokens=len(ids),
-            logits_processor=hf.LogitsProcessorList([_Forced(ids, start)]),
+            logits_processor=hf.LogitsProcessorList([_Forced(ids)]),
         )
     logs = [logits[0].float().log_softmax(-1) for logits in out.logits]
     return float(sum(log[token] for log, token in zip(logs, ids, strict=True)))
@@ -134,14 +130,21 @@ def writes(
 
     def own(folder: Path, answer: str) -> Score:
         module, processor = opened(folder, kind), hf.AutoProcessor.from_pretrained(folder)
-        ids = processor.tokenizer(f" {answer}" if blank else answer, add_special_tokens=False).input_ids
+        answered = f" {answer}" if blank else answer
+        chat: dict[str, Any] = {"add_generation_prompt": True}
+        before = ""
+        if template:
+            content = [{"type": "image"}, {"type": "text", "text": prompt}]
+            before = processor.apply_chat_template([{"role": "user", "content": content}], **chat, tokenize=False)
+        rows = [processor.tokenizer(text, add_special_tokens=False).input_ids for text in (before, before + answered)]
+        ids = rows[1][len(rows[0]) :]
 
         def inputs(image: Image.Image) -> Mapping[str, Any]:
             if not template:
                 return processor(images=image, text=prompt, return_tensors="pt", **options)
             content = [{"type": "image", "image": image}, {"type": "text", "text": prompt}]
-            chat: dict[str, Any] = {"add_generation_prompt": True, "tokenize": True, "return_dict": True}
-            return processor.apply_chat_template([{"role": "user", "content": content}], **chat, return_tensors="pt")
+            messages, tensors = [{"role": "user", "content": content}], {"return_dict": True, "return_tensors": "pt"}
+            return processor.apply_chat_template(messages, **chat, tokenize=True, **tensors)
 
         def score(image: Image.Image, before: Image.Image | None = None) -> float:
             values = exact(inputs(image), before and inputs(before), processor.image_processor)
@@ -176,10 +179,11 @@ def compares(kind: Any, part: str = "", **padding: Any) -> Callable[[Path, str],
 
 
 def detects(kind: Any) -> Callable[[Path, str], Score]:
-    """Return the own call of a detector: the score of its best box."""
+    """Return the own call of a detector: the score of its best box, or of what is found there in a changed image."""
 
     def own(folder: Path, _: str) -> Score:
         module, processor = opened(folder, kind), hf.AutoProcessor.from_pretrained(folder)
+        best: list[Tensor] = []
 
         def inputs(image: Image.Image) -> Mapping[str, Any]:
             return processor(images=image, text=[[CAPTION]], return_tensors="pt")
@@ -187,7 +191,12 @@ def detects(kind: Any) -> Callable[[Path, str], Score]:
         def score(image: Image.Image, before: Image.Image | None = None) -> float:
             with torch.no_grad():
                 out = module(**exact(inputs(image), before and inputs(before), processor.image_processor))
-            return float(out.logits.sigmoid().max())
+            chances = out.logits[0].sigmoid().amax(-1)
+            boxes = box_convert(out.pred_boxes[0], "cxcywh", "xyxy")
+            if before is None:
+                best[:] = best or [boxes[[int(chances.argmax())]]]
+                return float(chances.max())
+            return float((box_iou(best[0], boxes)[0] * chances).max())
 
         return score
 
@@ -366,12 +375,12 @@ def gemma4() -> Any:
 def idefics2(split: bool) -> Any:
     special = ("<fake_token_around_image>", "<image>", "<end_of_utterance>")
     tokenizer = llama_words(*special, tokenizer_class="LlamaTokenizer")
-    images = hf.Idefics2ImageProcessor(size={"shortest_edge": 54, "longest_edge": 98}, do_image_splitting=split)
+    images = hf.Idefics2ImageProcessor(size={"shortest_edge": 56, "longest_edge": 112}, do_image_splitting=split)
     processor = hf.Idefics2Processor(images, tokenizer, image_seq_len=8, chat_template=IDEFICS)
     queries = {"hidden_size": 32, "resampler_n_latents": 8, "resampler_depth": 2, "resampler_n_heads": 2}
     queries |= {"resampler_head_dim": 8, "num_key_value_heads": 1}
     config = hf.Idefics2Config(
-        vision_config=encoder("idefics2_vision", 98, 14),
+        vision_config=encoder("idefics2_vision", 112, 14),
         perceiver_config=queries,
         text_config=decoder(tokenizer, "mistral", sliding_window=4096),
         **ids_of(tokenizer, image_token_id="<image>"),
@@ -748,14 +757,14 @@ MODELS = [
         partial(idefics2, True),
         writes(hf.Idefics2ForConditionalGeneration, ASK, blank=True),
         ASK,
-        size=(98, 84),
+        size=(112, 84),
     ),
     KeptBack(
         "HuggingFaceM4/idefics2-8b",
         partial(idefics2, False),
         writes(hf.Idefics2ForConditionalGeneration, ASK, blank=True),
         ASK,
-        size=(98, 84),
+        size=(112, 84),
         dtype=BF16,
     ),
     KeptBack(

@@ -185,12 +185,12 @@ def test_scores_of_one_network_are_those_of_the_own_calls(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_folder_with_a_backbone_of_timm_is_loaded_without_the_hub(tmp_path: Path) -> None:
+def test_a_folder_with_a_backbone_of_timm_is_loaded_without_the_hub() -> None:
     """Transformers asks the hub whether the name of the backbone of OmDet-Turbo is a repository."""
     name = "omlab-omdet-turbo-swin-tiny-hf"
-    released.save(name, tmp_path)
+    folder = folder_of(name)
     with patch("huggingface_hub.HfApi.repo_exists", side_effect=AssertionError("the hub was asked")):
-        model = nibt.load_model(tmp_path, score="box")
+        model = nibt.load_model(folder, score="box")
         actual = nibt.explain(model, IMAGE.pil_image, CAPTIONS[0], method="center").similarity
     assert actual == pytest.approx(own_score(name, CAPTIONS[0]), abs=1e-4, rel=1e-5)
 
