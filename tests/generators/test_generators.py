@@ -411,6 +411,20 @@ def test_images_that_a_processor_cannot_prepare_are_one_error(kind: str, size: t
         explain_answer(generator(kind), image, PROMPT, ANSWER, other_images=[])
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    few((("kosmos2_5", "max_num_patches"), ("pix2struct", "seq_len")), (("kosmos2_5", "max_num_patches"),)),
+)
+def test_strips_with_more_patches_than_positions_are_refused(kind: str, name: str) -> None:
+    """A processor puts all its 24 patches of a strip into one row, and the model counts rows and columns from 1."""
+    plain = built(kind)
+    setattr(plain.module.config.vision_config, name, 24)
+    model = load_generator(plain.module, processor=plain.processor)
+    strip = ImageInput(Image.new("RGB", (20_000, 1), (9, 80, 200)), "strip")
+    with pytest.raises(BadInput, match=r"positions for 23 rows and columns of patches, and this has 1 x 24\): crop it"):
+        explain_answer(model, strip, PROMPT, ANSWER, other_images=[])
+
+
 def test_prompt_of_a_page_is_that_of_the_processor() -> None:
     """A processor of GOT-OCR 2 builds the prompt by itself; the words of another one take the place of its query."""
     tower: Any = generator("got_ocr2").answers

@@ -346,7 +346,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         """Return the inputs of one sequence: the prompt and the answer."""
         image = prompted.image
         notes = image.notes if image.parts else self.layout.notes(image)
-        pixels, extra = self.layout.values(values)
+        with preparing(image):
+            pixels, extra = self.layout.values(values)
         ids = torch.cat([values["input_ids"][0], torch.tensor(list(answer), dtype=torch.long, device="cpu")])
         extra |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         for name in _TYPES:

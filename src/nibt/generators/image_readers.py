@@ -21,7 +21,7 @@ from nibt.generators.decoder_answers import AnswerNetwork, DecoderAnswerTower
 from nibt.models._inputs import Inputs, See
 from nibt.models._request import LoadRequest
 from nibt.models._tower import Trace, first_of, part
-from nibt.models._vision_language.pixels import Layout
+from nibt.models._vision_language.pixels import FlattenedLayout, Layout
 from nibt.models._vision_language.tiles import layout_of
 from nibt.models._vision_language.towers import decoder_of, preparing
 from nibt.options import Keywords
@@ -126,6 +126,8 @@ def _layout(root: Any, processor: Any) -> Layout:
         return CrossLayout(images, cell)
     if hasattr(images, "split_resolutions"):
         return MaskedLayout(images, cell, processor.images_kwargs.get("max_image_size", images.max_image_size))
+    if hasattr(images, "extract_flattened_patches"):
+        return FlattenedLayout(images, root.config.vision_config.max_num_patches)
     return layout_of(processor)
 
 

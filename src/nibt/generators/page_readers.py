@@ -118,10 +118,12 @@ class PageAnswerTower(EncoderAnswers):
                 "its processor draws the prompt on the image before the model reads it, which nibt does not support: "
                 "use a checkpoint of Pix2Struct that describes images, or a model that reads a prompt, such as LLaVA"
             )
-        self.layout = FlattenedLayout(images) if hasattr(images, "extract_flattened_patches") else self._page(images)
+        self.layout = self._page(images)
         self.blank_value = self.layout.blank  # pyright: ignore
 
     def _page(self, images: ImageProcessor) -> Layout:
+        if hasattr(images, "extract_flattened_patches"):
+            return FlattenedLayout(images, self.root.config.vision_config.seq_len)
         config = self.root.config.encoder
         return SwinLayout(images, config.patch_size * 2 ** (len(config.depths) - 1))
 

@@ -216,15 +216,22 @@ class FlattenedLayout(Layout):
     shiftable = False
     names = ("flattened_places",)
 
-    def __init__(self, processor: ImageProcessor) -> None:
+    def __init__(self, processor: ImageProcessor, positions: int) -> None:
         super().__init__(processor)
         self.side = dict(processor.patch_size)["height"]
+        self.positions = positions
 
     def values(self, encoded: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the pixels, (channel, height, width), and the row and column of each patch, 0 for padding."""
         patches = encoded["flattened_patches"][0]
         places = patches[:, :2].long()
         rows, columns = places.amax(0).tolist()
+        if max(rows, columns) >= self.positions:  # as of a strip, whose patches are all in one row
+            raise ValueError(
+                f"the model has positions for {self.positions - 1} rows and columns of patches, and this has {rows} x "
+                f"{columns}"
+            )
+
         shown = patches[: rows * columns, 2:].reshape(rows, columns, self.side, self.side, -1)
         image = shown.permute(4, 0, 2, 1, 3).reshape(-1, rows * self.side, columns * self.side)
         return image, {"flattened_places": places}

@@ -17,7 +17,6 @@ from nibt.data.units import Grid
 from nibt.errors import BadInput, Unsupported
 from nibt.models._inputs import Inputs
 from nibt.models._vision_language.pixels import (
-    FlattenedLayout,
     Layout,
     LetterboxLayout,
     PaddedLayout,
@@ -413,8 +412,6 @@ def layout_of(processor: Processor, nested: bool = False) -> Layout:
     images = processor.image_processor
     if hasattr(images, "image_grid_pinpoints"):
         return AnyResolutionLayout(processor)
-    if hasattr(images, "extract_flattened_patches"):
-        return FlattenedLayout(images)
     if hasattr(images, "overlap_margins"):
         return OverlapLayout(images)
     if hasattr(images, "use_covering_area_grid"):

@@ -234,7 +234,7 @@ def preparing(image: ImageInput, frames: int = 0) -> Iterator[None]:
     try:
         with float32_numbers():
             yield
-    except (ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
+    except (ValueError, ZeroDivisionError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         width, height = image.size
