@@ -1,4 +1,4 @@
-"""Whether nibt explains models as they compute that it was not developed on: about thirty released-like folders.
+"""Whether nibt explains models as they compute that it was not developed on: 28 released-like folders.
 
     OMP_NUM_THREADS=1 python benchmarks/kept_back.py [--only TEXT]
 

@@ -178,7 +178,7 @@ def _joint_processor(source: str) -> Any:
             return getattr(transformers, processor_class).from_pretrained(source)
     config = json_object(Path(source) / "config.json")
     if _names_backbone_of_timm(config):  # the class of the tokenizer is read from it, too
-        processor_class = getattr(transformers, PROCESSOR_MAPPING_NAMES[config["model_type"]])
+        processor_class = getattr(transformers, str(PROCESSOR_MAPPING_NAMES[config["model_type"]]))
         images = transformers.AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
         words = transformers.AutoTokenizer.from_pretrained(source, config=read_config(source), trust_remote_code=False)
         return processor_class(images, words)
