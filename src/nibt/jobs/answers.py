@@ -18,7 +18,18 @@ from nibt.jobs.rows import NOTES, logged_columns, result_of, row_schema
 from nibt.jobs.worker import PreparedRows, RowWorker
 from nibt.records import JsonObject, json_schema
 
-_ANSWER_FIELDS = ("source", "image_hash", "size", "region", "prompt", "answer", "prompt_words", "words", "server")
+_ANSWER_FIELDS = (
+    "source",
+    "image_hash",
+    "size",
+    "region",
+    "processed_size",
+    "prompt",
+    "answer",
+    "prompt_words",
+    "words",
+    "server",
+)
 _VARYING = ("other_images", "other_images_hash", "tokens")
 """The options of the target of an answer that differ between rows: lists, empty where the target lacks them."""
 
