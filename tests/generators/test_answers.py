@@ -10,12 +10,14 @@ import pytest
 import torch
 
 import nibt
+from nibt.core.side import Side
 from nibt.data.images import read_image
 from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, Unsupported
 from nibt.generators.answers import AnswerTokens, Generator, Prompted
 from nibt.generators.forced import ForcedAnswer
 from nibt.generators.loading import load_generator
 from nibt.generators.results.answer import AnswerExplanation
+from nibt.models._inputs import Cut
 from nibt.registry import available, find
 from nibt.types import SOURCES
 from tests.shared_models import shared
@@ -420,3 +422,26 @@ def test_estimated_scores_of_words_have_errors(tmp_path: Path) -> None:
         .error
         is None
     )
+
+
+def test_shifted_views_take_a_fixed_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tolerance is that of the image itself, whose sums the shifted views do not change."""
+    counts: list[int] = []
+    own = Side.gradient
+
+    def gradient(side: Side, cut: Cut, states: torch.Tensor, score: Any = None) -> torch.Tensor:
+        counts.append(states.shape[0] * states.shape[1])
+        return own(side, cut, states, score)
+
+    monkeypatch.setattr(Side, "gradient", gradient)
+    request = generator("llava"), "sample:chelsea", PROMPT, ANSWER
+    options = {"narrow": "image", "other_images": [], "tolerance": 1e-4}
+    one = nibt.explain_answer(*request, **options, views=1)
+    of_image = sum(counts)
+    counts.clear()
+    three = nibt.explain_answer(*request, **options, views=3)
+    assert of_image > 9 * len(one.words)
+    assert sum(counts) == of_image + 2 * 6 * len(one.words)
+    for word, fine in zip(one.words, three.words, strict=True):
+        assert float(fine.grid.sum()) == pytest.approx(float(word.grid.sum()), abs=1e-5)
+        assert fine.grid.shape == (3 * word.grid.shape[0], 3 * word.grid.shape[1])

@@ -2,7 +2,6 @@
 
 import dataclasses
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ from nibt.methods._views import FINEST, Views, overlaps, shifts, smoothing
 from nibt.methods.base import Method
 from nibt.methods.masks import RISE
 from nibt.methods.nib import NIB
-from nibt.models._inputs import Cut
 from nibt.models.base import ImageTower, Model
 from nibt.preprocessing.images import Surroundings
 from nibt.results.attribution import Attribution
@@ -186,29 +184,14 @@ def test_path_of_views_is_that_of_the_image_itself() -> None:
     assert Brightness(views=2)(of).path is None
 
 
-def test_shifted_views_need_no_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take a fixed number of steps; the sum, and what the tolerance promises, are those of the image itself."""
-    of = make_side(tiny.model("clip"), "image")
-    counts: list[int] = []
-    own = Side.gradient
-
-    def gradient(side: Side, cut: Cut, states: torch.Tensor, score: Any = None) -> torch.Tensor:
-        counts.append(states.shape[0] * states.shape[1])
-        return own(side, cut, states, score)
-
-    monkeypatch.setattr(Side, "gradient", gradient)
-    method = NIB((1,), "blank", "adaptive", 9, tolerance=1e-4)
-    plain = method(of)
-    of_image = sum(counts)
-    counts.clear()
-    fine = replace(method, views=3)(of)
-    assert of_image > 9 * len(of.inputs)
-    assert sum(counts) == of_image + 2 * 6 * len(of.inputs)
-    assert torch.equal(fine.path.steps, plain.path.steps)
-    assert_close(fine.scores.sum(-1), plain.scores.sum(-1))
-
-    precise = replace(method, views=3, quadrature="gauss", steps=64, tolerance=None)(of)
-    assert_close(fine.scores, precise.scores, share=0.02)
+def test_vectors_give_the_maps_of_views_with_a_tolerance() -> None:
+    model, image = tiny.model("clip"), tiny.image()
+    captions = ["a cat", "a red mat"]
+    embeddings = model.text.encode(model.text.prepare(captions))
+    vectors = nibt.explain_embeddings(model, image, embeddings, "nib tolerance=0.01")
+    for row, caption in enumerate(captions):
+        explanation = nibt.explain(model, image, caption, "nib tolerance=0.01")
+        assert_close(vectors.scores[row], explanation.image.scores, share=0.01)
 
 
 @pytest.mark.parametrize("method", few(METHODS, ["nib", "gae", "occlusion", "rise", "shapley"]))

@@ -46,9 +46,9 @@ def explain_embeddings(
 ) -> Attribution:
     """Compute the maps of one image for the embeddings of many captions, or of one caption for many images.
 
-    The maps equal those of ``explain`` with the target ``cosine``, to 1e-5. The forward passes are shared by all
-    embeddings. Methods with a path also need, for each step, a backward pass per embedding or a forward pass per token,
-    whichever are fewer.
+    The maps equal those of ``explain`` with the target ``cosine``, to 1e-5 (with a tolerance, to the tolerance). The
+    forward passes are shared by all embeddings. Methods with a path also need, for each step, a backward pass per
+    embedding or a forward pass per token, whichever are fewer.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.
@@ -164,7 +164,8 @@ class Contributions(ByValue):
     def explain(self, caption: str | Sequence[str] | Tensor | np.ndarray, model: Model | None = None) -> Attribution:
         """Return the map for a caption or an embedding.
 
-        It equals the image side of ``explain`` with the same options and the target ``cosine``, to 1e-5.
+        It equals the image side of ``explain`` with the same options and the target ``cosine``, to 1e-5 (with a
+        tolerance, to the tolerance).
 
         Args:
             caption: A caption or an embedding, (dim), for one map; captions or embeddings, (batch, dim), for a batch.

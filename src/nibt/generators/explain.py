@@ -393,7 +393,8 @@ def _advice(words: Sequence[AnswerWord], method: Method) -> str:
         return "compare only their order"
     if values.get("baseline", "blank") != "blank":
         return f"they start at baseline={values['baseline']}, not at a blank image"
-    if sum(abs(word.special) for word in words) > sum(abs(word.gap) for word in words) / 2:
+    has_special = sum(abs(word.special) for word in words) > sum(abs(word.gap) for word in words) / 2
+    if has_special and values.get("layer") != (0,):
         return "other tokens have read the sources below this layer, so use layer=0"
     if values.get("tolerance") is not None:
         return "65 steps, the most with a tolerance, were too few"

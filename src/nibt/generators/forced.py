@@ -14,7 +14,7 @@ from nibt.core.side import Side
 from nibt.data.conversation import Conversation, Prompt
 from nibt.data.images import ImageInput, ImageSource, read_image
 from nibt.data.pair import MOST_CHARACTERS, as_list, is_visible, too_long
-from nibt.data.units import Grid, cells_of
+from nibt.data.units import Grid, Word, cells_of
 from nibt.errors import BadInput, BadOption
 from nibt.generators.answers import AnswerScore, AnswerTokens, AnswerTower, ForcedWord, Generator, Prompted
 from nibt.generators.results.answer_word import AnswerWord, WordErrors
@@ -346,43 +346,77 @@ def explained_words(
         assert isinstance(method, SegmentMethod)
         by_source["prompt"] = removal_scores(forced.prompt_game(numbers, alternatives), method)
         side = forced.with_prompt("").narrowing(blanked).side(numbers, alternatives, memory)
+
     with torch.no_grad():
         at_blank = (side.score(side.blank()) if narrowed else side.value()).tolist()
     prompt_words = len(forced.words_of_prompt(sources))
-    words = []
-    for row, number in enumerate(numbers):
-        scores = {source: of_words[row] for source, of_words in by_source.items()}
-        word = forced.answer.words[number]
-        others = probabilities[number].others
-        empty = {"image": grid.count, "prompt": prompt_words, "earlier": number}
-        units = {source: scores[source].units if source in scores else torch.zeros(empty[source]) for source in SOURCES}
-        errors = {source: torch.zeros(empty[source], dtype=torch.float32, device="cpu") for source in SOURCES}
-        errors |= {source: of_source.errors for source, of_source in scores.items() if of_source.errors is not None}
-        own_grid = cells_of(side.units).of_parts
-        word_errors = None
-        if all(of_source.errors is not None for of_source in scores.values()):
-            of_grid = own_grid(grid.unfold(errors["image"]))
-            word_errors = WordErrors.known(of_grid, errors["prompt"], errors["earlier"])
-        words.append(
-            AnswerWord(
-                text=word.text,
-                tokens=word.tokens,
-                log_probability=probabilities[number].image,
-                with_blank_image=probabilities[number].blank,
-                with_other_images=sum(others) / len(others) if others else None,
-                each_other_image=others,
-                value=values[row],
-                without={source: of_source.without for source, of_source in scores.items()},
-                at_blank=at_blank[row],
-                grid=own_grid(grid.unfold(units["image"])),
-                prompt=units["prompt"],
-                earlier=units["earlier"],
-                special=sum(of_source.special for of_source in scores.values()),
-                error=word_errors,
-                reliance={
-                    source: of_source.reliance for source, of_source in scores.items() if of_source.reliance is not None
-                },
-            )
+    explained = _ExplainedBatch(by_source, values, at_blank, grid, cells_of(side.units), prompt_words)
+    return [
+        explained.word(row, number, forced.answer.words[number], probabilities[number])
+        for row, number in enumerate(numbers)
+    ]
+
+
+@dataclass(frozen=True)
+class _ExplainedBatch:
+    """The scores of a batch of words by each source, and the values that they divide.
+
+    Attributes:
+        by_source: The scores of each word by source.
+        values: The value of each word with all sources.
+        at_blank: The value of each word without any source.
+        grid: The cells of the scores of the image.
+        own_grid: The cells of the model, which may belong to several images.
+        prompt_words: The number of words of the prompt.
+    """
+
+    by_source: dict[Source, list[SourceScores]]
+    values: list[float]
+    at_blank: list[float]
+    grid: Grid
+    own_grid: Grid
+    prompt_words: int
+
+    def word(self, row: int, number: int, word: Word, known: WordProbabilities) -> AnswerWord:
+        """Return the word with a number in the answer, which is at a row of the batch."""
+        scores: dict[Source, SourceScores] = {source: of_words[row] for source, of_words in self.by_source.items()}
+        explained: dict[Source, Tensor] = {source: of_source.units for source, of_source in scores.items()}
+        units = self._of_sources(explained, number)
+        errors: dict[Source, Tensor] = {
+            source: of_source.errors for source, of_source in scores.items() if of_source.errors is not None
+        }
+        reliance = {source: of_source.reliance for source, of_source in scores.items()}
+        return AnswerWord(
+            text=word.text,
+            tokens=word.tokens,
+            log_probability=known.image,
+            with_blank_image=known.blank,
+            with_other_images=sum(known.others) / len(known.others) if known.others else None,
+            each_other_image=known.others,
+            value=self.values[row],
+            without={source: of_source.without for source, of_source in scores.items()},
+            at_blank=self.at_blank[row],
+            grid=self._map(units["image"]),
+            prompt=units["prompt"],
+            earlier=units["earlier"],
+            special=sum(of_source.special for of_source in scores.values()),
+            error=self._errors(errors, number) if len(errors) == len(scores) else None,
+            reliance={source: share for source, share in reliance.items() if share is not None},
         )
 
-    return words
+    def _of_sources(self, known: dict[Source, Tensor], number: int) -> dict[Source, Tensor]:
+        """Return the numbers of the units of each source; they are 0 for a source that is not explained."""
+        counts: dict[Source, int] = {"image": self.grid.count, "prompt": self.prompt_words, "earlier": number}
+        return {
+            source: known.get(source, torch.zeros(count, dtype=torch.float32, device="cpu"))
+            for source, count in counts.items()
+        }
+
+    def _errors(self, known: dict[Source, Tensor], number: int) -> WordErrors | None:
+        """Return the errors of estimated scores of a word."""
+        errors = self._of_sources(known, number)
+        return WordErrors.known(self._map(errors["image"]), errors["prompt"], errors["earlier"])
+
+    def _map(self, of_cells: Float[Tensor, " cell"]) -> Float[Tensor, "row column"]:
+        """Return the map of the scores of cells, without those that are no part of an image."""
+        return self.own_grid.of_parts(self.grid.unfold(of_cells))

@@ -150,11 +150,14 @@ class PathMethod(Method):
 
     def __post_init__(self) -> None:
         complete(self)
+        if self.tolerance is None and self.quadrature == "adaptive":
+            raise BadOption(
+                "quadrature adaptive is for nib with a tolerance, up to which it takes more steps: set tolerance, or "
+                "another quadrature"
+            )
         assert self.rule.nodes  # checks the options of the rule
         if self.tolerance is not None and self.quadrature == "late":
             raise BadOption("quadrature must not be late with a tolerance, which takes more steps: use adaptive")
-        if self.tolerance is None and self.quadrature == "adaptive":
-            raise BadOption("quadrature adaptive needs a tolerance, up to which it takes more steps: set one")
         if self.baseline.partition(":")[0] not in ("zero", "blank", "mean", "against"):
             raise BadOption(f"baseline must be zero, blank, mean, mean:FILE or against (got {self.baseline!r})")
         if self.quadrature == "geometric" and self.baseline != "zero":

@@ -85,7 +85,7 @@ class Method(Plugin, ABC):
         views = Views.of(side, self.views, self.layers, self.lowest) if self.views > 1 else None
         attribution = self.attribute(side)
         if views:
-            shifted = [self.for_shifted_views().attribute(view) for view in views.shifted_sides()]
+            shifted = [self.for_shifted_views(side.tower).attribute(view) for view in views.shifted_sides()]
             attribution = views.merge([attribution, *shifted], self.signed or self.linear)
         if not isinstance(attribution, Attribution):
             got = type(attribution).__name__
@@ -108,7 +108,7 @@ class Method(Plugin, ABC):
     def attribute(self, side: Side) -> Attribution:
         """Compute the scores of a batch from one view."""
 
-    def for_shifted_views(self) -> "Method":
+    def for_shifted_views(self, tower: Tower) -> "Method":
         """Return the method of the shifted views, which only divide the score of a unit among its cells.
 
         Override it if less accuracy is enough for this.

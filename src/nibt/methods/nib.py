@@ -72,7 +72,8 @@ class NIB(PathMethod, LayerMethod):
             answer of a generator that takes one image of one size.
         tolerance: The largest allowed completeness gap of all tokens, relative to the change of the target; up to 65
             steps are taken. None does not limit it. Unless ``steps`` or ``quadrature`` is set, the path
-            takes them where it needs them, and shifted views, which do not change the sum, take six Gauss steps.
+            takes them where it needs them. In generators, shifted views, which do not change the sum, take six Gauss
+            steps.
         distribute: Whether the scores of special tokens, such as the class token, are distributed among the units whose
             content these tokens took up, block by block down to layer 0, so that the scores of the units add up. It
             needs the baseline ``blank`` or ``against``, and no noise.
@@ -202,8 +203,9 @@ class NIB(PathMethod, LayerMethod):
             return False
         return values.get("baseline", cls.baseline) in _EXACT and values.get("noise", cls.noise) == "none"
 
-    def for_shifted_views(self) -> "NIB":
-        if self.tolerance is None or self.quadrature != "adaptive":
+    def for_shifted_views(self, tower: Tower) -> "NIB":
+        # of an encoder, vectors are computed with the tolerance, too, and must give the same maps
+        if self.tolerance is None or self.quadrature != "adaptive" or tower.modality == "image":
             return self
         return replace(self, tolerance=None, quadrature="gauss", steps=_SHIFTED_STEPS)
 
