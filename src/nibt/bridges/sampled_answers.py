@@ -27,7 +27,7 @@ from nibt.bridges.connection import counted
 from nibt.bridges.questions import Question
 from nibt.errors import BadInput, RequestRefused, Unsupported
 from nibt.generators.answers import TOKENS_PER_WORD
-from nibt.preprocessing.captions import WORD, word_pieces
+from nibt.preprocessing.captions import word_pieces, words_of_text
 from nibt.records import JsonObject
 from nibt.types import Source
 
@@ -159,4 +159,4 @@ def sampled_values(answer: ServedAnswer, texts: Sequence[str]) -> Values:
 
 
 def _words(text: str) -> list[str]:
-    return [match.group().casefold() for match in WORD.finditer(text)]
+    return [word.casefold() for word in words_of_text(text)]

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from nibt.bridges.questions import Question
 from nibt.generators.word_games import Kept, Rows, WordGame
-from nibt.preprocessing.captions import WORD, word_pieces
+from nibt.preprocessing.captions import word_pieces, words_of_text
 
 WordAfter: TypeAlias = tuple[int, Kept]
 """The number of a word of an answer, and the words before it that are kept."""
@@ -21,7 +21,7 @@ class PromptWords(WordGame):
         self.question = question
         self.score = score
         self.pieces = [word_pieces(text) for text in question.texts]
-        super().__init__([match.group() for text in question.texts for match in WORD.finditer(text)])
+        super().__init__([word for text in question.texts for word in words_of_text(text)])
 
     def values(self, kept: Sequence[Kept]) -> Rows:
         return self.score([self.with_words(numbers) for numbers in kept])

@@ -19,7 +19,7 @@ from nibt.errors import BadInput, Unsupported
 from nibt.io import unicode_text
 from nibt.models._loading import ModelSource, load_model
 from nibt.options import Top, parsed
-from nibt.preprocessing.captions import FUNCTION_WORDS, NOUNS, UNKNOWN, WORD
+from nibt.preprocessing.captions import FUNCTION_WORDS, NOUNS, UNKNOWN, WORD, words_of_text
 from nibt.progress import OnProgress, Progress, listener, reporter
 from nibt.results.explanation import Explanation, shortened
 from nibt.torch_modes import plain_torch
@@ -221,7 +221,7 @@ def _check_replacements(texts: Sequence[tuple[Span, list[str]]], caption: str, i
 
 def _everyday(caption: str, span: Span) -> list[str]:
     """Return everyday nouns in the number of a word, without those of the caption."""
-    words = {word.group().lower() for word in WORD.finditer(caption)}
+    words = {word.lower() for word in words_of_text(caption)}
     others = [noun for noun in NOUNS if not plurals(noun).union([noun]) & words]
     return list(map(plural, others)) if caption[slice(*span)].lower() in _COUNTED else others
 

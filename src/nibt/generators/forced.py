@@ -22,8 +22,9 @@ from nibt.generators.word_games import TextWords, played
 from nibt.io import unicode_text
 from nibt.methods._units import SegmentMethod
 from nibt.methods.base import Method
+from nibt.models._inputs import Inputs
 from nibt.options import BatchSize, parsed
-from nibt.preprocessing.captions import WORD, unknown_notes
+from nibt.preprocessing.captions import unknown_notes, words_of_text
 from nibt.preprocessing.hugging_face import special_tokens
 from nibt.results.attribution import Attribution
 from nibt.results.explanation import shortened
@@ -48,9 +49,7 @@ class ForcedAnswer:
 
     def side(self, numbers: Sequence[int | None], alternatives: Tensor | None, memory: float | None) -> Side:
         """Trace the sequence, with a row for each of these words; None is the whole answer."""
-        inputs = self.tower.prepare([ForcedWord(self.prompted, self.answer, number) for number in numbers])
-        others = None if alternatives is None else alternatives[list(numbers)].to(inputs.values.device)
-        score = AnswerScore(self.tower, inputs.extra["targets"], others)
+        inputs, score = self._scored(numbers, alternatives)
         trace = self.tower.trace(inputs)
         state = trace.cut(self.tower.depth).hidden[0]
         if memory is None and state.numel() > _LARGE_STATE:
@@ -63,11 +62,15 @@ class ForcedAnswer:
 
     def values(self, numbers: Sequence[int], alternatives: Tensor | None) -> list[float]:
         """Compute the target of these words."""
-        inputs = self.tower.prepare([ForcedWord(self.prompted, self.answer, number) for number in numbers])
-        others = None if alternatives is None else alternatives[list(numbers)].to(inputs.values.device)
-        score = AnswerScore(self.tower, inputs.extra["targets"], others)
+        inputs, score = self._scored(numbers, alternatives)
         with torch.no_grad():
             return score(self.tower.encode(inputs)).tolist()
+
+    def _scored(self, numbers: Sequence[int | None], alternatives: Tensor | None) -> tuple[Inputs, AnswerScore]:
+        """Prepare the sequence with a row for each of these words, and the target of each row."""
+        inputs = self.tower.prepare([ForcedWord(self.prompted, self.answer, number) for number in numbers])
+        others = None if alternatives is None else alternatives[list(numbers)].to(inputs.values.device)
+        return inputs, AnswerScore(self.tower, inputs.extra["targets"], others)
 
     def prompt_game(self, numbers: Sequence[int], alternatives: Tensor | None) -> TextWords:
         """Return the target of these words as a function of which words of the prompt are kept."""
@@ -147,7 +150,7 @@ class ForcedAnswer:
     def words_of_prompt(self, sources: Sequence[Source]) -> tuple[str, ...]:
         """Return the words of the prompt: those of tokens or, if words are left out of the text, those of the text."""
         if "prompt" in sources and "prompt" not in self.tower.sources:
-            return tuple(match.group() for match in WORD.finditer(self.prompted.prompt))
+            return words_of_text(self.prompted.prompt)
         return self.prompt_words
 
     @property

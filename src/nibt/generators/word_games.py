@@ -18,7 +18,7 @@ from nibt.models._functions import FunctionImageTower, FunctionModule, WordRemov
 from nibt.models._inputs import Inputs
 from nibt.models._loaded import LoadedModel
 from nibt.models.base import Tower
-from nibt.preprocessing.captions import WORD, Tokens, word_pieces
+from nibt.preprocessing.captions import Tokens, word_pieces, words_of_text
 from nibt.types import Embedding
 
 Kept: TypeAlias = tuple[int, ...]
@@ -96,7 +96,7 @@ class TextWords(WordGame):
     def __init__(self, text: str, score: Callable[[Sequence[str]], Rows]) -> None:
         self.pieces = word_pieces(text)
         self.score = score
-        super().__init__([match.group() for match in WORD.finditer(text)])
+        super().__init__(words_of_text(text))
 
     def values(self, kept: Sequence[Kept]) -> Rows:
         return self.score(["".join(self.pieces[number] for number in numbers).strip() for numbers in kept])

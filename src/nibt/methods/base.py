@@ -85,7 +85,8 @@ class Method(Plugin, ABC):
         views = Views.of(side, self.views, self.layers, self.lowest) if self.views > 1 else None
         attribution = self.attribute(side)
         if views:
-            shifted = [self.for_shifted_views(side.tower).attribute(view) for view in views.shifted_sides()]
+            of_shifted = self.for_shifted_views(side.tower)
+            shifted = [of_shifted.attribute(view) for view in views.shifted_sides()]
             attribution = views.merge([attribution, *shifted], self.signed or self.linear)
         if not isinstance(attribution, Attribution):
             got = type(attribution).__name__

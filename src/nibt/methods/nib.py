@@ -71,9 +71,8 @@ class NIB(PathMethod, LayerMethod):
             models, the default is five views instead of three for a difference of two images. It is also five for the
             answer of a generator that takes one image of one size.
         tolerance: The largest allowed completeness gap of all tokens, relative to the change of the target; up to 65
-            steps are taken. None does not limit it. Unless ``steps`` or ``quadrature`` is set, the path
-            takes them where it needs them. In generators, shifted views, which do not change the sum, take six Gauss
-            steps.
+            steps are taken. None does not limit it. Unless ``steps`` or ``quadrature`` is set, the path takes them
+            where it needs them. In generators, shifted views, which do not change the sum, take six Gauss steps.
         distribute: Whether the scores of special tokens, such as the class token, are distributed among the units whose
             content these tokens took up, block by block down to layer 0, so that the scores of the units add up. It
             needs the baseline ``blank`` or ``against``, and no noise.

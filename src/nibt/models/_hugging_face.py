@@ -170,13 +170,13 @@ def _joint_processor(source: str) -> Any:
     import transformers
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
-    (named, *_) = json_object(Path(source) / "config.json").get("architectures") or [""]
+    config = json_object(Path(source) / "config.json")
+    (named, *_) = config.get("architectures") or [""]
     if read_by(str(named)) != named:
         model_type = getattr(transformers, read_by(str(named))).config_class.model_type
         processor_class = PROCESSOR_MAPPING_NAMES.get(model_type)
         if processor_class is not None:
             return getattr(transformers, processor_class).from_pretrained(source)
-    config = json_object(Path(source) / "config.json")
     if _names_backbone_of_timm(config):  # the class of the tokenizer is read from it, too
         processor_class = getattr(transformers, str(PROCESSOR_MAPPING_NAMES[config["model_type"]]))
         images = transformers.AutoImageProcessor.from_pretrained(source, trust_remote_code=False)

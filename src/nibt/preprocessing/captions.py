@@ -111,6 +111,16 @@ def word_pieces(text: str) -> list[str]:
     return [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
+def words_of_text(text: str) -> tuple[str, ...]:
+    """Return the words of a text; a punctuation mark is one, too.
+
+    Examples:
+        >>> words_of_text("two cats, asleep")
+        ('two', 'cats', ',', 'asleep')
+    """
+    return tuple(match.group() for match in WORD.finditer(text))
+
+
 def words_by_offsets(
     caption: str, texts: Sequence[str], explained: Sequence[bool], offsets: Sequence[tuple[int, int]]
 ) -> tuple[Word, ...]:

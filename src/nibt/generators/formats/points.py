@@ -23,6 +23,7 @@ _ACROSS = 3  # panels of a row
 _MOST = 20  # points that are drawn
 _RADIUS = 10.0
 _TITLE = 20
+_LETTERS = "ABCDE"  # one for each usual unit
 
 
 class Points(PictureFormat, name="points"):
@@ -88,7 +89,7 @@ def _legend(point: WrittenPoint, placed: Sequence[PlacedPoint]) -> Sequence[str]
     if not placed:
         return [f"{point.text} is outside of the image by any usual unit"]
     lines = []
-    for letter, of_units in zip("ABCDE", placed, strict=False):
+    for letter, of_units in zip(_LETTERS, placed, strict=False):
         pixels = ", ".join(f"{value:.0f}" for value in of_units.numbers)
         lines.append(f"{letter}: {point.text} in {', or '.join(of_units.units)} is pixel {pixels} of the image")
     return lines
@@ -104,7 +105,7 @@ def _with_points(picture: Image.Image, placed: Sequence[PlacedPoint], size: tupl
     """Draw a letter at each point, or at the second corner of each box."""
     drawn = picture.convert("RGB")
     pen = ImageDraw.Draw(drawn)
-    for letter, of_units in zip("ABCDE", placed, strict=False):
+    for letter, of_units in zip(_LETTERS, placed, strict=False):
         scaled = _scaled(of_units.numbers, size, drawn)
         if len(scaled) > 2:
             across = sorted(scaled[::2])
@@ -121,7 +122,7 @@ def _with_lines(picture: Image.Image, placed: Sequence[PlacedPoint], place: int,
     """Draw where a number is: a vertical line for x, and a horizontal one for y."""
     drawn = picture.convert("RGB")
     pen = ImageDraw.Draw(drawn)
-    for letter, of_units in zip("ABCDE", placed, strict=False):
+    for letter, of_units in zip(_LETTERS, placed, strict=False):
         at = _scaled(of_units.numbers, size, drawn)[place]
         if place % 2:
             ends = (0, at, drawn.width, at)
