@@ -107,7 +107,13 @@ class Output:
     def write(
         self, results: "Sequence[Result]", targets: Sequence[OutputFile], show: "Callable[[list[Any]], None]"
     ) -> None:
-        """Write all files or none of them, and print the results."""
+        """Write all files or none of them, and print the results.
+
+        A file that the results cannot be in, which is known only now, does not keep others from being written.
+
+        Raises:
+            BadOption: There was such a file.
+        """
         from nibt.formats.base import bare, save
         from nibt.results.free_names import release
 
@@ -115,6 +121,10 @@ class Output:
         if not self.out:
             targets = self._distinct(answers, targets)
 
+        lacking = {
+            target.path: target.file_format.lacks([answers[row] for row in target.rows]) for target in targets
+        }
+        targets = [target for target in targets if not lacking[target.path]]
         try:
             with all_or_none():
                 for target in targets:
@@ -131,7 +141,12 @@ class Output:
             print_json(data[0] if len(data) == 1 else data)
         elif not self.quiet:
             show(answers)
-            say("wrote " + ", ".join(str(target.path) for target in targets))
+            if targets:
+                say("wrote " + ", ".join(str(target.path) for target in targets))
+
+        for path, text in lacking.items():
+            if text:
+                raise BadOption(f"{path} was not written: {text}")
 
     def _distinct(self, answers: "Sequence[BareResult]", targets: Sequence[OutputFile]) -> list[OutputFile]:
         """Return the files with default names, with a number where a path has the results of another request."""

@@ -138,7 +138,14 @@ class Format(Plugin, ABC):
         compares = [isinstance(result, Explanation) and result.is_comparison for result in plain]
         kinds = ["comparison" if compared else result.kind for result, compared in zip(plain, compares, strict=True)]
         self.check(path, kinds, len(results))
+        lacking = self.lacks(plain)
+        if lacking:
+            raise BadOption(lacking)
         return signed(self.encode(results, path, drawing, self.request(results, drawing)))
+
+    def lacks(self, results: Sequence[Any]) -> str:
+        """Return what these results lack for a file, which is known only when they are computed; empty if nothing."""
+        return ""
 
     def check(self, path: Path, kinds: Sequence[str], count: int) -> None:
         """Check that a file can hold so many results of these kinds."""

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image, ImageDraw
 
-from nibt.errors import BadOption
 from nibt.formats.base import LOOK, Drawing, Result, bare
 from nibt.formats.image import PictureFormat
 from nibt.generators.results.points import PlacedPoint, WrittenPoint, placed_points, written_points
@@ -33,18 +32,25 @@ class Points(PictureFormat, name="points"):
     holds = ("answer",)
     draws = LOOK
 
-    def picture(self, results: Sequence[Result], drawing: Drawing) -> Image.Image:
-        result: Any = bare(results[0])
+    def lacks(self, results: Sequence[Any]) -> str:
+        (result,) = results
         if result.images:
-            raise BadOption(f"points are drawn for an answer about one image (got {len(result.images)} images)")
-
-        points = written_points(result.answer, [word.text for word in result.words])
-        if not points:
-            raise BadOption(
+            return f"points are drawn for an answer about one image (got {len(result.images)} images)"
+        if not _points(result):
+            return (
                 "the answer must have a point or a box in numbers, such as (412, 230) or [10, 20, 110, 220] (got "
                 f"{result.answer!r:.100})"
             )
-        return draw_points(result, points, drawing.look)
+        return ""
+
+    def picture(self, results: Sequence[Result], drawing: Drawing) -> Image.Image:
+        result: Any = bare(results[0])
+        return draw_points(result, _points(result), drawing.look)
+
+
+def _points(result: "AnswerExplanation") -> Sequence[WrittenPoint]:
+    """Return the points and boxes that the answer writes."""
+    return written_points(result.answer, [word.text for word in result.words])
 
 
 def draw_points(result: "AnswerExplanation", points: Sequence[WrittenPoint], look: Appearance) -> Image.Image:
