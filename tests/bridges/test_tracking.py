@@ -237,6 +237,7 @@ def _records(path: Path) -> list[Any]:
     return records
 
 
+@pytest.mark.slow
 def test_wandb_drops_no_step_and_takes_no_finished_run(
     explanation: nibt.Explanation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,6 +307,7 @@ def test_an_answer_has_the_shares_of_its_words(tmp_path: Path) -> None:
         assert float(cells[5]) == pytest.approx(word.shares["earlier"], rel=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("step", [np.int64(4), torch.tensor(4), "4"])
 def test_a_step_of_another_type_is_stored_as_a_number(step: Any, mlflow: Any, explanation: nibt.Explanation) -> None:

@@ -30,6 +30,7 @@ from nibt.errors import (
 )
 from tests import tiny
 from tests.shared_models import module_state
+from tests.suites import few
 
 Pairs = list[tuple[Any, ...]]
 CAPTIONS = list(tiny.CAPTIONS[:2])
@@ -157,6 +158,7 @@ def test_a_model_is_in_its_mode_again_after_an_error(tmp_path: Path, monkeypatch
     assert not (tmp_path / "watch").exists()
 
 
+@pytest.mark.slow
 def test_values_of_the_table(tmp_path: Path) -> None:
     module, processor = fresh()
     watch = Watch(pairs(), tmp_path / "watch", FAST, processor=processor)
@@ -183,6 +185,7 @@ def test_values_of_the_table(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(picture), np.asarray(watch.draw()))
 
 
+@pytest.mark.slow
 def test_a_picture_has_few_columns(tmp_path: Path) -> None:
     module, processor = fresh()
     watch = Watch(pairs()[:1], tmp_path / "watch", "random", processor=processor)
@@ -205,7 +208,7 @@ def in_parallel(module: nn.Module) -> Iterator[nn.Module]:
     yield nn.DataParallel(module)
 
 
-@pytest.mark.parametrize("wrapped", [in_parallel, in_distributed])
+@pytest.mark.parametrize("wrapped", few([in_parallel, in_distributed], [in_distributed]))
 def test_wrappers_for_training_are_removed(tmp_path: Path, wrapped: Any) -> None:
     module, processor = fresh()
     watch = Watch(pairs(), tmp_path / "watch", FAST, processor=processor)

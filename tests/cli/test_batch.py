@@ -155,6 +155,7 @@ def test_batch_says_what_is_kept_if_interrupted(
     assert f"interrupted; {rows} rows are kept in JOB; the same command resumes the job" in err
 
 
+@pytest.mark.slow
 def test_batch_prints_the_first_errors(run: Run, photo_file: str, clip_folder: Path) -> None:
     names = ["gone.png", "photo.png", "gone.png", "a.png", "b.png", "c.png"]
     write_table("pairs.csv", [f"{name},a cat,x{row}" for row, name in enumerate(names)])

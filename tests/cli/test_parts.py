@@ -38,6 +38,7 @@ def test_parts_prints_json(run: Run) -> None:
     assert {**json.loads(Path("x.json").read_text()), "signature": ""} == {**data, "signature": ""}
 
 
+@pytest.mark.slow
 def test_parts_of_captions(run: Run) -> None:
     code, out, err = run("parts", "scenes", "-m", "scenes", "--side", "text", *FEW)
     assert code == 0, err

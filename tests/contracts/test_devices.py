@@ -84,6 +84,7 @@ VERBS: dict[str, Callable[[Model, Path], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", few(DEVICES, ["cuda"]))
 @pytest.mark.parametrize("kind", few(KINDS, ["clip"]))
 def test_methods_run_on_a_device(kind: str, device: str) -> None:
@@ -112,6 +113,7 @@ def test_functions_run_on_a_device(verb: str, device: str, tmp_path: Path) -> No
     assert model.device == "cpu"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", few([torch.float16, torch.bfloat16], [torch.bfloat16]))
 def test_weights_in_half_precision_run_on_a_device(dtype: torch.dtype) -> None:
     built = tiny.clip()

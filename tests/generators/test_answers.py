@@ -395,6 +395,7 @@ def test_a_map_of_several_views_has_no_error_beside_words_that_have_one() -> Non
     assert "estimate" not in explained.codes
 
 
+@pytest.mark.slow
 def test_estimated_scores_of_words_have_errors(tmp_path: Path) -> None:
     """Those of a source are None for exact methods, and exact zeros where all coalitions of words were evaluated."""
     explained = nibt.explain_answer(

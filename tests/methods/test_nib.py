@@ -131,16 +131,15 @@ def test_nib_meets_a_tolerance(deep: Model, modality: str) -> None:
     assert (narrowing.steps > 1).any()
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("own vit", {"views": 3, "tolerance": 0.01}),
-        ("clip", {"views": 5, "tolerance": 0.01}),
-        ("clip", {"views": 1, "layer": [1, 2], "tolerance": 0.001}),
-        ("clip", {"views": 2, "image_noise": "unit", "deviation": 0.1, "samples": 2, "image_tolerance": 0.001}),
-    ],
-    ids=str,
-)
+WITH_TOLERANCE = [
+    ("own vit", {"views": 3, "tolerance": 0.01}),
+    ("clip", {"views": 5, "tolerance": 0.01}),
+    ("clip", {"views": 1, "layer": [1, 2], "tolerance": 0.001}),
+    ("clip", {"views": 2, "image_noise": "unit", "deviation": 0.1, "samples": 2, "image_tolerance": 0.001}),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), few(WITH_TOLERANCE, WITH_TOLERANCE[-1:]), ids=str)
 def test_a_tolerance_holds_for_the_mean_that_is_reported(kind: str, options: dict[str, Any]) -> None:
     """Changes of views differ in sign here, so that their mean is smaller than each of them."""
     images = [tiny.image(seed=seed) for seed in range(12)]
@@ -149,6 +148,7 @@ def test_a_tolerance_holds_for_the_mean_that_is_reported(kind: str, options: dic
     assert "image side, " not in str([answer.warnings for answer in answers])
 
 
+@pytest.mark.slow
 def test_nib_tolerance_chooses_the_steps_of_each_item() -> None:
     deep, options = tiny.model("clip"), {"tolerance": 0.03, "steps": 1}
     images, captions = [tiny.image(seed=seed) for seed in range(4)], list(tiny.CAPTIONS)
@@ -184,9 +184,10 @@ REFINED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    few(REFINED, REFINED[:2]),
+    REFINED,
     ids=lambda options: options["target"],
 )
 def test_refined_items_keep_their_target(options: dict[str, Any]) -> None:
@@ -213,6 +214,7 @@ def test_nib_warns_if_the_tolerance_is_not_met(deep: Model) -> None:
     assert not any("tolerance" in warning for warning in kept.warnings)
 
 
+@pytest.mark.slow
 def test_nib_averages_layers(deep: Model) -> None:
     several = nibt.explain(deep, tiny.image(), "a cat", layer=[2, 5])
     single = [nibt.explain(deep, tiny.image(), "a cat", layer=layer) for layer in (2, 5)]

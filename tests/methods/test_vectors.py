@@ -102,6 +102,7 @@ def test_product_of_shapley_tables_is_that_of_the_inputs_without_units() -> None
     assert table.product == pytest.approx(float((ends[0] - ends[1]) @ (after - before)), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_only_chosen_words_have_a_row() -> None:
     """The rows of chosen words equal those of the whole table, and the last row has all others."""
     model = tiny.model("clip")

@@ -29,6 +29,7 @@ def test_rankings_are_those_of_scikit_learn(seed: int) -> None:
         assert area_under_roc(truth, scores) == pytest.approx(metrics.roc_auc_score(truth, scores))
 
 
+@pytest.mark.slow
 def test_measuring_keeps_the_environment() -> None:
     code = """
 import os, random

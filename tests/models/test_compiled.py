@@ -75,6 +75,7 @@ def test_compiled_model_gives_the_same_maps(kind: str, way: str) -> None:
     assert is_compiled(compiled), "the model of the caller is unchanged"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", few(METHODS, ["nib"]))
 def test_compiled_model_supports_every_method(method: str) -> None:
     built = tiny.KINDS["own vit"]()

@@ -74,6 +74,7 @@ def test_shapley_values_add_up_to_what_the_words_add() -> None:
     assert sum(word.score for word in explanation.words) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_functions_of_a_model_give_its_similarity() -> None:
     """The image and the caption reach the functions as they are given."""
     scenes = nibt.load_model("scenes")
@@ -99,6 +100,7 @@ def test_images_keep_their_aspect_ratio() -> None:
     assert explanation.grid.shape == (4, 16)
 
 
+@pytest.mark.slow
 def test_other_calls_take_functions(tmp_path: Any) -> None:
     functions = model(name="served")
     explanation = nibt.explain(functions, picture(), CAPTION, "banzhaf", budget=200, views=3)

@@ -364,6 +364,7 @@ def test_sizes_of_images_are_those_of_the_processor(options: dict[str, Any]) -> 
         nibt.load_model(folder_of(VILT), **options)
 
 
+@pytest.mark.slow
 def test_the_detector_of_sam_3_is_read_from_a_checkpoint_with_a_tracker(tmp_path: Path) -> None:
     tiny_fused.save_sam3_with_tracker(tmp_path)
     loaded = nibt.load_model(tmp_path)

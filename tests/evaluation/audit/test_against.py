@@ -190,6 +190,7 @@ def audit() -> Audit:
     return nibt.audit(tiny.model("clip"), pairs, "ones", against=changed(), quick=True)
 
 
+@pytest.mark.slow
 def test_comparison_is_saved_and_shown(audit: Audit, tmp_path: Path) -> None:
     assert Audit.from_json(audit.to_json()) == audit
     assert audit.against is not None

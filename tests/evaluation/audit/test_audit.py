@@ -24,6 +24,7 @@ from nibt.results.audit import Audit
 from nibt.results.audit_questions import QUESTIONS
 from tests import tiny
 from tests.helpers import check_page, noise_pairs
+from tests.suites import few
 
 MANY = 24
 
@@ -53,6 +54,7 @@ def test_audit_passes_nib_on_scenes(scenes: Audit) -> None:
     assert {check.question for check in scenes.checks if check.method == "nib"} == {1, 2, 3, 4, 5, 6, 9}
 
 
+@pytest.mark.slow
 def test_audit_fails_a_random_map(random: Audit) -> None:
     actual = verdicts(random, "random")
     failing = [
@@ -151,6 +153,7 @@ def test_audit_page_has_readable_images(scenes: Audit) -> None:
         assert shown.size == (128, 128)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("longer", [0, 1])
 def test_orders_of_one_word_are_not_checked(longer: int) -> None:
     """One caption of several words has a value, but no interval."""
@@ -163,7 +166,7 @@ def test_orders_of_one_word_are_not_checked(longer: int) -> None:
     assert any("text side of ones: fewer than two maps have enough units" in note for note in result.notes)
 
 
-@pytest.mark.parametrize("stop", [3, 8])
+@pytest.mark.parametrize("stop", few([3, 8], [8]))
 def test_an_audit_that_was_stopped_goes_on(stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, pairs, folder = tiny.model("clip"), noise_pairs(8), tmp_path / "work"
     whole = nibt.audit(model, pairs, "gae", quick=True)

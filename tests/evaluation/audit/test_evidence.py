@@ -185,6 +185,7 @@ def test_maps_of_few_cells_have_no_border() -> None:
     assert checks([np.ones((2, 2))] * MANY).keys() == {"inside", "fixed_place", "words"}
 
 
+@pytest.mark.slow
 def test_notes_say_why_text_is_not_checked() -> None:
     model, whole = tiny.model("clip"), Object("sign", None, np.ones((64, 64), bool), (NAME,))
     region = model.image.prepare([IMAGE]).regions[0]
@@ -246,6 +247,7 @@ def test_pairs_of_checks_that_do_not_pass_are_the_worst() -> None:
     assert list(runner.finds(passing)) == []
 
 
+@pytest.mark.slow
 def test_audit_without_objects_is_saved_and_shows_pairs_with_what_to_do() -> None:
     audit = nibt.audit(tiny.model("clip"), noise_pairs(40), "ones", quick=True)
     assert Audit.from_json(audit.to_json()) == audit

@@ -118,6 +118,7 @@ def test_the_command_writes_it_for_a_benchmark_only(
     assert "--paper is for a run of nibt bench" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_paragraph_says_what_differs_from_what_was_asked(tmp_path: Path) -> None:
     plan = {
         "models": ["scenes"],

@@ -139,6 +139,7 @@ def test_all_methods_of_the_registry_that_explain_answers_are_measured(recipe: A
             recipe.explained({"honest": nibt.load_generator("scenes_generator")}, question, name)
 
 
+@pytest.mark.slow
 def test_what_is_written_of_a_question(recipe: Any) -> None:
     """The embedded generator stands for two models, whose answers and scores are then equal."""
     generator = nibt.load_generator("scenes_generator")

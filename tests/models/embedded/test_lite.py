@@ -109,6 +109,7 @@ def test_lite_explains_extreme_image_sizes(lite: nibt.Model, width: int, height:
     assert score_map(answer).shape == (height, width)
 
 
+@pytest.mark.slow
 def test_lite_ships_its_centre(lite: nibt.Model) -> None:
     answer = nibt.explain(lite, "sample:chelsea", "a cat", target="centered")
     assert answer.target["image"]["name"] == answer.target["text"]["name"] == "centered"

@@ -38,6 +38,7 @@ def page(browser: Browser, parts: Parts, tmp_path: Path) -> Iterator[Page]:
     context.close()
 
 
+@pytest.mark.slow
 def test_marks_are_saved_as_a_file_of_parts(page: Page, parts: Parts, tmp_path: Path) -> None:
     wrong: list[str] = []
     requests: list[str] = []

@@ -12,6 +12,7 @@ from nibt.errors import BadOption
 from nibt.report.image.figure import FONTS, find_font
 from nibt.results.outputs import read_signature
 from tests.helpers import Run, explain_with_table
+from tests.suites import few
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ RESULTS: dict[str, Callable[[], nibt.Explanation | nibt.Regions | nibt.AnswerExp
 }
 
 
-@pytest.mark.parametrize("kind", RESULTS)
+@pytest.mark.parametrize("kind", few(RESULTS, ["explanation"]))
 def test_figure_has_the_width_and_the_font(kind: str, tmp_path: Path) -> None:
     result = RESULTS[kind]()
     for width in (3.25, 6.75):
@@ -56,6 +57,7 @@ def test_all_vector_formats_and_fonts(explained: nibt.Explanation, tmp_path: Pat
     assert find_font("serif") == find_font(FONTS["serif"]) == findfont("STIXGeneral")
 
 
+@pytest.mark.slow
 def test_words_that_the_font_lacks_and_long_captions(tmp_path: Path) -> None:
     caption = "a cat \u732b " + "and a very long caption of many words " * 8 + "Donaudampfschifffahrtsgesellschaft" * 4
     explained = nibt.explain("lite", "sample:chelsea", caption, "nib:fast")
