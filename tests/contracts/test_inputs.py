@@ -162,6 +162,7 @@ def test_list_describes_each_plugin_with_its_options(run: Run, kind: str) -> Non
         code, out, _ = run("list", kind, name)
         plugin = find(kind, name)
         assert (code, "Args:" in out) == (0, False)
+        assert not re.search(r"[$\\]|\]\(", out), (name, "marks of LaTeX or Markdown")
         assert kind != "methods" or f"Source: {plugin.paper}" in out
         for field in fields(plugin) if hasattr(plugin, "__dataclass_fields__") else ():
             described = re.search(rf"\n    {field.name}, (default|required).*: \S", out)

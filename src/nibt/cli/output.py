@@ -121,9 +121,7 @@ class Output:
         if not self.out:
             targets = self._distinct(answers, targets)
 
-        lacking = {
-            target.path: target.file_format.lacks([answers[row] for row in target.rows]) for target in targets
-        }
+        lacking = {target.path: target.file_format.lacks([answers[row] for row in target.rows]) for target in targets}
         targets = [target for target in targets if not lacking[target.path]]
         try:
             with all_or_none():

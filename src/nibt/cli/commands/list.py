@@ -84,7 +84,31 @@ def _page(kind: Kind, name: str) -> str:
 
     facts = {"Variants": ", ".join(variants), **{title: getattr(plugin, name, "") for title, name in _FACTS.items()}}
     lines += ["", *(f"{fact}: {text}" for fact, text in facts.items() if text)]
-    return "\n".join(lines).rstrip()
+    return _plain("\n".join(lines)).rstrip()
+
+
+_SYMBOLS = {
+    **{"beta": "β", "lambda": "λ", "omega": "ω"},
+    **{"cdot": "·", "emptyset": "∅", "in": "∈", "sim": "~", "sum": "∑", "text": ""},
+}
+"""The symbols of commands of LaTeX."""
+
+
+def _plain(text: str) -> str:
+    r"""Return a description without the marks of LaTeX, of Markdown's links, and links in parentheses.
+
+    >>> _plain(r"where $\lambda_t \in \text{units}$ of the [glossary](glossary.md) ([details](theory.md))")
+    'where λ_t ∈ units of the glossary'
+    """
+    without_links = re.sub(r" \(\[[^]]+\]\([^)]+\)\)", "", text)
+    without_links = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", without_links)
+    return re.sub(r"\$([^$]+)\$", lambda formula: _plain_formula(formula[1]), without_links)
+
+
+def _plain_formula(latex: str) -> str:
+    """Return a short formula of LaTeX as text."""
+    with_symbols = re.sub(r"\\([a-z]+)", lambda command: _SYMBOLS.get(command[1], command[1]), latex)
+    return re.sub("[{}]", "", with_symbols)
 
 
 def _option_lines(plugin: type, of_variant: Mapping[str, Mapping[str, object]]) -> list[str]:
