@@ -70,7 +70,7 @@ def phrases(model, options):
             for row in nibt.replace_words(model, pair.image, caption, {caption: [*changed.values()]})
         }
         for name, text in changed.items():
-            before = rows[text].cosine - rows[text].change
+            before = rows[text].similarity - rows[text].change
             yield f"“{name}” lowers the similarity by more than half", rows[text].change < -abs(before) / 2
 
 

@@ -36,13 +36,13 @@ def test_changes_are_those_of_both_captions(kind: str) -> None:
         each.label: each.similarity for each in nibt.rank(model, IMAGE, [CAPTION, *(row.caption for row in rows)])
     }
     for row in rows:
-        assert row.cosine == pytest.approx(cosines[row.caption], abs=1e-5)
+        assert row.similarity == pytest.approx(cosines[row.caption], abs=1e-5)
         assert row.change == pytest.approx(cosines[row.caption] - cosines[CAPTION], abs=1e-5)
         alone = nibt.replace_words(model, IMAGE, CAPTION, {row.word: [row.replacement]})
-        assert [each.cosine for each in alone] == pytest.approx([row.cosine], abs=1e-5), "batch mates change nothing"
-    assert rows[0].cosine == pytest.approx(nibt.explain(model, IMAGE, rows[0].caption, "ones").similarity, abs=1e-5)
+        assert [each.similarity for each in alone] == pytest.approx([row.similarity], abs=1e-5), "batch mates change nothing"
+    assert rows[0].similarity == pytest.approx(nibt.explain(model, IMAGE, rows[0].caption, "ones").similarity, abs=1e-5)
     for word in ("cat", "dog"):
-        ordered = [row.cosine for row in rows if row.word == word]
+        ordered = [row.similarity for row in rows if row.word == word]
         assert ordered == sorted(ordered, reverse=True)
 
 

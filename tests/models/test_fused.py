@@ -320,6 +320,12 @@ def test_scores_that_a_model_lacks_are_refused(kind: str, score: Any, message: s
         nibt.load_model("scenes", score="matching")
 
 
+def test_a_model_of_open_clip_has_no_other_score() -> None:
+    with pytest.raises(BadOption, match=r"got box\): 'lite' has none of this kind"):
+        nibt.load_model("lite", score="box")
+    assert not nibt.load_model("lite", score="contrastive").is_fused
+
+
 @every_kind
 def test_folder_without_a_processor_is_refused(kind: str, tmp_path: Path) -> None:
     copytree(folder_of(kind), tmp_path / "model")

@@ -75,7 +75,10 @@ def test_a_ranking_marks_what_is_explained_and_names_files() -> None:
 def test_legend_of_a_table_has_directions_with_any_method() -> None:
     table = nibt.regions(tiny.model("clip"), tiny.image(), "a red cat", method="gae")
     assert isinstance(table, nibt.Regions)
-    assert legend(table) == "Red raises the method's score of a part, blue lowers it."
+    assert legend(table) == (
+        "Red raises the method's score of a part, blue lowers it. The outline is at half of the largest score of all "
+        "words."
+    )
 
 
 def test_runs_carry_the_scores_of_words() -> None:

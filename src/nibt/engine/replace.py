@@ -42,14 +42,15 @@ class Replacement:
         word: What is replaced: a word or, if it is negated or counted, a noun with its article and adjectives.
         replacement: What takes its place.
         caption: The changed caption, whose article fits.
-        cosine: Its cosine with the image, in [-1, 1]; for late interaction its MaxSim.
-        change: ``cosine`` minus the cosine of the original caption; positive if the replacement fits the image better.
+        similarity: Its similarity with the image: the cosine, in [-1, 1], for late interaction MaxSim, or the score of
+            a model that reads image and text together.
+        change: ``similarity`` minus that of the original caption; positive if the replacement fits the image better.
     """
 
     word: str
     replacement: str
     caption: str
-    cosine: float
+    similarity: float
     change: float
 
 
@@ -127,19 +128,19 @@ def replace_words(
         )
 
     of_image = encode(model.image, [image])
-    cosines: list[float] = []
+    similarities: list[float] = []
     for first in range(0, len(rows), _TOGETHER):
         embeddings = encode(model.text, [new for *_, new in rows[first : first + _TOGETHER]])
-        cosines += model.similarity.to_each(of_image, embeddings)[0].float().tolist()
-        on_progress(Progress(len(cosines), len(rows)))
+        similarities += model.similarity.to_each(of_image, embeddings)[0].float().tolist()
+        on_progress(Progress(len(similarities), len(rows)))
 
     result = []
-    scored = zip(rows[1:], cosines[1:], strict=True)
+    scored = zip(rows[1:], similarities[1:], strict=True)
     for place, group in groupby(scored, key=lambda item: item[0][0]):
         word = caption[slice(*texts[place][0])]
         ordered = [
-            Replacement(word, text, new, cosine, cosine - cosines[0])
-            for (_, text, new), cosine in sorted(group, key=lambda item: -item[1])
+            Replacement(word, text, new, similarity, similarity - similarities[0])
+            for (_, text, new), similarity in sorted(group, key=lambda item: -item[1])
         ]
         result += ordered if len(ordered) <= 2 * most else ordered[:most] + ordered[-most:]
 

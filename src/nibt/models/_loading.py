@@ -21,7 +21,7 @@ from nibt.models._checks import check_finite, checked
 from nibt.models._classes import declared, known_checkpoint
 from nibt.models._embedded import EMBEDDED, alternatives, embedded, embedded_generators, embedded_hint
 from nibt.models._failures import loading, step
-from nibt.models._family import check_no_generator, family_of_score, family_of_type
+from nibt.models._family import check_no_generator, class_names, family_of_score, family_of_type
 from nibt.models._hugging_face import named_processor
 from nibt.models._loaded import LoadedModel
 from nibt.models._precision import check_quantized
@@ -438,6 +438,8 @@ def _family(name: str, config: JsonObject, score: ScoreChoice | None = None) -> 
 
 
 def _model(name: str, family: str, module: nn.Module, request: LoadRequest) -> Model:
+    # also of those whose family needs no look at classes: OpenCLIP, timm, adapters
+    family = family_of_score(name, family, class_names(module), request.score)
     family_class = find("models", family)
     if request.labels and family_class.reads_text:
         raise BadOption(

@@ -108,8 +108,9 @@ def _answer_table(result: AnswerExplanation) -> JsonObject:
         "difference": "The difference is the log-probability with the first image minus that with the second, in nats.",
     }[result.target["name"]]
     units += f" {sentence(result.equation, capital=False)}" if result.equation else ""
+    units += " The last column has the words of the prompt and of the answer that it took most from."
     rows = [(word.text, cells, _mostly(result, word)) for word, cells in by_word]
-    return {"units": units, "headings": ("word", *columns, "mostly"), "rows": rows}
+    return {"units": units, "headings": ("word", *columns, "most from words"), "rows": rows}
 
 
 def _mostly(result: AnswerExplanation, word: AnswerWord) -> str:

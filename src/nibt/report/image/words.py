@@ -40,6 +40,9 @@ class WordsView(MapView[Any]):
         """Return the cells of the part of the map of each word that decides; None for maps without one."""
         return [None] * len(result.words)
 
+    def outline(self, result: Any) -> str:
+        return "The outline is at half of the largest score of all words"
+
     def draw(self, result: Any, look: Appearance) -> Image.Image:
         look = look.pale if result.is_noise() else look
         matters = self.words_matter(result)
