@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 WINGS = {
     "generators": (
         "generators data/conversation.py cli/commands/answer.py cli/console_answer.py jobs/answers.py app/answers.py "
+        "evaluation/audit/answers.py "
         "models/embedded/scenes_generator bridges/served_answers.py bridges/loaders bridges/finished_requests.py "
         "bridges/answer_servers.py bridges/questions.py bridges/sampled_answers.py bridges/scored_answers.py "
         "bridges/served_sources.py bridges/served_words.py "

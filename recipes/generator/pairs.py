@@ -3,6 +3,7 @@
     python recipes/generator/pairs.py train --seed 2 --out RUN            # resumes; minutes per model
     python recipes/generator/pairs.py interventions --seed 2 --out RUN    # resumes
     python recipes/generator/pairs.py measure --seed 2 --out RUN          # resumes; an hour
+    python recipes/generator/pairs.py audit --seed 2 --out RUN            # resumes; a minute per audit
     python recipes/generator/pairs.py report --out RUN [--csv docs/explanation/study]
 
 As in GridVQA-X (Belsare et al., 2026), pairs of models have one architecture, and one of them reasons while the other
@@ -30,7 +31,7 @@ from study import read_rows
 from train import Training, fit
 from transformers import LlavaForConditionalGeneration
 from two_images import auc
-from world import COLORS
+from world import COLORS, tasks
 
 import nibt
 from nibt.data.images import ImageInput
@@ -69,6 +70,10 @@ QUESTIONS, OF_SLOW = 40, 10
 """How many questions are explained by each method, and by slow ones."""
 OTHERS = 8  # images of other questions
 POOL, BATCH, RATE = 3000, 32, 2e-3
+AUDITED, SUBSETS = 48, 2  # questions of an audit, and audits of each model
+AUDITS = {1: VALIDATION, 2: 44, 3: 45}
+"""The seeds of the scenes of audits by the seed of the models; thresholds were chosen with the first one."""
+ORDINARY = "scenes_generator"
 _STREAM, _CUES, _TEXTS = 23, 24, 25  # of the draws of questions, of their cues, and of the texts of a batch
 
 
@@ -307,6 +312,43 @@ def explained(models, question, method):
     return rows
 
 
+def posed(kind, seed, item):
+    """Return a question of an audit: the image, the prompt, the right answer, and the mask of what it is about."""
+    if kind == ORDINARY:
+        scene, (_, task) = tasks(Scenes(count=10**7, seed=seed, fewest=1, most=3), item)
+        words = {*task.prompt.split(), task.answer}
+        named = [mask for name, mask in zip(scene.names, scene.masks, strict=True) if name in words or "many" in words]
+        mask = np.any(named, axis=0) if named else None
+        return Image.fromarray(scene.pixels), task.prompt, task.answer, mask
+
+    question = with_random_cues(drawn(seed, item), Draws(seed, item, _CUES))
+    background = ~np.any(scenes(seed).scene(item).masks, axis=0) & ~question.mark
+    return image_of(question), question.prompt, question.answer(kind), background
+
+
+def audit(options):
+    """Audit each model of a seed on several subsets of questions, with masks and without."""
+    path = options.out / f"audits-{options.seed}.jsonl"
+    done = {(row["model"], row["subset"], row["masks"]) for row in read_rows(path)}
+    seed = AUDITS[options.seed]
+    with path.open("a", buffering=1) as out:
+        for subset, kind in product(range(SUBSETS), (ORDINARY, *options.kinds)):
+            model = ORDINARY if kind == ORDINARY else folder(options, kind) / "model"
+            count = AUDITED * (1 + (kind == ORDINARY))  # half of its answers are guessed, and have no map
+            questions = [posed(kind, seed, subset * count + number) for number in range(count)]
+            work = options.out / f"work-{options.seed}-{kind}-{subset}"
+            for masks in (True, False):
+                if (kind, subset, masks) in done:
+                    continue
+                asked = questions if masks else [question[:3] for question in questions]
+                started = time.perf_counter()
+                result = nibt.audit_answers(model, asked, folder=work)
+                checks = {one.name: [one.value, one.low, one.high, one.count, one.verdict] for one in result.checks}
+                scores = {one.metric: [one.value, one.low, one.high, one.count] for one in result.scores}
+                row = {"model": kind, "subset": subset, "masks": masks, "seconds": time.perf_counter() - started}
+                out.write(json.dumps({**row, "checks": checks, "scores": scores}) + "\n")
+
+
 def methods():
     """Return all methods of the registry that explain answers, with their defaults, and settings of the study."""
     names = []
@@ -446,7 +488,7 @@ def shares_line(rows, kind, part, amounts):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("train", "interventions", "measure", "report"))
+    parser.add_argument("step", choices=("train", "interventions", "measure", "audit", "report"))
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="the kinds that are trained")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
@@ -456,7 +498,8 @@ def main():
     parser.add_argument("--csv", type=Path, help="a folder for the tables of the report")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    {"train": train, "interventions": interventions, "measure": measure, "report": report}[options.step](options)
+    steps = {"train": train, "interventions": interventions, "measure": measure, "audit": audit, "report": report}
+    steps[options.step](options)
 
 
 if __name__ == "__main__":

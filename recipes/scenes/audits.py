@@ -31,7 +31,7 @@ from nibt.data.pair import Pair
 from nibt.datasets.scenes import Scenes
 from nibt.datasets.scenes.drawing import NOUNS
 from nibt.evaluation.audit.against import compared
-from nibt.evaluation.audit.evidence import Evidence, _labels, _shares, fixed_place, truths_of
+from nibt.evaluation.audit.evidence import Evidence, _labels, fixed_place, positive_shares, truths_of
 from nibt.evaluation.audit.exchange import exchange_beside_objects, exchange_of_words
 from nibt.evaluation.audit.runner import AuditRunner, donors
 from nibt.evaluation.maps import maps
@@ -217,7 +217,7 @@ def alarms(runners, method, draws):
     """How often the fixed place moves if the maps of both models are exchanged in half of the pairs."""
     labels, grids = (
         _labels(runners[0].pairs),
-        [[_shares(one.scores) for one in each.unchanged[method, "image"]] for each in runners],
+        [[positive_shares(one.scores) for one in each.unchanged[method, "image"]] for each in runners],
     )
     count = 0
     for _ in range(EXCHANGES):

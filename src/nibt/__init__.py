@@ -31,6 +31,7 @@ Inputs and results:
 Measure and audit:
     measure, roar, audit               metrics of maps and of regions, retraining without removed inputs, an audit of a
                                        model
+    audit_answers                      an audit of a generator
     check                              explanations with three or four checks each
     decisive_region                    a small part of a map that keeps, or changes, what the model decides
     parts, word_parts, used_share      what a model looks at over a data set, and how much that decides

@@ -17,6 +17,7 @@ from .engine.replace import Replacement as Replacement
 from .engine.replace import replace_words as replace_words
 from .errors import NibtError as NibtError
 from .evaluation.audit import audit as audit
+from .evaluation.audit.answers import audit_answers as audit_answers
 from .evaluation.audit.pair import check as check
 from .evaluation.bench.paper import write_paper as write_paper
 from .evaluation.bench.plan import Plan as Plan

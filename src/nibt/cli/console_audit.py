@@ -1,7 +1,7 @@
 """Display of audits in a terminal."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -11,7 +11,7 @@ from nibt.cli.console_parts import COLUMNS, table_of_parts
 from nibt.cli.terminal import Terminal
 from nibt.report.certificate import HEADINGS, Certificate, certificate, moved_by, span, threshold
 from nibt.results.audit import Audit, ModelDifference
-from nibt.results.audit_questions import CHECKS, QUESTION_OF_PARTS, QUESTIONS
+from nibt.results.audit_questions import QUESTION_OF_PARTS, CheckTexts
 from nibt.results.check import VERDICTS, Check
 from nibt.results.explanation import shortened
 
@@ -19,15 +19,15 @@ from nibt.results.explanation import shortened
 def show_audit(audit: Audit) -> None:
     """Print the checks of an audit by question, and the number of checks per verdict."""
     console = Terminal(width=None if sys.stdout.isatty() else 120)
-    console.print(Text(f"{audit.model['id']}, {audit.data.get('pairs')} pairs", style="bold"))
-    for number, question in QUESTIONS.items():
+    console.print(Text(f"{audit.model['id']}, {audit.data.get('pairs')} {audit.questionnaire.noun}", style="bold"))
+    for number, question in audit.questionnaire.questions.items():
         checks = [check for check in audit.checks if check.question == number]
         parts = audit.parts if number == QUESTION_OF_PARTS else ()
         if checks or parts:
             seconds = f" ({audit.question_seconds[number - 1]:.1f} s)" if audit.question_seconds else ""
             console.print(Text.assemble((f"\n{number}. {question.heading}", "bold"), (seconds, "dim")))
         if checks:
-            _show_checks(console, checks)
+            _show_checks(console, checks, audit.questionnaire.checks)
         for found in parts:
             console.print(Text(found.method, style="bold"))
             console.print(table_of_parts(found))
@@ -35,6 +35,10 @@ def show_audit(audit: Audit) -> None:
             console.print(COLUMNS, style="dim")
         if checks and number == 8 and audit.unknown_nouns:
             console.print(f"{len(audit.unknown_nouns)} unknown: {shortened(audit.unknown_nouns)}", style="dim")
+
+    if audit.subject == "answers":
+        for mean in audit.scores:
+            console.print(f"{mean.metric}: {span(mean)}  n {mean.count}")
 
     if audit.against:
         console.print(Text(f"\nDifference from {audit.against['id']}", style="bold"))
@@ -47,7 +51,7 @@ def show_audit(audit: Audit) -> None:
     console.print(Text(f"\n{total}, in {audit.seconds:.0f} s", style=VERDICT_STYLES[audit.verdict]))
 
 
-def _show_checks(console: Terminal, checks: Sequence[Check]) -> None:
+def _show_checks(console: Terminal, checks: Sequence[Check], texts: Mapping[str, CheckTexts]) -> None:
     """Print the checks of a question, and what to do about those that do not pass."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for check in checks:
@@ -65,8 +69,8 @@ def _show_checks(console: Terminal, checks: Sequence[Check]) -> None:
 
     not_passed = dict.fromkeys(check.name for check in checks if check.verdict not in ("pass", "no verdict"))
     for name in not_passed:
-        if CHECKS[name].advice:
-            console.print(f"{name}: {CHECKS[name].advice}", style="dim")
+        if texts[name].advice:
+            console.print(f"{name}: {texts[name].advice}", style="dim")
 
 
 def _show_differences(console: Terminal, differences: Sequence[ModelDifference]) -> None:

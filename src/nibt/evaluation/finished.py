@@ -63,6 +63,10 @@ class FinishedWork:
         """Return an array of numbers that has a name."""
         return compute() if self.folder is None else np.array(self._kept(name, lambda: compute().tolist()), float)
 
+    def record(self, name: str, compute: Callable[[], JsonObject]) -> JsonObject:
+        """Return plain data that has a name."""
+        return compute() if self.folder is None else self._kept(name, compute)
+
     def _kept(self, name: str, compute: Callable[[], object]) -> Any:
         """Return the data of a name from its file, or compute and write it."""
         assert self.folder is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nibt.registry import available, find
 from nibt.results.audit import VERDICTS, Audit, Check, MetricMean, ModelDifference, Verdict
-from nibt.results.audit_questions import CHECKS
+from nibt.results.audit_questions import CheckTexts
 
 _OF_PAIRS = ("dataset", "folder", "path", "count", "seed", "options", "pairs", "pairs_hash")  # not options of the data
 
@@ -34,12 +34,13 @@ class Certificate:
 
 def certificate(audit: Audit) -> Certificate:
     """Return the certificate of an audit: what did not run comes first, and each sentence names its check."""
-    data = audit.data.get("dataset", "your own pairs")
+    noun = audit.questionnaire.noun
+    data = audit.data.get("dataset", f"your own {noun}")
     model = Path(audit.model["id"]).name
     pairs = audit.data.get("pairs") or 0
     checked = (
         f"{len(audit.checks)} checks of {', '.join(audit.methods)} with the model {model}, weights "
-        f"{audit.model['weights_hash']}, on {pairs} pairs of {data}, seed {audit.seed}. They hold "
+        f"{audit.model['weights_hash']}, on {pairs} {noun} of {data}, seed {audit.seed}. They hold "
         "for such data only: audit yours."
     )
 
@@ -50,7 +51,8 @@ def certificate(audit: Audit) -> Certificate:
         for verdict in VERDICTS:
             with_verdict = [check for check in checks if check.verdict == verdict]
             if with_verdict:
-                sections[verdict].append(prefix + _sentence(name, verdict, with_verdict))
+                texts = audit.questionnaire.checks[name]
+                sections[verdict].append(prefix + _sentence(name, verdict, with_verdict, texts, noun))
 
     named = {heading: sections[verdict] for verdict, heading in HEADINGS.items() if sections[verdict]}
     if audit.against:
@@ -70,7 +72,12 @@ def _by_name(audit: Audit) -> dict[tuple[str, str], list[Check]]:
 
 def _missing(audit: Audit) -> Iterator[str]:
     """Yield what a quick audit leaves out, and the checks that did not run, and why this matters."""
-    if audit.quick:
+    if audit.quick and audit.subject == "answers":
+        yield (
+            "quick: the prompt and the earlier words were not explained, so that the shares of the sources are "
+            "unknown. Audit without --quick before you rely on the model."
+        )
+    elif audit.quick:
         yield (
             "quick: fewer stages of randomization and wordings were tried, deletion and insertion have fewer steps, "
             "and maps were compared with the control random only, without center and ones. A map that fails only at a "
@@ -79,23 +86,22 @@ def _missing(audit: Audit) -> Iterator[str]:
         )
 
     names = {check.name for check in audit.checks}
-    for name, texts in CHECKS.items():
+    for name, texts in audit.questionnaire.checks.items():
         if name not in names:
             yield f"{name}: {texts.missing}"
 
 
-def _sentence(name: str, verdict: Verdict, checks: Sequence[Check]) -> str:
+def _sentence(name: str, verdict: Verdict, checks: Sequence[Check], texts: CheckTexts, noun: str) -> str:
     """Return what checks of one name with one verdict say."""
-    texts = CHECKS[name]
     values = "; ".join(f"{check.side} {span(check)}".strip() for check in checks)
-    named = f"{name}: {values}; {_counted(checks)}"
+    named = f"{name}: {values}; {_counted(checks, noun)}"
     reasons = "; ".join(dict.fromkeys(check.unclear for check in checks if check.unclear))
 
     if verdict == "pass":
         return f"{texts.good} ({named})"
     if verdict == "no verdict":
         needed = max(check.least_pairs for check in checks)
-        return f"{name}: {values}; {_counted(checks)}, of at least {needed} that are needed"
+        return f"{name}: {values}; {_counted(checks, noun)}, of at least {needed} that are needed"
     if verdict == "warn":
         if any(check.is_passing_value for check in checks):
             return f"Not shown, since an interval is too wide: {texts.good[0].lower()}{texts.good[1:]} ({named})"
@@ -107,10 +113,10 @@ def _sentence(name: str, verdict: Verdict, checks: Sequence[Check]) -> str:
     return f"{texts.bad} ({named}) {texts.other} {texts.advice}".rstrip()
 
 
-def _counted(checks: Sequence[Check]) -> str:
-    """Return how many pairs, or nouns, are behind checks."""
+def _counted(checks: Sequence[Check], noun: str) -> str:
+    """Return how many pairs, questions or nouns are behind checks."""
     counts = sorted({check.count for check in checks})
-    noun = "nouns" if checks[0].name == "vocabulary" else "pairs"
+    noun = "nouns" if checks[0].name == "vocabulary" else noun
     return f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} {noun}"
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, computed_field, model_validator
 
 from nibt.records import JsonObject
-from nibt.results.audit_questions import CHECKS, QUESTIONS
+from nibt.results.audit_questions import QUESTIONNAIRES, Questionnaire
 from nibt.results.base import Result, Serializable
 from nibt.results.check import VERDICTS, Check, Verdict
 from nibt.results.parts import Parts
@@ -168,6 +168,8 @@ class Audit(Result):
             ``seconds`` are 0, since ``seconds`` has the time of the whole audit. Empty if the audit is quick.
         question_seconds: The time that each question took, in their order, on the audited model. What several questions
             need counts for one of them: the maps of the pairs themselves for question 9, and all metrics for 5.
+        subject: What was audited: the maps of ``pairs``, or the ``answers`` of a generator to questions, which have
+            other checks.
     """
 
     kind: ClassVar[str] = "audit"
@@ -191,6 +193,7 @@ class Audit(Result):
     differences: tuple[ModelDifference, ...] = ()
     parts: tuple[Parts, ...] = ()
     question_seconds: tuple[float, ...] = ()
+    subject: Literal["pairs", "answers"] = "pairs"
 
     @model_validator(mode="after")
     def _of_its_methods(self) -> "Audit":
@@ -206,12 +209,13 @@ class Audit(Result):
 
         for name in ("checks", "against_checks", "curves", "differences", "parts"):
             _check_methods(name, getattr(self, name), self.methods)
-        _check_names("checks", self.checks)
-        _check_names("against_checks", self.against_checks)
+        _check_names("checks", self.checks, self.questionnaire)
+        _check_names("against_checks", self.against_checks, self.questionnaire)
 
-        if self.question_seconds and len(self.question_seconds) != len(QUESTIONS):
+        questions = self.questionnaire.questions
+        if self.question_seconds and len(self.question_seconds) != len(questions):
             raise ValueError(
-                f"question_seconds must have {len(QUESTIONS)} entries, or none (got {len(self.question_seconds)})"
+                f"question_seconds must have {len(questions)} entries, or none (got {len(self.question_seconds)})"
             )
 
         for index, example in enumerate(self.examples):
@@ -227,9 +231,15 @@ class Audit(Result):
 
         return self
 
+    @property
+    def questionnaire(self) -> Questionnaire:
+        """The questions of the audit and its checks, with what each says."""
+        return QUESTIONNAIRES[self.subject]
+
     def _lines(self) -> Iterator[str]:
         yield f"Audit of {self.model.get('id')}: {self.verdict}"
-        yield f"  {', '.join(self.methods)} on {self.data.get('pairs')} pairs of {self.data.get('dataset', 'your own')}"
+        asked = f"{self.data.get('pairs')} {self.questionnaire.noun} of {self.data.get('dataset', 'your own')}"
+        yield f"  {', '.join(self.methods)} on {asked}"
         yield f"  {', '.join(f'{self.count(verdict)} {verdict}' for verdict in VERDICTS if self.count(verdict))}"
         for check in self.checks:
             if check.verdict == "fail":
@@ -241,7 +251,13 @@ class Audit(Result):
 
     def request(self) -> JsonObject:
         return audit_request(
-            self.model, self.data, methods=self.methods, seed=self.seed, quick=self.quick, against=self.against
+            self.model,
+            self.data,
+            methods=self.methods,
+            seed=self.seed,
+            quick=self.quick,
+            against=self.against,
+            subject=self.subject,
         )
 
     def count(self, verdict: Verdict) -> int:
@@ -266,18 +282,18 @@ def _check_methods(
             )
 
 
-def _check_names(name: str, checks: Sequence[Check]) -> None:
+def _check_names(name: str, checks: Sequence[Check], questionnaire: Questionnaire) -> None:
     """Check that checks have known names and questions."""
     for index, check in enumerate(checks):
-        if check.name not in CHECKS:
+        if check.name not in questionnaire.checks:
             raise ValueError(
-                f"{name}[{index}].name must be the name of a check, such as {next(iter(CHECKS))!r} (got "
+                f"{name}[{index}].name must be the name of a check, such as {next(iter(questionnaire.checks))!r} (got "
                 f"{check.name!r:.60})"
             )
-        if check.question not in QUESTIONS:
+        if check.question not in questionnaire.questions:
             raise ValueError(
-                f"{name}[{index}].question must be the number of a question, from 1 to {len(QUESTIONS)} (got "
-                f"{check.question})"
+                f"{name}[{index}].question must be the number of a question, from 1 to {len(questionnaire.questions)} "
+                f"(got {check.question})"
             )
 
 
@@ -288,6 +304,7 @@ def audit_request(
     seed: int,
     quick: bool,
     against: ModelRecord | None = None,
+    subject: str = "pairs",
 ) -> JsonObject:
     """Return the request of an audit as plain data; equal requests give equal numbers."""
     return {
@@ -298,4 +315,5 @@ def audit_request(
         "seed": seed,
         "quick": quick,
         **({"against": dict(against)} if against else {}),
+        **({"subject": subject} if subject != "pairs" else {}),
     }

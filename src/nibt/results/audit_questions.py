@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 from nibt.io import load_toml
 
@@ -34,12 +35,37 @@ class CheckTexts:
     advice: str = ""
 
 
+@dataclass(frozen=True)
+class Questionnaire:
+    """The questions of one kind of audit.
+
+    Attributes:
+        noun: What the values are computed over.
+        questions: The questions in the order of the page, by their numbers in ``Check.question``.
+        checks: What each check says, by its name.
+    """
+
+    noun: str
+    questions: Mapping[int, Question]
+    checks: Mapping[str, CheckTexts]
+
+
+def _questionnaire(noun: str, texts: Mapping[str, Any]) -> Questionnaire:
+    return Questionnaire(
+        noun,
+        {number: Question(**entry) for number, entry in enumerate(texts["questions"], 1)},
+        {name: CheckTexts(**entry) for name, entry in texts["checks"].items()},
+    )
+
+
 _TEXTS = load_toml(files("nibt.results") / "audit_questions.toml")
-QUESTIONS = {number: Question(**entry) for number, entry in enumerate(_TEXTS["questions"], 1)}
-"""The questions of an audit in the order of the page, by their numbers in ``Check.question``."""
+QUESTIONNAIRES = {"pairs": _questionnaire("pairs", _TEXTS), "answers": _questionnaire("questions", _TEXTS["answers"])}
+"""The questions of an audit by its subject: the maps of pairs, or the answers of a generator."""
+QUESTIONS = QUESTIONNAIRES["pairs"].questions
+"""The questions of an audit of pairs in the order of the page, by their numbers in ``Check.question``."""
 QUESTION_OF_EVIDENCE = 9
 """The number of the question that says where the score lies."""
 QUESTION_OF_PARTS = 10
 """The number of the question that has the galleries of parts."""
-CHECKS: Mapping[str, CheckTexts] = {name: CheckTexts(**entry) for name, entry in _TEXTS["checks"].items()}
-"""What each check says, by its name."""
+CHECKS = QUESTIONNAIRES["pairs"].checks
+"""What each check of an audit of pairs says, by its name."""

@@ -23,7 +23,7 @@ from nibt.cli.options import (
 )
 from nibt.cli.output import Output, OutputFile, input_paths, model_name, slug, suffix
 from nibt.cli.terminal import complain, interruptible, say, show_progress
-from nibt.errors import BadOption
+from nibt.errors import BadInput, BadOption
 from nibt.options import Count, Keywords, Seed
 from nibt.progress import Progress
 
@@ -127,6 +127,9 @@ def audit(
 ) -> None:
     """Audit a model: check whether its maps depend on the weights and the caption, and are stable and faithful.
 
+    With a table of images and prompts, and a model that writes (-m scenes_generator), check whether its answers depend
+    on the image, and on the right part of it.
+
     Also find which parts of the images carry the scores, and whether the model needs those beside the named objects.
     Prints the checks with their verdicts (pass, warn, fail), and writes a page and a JSON file. With the model scenes
     and 48 pairs it takes a few minutes on one core. A quick audit with lite costs as much as about 52 forward passes of
@@ -135,6 +138,7 @@ def audit(
     from nibt.cli.console_audit import show_audit
     from nibt.evaluation.audit import audit as run
     from nibt.evaluation.finished import WorkFolder
+    from nibt.models._failures import WritesText
     from nibt.results.audit import audit_request
     from nibt.results.same_request import require_same_file
 
@@ -153,10 +157,20 @@ def audit(
     work = extent.folder(targets)
     quiet = files.silent
     count = _count(data.count, extent.quick)
-    opened = open_data(data, count)
+    opened = open_data(data, count, prompts=True)
+    if opened.has_prompts:
+        _audit_answers(model, opened, count, methods, data.seed, extent, output, files, targets)
+        return
+
     pairs, record = read_pairs(opened, count, quiet)
 
-    loaded = model.loaded(quiet)
+    try:
+        loaded = model.loaded(quiet)
+    except WritesText as error:
+        raise BadInput(
+            f"{model.name} writes answers: to audit it, give questions, such as a table with the columns image and "
+            f"prompt (got {data.data}, which has captions)"
+        ) from error
     against = None if extent.against is None else replace(model, model=extent.against).loaded(quiet)
     paths = [target.path for target in targets]
     check_images(opened, count, paths, output.overwrite)
@@ -175,6 +189,64 @@ def audit(
             against=against,
             seed=data.seed,
             quick=extent.quick,
+            folder=work,
+            on_progress=on_progress,
+        )
+
+    files.write([result], targets, lambda results: show_audit(results[0]))
+    if work is not None:
+        WorkFolder(work).discard()
+    if extent.strict and result.verdict == "fail":
+        raise typer.Exit(1)
+
+
+def _audit_answers(
+    model: EvaluatedModelOptions,
+    opened: "Dataset",
+    count: int,
+    methods: NamedMethodsOptions,
+    seed: int,
+    extent: AuditOptions,
+    output: AuditOutputOptions,
+    files: Output,
+    targets: Sequence[OutputFile],
+) -> None:
+    """Audit the answers of a generator to the prompts of a data set."""
+    from nibt.cli.console_audit import show_audit
+    from nibt.data.pair import pairs_hash
+    from nibt.evaluation.audit.answers import audit_answers, questions_of
+    from nibt.evaluation.finished import WorkFolder
+    from nibt.generators.loading import load_generator
+    from nibt.models._request import GenerationOptions
+    from nibt.results.audit import audit_request
+    from nibt.results.same_request import require_same_file
+
+    if extent.against is not None:
+        raise BadOption("--against is for models that compare images with captions: audit each generator alone")
+
+    work = extent.folder(targets)
+    paths = [target.path for target in targets]
+    check_images(opened, count, paths, output.overwrite)
+    with show_progress("reading questions", files.silent):
+        questions = questions_of(opened, count)
+    pairs = [question.pair for question in questions]
+    record = {**opened.record(), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
+
+    with show_progress(f"loading {model.name}", files.silent):
+        loaded = load_generator(model.name, **model.placed(model.load, GenerationOptions))
+    if output.out and not output.overwrite:
+        request = audit_request(loaded.record(), record, methods.texts, seed, extent.quick, subject="answers")
+        for path in paths:
+            require_same_file(path, request)
+
+    with interruptible(partial(kept_work, work)), show_progress("auditing", files.silent) as on_progress:
+        result = audit_answers(
+            loaded,
+            questions,
+            methods.texts,
+            seed=seed,
+            quick=extent.quick,
+            data=record,
             folder=work,
             on_progress=on_progress,
         )
@@ -295,9 +367,13 @@ def _measure_missing(run: "Benchmark", data: "Mapping[str, Dataset]", out: Path,
         run.measure_missing(data, on_progress, start)
 
 
-def open_data(options: DataOptions, count: int) -> "Dataset":
-    """Open a data set by its name and folder, such as ``coco:FOLDER``, or by its files, shuffled with the seed."""
-    from nibt.datasets._opening import open_dataset, option_types
+def open_data(options: DataOptions, count: int, prompts: bool = False) -> "Dataset":
+    """Open a data set by its name and folder, such as ``coco:FOLDER``, or by its files, shuffled with the seed.
+
+    With ``prompts``, a table with prompts in place of captions is read as the questions of a generator.
+    """
+    from nibt.datasets._opening import ANSWER, CAPTION, PROMPT, open_dataset, open_rows, option_types
+    from nibt.datasets._table import TableDataset
     from nibt.models._embedded import embedded
     from nibt.registry import available, find
 
@@ -319,7 +395,15 @@ def open_data(options: DataOptions, count: int) -> "Dataset":
 
     generated = {"count": count} if not is_path and "folder" not in types else {}
     seed = {"seed": options.seed} if not generated or "seed" in types else {}
-    return open_dataset(options.data, {**generated, **seed, **values})
+    columns = {name: values.pop(name) for name in (PROMPT, ANSWER) if prompts and name in values}
+    data = open_dataset(options.data, {**generated, **seed, **values})
+    if prompts and isinstance(data, TableDataset):
+        names = data.column_names()
+        if columns or (CAPTION not in names and data.caption == CAPTION and PROMPT in names):
+            return open_rows(data, **columns)
+    elif columns:
+        raise BadOption(f"-D {next(iter(columns))} is for tables of prompts (got {options.data})")
+    return data
 
 
 def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], Keywords]":

@@ -99,9 +99,12 @@ class CheckValues:
     fails: float | None = None
     mean: Interval | None = None
 
-    def check(self) -> Check | None:
-        """Return the check; None if fewer than two pairs have a value, or if equal values have no bound."""
-        bound = BOUNDS[self.bound or self.name]
+    def check(self, bounds: "Mapping[str, Bound] | None" = None) -> Check | None:
+        """Return the check; None if fewer than two pairs have a value, or if equal values have no bound.
+
+        ``bounds`` are the thresholds of checks by their names; None means those of an audit of pairs.
+        """
+        bound = (BOUNDS if bounds is None else bounds)[self.bound or self.name]
         least = bound.least if self.least is None else self.least
         most = bound.most if self.most is None else self.most
 

@@ -77,19 +77,19 @@ class Evidence:
         text = text_masks(pairs, images) if text is None else text
         beside = [mask if truth.mask is None else mask & ~truth.mask for mask, truth in zip(text, truths, strict=True)]
 
-        grids = [_shares(image.scores) for image in images]
-        areas = [_area(truth.mask, grid) for grid, truth in zip(grids, truths, strict=True)]
+        grids = [positive_shares(image.scores) for image in images]
+        areas = [covered_area(truth.mask, grid) for grid, truth in zip(grids, truths, strict=True)]
         places, place = fixed_place(grids, _labels(pairs))
         values = {
-            "inside": [_inside(grid, area) for grid, area in zip(grids, areas, strict=True)],
+            "inside": [inside(grid, area) for grid, area in zip(grids, areas, strict=True)],
             "typography": _on_text(grids, beside),
-            "border": [_at_border(grid) for grid in grids],
+            "border": [at_border(grid) for grid in grids],
             "fixed_place": places,
             "words": [_on_other_words(words, truth) for words, truth in zip(texts, truths, strict=True)],
         }
         return cls(
             values={name: np.asarray(numbers, float) for name, numbers in values.items()},
-            bounds={"inside": _bounds_inside(areas), "border": _bounds_at_border(grids)},
+            bounds={"inside": bounds_inside(areas), "border": bounds_at_border(grids)},
             means={"fixed_place": place},
             has_masks=any(truth.mask is not None for truth in truths),
             has_names=any(truth.named is not None for truth in truths),
@@ -173,18 +173,18 @@ def text_masks(pairs: Sequence[Pair], images: Sequence[Map]) -> list[PixelMask]:
     return masks
 
 
-def _shares(scores: np.ndarray) -> np.ndarray:
+def positive_shares(scores: np.ndarray) -> np.ndarray:
     """Return the share of the positive score on each unit; NaN if no score is positive."""
     positive = scores.clip(0)
     return positive / (positive.sum() or math.nan)
 
 
-def _area(mask: PixelMask | None, grid: np.ndarray) -> np.ndarray | None:
+def covered_area(mask: PixelMask | None, grid: np.ndarray) -> np.ndarray | None:
     """Return the share of each cell of a map that a mask covers; None without a mask."""
     return None if mask is None else covered_share(mask, grid.shape).numpy()
 
 
-def _inside(grid: np.ndarray, area: np.ndarray | None) -> float:
+def inside(grid: np.ndarray, area: np.ndarray | None) -> float:
     """Return the share in an area, from 0 for that of a uniform map to 1; NaN without one, or if it is empty."""
     if area is None:
         return math.nan
@@ -192,15 +192,15 @@ def _inside(grid: np.ndarray, area: np.ndarray | None) -> float:
     return float(((grid * area).sum() - area.mean()) / most) if 0 < most < 1 else math.nan
 
 
-def _bounds_inside(areas: Sequence[np.ndarray | None]) -> tuple[float, float]:
-    """Return the bounds of the share in areas, as ``_inside`` measures it; the least is that of the largest area."""
+def bounds_inside(areas: Sequence[np.ndarray | None]) -> tuple[float, float]:
+    """Return the bounds of the share in areas, as ``inside`` measures it; the least is that of the largest area."""
     shares = [float(area.mean()) for area in areas if area is not None]
     largest = max((share for share in shares if share < 1), default=0.0)
     return -largest / (1 - largest), 1.0
 
 
-def _bounds_at_border(grids: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Return the bounds of the share at the border, as ``_at_border`` measures it; the most is that of the least."""
+def bounds_at_border(grids: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Return the bounds of the share at the border, as ``at_border`` measures it; the most is that of the least."""
     rings = [_ring(grid) for grid in grids]
     shares = [float(ring.mean()) for ring in rings if not ring.all()]
     return 0.0, 1 / min(shares, default=1.0)
@@ -224,12 +224,12 @@ def _text_notes(text: Sequence[PixelMask], beside: Sequence[PixelMask]) -> Itera
 
 
 def _on_text(grids: Sequence[np.ndarray], masks: Sequence[PixelMask]) -> list[float]:
-    """Return the share of each map on text, as ``_inside``; NaN for all if few images have text."""
-    values = [_inside(grid, _area(mask, grid)) for grid, mask in zip(grids, masks, strict=True)]
+    """Return the share of each map on text, as ``inside``; NaN for all if few images have text."""
+    values = [inside(grid, covered_area(mask, grid)) for grid, mask in zip(grids, masks, strict=True)]
     return values if known_count(values) >= LEAST_PAIRS else [math.nan] * len(values)
 
 
-def _at_border(grid: np.ndarray) -> float:
+def at_border(grid: np.ndarray) -> float:
     """Return the share in the outermost cells, relative to a uniform map; NaN if these are all cells."""
     ring = _ring(grid)
     return math.nan if ring.all() else float(grid[ring].sum() / ring.mean())
@@ -335,4 +335,4 @@ def _on_other_words(text: Map, truth: GroundTruth) -> float:
     other = ~torch.stack(known).any(0).numpy() if known else np.zeros(len(text.words), bool)
     if not other.any():
         other = np.array([word.lower() in FUNCTION_WORDS for word in text.words])
-    return float(_shares(text.scores)[other].sum()) if other.any() and not other.all() else math.nan
+    return float(positive_shares(text.scores)[other].sum()) if other.any() and not other.all() else math.nan

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from nibt.formats.base import Drawing, Format, Result, bare
 from nibt.io import one_line
-from nibt.results.audit_questions import CHECKS, QUESTIONS
+from nibt.results.audit_questions import CheckTexts
 from nibt.results.check import Check
 from nibt.results.outputs import unsigned
 
@@ -24,11 +24,11 @@ class JUnit(Format, name="junit"):
     def encode(self, results: Sequence[Result], path: Path, drawing: Drawing, request: Mapping[str, object]) -> bytes:
         audit: Any = bare(results[0])
         suites = ElementTree.Element("testsuites", name=f"nibt audit of {one_line(Path(audit.model['id']).name)}")
-        for number, question in QUESTIONS.items():
+        for number, question in audit.questionnaire.questions.items():
             checks = [check for check in audit.checks if check.question == number]
             if checks:
                 seconds = audit.question_seconds[number - 1] if audit.question_seconds else 0.0
-                suites.append(_suite(f"{number}. {question.heading}", checks, seconds))
+                suites.append(_suite(f"{number}. {question.heading}", checks, seconds, audit.questionnaire.checks))
 
         properties = ElementTree.Element("properties")  # not a comment, which must not have two hyphens in XML
         ElementTree.SubElement(properties, "property", name="nibt", value=unsigned(request))
@@ -37,7 +37,9 @@ class JUnit(Format, name="junit"):
         return ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True) + b"\n"
 
 
-def _suite(heading: str, checks: Sequence[Check], seconds: float) -> ElementTree.Element:
+def _suite(
+    heading: str, checks: Sequence[Check], seconds: float, texts: Mapping[str, CheckTexts]
+) -> ElementTree.Element:
     """Return the checks of a question."""
     verdicts = [check.verdict for check in checks]
     counts = {
@@ -48,11 +50,11 @@ def _suite(heading: str, checks: Sequence[Check], seconds: float) -> ElementTree
     }
     suite = ElementTree.Element("testsuite", {"name": heading, "time": f"{seconds:.1f}", **counts})
     for check in checks:
-        suite.append(_case(check))
+        suite.append(_case(check, texts))
     return suite
 
 
-def _case(check: Check) -> ElementTree.Element:
+def _case(check: Check, texts: Mapping[str, CheckTexts]) -> ElementTree.Element:
     """Return a check as a test case."""
     place = ".".join(part for part in ("nibt", check.method, check.side) if part)
     case = ElementTree.Element("testcase", classname=one_line(place), name=one_line(check.about))
@@ -62,7 +64,7 @@ def _case(check: Check) -> ElementTree.Element:
     )
     if check.verdict == "fail":
         failure = ElementTree.SubElement(case, "failure", message=measured)
-        failure.text = CHECKS[check.name].bad if check.name in CHECKS else ""
+        failure.text = texts[check.name].bad if check.name in texts else ""
     elif check.verdict in _WITHOUT_VERDICT:
         ElementTree.SubElement(case, "skipped", message=f"{measured}. {check.unclear}".rstrip(". "))
     else:

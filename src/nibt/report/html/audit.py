@@ -20,7 +20,7 @@ from nibt.report.html.parts import effect_text
 from nibt.report.image.heatmap import GridMap, overlay
 from nibt.report.image.layout import uri
 from nibt.results.audit import VERDICTS, Audit, Check, Example, MetricMean, RandomizationCurve
-from nibt.results.audit_questions import CHECKS, QUESTION_OF_PARTS, QUESTIONS
+from nibt.results.audit_questions import QUESTION_OF_PARTS
 
 FOR = PALETTES["red_blue"].positive
 AGAINST = PALETTES["red_blue"].negative
@@ -93,7 +93,8 @@ def page(audit: Audit, sign: bool = False) -> str:
     """Return the page; with ``sign`` it has the signature of a file that nibt writes."""
     name = Path(audit.model["id"]).name
     data = [f"{name} {value}" for name, value in audit.data.items() if name in ("dataset", "folder", "pairs")]
-    by_question = {number: [check for check in audit.checks if check.question == number] for number in QUESTIONS}
+    questions = audit.questionnaire.questions
+    by_question = {number: [check for check in audit.checks if check.question == number] for number in questions}
     summary = []  # of each method, and of the model: how many of its checks have each verdict
     for method in (*audit.methods, ""):
         verdicts = [check.verdict for check in audit.checks if check.method == method]
@@ -104,7 +105,7 @@ def page(audit: Audit, sign: bool = False) -> str:
     for curve in audit.curves if by_question[1] else ():
         groups.setdefault((curve.method, curve.side), []).append(curve)
     plots = groups.items()
-    seconds = audit.question_seconds or [0.0] * len(QUESTIONS)
+    seconds = audit.question_seconds or [0.0] * len(questions)
     body = rendered(
         "audit.html",
         audit=audit,
@@ -114,14 +115,14 @@ def page(audit: Audit, sign: bool = False) -> str:
         summary=summary,
         questions=[
             (number, question, by_question[number], audit.parts if number == QUESTION_OF_PARTS else (), taken)
-            for (number, question), taken in zip(QUESTIONS.items(), seconds, strict=True)
+            for (number, question), taken in zip(questions.items(), seconds, strict=True)
         ],
         gallery=macros("part_gallery.html"),
         effect=effect_text,
         plots=[(*place, curves(group, by_question[1][0].passes, by_question[1][0].fails)) for place, group in plots],
         tables=list(_tables(audit.scores)),
         gauge=gauge,
-        texts=CHECKS,
+        texts=audit.questionnaire.checks,
         span=span,
         moved_by=moved_by,
         threshold=threshold,

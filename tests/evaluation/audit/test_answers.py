@@ -1,0 +1,226 @@
+"""Tests of ``nibt.evaluation.audit.answers``, with the embedded generator and copies of it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import nibt
+from nibt.datasets.scenes import Scenes
+from nibt.errors import BadInput, BadOption
+from nibt.evaluation.audit.answers import Question
+from nibt.generators.results.answer_word import HARDLY
+from nibt.results.audit import Audit
+from nibt.types import SOURCES
+from tests.helpers import Run
+
+COUNT = 24
+PROMPT = "which color is the background ?"
+
+
+def questions(count: int = COUNT, masks: bool = True) -> list[Question]:
+    """Questions about the backgrounds of drawn scenes, which are their masks."""
+    data = Scenes(count=count, seed=501, fewest=1, most=2, backgrounds=("plain",))
+    asked: list[Question] = []
+    for number in range(count):
+        scene = data.scene(number)
+        mask = ~np.any(scene.masks, axis=0) if masks else None
+        asked.append((Image.fromarray(scene.pixels), PROMPT, None, mask))
+    return asked
+
+
+@pytest.fixture(scope="module")
+def blind(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded generator with a projector whose weights are zero, so that it ignores the image."""
+    folder = tmp_path_factory.mktemp("models") / "blind"
+    generator = nibt.load_generator("scenes_generator")
+    module = generator.module
+    with torch.no_grad():
+        for weight in module.model.multi_modal_projector.parameters():  # pyright: ignore
+            weight.zero_()
+    module.save_pretrained(folder)  # pyright: ignore
+    source = Path(nibt.__file__).parent / "models" / "embedded" / "scenes_generator"
+    for file in source.iterdir():
+        if not (folder / file.name).exists() and file.suffix != ".safetensors":
+            shutil.copy(file, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def audited() -> Audit:
+    """The audit of the embedded generator."""
+    return nibt.audit_answers("scenes_generator", questions())
+
+
+def verdicts(audit: Audit) -> dict[str, str]:
+    return {check.name: check.verdict for check in audit.checks}
+
+
+@pytest.mark.slow
+def test_a_generator_that_reads_the_image_passes(audited: Audit) -> None:
+    assert verdicts(audited)["changes"] == "pass"
+    assert audited.subject == "answers"
+    assert "fail" not in verdicts(audited).values()
+
+
+@pytest.mark.slow
+def test_a_generator_that_ignores_the_image_fails(blind: Path) -> None:
+    audit = nibt.audit_answers(blind, questions(), quick=True)
+    (check,) = [check for check in audit.checks if check.name == "changes"]
+    assert (check.value, check.verdict) == (0.0, "fail")
+    assert not {"inside", "border", "needed_place"} & set(verdicts(audit)), "answers that were not seen have no map"
+    assert any("24 of 24 answers have no map" in note for note in audit.notes)
+
+
+@pytest.mark.slow
+def test_shares_and_losses_are_those_of_the_explanations(audited: Audit) -> None:
+    asked = questions()
+    images = [question[0] for question in asked]
+    shares = {source: 0.0 for source in SOURCES}
+    losses = []
+    for number, (image, prompt, *_) in enumerate(asked):
+        following = [images[(number + step) % COUNT] for step in range(1, 9)]
+        explanation = nibt.explain_answer("scenes_generator", image, prompt, other_images=following)
+        words = explanation.words
+        losses.append(sum(word.log_probability - np.mean(word.each_other_image) for word in words))
+        sizes = {
+            "image": sum(float(word.grid.abs().sum()) for word in words),
+            "prompt": sum(float(word.prompt.abs().sum()) for word in words),
+            "earlier": sum(float(word.earlier.abs().sum()) for word in words),
+        }
+        for source in SOURCES:
+            shares[source] += sizes[source] / sum(sizes.values()) / COUNT
+        assert len(set(explanation.target["options"]["other_images_hash"])) == 8
+
+    means = {mean.metric: mean.value for mean in audited.scores}
+    for source in SOURCES:
+        assert means[f"share of the absolute scores: {source}"] == pytest.approx(shares[source], abs=1e-5)
+    assert means["nats lost with other images"] == pytest.approx(float(np.mean(losses)), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_examples_have_the_maps_of_the_words_that_were_seen(audited: Audit) -> None:
+    asked = questions()
+    example = audited.examples[0]
+    images = [question[0] for question in asked]
+    for number, (image, prompt, *_) in enumerate(asked):
+        following = [images[(number + step) % COUNT] for step in range(1, 9)]
+        words = nibt.explain_answer("scenes_generator", image, prompt, other_images=following).words
+        seen = [word for word in words if word.judgment == "seen" and word.changes["image"] >= HARDLY]
+        if seen:
+            grid = torch.stack([word.grid for word in seen]).sum(0)
+            torch.testing.assert_close(torch.tensor(example.maps["answer"]), grid, atol=1e-5, rtol=1e-5)
+            return
+    pytest.fail("no word was seen")
+
+
+@pytest.mark.slow
+def test_a_stopped_audit_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
+    asked = questions(8)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(progress: nibt.progress.Progress) -> None:
+        if progress.done == 12:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        nibt.audit_answers("scenes_generator", asked, quick=True, folder=tmp_path / "work", on_progress=stop)
+    assert (tmp_path / "work").is_dir()
+    resumed = nibt.audit_answers("scenes_generator", asked, quick=True, folder=tmp_path / "work")
+    whole = nibt.audit_answers("scenes_generator", asked, quick=True)
+    first, second = (audit.to_json() for audit in (resumed, whole))
+    assert {**first, "seconds": 0} == {**second, "seconds": 0}
+    assert set(verdicts(whole).values()) == {"no verdict"}, "eight questions are too few"
+    whole.save(tmp_path / "a.json")
+    assert Audit.load(tmp_path / "a.json").to_json() == second
+
+
+def test_bad_questions_are_clear_errors() -> None:
+    asked = questions(8)
+    same = [(asked[0][0], PROMPT)] * 8
+    two = [(asked[number % 2][0], PROMPT) for number in range(8)]
+    wrong_size = [(*question[:3], np.ones((3, 3), bool)) for question in asked]
+    empty_mask = [(*question[:3], np.zeros((128, 128), bool)) for question in asked]
+    cases = [
+        ([], "at least 8 questions (got 0)"),
+        (asked[:7], "at least 8 questions (got 7)"),
+        ("questions.csv", "must be a list of tuples"),
+        (same, "1 different images"),
+        (two, "2 different images"),
+        ([(asked[0][0],)] * 8, "questions[0] must be a tuple of an image, a prompt"),
+        ([("nowhere.png", PROMPT)] * 8, "nowhere.png"),
+        (wrong_size, "mask"),
+        (empty_mask, "the mask of questions[0] has no pixel"),
+        ([(image, "") for image, *_ in asked], "prompt"),
+    ]
+    for bad, message in cases:
+        with pytest.raises(BadInput) as caught:
+            nibt.audit_answers("scenes_generator", bad)  # type: ignore[arg-type]
+        assert message in str(caught.value), message
+
+
+def test_other_bad_arguments_are_clear_errors() -> None:
+    asked = questions(8)
+    with pytest.raises(BadOption, match="methods is empty"):
+        nibt.audit_answers("scenes_generator", asked, [])
+    with pytest.raises(BadOption, match="take no options"):
+        nibt.audit_answers("scenes_generator", asked, "nib steps=3")
+    generator = nibt.load_generator("scenes_generator", generation="model")
+    with pytest.raises(BadOption, match="load the model without generation=model"):
+        nibt.audit_answers(generator, asked)
+
+
+def table(folder: Path, heading: str = "image,prompt,answer", row: str = "{name},which color is the background ?,") -> Path:
+    """Write a table of questions."""
+    lines = [heading]
+    for number, (image, *_) in enumerate(questions(8)):
+        image.save(folder / f"{number}.png")  # type: ignore[union-attr]
+        lines.append(row.format(name=f"{number}.png"))
+    path = folder / "questions.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.slow
+def test_the_command_audits_a_table_of_questions(run: Run, tmp_path: Path, blind: Path) -> None:
+    path = table(tmp_path)
+    files = ("-o", "a.html", "-o", "a.json", "-o", "a.card.md", "-o", "a.junit.xml", "-o", "a.badge.svg")
+    code, out, err = run("audit", path, "-m", "scenes_generator", "--quick", *files)
+    assert code == 0, err
+    assert "1. Does the model read the image?" in out
+    audit = Audit.load("a.json")
+    assert (audit.subject, audit.data["dataset"], audit.data["pairs"]) == ("answers", "table", 8)
+    assert "Does the model read the image?" in Path("a.html").read_text()
+    assert "8 questions" in Path("a.card.md").read_text()
+    code, out, err = run("audit", path, "-m", blind, "--quick", "--strict", "-o", "-")
+    assert code == 0, "eight questions have no verdict, so nothing fails"
+    assert json.loads(out)["subject"] == "answers"
+
+
+def test_the_command_refuses_what_is_for_pairs(run: Run, tmp_path: Path) -> None:
+    path = table(tmp_path)
+    cases = [
+        ((path, "-m", "scenes_generator", "--against", "scenes"), 2, "--against is for models that compare images"),
+        ((path, "-m", "scenes"), 1, "scenes"),
+        (("scenes", "--count", "8", "-m", "scenes_generator"), 1, "scenes_generator writes answers"),
+        (("scenes", "--count", "8", "-m", "scenes_generator", "-D", "prompt=x"), 2, "-D prompt is for tables"),
+    ]
+    for arguments, code, message in cases:
+        actual, out, err = run("audit", *arguments)
+        assert actual == code, (arguments, err)
+        assert message in " ".join(err.split())
+        assert "Traceback" not in out + err
+
+
+def test_the_command_refuses_an_empty_table(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "empty.csv"
+    path.write_text("image,prompt\n")
+    code, _, err = run("audit", path, "-m", "scenes_generator")
+    assert code == 1
+    assert "at least 8 questions (got 0)" in " ".join(err.split())
