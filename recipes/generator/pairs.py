@@ -410,7 +410,7 @@ def rows_of(options, name):
 
 
 def report(options):
-    for name, table in (("answers", answers_table), ("shares", shares_table)):
+    for name, table in (("answers", answers_table), ("shares", shares_table), ("audits", audits_table)):
         lines = table(rows_of(options, name))
         for line in [dict(zip(lines[0], lines[0], strict=True)), *lines]:
             print(" | ".join(map(str, line.values())))
@@ -444,6 +444,22 @@ def answers_table(by_seed):
                 lines.append({"seed": seed, "model": kind, "what": what, **interval_fields(hits, (0.0, 1.0))})
             losses = [row["log"] - np.mean(row["others"]) for row in right]
             lines.append({"seed": seed, "model": kind, "what": "loss", **interval_fields(losses, None)})
+    return lines
+
+
+def audits_table(by_seed):
+    """Return the value, the interval and the verdict of each check of each audit."""
+    lines = []
+    for seed, rows in by_seed.items():
+        for row in rows:
+            about = {"seed": seed, "model": row["model"], "subset": row["subset"], "masks": row["masks"]}
+            for name, (value, low, high, count, verdict) in row["checks"].items():
+                numbers = {"value": f"{value:.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}", "n": count}
+                lines.append({**about, "check": name, **numbers, "verdict": verdict})
+            for name in ("answers that were seen, not guessed", "share of the absolute scores: prompt"):
+                value, low, high, count = row["scores"][name]
+                numbers = {"value": f"{value:.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}", "n": count}
+                lines.append({**about, "check": name, **numbers, "verdict": ""})
     return lines
 
 

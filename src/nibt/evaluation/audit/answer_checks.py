@@ -42,10 +42,10 @@ ANSWER_BOUNDS = {
     "corners": Bound(2, "lower", 2.0, 4.0, "share of the score in the corners, relative to a uniform map", most=16.0),
     "fixed_place": Bound(2, "lower", 1.4, 2.0, "same places in images, relative to mirrored places", most=4.0),
     "needed_beside": Bound(
-        3, "lower", 0.1, 0.25, "answers changed by what is marked beside the objects, minus by other cells", -1.0
+        3, "lower", 0.25, 0.5, "answers changed by what is marked beside the objects, minus by other cells", -1.0
     ),
     "needed_place": Bound(
-        3, "lower", 0.1, 0.25, "answers changed by the common place of the maps, minus by other cells", -1.0
+        3, "lower", 0.25, 0.5, "answers changed by the common place of the maps, minus by other cells", -1.0
     ),
     "sums": Bound(4, "higher", 0.9, 0.5, "answers whose scores add up, up to a tenth of the change"),
 }

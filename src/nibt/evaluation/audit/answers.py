@@ -107,8 +107,8 @@ def audit_answers(
     """Audit a generator: whether its answers depend on the image, and on the part of it that the questions are about.
 
     The model writes an answer to each question. The answer is read again with the images of up to eight other
-    questions, and each of its words is explained. Then the cells whose scores look like a shortcut are exchanged for those of
-    another image: only if this changes answers, they are needed.
+    questions, and each of its words is explained. Then the cells whose scores look like a shortcut are exchanged for
+    those of another image: only if this changes answers, they are needed.
 
     Args:
         model: A loaded generator, or what ``load_generator`` takes. A model behind a server cannot be audited.
@@ -268,9 +268,7 @@ def _other_positions(pairs: Sequence[Pair]) -> list[list[int]]:
 def _check_weights_known(generator: Generator) -> None:
     """Check that it can be told from logits what the model writes."""
     if generator.word_side is not None or generator.explainer is not None:
-        raise Unsupported(
-            "an audit needs the logits of all tokens, which a server lacks: load the model itself"
-        )
+        raise Unsupported("an audit needs the logits of all tokens, which a server lacks: load the model itself")
     if generator.request.generation != "greedy":
         raise BadOption("an audit is of the most probable answers: load the model without generation=model")
 
@@ -310,9 +308,12 @@ class _Runner:
         return [self.pairs[place].image for place in self.others[number]]
 
     def forced(self, number: int) -> ForcedAnswer:
-        """Return the answer that the model writes."""
+        """Return the answer that the model writes, which must have a word."""
         pair = self.pairs[number]
-        return AnswerRequest.of(pair.image, pair.caption, None, None).forced(self.generator)
+        try:
+            return AnswerRequest.of(pair.image, pair.caption, None, None).forced(self.generator)
+        except BadInput as error:
+            raise BadInput(f"question {number} ({pair.caption!r:.60}) cannot be audited: {error}") from error
 
     def reading(self, number: int) -> _Reading:
         """Return what the model writes, and how likely that is with other images."""
