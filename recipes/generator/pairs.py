@@ -70,7 +70,7 @@ QUESTIONS, OF_SLOW = 40, 10
 """How many questions are explained by each method, and by slow ones."""
 OTHERS = 8  # images of other questions
 POOL, BATCH, RATE = 3000, 32, 2e-3
-AUDITED, SUBSETS = 48, 2  # questions of an audit, and audits of each model
+AUDITED, SUBSETS = 48, 1  # questions of an audit, and audits of each model
 AUDITS = {1: VALIDATION, 2: 44, 3: 45}
 """The seeds of the scenes of audits by the seed of the models; thresholds were chosen with the first one."""
 ORDINARY = "scenes_generator"
