@@ -304,6 +304,7 @@ def audit_request(
     seed: int,
     quick: bool,
     against: ModelRecord | None = None,
+    *,
     subject: str = "pairs",
 ) -> JsonObject:
     """Return the request of an audit as plain data; equal requests give equal numbers."""

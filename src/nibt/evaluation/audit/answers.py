@@ -95,7 +95,7 @@ class _Reading:
 @plain_torch()
 def audit_answers(
     model: Generator | str | Path | nn.Module,
-    questions: Sequence[Question],
+    questions: Sequence[Question | AuditedQuestion],
     methods: str | Sequence[str] = "nib",
     *,
     seed: int = 0,
@@ -235,9 +235,10 @@ def _read_question(number: int, question: object) -> AuditedQuestion:
             f"{type(question).__name__}{f' of {len(question)}' if isinstance(question, tuple) else ''})"
         )
 
-    image, prompt, answer, mask = (*question, None, None)[:4]
-    read = read_image(image)
-    prompt = read_words(f"prompt of questions[{number}]", prompt, empty=True)
+    read = read_image(question[0])
+    prompt = read_words(f"prompt of questions[{number}]", question[1], empty=True)
+    answer = question[2] if len(question) > 2 else None
+    mask = question[3] if len(question) > 3 else None
     answer = None if answer is None else read_words(f"answer of questions[{number}]", answer)
     if mask is not None and not np.any(mask):
         raise BadInput(f"the mask of questions[{number}] has no pixel: give None if it is not known")
