@@ -39,7 +39,9 @@ def test_changes_are_those_of_both_captions(kind: str) -> None:
         assert row.similarity == pytest.approx(cosines[row.caption], abs=1e-5)
         assert row.change == pytest.approx(cosines[row.caption] - cosines[CAPTION], abs=1e-5)
         alone = nibt.replace_words(model, IMAGE, CAPTION, {row.word: [row.replacement]})
-        assert [each.similarity for each in alone] == pytest.approx([row.similarity], abs=1e-5), "batch mates change nothing"
+        assert [each.similarity for each in alone] == pytest.approx([row.similarity], abs=1e-5), (
+            "batch mates change nothing"
+        )
     assert rows[0].similarity == pytest.approx(nibt.explain(model, IMAGE, rows[0].caption, "ones").similarity, abs=1e-5)
     for word in ("cat", "dog"):
         ordered = [row.similarity for row in rows if row.word == word]

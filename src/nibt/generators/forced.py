@@ -221,11 +221,11 @@ class AnswerRequest:
 
         tokens = tower.write(prompted, self.most) if self.answer is None else tower.read(prompted, self.answer)
         if not tokens.words:
-            raise BadInput(
-                "the model wrote no word: give the answer that is to be explained, or another prompt"
-                if self.answer is None
-                else f"the answer {shortened([self.answer])} has no word for this model: give another one"
-            )
+            if self.answer is None:
+                raise WritesNoWord(
+                    "the model wrote no word: give the answer that is to be explained, or another prompt"
+                )
+            raise BadInput(f"the answer {shortened([self.answer])} has no word for this model: give another one")
         return ForcedAnswer(generator, tower, prompted, tokens)
 
 
@@ -254,6 +254,10 @@ def read_words(name: str, text: str, empty: bool = False) -> str:
     if invisible or (not text.strip() and not empty):
         raise BadInput(f"the {name} must not be empty (got {text!r})")
     return text.strip()
+
+
+class WritesNoWord(BadInput):
+    """The model wrote an answer without a word."""
 
 
 class WordProbabilities(NamedTuple):

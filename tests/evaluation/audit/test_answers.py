@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import AutoTokenizer
 
 import nibt
 from nibt.datasets.scenes import Scenes
@@ -184,10 +185,40 @@ def test_other_bad_arguments_are_clear_errors() -> None:
         nibt.audit_answers(generator, asked)
 
 
-def table(folder: Path) -> Path:
+@pytest.fixture(scope="module")
+def silent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded generator with "pink" as the token at which an answer ends, so that it writes nothing for "pink"."""
+    folder = tmp_path_factory.mktemp("models") / "silent"
+    shutil.copytree(Path(nibt.__file__).parent / "models" / "embedded" / "scenes_generator", folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["pink"]})
+    tokenizer.save_pretrained(folder)
+    settings = json.loads((folder / "generation_config.json").read_text())
+    settings["eos_token_id"] = [settings["eos_token_id"], tokenizer.convert_tokens_to_ids("pink")]
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.mark.slow
+def test_questions_without_an_answer_are_left_out(silent: Path) -> None:
+    asked = questions(16)
+    written = [nibt.explain_answer("scenes_generator", *question[:2], method="ones").answer for question in asked]
+    without = written.count("pink")
+    assert 0 < without < 8
+    audit = nibt.audit_answers(silent, asked, quick=True)
+    assert f"{without} of 16 questions are left out: the model writes no word to them" in audit.notes
+    assert next(check.count for check in audit.checks if check.name == "changes") == 16 - without
+
+    pink = [question for question, answer in zip(asked, written, strict=True) if answer == "pink"]
+    others = [question for question, answer in zip(asked, written, strict=True) if answer != "pink"]
+    with pytest.raises(BadInput, match="writes a word to 7 of 9 questions, and an audit needs at least 8"):
+        nibt.audit_answers(silent, [*pink[:2], *others[:7]])
+
+
+def table(folder: Path, count: int = 8) -> Path:
     """Write a table of questions."""
     lines = ["image,prompt,answer"]
-    for number, (image, *_) in enumerate(questions(8)):
+    for number, (image, *_) in enumerate(questions(count)):
         image.save(folder / f"{number}.png")  # type: ignore[union-attr]
         lines.append(f"{number}.png,{PROMPT},")
     path = folder / "questions.csv"
@@ -209,6 +240,10 @@ def test_the_command_audits_a_table_of_questions(run: Run, tmp_path: Path, blind
     code, out, err = run("audit", path, "-m", blind, "--quick", "--strict", "-o", "-")
     assert code == 0, "eight questions have no verdict, so nothing fails"
     assert json.loads(out)["subject"] == "answers"
+
+    code, out, err = run("audit", table(tmp_path, 24), "-m", blind, "--quick", "--strict", "-o", "-")
+    assert code == 1
+    assert [check["verdict"] for check in json.loads(out)["checks"] if check["name"] == "changes"] == ["fail"]
 
 
 def test_the_command_refuses_what_is_for_pairs(run: Run, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from nibt.evaluation.maps import Map, named_methods
 from nibt.evaluation.statistics import interval
 from nibt.generators.answers import Generator
 from nibt.generators.explain import explain_answer
-from nibt.generators.forced import AnswerRequest, ForcedAnswer, read_words
+from nibt.generators.forced import AnswerRequest, ForcedAnswer, WritesNoWord, read_words
 from nibt.generators.loading import load_generator
 from nibt.generators.results.answer import AnswerExplanation
 from nibt.generators.results.answer_word import HARDLY, judgment
@@ -126,7 +126,8 @@ def audit_answers(
         The checks, the shares of the sources in ``scores``, and examples; its ``subject`` is ``answers``.
 
     Raises:
-        BadInput: There are fewer than 8 questions, or all have the same image; or a question cannot be read.
+        BadInput: There are fewer than 8 questions to which the model writes a word, or fewer than 3 different images;
+            or a question cannot be read.
         BadOption: There are no methods, the seed is negative, or the model writes by its own settings.
         UnknownName: No method or variant has that name.
         Unsupported: The model is behind a server, lacks what a method needs, or its weights changed during the audit.
@@ -146,7 +147,7 @@ def audit_answers(
     quick = parsed("quick", quick, bool)
     asked = _read_questions(questions)
     pairs = [question.pair for question in asked]
-    other_positions = _other_positions(pairs)
+    _check_images(pairs)
 
     started = time.perf_counter()
     generator = load_generator(model).renewed(anew=True)
@@ -154,16 +155,23 @@ def audit_answers(
     data = {**(data or {}), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
     names = list(map(str, specs))
     request = audit_request(generator.record(), data, names, seed, quick, subject="answers")
-    total = len(asked) * (1 + 2 * len(specs))
+    total = len(asked) * (2 + 2 * len(specs))
     steps = count(1)
 
     def step(what: str) -> None:
         report(Progress(next(steps), total, what))
 
     with finished_work(folder, {**request, "versions": versions()}) as finished:
-        runner = _Runner(generator, asked, other_positions, seed, quick, finished)
+        answered = []
+        for number, question in enumerate(asked):
+            step("the answers")
+            if _has_answer(generator, question, number, finished):
+                answered.append(question)
+
+        notes = _left_out(len(asked), len(answered))
+        runner = _Runner(generator, answered, seed, quick, finished)
         readings = []
-        for number in range(len(asked)):
+        for number in range(len(answered)):
             step("the images of other questions")
             readings.append(runner.reading(number))
         audited = [_audited(runner, spec, readings, step) for spec in specs]
@@ -185,7 +193,7 @@ def audit_answers(
         curves=(),
         scores=(*_means(names[0], readings), *(mean for one in audited for mean in one.means)),
         examples=tuple(each for one in audited for each in one.examples),
-        notes=(*generator.notes, *(note for one in audited for note in one.notes)),
+        notes=(*generator.notes, *notes, *(note for one in audited for note in one.notes)),
         quick=quick,
         subject="answers",
     )
@@ -246,6 +254,48 @@ def _read_question(number: int, question: object) -> AuditedQuestion:
     return AuditedQuestion(Pair(read, prompt, objects), answer)
 
 
+def _check_images(pairs: Sequence[Pair]) -> None:
+    """Check that there are enough different images."""
+    different = {pair.image.digest for pair in pairs}
+    if len(different) < 3:
+        raise BadInput(
+            f"the questions have {len(different)} different images: an audit needs at least 3, since it reads each "
+            "answer with the images of others"
+        )
+
+
+def _forced(generator: Generator, pair: Pair) -> ForcedAnswer:
+    """Return the answer that the model writes."""
+    return AnswerRequest.of(pair.image, pair.caption, None, None).forced(generator)
+
+
+def _has_answer(generator: Generator, question: AuditedQuestion, number: int, finished: FinishedWork) -> bool:
+    """Return whether the model writes a word to a question."""
+
+    def compute() -> JsonObject:
+        try:
+            _forced(generator, question.pair)
+        except WritesNoWord:
+            return {"has_word": False}
+        except BadInput as error:
+            raise BadInput(f"question {number} ({question.pair.caption!r:.60}) cannot be audited: {error}") from error
+        return {"has_word": True}
+
+    return bool(finished.record(f"written {number}", compute)["has_word"])
+
+
+def _left_out(asked: int, answered: int) -> list[str]:
+    """Return a note on questions without an answer, of which there must not be too many."""
+    if answered < LEAST_PAIRS:
+        raise BadInput(
+            f"the model writes a word to {answered} of {asked} questions, and an audit needs at least {LEAST_PAIRS}: "
+            "give other prompts, such as those of the model's documentation"
+        )
+    if answered == asked:
+        return []
+    return [f"{asked - answered} of {asked} questions are left out: the model writes no word to them"]
+
+
 def _other_positions(pairs: Sequence[Pair]) -> list[list[int]]:
     """Return for each question the positions of the next ones with other images, up to eight different images."""
     digests = [pair.image.digest for pair in pairs]
@@ -257,12 +307,6 @@ def _other_positions(pairs: Sequence[Pair]) -> list[list[int]]:
             if digests[place] != digest:
                 by_image.setdefault(digests[place], place)
         positions.append(list(by_image.values())[:OTHERS])
-
-    if len(set(digests)) < 3:
-        raise BadInput(
-            f"the questions have {len(set(digests))} different images: an audit needs at least 3, since it reads each "
-            "answer with the images of others"
-        )
     return positions
 
 
@@ -291,7 +335,6 @@ class _Runner:
         self,
         generator: Generator,
         questions: Sequence[AuditedQuestion],
-        others: Sequence[Sequence[int]],
         seed: int,
         quick: bool,
         finished: FinishedWork,
@@ -299,7 +342,8 @@ class _Runner:
         self.generator = generator
         self.questions = questions
         self.pairs = [question.pair for question in questions]
-        self.others = others
+        _check_images(self.pairs)
+        self.others = _other_positions(self.pairs)
         self.seed = seed
         self.quick = quick
         self.finished = finished
@@ -308,19 +352,11 @@ class _Runner:
         """Return the images of other questions that the answer is read with."""
         return [self.pairs[place].image for place in self.others[number]]
 
-    def forced(self, number: int) -> ForcedAnswer:
-        """Return the answer that the model writes, which must have a word."""
-        pair = self.pairs[number]
-        try:
-            return AnswerRequest.of(pair.image, pair.caption, None, None).forced(self.generator)
-        except BadInput as error:
-            raise BadInput(f"question {number} ({pair.caption!r:.60}) cannot be audited: {error}") from error
-
     def reading(self, number: int) -> _Reading:
         """Return what the model writes, and how likely that is with other images."""
 
         def compute() -> JsonObject:
-            forced = self.forced(number)
+            forced = _forced(self.generator, self.pairs[number])
             with_images = [_log_and_change(forced, image) for image in self.images(number)]
             return {
                 "answer": forced.answer.text,
@@ -362,7 +398,7 @@ class _Runner:
         """Return what both exchanges do to an answer: what the log-probability loses, and whether it changes."""
 
         def compute() -> JsonObject:
-            forced = self.forced(number)
+            forced = _forced(self.generator, self.pairs[number])
             image = forced.prompted.image
             log = _log_and_change(forced, image)[0]
             rows = {}
