@@ -69,6 +69,17 @@ def test_interactions_warn_if_the_tolerance_is_not_met() -> None:
     assert "tolerance" not in str(table(image_layer=1, text_layer=1, steps=1, tolerance=0.5).warnings)
 
 
+def test_a_table_that_does_not_add_up_has_a_note() -> None:
+    coarse, usual = (nibt.regions("scenes", "sample:scene", "a cat", steps=steps) for steps in (2, None))
+    assert abs(coarse.gap) > 0.5 * coarse.product
+    (note,) = [note for note in coarse.warnings if "adds up to" in note]
+    assert note == (
+        f"the table adds up to {float(coarse.scores.sum()):.3g} instead of {coarse.product:.3g}: compare its scores with "
+        "each other"
+    )
+    assert "adds up to" not in str(usual.warnings)
+
+
 @pytest.mark.slow
 def test_interactions_with_more_steps_have_a_smaller_gap() -> None:
     gaps = [abs(table(image_layer=1, text_layer=1, steps=steps).gap) for steps in (1, 4, 16)]

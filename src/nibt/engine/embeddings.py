@@ -46,9 +46,10 @@ def explain_embeddings(
 ) -> Attribution:
     """Compute the maps of one image for the embeddings of many captions, or of one caption for many images.
 
-    The maps equal those of ``explain`` with the target ``cosine``, to 1e-5 (with a tolerance, to the tolerance). The
-    forward passes are shared by all embeddings. Methods with a path also need, for each step, a backward pass per
-    embedding or a forward pass per token, whichever are fewer.
+    The maps equal those of ``explain`` with the target ``cosine``, to 1e-5 or, with a tolerance, to the tolerance. They
+    have no notes: look at ``path.missed``, whether a map misses the tolerance. The forward passes are shared by all
+    embeddings. Methods with a path also need, for each step, a backward pass per embedding or a forward pass per token,
+    whichever are fewer.
 
     Args:
         model: A loaded model, or what ``load_model`` takes.

@@ -152,6 +152,10 @@ def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int])
     rows = [WordScore(word.text, 0.0, word.tokens) for word in words.words[0]]
     notes: list[Note | str] = [*filter(None, [no_match]), *spec.warnings, *pair.notes]
     notes += [*image.inputs.notes[0], *text.inputs.notes[0], *table.notes]
+    if late:
+        notes += _gap_notes(table, vars(method).get("tolerance") or LARGE_GAP)
+    elif table.steps is not None and not table.notes:  # a note on the tolerance of a side says it, too
+        notes += _gap_notes(table, LARGE_GAP)
     if no_match is None or no_match.code != NO_REACTION:
         notes += [*_negligible_table(spec, table), *word_notes(text, 0, rows)]
     regions = Regions.of(
@@ -209,8 +213,12 @@ def _late_table(model: Model, method: Method, image: Side, text: Side, words: Wo
         ends = torch.cat([image.trace.embedding, image.blank()])
         changes = model.similarity.to_each(ends, query[None])[:, 0].diff().neg().tolist()
 
-    total = float(scores.sum())
-    product = sum(changes)
-    limit = (vars(method).get("tolerance") or LARGE_GAP) * max(abs(product), 0.01)
-    note = f"the table adds up to {total:.3g} instead of {product:.3g}: compare its scores with each other"
-    return TableScores(scores, cells_of(maps[0].units).bare(), product, notes=(note,) * (abs(product - total) > limit))
+    return TableScores(scores, cells_of(maps[0].units).bare(), sum(changes))
+
+
+def _gap_notes(table: TableScores, largest: float) -> list[str]:
+    """Return a note if the table does not add up, up to a share of the change."""
+    total = float(table.scores.sum())
+    if abs(table.product - total) <= largest * max(abs(table.product), 0.01):
+        return []
+    return [f"the table adds up to {total:.3g} instead of {table.product:.3g}: compare its scores with each other"]
