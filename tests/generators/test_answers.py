@@ -283,6 +283,11 @@ def _answered(model: Generator) -> tuple[Prompted, AnswerTokens]:
     return prompted, model.answers.read(prompted, ANSWER)
 
 
+def test_scores_that_diverge_are_an_error() -> None:
+    with pytest.raises(BadOption, match="diverge along a path from baseline=zero; use baseline=blank"):
+        nibt.explain_answer("scenes_generator", "sample:scene", "is there a cat ?", method="nib baseline=zero")
+
+
 @pytest.mark.slow
 def test_rows_that_miss_their_change_are_named_with_the_reason() -> None:
     cut = explained(layer=3, tolerance=0.05, views=1)

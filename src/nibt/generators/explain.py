@@ -38,6 +38,7 @@ from nibt.torch_modes import plain_torch
 from nibt.types import SOURCES, Source
 
 _LARGE_GAP = 0.1  # of the change of a word
+_DIVERGES = 1000.0  # times the change of a word
 
 
 @plain_torch()
@@ -106,7 +107,7 @@ def explain_answer(
     Raises:
         BadInput: The image cannot be read, the prompt or the answer is empty, or they exceed the model's context.
         UnknownName: No method, variant or option has that name.
-        BadOption: An option has an invalid value.
+        BadOption: An option has an invalid value, or the scores diverge along its path.
         CannotLoad: The model cannot be loaded, or writes no text.
         Unsupported: The model, or its server, does not offer what is needed.
         ServerFailed: A server cannot be reached, refuses access, or would be asked more than its limit.
@@ -146,6 +147,7 @@ def explain_answer(
         again = replace(request, images=(second,), answer=first.answer)
         result = difference(first, explain(generator, again, [], half(report, 1))[0], (*request.images, second))
 
+    _check_sums(result, resolved)
     return replace(result, **note_fields([*result.notes, *word_notes(result, resolved, itself)]))
 
 
@@ -369,6 +371,19 @@ def _maps(word: AnswerWord, errors: WordErrors) -> Iterator[tuple[str, Tensor, T
 
 def _count(maps: Sequence[tuple[str, Tensor, Tensor]]) -> int:
     return sum(len(scores) for _, scores, _ in maps)
+
+
+def _check_sums(result: AnswerExplanation, method: Method) -> None:
+    """Check that the scores are not larger by orders of magnitude than what they divide."""
+    diverging = [word for word in result.words if word.misses(_DIVERGES)]
+    if method.category == "path" and diverging:
+        gap = diverging[0].gap
+        baseline = vars(method).get("baseline", "blank")
+        advice = "baseline=blank" if baseline != "blank" else "more steps, or another layer"
+        raise BadOption(
+            f"the scores of {diverging[0].text!r} miss the change of the target by {abs(gap):.1g}: the gradients of this "
+            f"model diverge along a path from baseline={baseline}; use {advice}"
+        )
 
 
 def _gaps(result: AnswerExplanation, method: Method) -> Iterator[str]:
