@@ -20,10 +20,12 @@ from nibt.engine.spec import Request
 from nibt.errors import BadInput, BadOption, NibtError, OtherRequest, Unsupported
 from nibt.progress import Progress, no_progress
 from nibt.registry import MethodSpec
+from nibt.report.colors import DEFAULT
 from nibt.slides.explain import cut_slide, explain_tiles
 from nibt.slides.explanation import SlideExplanation, SlideTile
 from nibt.slides.reading import Slide, open_slide
 from nibt.slides.tiles import Tiling, content_shares, overview
+from nibt.slides.views.slide import slide_facts, slide_panels
 from tests.helpers import Run
 
 ABOUT = "Aperio Image Library v11.2.1\r\n600x400 [0,0 600x400] (128x128) |AppMag = 20|MPP = 0.5"
@@ -187,6 +189,20 @@ def test_image_in_memory_and_slide_of_one_tile(model: nibt.Model) -> None:
     assert torch.equal(result.grid, nibt.explain(model, image, "a cat", **OPTIONS).grid)
     assert (len(result.tiles), result.magnification, result.microns) == (1, None, None)
     assert result.strongest(9) == [*result.tiles]
+
+
+def test_nothing_is_drawn_outside_of_the_slide(model: nibt.Model) -> None:
+    image = read_image("sample:scene").pil_image.resize((160, 130))
+    result = nibt.explain_slide(model, image, "a cat", tile=128, least_content=0, **OPTIONS)
+    assert result.content.shape == (2, 2)
+    assert not [fact for fact in slide_facts(result) if "striped" in fact]
+    _, *maps = (np.asarray(picture) for _, _, picture in slide_panels(result, DEFAULT, 512))
+    assert len(maps) == 2
+    for pixels in maps:
+        assert (pixels[:, 321:] == 255).all(), "right of 160 of 256 pixels"
+        assert (pixels[261:] == 255).all(), "below 130 of 256 pixels"
+        assert (pixels[:259, 317:319] != 255).any(), "left of it"
+        assert (pixels[257:259, :319] != 255).any(), "above it"
 
 
 def test_gray_slides_are_read(write: Write) -> None:

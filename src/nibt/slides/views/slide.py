@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from nibt.data.images import Region
-from nibt.report.colors import INK, Appearance, strength, tint
+from nibt.report.colors import INK, PAPER, Appearance, strength, tint
 from nibt.report.image.heatmap import STRIPED, STRIPES, GridMap, overlay
 from nibt.report.image.layout import MARGIN, banner, below, centered, resized, stacked, text_rows, tile
 from nibt.report.image.parts import scale
@@ -67,9 +67,12 @@ def slide_legend(result: SlideExplanation, look: Appearance) -> str:
 def slide_facts(result: SlideExplanation) -> Iterator[str]:
     """Yield what is said below the maps."""
     rows, columns = result.content.shape
+    others = ""
+    if len(result.tiles) < rows * columns:
+        others = f"; in the others (striped), less than {result.least_content:.0%} of the pixels are not blank"
     yield (
         f"{len(result.tiles):,} of {rows:,} x {columns:,} tiles of {result.resolution} were explained, each on its "
-        f"own; in the others (striped), less than {result.least_content:.0%} of the pixels are not blank"
+        f"own{others}"
     )
     yield f"{_sums(result)}; no number is computed for the whole slide"
     yield f"method {method_text(result.method)}, model {result.model['id']}"
@@ -108,7 +111,7 @@ def slide_panels(result: SlideExplanation, look: Appearance, side: int) -> Itera
         shares = (values - low) / ((high - low) or 1.0)
     colored = Image.fromarray(np.nan_to_num(shares).astype(np.float32)).resize(slide.size, Image.Resampling.NEAREST)
     tinted = Image.fromarray(tint(np.asarray(slide.convert("L")), np.asarray(colored), look.palette))
-    yield f"{result.target['name']} of each tile", f"{low:.3f} to {high:.3f}", _striped(result, tinted)
+    yield f"{result.target['name']} of each tile", f"{low:.3f} to {high:.3f}", _striped(result, _without_outside(result, tinted))
 
 
 def _map(result: SlideExplanation, slide: Image.Image, look: Appearance) -> Image.Image:
@@ -118,7 +121,19 @@ def _map(result: SlideExplanation, slide: Image.Image, look: Appearance) -> Imag
     across = max(1, min(grid.shape[1] // slide.width, result.maps.shape[2]))
     drawn = F.avg_pool2d(grid[None, None], (down, across), ceil_mode=True, count_include_pad=False)[0, 0]
     mapped = GridMap(drawn, Region(0, 0, *slide.size), slide.size)
-    return overlay(mapped, slide, look, float(result.maps.abs().max()))
+    drawn = overlay(mapped, slide, look, float(result.maps.abs().max()))
+    return _without_outside(result, drawn)
+
+
+def _without_outside(result: SlideExplanation, picture: Image.Image) -> Image.Image:
+    """Return a picture of all tiles that is white where the last ones extend past the slide."""
+    rows, columns = result.content.shape
+    extent = result.tile * result.downsample
+    width = round(picture.width * result.size[0] / (columns * extent))
+    height = round(picture.height * result.size[1] / (rows * extent))
+    within = Image.new("RGB", picture.size, PAPER)
+    within.paste(picture.crop((0, 0, width, height)))
+    return within
 
 
 def _striped(result: SlideExplanation, picture: Image.Image) -> Image.Image:
