@@ -216,7 +216,8 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
 
     def read(self, prompted: Prompted, answer: str) -> AnswerTokens:
         text = self.chat(prompted.prompt)
-        last = self._prepared(prompted)["input_ids"][0, -1:].tolist()
+        prompt_ids = self._prepared(prompted)["input_ids"][0].tolist()
+        last = prompt_ids[-1:]
         with TOKENIZER_LOCK:
             end = self.tokenizer.decode(last)
         if end.isspace() and not text.endswith(end):  # that of a processor
@@ -230,7 +231,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
             alone = self.tokenizer(answer, add_special_tokens=False).input_ids
 
         ids = both[len(before) :] if both[: len(before)] == before else alone
-        self.check_length(len(ids))  # before its words are found, which takes long
+        self.check_length(self.offset + len(prompt_ids) + len(ids))  # before its words are found, which takes long
         return self.spelled(ids)
 
     def _placed(self, prompted: Prompted, text: str) -> list[tuple[int, str]]:
@@ -305,7 +306,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         values = self._prepared(first.prompted)
         prompt_ids = values["input_ids"][0].tolist()
         start = self.offset + len(prompt_ids)
-        self.check_length(len(prompt_ids) + len(first.answer.ids))
+        self.check_length(start + len(first.answer.ids))
         # no token reads those after it, so the sequence ends with the last word of the batch
         end = 1 + max((token for item in items for token in item.tokens), default=-1)
         answer_ids = first.answer.ids[:end]
