@@ -192,6 +192,10 @@ CALLED: dict[str, dict[str, Any]] = {
     "batch": {"model": MODEL, "pairs": "t.csv", "out": "J"},
     "benchmark": {"plan": PLAN, "out": "B"},
     "explain_answer": {"model": "scenes_generator", "image": "sample:scene", "prompt": "what is it ?"},
+    "audit_answers": {
+        "model": "scenes_generator",
+        "questions": [(name, "what is it ?") for name in ("sample:scene", "sample:chelsea", "sample:coffee") * 3],
+    },
 }
 """Public functions with arguments that are needed."""
 
