@@ -70,7 +70,7 @@ QUESTIONS, OF_SLOW = 40, 10
 """How many questions are explained by each method, and by slow ones."""
 OTHERS = 8  # images of other questions
 POOL, BATCH, RATE = 3000, 32, 2e-3
-AUDITED, SUBSETS = 48, 1  # questions of an audit, and audits of each model
+AUDITED, SUBSETS = 48, 4  # questions of an audit, and audits of each model
 AUDITS = {1: VALIDATION, 2: 44, 3: 45}
 """The seeds of the scenes of audits by the seed of the models; thresholds were chosen with the first one."""
 ORDINARY = "scenes_generator"
@@ -410,8 +410,13 @@ def rows_of(options, name):
 
 
 def report(options):
-    for name, table in (("answers", answers_table), ("shares", shares_table), ("audits", audits_table)):
-        lines = table(rows_of(options, name))
+    tables = {
+        "answers": answers_table(rows_of(options, "answers")),
+        "shares": shares_table(rows_of(options, "shares")),
+        "audits": audits_table(rows_of(options, "audits")),
+        "audit_rates": audit_rates(rows_of(options, "audits")),
+    }
+    for name, lines in tables.items():
         for line in [dict(zip(lines[0], lines[0], strict=True)), *lines]:
             print(" | ".join(map(str, line.values())))
         print()
@@ -460,6 +465,23 @@ def audits_table(by_seed):
                 value, low, high, count = row["scores"][name]
                 numbers = {"value": f"{value:.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}", "n": count}
                 lines.append({**about, "check": name, **numbers, "verdict": ""})
+    return lines
+
+
+def audit_rates(by_seed):
+    """Return the share of the audits of each model, and of models with and without a shortcut, with a verdict."""
+    rows = [row for of_seed in by_seed.values() for row in of_seed]
+    honest = (ORDINARY, "honest")
+    shortcuts = tuple(kind for kind in KINDS if kind != "honest")
+    lines = []
+    for masks, models in product((True, False), (*((kind,) for kind in (*honest, *shortcuts)), honest, shortcuts)):
+        own = [row["checks"].values() for row in rows if row["model"] in models and row["masks"] == masks]
+        for verdict in ("fail", "cannot tell", "warn"):
+            hits = [any(check[-1] == verdict for check in checks) for checks in own]
+            fields = interval_fields(hits, (0.0, 1.0))
+            audits = fields.pop("questions")
+            about = {"models": ", ".join(models), "masks": masks, "a check says": verdict}
+            lines.append({**about, "audits": audits, **fields})
     return lines
 
 

@@ -482,7 +482,8 @@ def audit_by_hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_changes_cover_every_field_of_an_audit() -> None:
-    assert set(inspect.signature(audit_request).parameters) == set(AUDIT_CHANGES) | {"model"}
+    follows = {"model", "subject"}  # the subject follows from the model and the data
+    assert set(inspect.signature(audit_request).parameters) == set(AUDIT_CHANGES) | follows
 
 
 @pytest.mark.slow
