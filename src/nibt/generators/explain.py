@@ -381,8 +381,8 @@ def _check_sums(result: AnswerExplanation, method: Method) -> None:
         baseline = vars(method).get("baseline", "blank")
         advice = "baseline=blank" if baseline != "blank" else "more steps, or another layer"
         raise BadOption(
-            f"the scores of {diverging[0].text!r} miss the change of the target by {abs(gap):.1g}: the gradients of this "
-            f"model diverge along a path from baseline={baseline}; use {advice}"
+            f"the scores of {diverging[0].text!r} miss the change of the target by {abs(gap):.1g}: the gradients of "
+            f"this model diverge along a path from baseline={baseline}; use {advice}"
         )
 
 

@@ -111,7 +111,11 @@ def slide_panels(result: SlideExplanation, look: Appearance, side: int) -> Itera
         shares = (values - low) / ((high - low) or 1.0)
     colored = Image.fromarray(np.nan_to_num(shares).astype(np.float32)).resize(slide.size, Image.Resampling.NEAREST)
     tinted = Image.fromarray(tint(np.asarray(slide.convert("L")), np.asarray(colored), look.palette))
-    yield f"{result.target['name']} of each tile", f"{low:.3f} to {high:.3f}", _striped(result, _without_outside(result, tinted))
+    yield (
+        f"{result.target['name']} of each tile",
+        f"{low:.3f} to {high:.3f}",
+        _striped(result, _without_outside(result, tinted)),
+    )
 
 
 def _map(result: SlideExplanation, slide: Image.Image, look: Appearance) -> Image.Image:
