@@ -11,9 +11,13 @@ from PIL import Image
 from transformers import AutoTokenizer
 
 import nibt
+from nibt.data.images import Region, read_image
+from nibt.data.objects import Object
 from nibt.datasets.scenes import Scenes
 from nibt.errors import BadInput, BadOption
+from nibt.evaluation.audit.answer_checks import AnswerMap, masks_of
 from nibt.evaluation.audit.answers import Question
+from nibt.evaluation.maps import Map
 from nibt.generators.results.answer_word import HARDLY
 from nibt.progress import Progress
 from nibt.results.audit import Audit
@@ -150,6 +154,15 @@ def test_bad_types_of_questions_are_clear_errors() -> None:
         nibt.audit_answers("scenes_generator", "questions.csv")  # type: ignore[arg-type]
     with pytest.raises(BadInput, match=r"questions\[0\] must be a tuple of an image, a prompt"):
         nibt.audit_answers("scenes_generator", [("sample:scene",)] * 8)  # type: ignore[list-item]
+
+
+def test_an_object_that_the_map_does_not_cover_is_not_known() -> None:
+    image = read_image("sample:scene")
+    answer = AnswerMap(Map(np.ones((8, 8)), region=Region(0, 0, 64, 128)), {}, True)
+    for box, known in (((5, 5, 0, 30), False), ((70, 5, 20, 20), False), ((50, 5, 20, 20), True)):
+        pair = nibt.Pair(image, PROMPT, (Object("cat", box),))
+        (mask,) = masks_of([pair], [answer])
+        assert (mask is not None) == known, box
 
 
 def test_bad_questions_are_clear_errors() -> None:

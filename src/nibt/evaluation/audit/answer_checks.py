@@ -83,11 +83,12 @@ class Places:
 
 
 def masks_of(pairs: Sequence[Pair], maps: Sequence[AnswerMap]) -> list[PixelMask | None]:
-    """Return what each question is about in the region of its map; None if it is unknown, or without a map."""
+    """Return what each question is about in the region of its map; None without a map, or if nothing of it is there."""
     masks: list[PixelMask | None] = []
     for pair, answer in zip(pairs, maps, strict=True):
-        known = answer.image is not None and answer.image.region is not None and bool(pair.objects)
-        masks.append(seen_mask(pair, list(pair.objects), answer.image.region) if known else None)  # pyright: ignore
+        region = None if answer.image is None else answer.image.region
+        mask = None if region is None or not pair.objects else seen_mask(pair, list(pair.objects), region)
+        masks.append(mask if mask is not None and bool(mask.any()) else None)
     return masks
 
 
