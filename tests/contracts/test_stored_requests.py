@@ -203,20 +203,20 @@ def test_changes_behind_torch_are_noticed(data: Path, tmp_path: Path, way: str) 
     assert float(after.image.path.at_baseline) == pytest.approx(float(anew.image.path.at_baseline))  # pyright: ignore
 
 
-LOADINGS = [{"dtype": "bfloat16"}, {"image_size": 48}, {"resize": "whole"}]
+LOADINGS = [{"dtype": "bfloat16"}, {"image_size": 96}, {"resize": "model", "image_size": None}]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loading", few(LOADINGS, LOADINGS[:1]))
 def test_batch_rejects_a_model_loaded_with_other_options(tmp_path: Path, data: Path, loading: dict[str, Any]) -> None:
-    nibt.batch("lite", data / "pairs.csv", tmp_path / "job", "grad_cam", loading={"image_size": 64, "resize": "model"})
+    nibt.batch("lite", data / "pairs.csv", tmp_path / "job", "grad_cam", loading={"image_size": 64})
     with pytest.raises(OtherRequest, match=rf"model\.{next(iter(loading))}"):
         nibt.batch(
             "lite",
             data / "pairs.csv",
             tmp_path / "job",
             "grad_cam",
-            loading={"image_size": 64, "resize": "model", **loading},
+            loading={"image_size": 64, **loading},
         )
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nibt import explain, load_model
+from nibt.errors import Unsupported
 from nibt.models._embedded import EMBEDDED
 from nibt.models.base import Model
 
@@ -95,3 +96,11 @@ def test_a_first_picture_needs_none_of_the_libraries(tmp_path: Path) -> None:
 
     ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_the_size_of_a_folder_belongs_to_its_way_of_resizing() -> None:
+    by_model = load_model("lite", resize="model")
+    assert (by_model.image.preparation.resize.way, by_model.image.preparation.resize.height) == ("squash", 256)
+    with pytest.raises(Unsupported, match=r"image_size must be 256 with resize=model \(got 64\): leave one"):
+        load_model("lite", resize="model", image_size=64)
+    assert load_model("lite", image_size=64).image.preparation.resize.height == 64

@@ -45,7 +45,7 @@ from nibt.models._request import (
 )
 from nibt.models._saved import ADAPTERS, SENTENCE_MODULES, check_files, check_layers, json_object
 from nibt.models.base import Model
-from nibt.options import ImageSize, Keywords, Positive, parsed
+from nibt.options import ImageSize, Positive, parsed
 from nibt.preprocessing.captions import Tokenizer
 from nibt.preprocessing.images import Processor
 from nibt.progress import report_stage
@@ -319,8 +319,10 @@ def _from_folder(
     wants_open_clip: Callable[[JsonObject], bool] | None = None,
 ) -> Model:
     settings = _settings(folder)
-    sizes: Keywords = {name: getattr(request, name) or settings.get(name) for name in ("resize", "image_size")}
-    stated = LoadOptions(**sizes)
+    resize = request.resize or settings.get("resize")
+    # the folder's size belongs to its own way of resizing
+    own_size = settings.get("image_size") if resize == settings.get("resize") else None
+    stated = LoadOptions(resize=resize, image_size=request.image_size or own_size)
     embedding = {**{key: settings[key] for key in EMBEDDING if key in settings}, **request.embedding}
     request = replace(request, resize=stated.resize, image_size=stated.image_size, embedding=embedding)
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nibt.errors import Unsupported
 from nibt.preprocessing import hugging_face
 from nibt.preprocessing.captions import (
     TOKENIZER_LOCK,
@@ -49,6 +50,8 @@ def image_preparation(
     resample = _RESAMPLE.get(config.get("interpolation", "bicubic"), Image.Resampling.BICUBIC)
     normalize = _Normalized(tuple(config.get("mean", _MEAN)), tuple(config.get("std", _STD)))
 
+    if size and size != height and multiple is not None and resize == "model":
+        raise Unsupported(f"image_size must be {height} with resize=model (got {size}): leave one of the two out")
     hugging_face.check_resizing(resize, size, height, multiple if resize == "whole" else None)
     if resize == "whole":
         fit = Resize("whole", size or height, size or width, multiple=multiple or 1)

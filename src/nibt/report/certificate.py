@@ -72,18 +72,8 @@ def _by_name(audit: Audit) -> dict[tuple[str, str], list[Check]]:
 
 def _missing(audit: Audit) -> Iterator[str]:
     """Yield what a quick audit leaves out, and the checks that did not run, and why this matters."""
-    if audit.quick and audit.subject == "answers":
-        yield (
-            "quick: the prompt and the earlier words were not explained, so that the shares of the sources are "
-            "unknown. Audit without --quick before you rely on the model."
-        )
-    elif audit.quick:
-        yield (
-            "quick: fewer stages of randomization and wordings were tried, deletion and insertion have fewer steps, "
-            "and maps were compared with the control random only, without center and ones. A map that fails only at a "
-            "stage or with a wording that was left out may pass. Question 10, the parts of the images, was left out. "
-            "Audit without --quick before you rely on the model."
-        )
+    if audit.quick:
+        yield f"quick: {audit.questionnaire.quick} Audit without --quick before you rely on the model."
 
     names = {check.name for check in audit.checks}
     for name, texts in audit.questionnaire.checks.items():

@@ -41,25 +41,33 @@ class Questionnaire:
 
     Attributes:
         noun: What the values are computed over.
+        quick: What a quick audit leaves out.
+        examples: Which examples the page shows, and their colors.
+        values: What holds for all values.
+        reasons: The page of the documents that has the reasons for the thresholds.
         questions: The questions in the order of the page, by their numbers in ``Check.question``.
         checks: What each check says, by its name.
     """
 
     noun: str
+    quick: str
+    examples: str
+    values: str
+    reasons: str
     questions: Mapping[int, Question]
     checks: Mapping[str, CheckTexts]
 
 
-def _questionnaire(noun: str, texts: Mapping[str, Any]) -> Questionnaire:
+def _questionnaire(texts: Mapping[str, Any]) -> Questionnaire:
     return Questionnaire(
-        noun,
-        {number: Question(**entry) for number, entry in enumerate(texts["questions"], 1)},
-        {name: CheckTexts(**entry) for name, entry in texts["checks"].items()},
+        **texts["about"],
+        questions={number: Question(**entry) for number, entry in enumerate(texts["questions"], 1)},
+        checks={name: CheckTexts(**entry) for name, entry in texts["checks"].items()},
     )
 
 
 _TEXTS = load_toml(files("nibt.results") / "audit_questions.toml")
-QUESTIONNAIRES = {"pairs": _questionnaire("pairs", _TEXTS), "answers": _questionnaire("questions", _TEXTS["answers"])}
+QUESTIONNAIRES = {"pairs": _questionnaire(_TEXTS), "answers": _questionnaire(_TEXTS["answers"])}
 """The questions of an audit by its subject: the maps of pairs, or the answers of a generator."""
 QUESTIONS = QUESTIONNAIRES["pairs"].questions
 """The questions of an audit of pairs in the order of the page, by their numbers in ``Check.question``."""

@@ -1,7 +1,7 @@
 """``nibt audit``, ``nibt bench`` and ``nibt roar``, which evaluate models and methods on pairs."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from nibt.data.pair import Pair
     from nibt.datasets.base import Dataset
     from nibt.evaluation.bench.run import Benchmark
+    from nibt.records import JsonObject
+    from nibt.results.audit import Audit
 
 COUNT = 48
 QUICK_COUNT = 32
@@ -136,10 +138,7 @@ def audit(
     both towers per pair, and a whole one more. --against takes twice the time.
     """
     from nibt.cli.console_audit import show_audit
-    from nibt.evaluation.audit import audit as run
     from nibt.evaluation.finished import WorkFolder
-    from nibt.models._failures import WritesText
-    from nibt.results.audit import audit_request
     from nibt.results.same_request import require_same_file
 
     name_suffix = suffix(
@@ -155,15 +154,55 @@ def audit(
     files = Output(output.out, output.quiet, output.overwrite, name_suffix, inputs, (".html", ".json"))
     targets = files.check([f"audit-{model_name(model.model) or model.name}-{data_name(data.data)}"], "audit")
     work = extent.folder(targets)
-    quiet = files.silent
     count = _count(data.count, extent.quick)
     opened = open_data(data, count, prompts=True)
-    if opened.has_prompts:
-        _audit_answers(model, opened, count, methods, data.seed, extent, output, files, targets)
-        return
+    prepare = _audit_of_answers if opened.has_prompts else _audit_of_pairs
+    prepared = prepare(model, opened, count, methods, data, extent, files.silent)
+    paths = [target.path for target in targets]
+    check_images(opened, count, paths, output.overwrite)
+    if output.out and not output.overwrite:
+        request = prepared.request()
+        for path in paths:
+            require_same_file(path, request)
+
+    with interruptible(partial(kept_work, work)), show_progress("auditing", files.silent) as on_progress:
+        result = prepared.run(folder=work, on_progress=on_progress)
+
+    files.write([result], targets, lambda results: show_audit(results[0]))
+    if work is not None:
+        WorkFolder(work).discard()
+    if extent.strict and result.verdict == "fail":
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class _PreparedAudit:
+    """An audit whose data are read, and whose model is loaded.
+
+    Attributes:
+        request: Returns the request that its files state.
+        run: Computes it, with a folder of finished work and a listener of its progress.
+    """
+
+    request: "Callable[[], JsonObject]"
+    run: "Callable[..., Audit]"
+
+
+def _audit_of_pairs(
+    model: EvaluatedModelOptions,
+    opened: "Dataset",
+    count: int,
+    methods: NamedMethodsOptions,
+    data: DataOptions,
+    extent: AuditOptions,
+    quiet: bool,
+) -> _PreparedAudit:
+    """Prepare the audit of a model that compares images with captions."""
+    from nibt.evaluation.audit import audit as run
+    from nibt.models._failures import WritesText
+    from nibt.results.audit import audit_request
 
     pairs, record = read_pairs(opened, count, quiet)
-
     try:
         loaded = model.loaded(quiet)
     except WritesText as error:
@@ -171,91 +210,49 @@ def audit(
             f"{model.name} writes answers: to audit it, give questions, such as a table with the columns image and "
             f"prompt (got {data.data}, which has captions)"
         ) from error
+
     against = None if extent.against is None else replace(model, model=extent.against).loaded(quiet)
-    paths = [target.path for target in targets]
-    check_images(opened, count, paths, output.overwrite)
-    if output.out and not output.overwrite:
+
+    def request() -> "JsonObject":
         compared = None if against is None else against.record()
-        request = audit_request(loaded.record(), record, methods.texts, data.seed, extent.quick, compared)
-        for path in paths:
-            require_same_file(path, request)
+        return audit_request(loaded.record(), record, methods.texts, data.seed, extent.quick, compared)
 
-    with interruptible(partial(kept_work, work)), show_progress("auditing", quiet) as on_progress:
-        result = run(
-            loaded,
-            pairs,
-            data=record,
-            methods=methods.texts,
-            against=against,
-            seed=data.seed,
-            quick=extent.quick,
-            folder=work,
-            on_progress=on_progress,
-        )
-
-    files.write([result], targets, lambda results: show_audit(results[0]))
-    if work is not None:
-        WorkFolder(work).discard()
-    if extent.strict and result.verdict == "fail":
-        raise typer.Exit(1)
+    audited = partial(run, loaded, pairs, methods.texts, against=against)
+    return _PreparedAudit(request, partial(audited, seed=data.seed, quick=extent.quick, data=record))
 
 
-def _audit_answers(
+def _audit_of_answers(
     model: EvaluatedModelOptions,
     opened: "Dataset",
     count: int,
     methods: NamedMethodsOptions,
-    seed: int,
+    data: DataOptions,
     extent: AuditOptions,
-    output: AuditOutputOptions,
-    files: Output,
-    targets: Sequence[OutputFile],
-) -> None:
-    """Audit the answers of a generator to the prompts of a data set."""
-    from nibt.cli.console_audit import show_audit
+    quiet: bool,
+) -> _PreparedAudit:
+    """Prepare the audit of the answers of a generator to the prompts of a data set."""
     from nibt.data.pair import pairs_hash
     from nibt.evaluation.audit.answers import audit_answers, questions_of
-    from nibt.evaluation.finished import WorkFolder
     from nibt.generators.loading import load_generator
     from nibt.models._request import GenerationOptions
     from nibt.results.audit import audit_request
-    from nibt.results.same_request import require_same_file
 
     if extent.against is not None:
         raise BadOption("--against is for models that compare images with captions: audit each generator alone")
 
-    work = extent.folder(targets)
-    paths = [target.path for target in targets]
-    check_images(opened, count, paths, output.overwrite)
-    with show_progress("reading questions", files.silent):
+    with show_progress("reading questions", quiet):
         questions = questions_of(opened, count)
     pairs = [question.pair for question in questions]
     record = {**opened.record(), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
 
-    with show_progress(f"loading {model.name}", files.silent):
+    with show_progress(f"loading {model.name}", quiet):
         loaded = load_generator(model.name, **model.placed(model.load, GenerationOptions))
-    if output.out and not output.overwrite:
-        request = audit_request(loaded.record(), record, methods.texts, seed, extent.quick, subject="answers")
-        for path in paths:
-            require_same_file(path, request)
 
-    with interruptible(partial(kept_work, work)), show_progress("auditing", files.silent) as on_progress:
-        result = audit_answers(
-            loaded,
-            questions,
-            methods.texts,
-            seed=seed,
-            quick=extent.quick,
-            data=record,
-            folder=work,
-            on_progress=on_progress,
-        )
+    def request() -> "JsonObject":
+        return audit_request(loaded.record(), record, methods.texts, data.seed, extent.quick, subject="answers")
 
-    files.write([result], targets, lambda results: show_audit(results[0]))
-    if work is not None:
-        WorkFolder(work).discard()
-    if extent.strict and result.verdict == "fail":
-        raise typer.Exit(1)
+    audited = partial(audit_answers, loaded, questions, methods.texts)
+    return _PreparedAudit(request, partial(audited, seed=data.seed, quick=extent.quick, data=record))
 
 
 def _count(count: int | None, quick: bool) -> int:

@@ -88,8 +88,15 @@ def _page(kind: Kind, name: str) -> str:
 
 
 _SYMBOLS = {
-    **{"beta": "β", "lambda": "λ", "omega": "ω"},
-    **{"cdot": "·", "emptyset": "∅", "in": "∈", "sim": "~", "sum": "∑", "text": ""},
+    "beta": "β",
+    "cdot": "·",
+    "emptyset": "∅",
+    "in": "∈",
+    "lambda": "λ",
+    "omega": "ω",
+    "sim": "~",
+    "sum": "∑",
+    "text": "",
 }
 """The symbols of commands of LaTeX."""
 

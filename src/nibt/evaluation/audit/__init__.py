@@ -16,18 +16,17 @@ import numpy as np
 
 from nibt.data.pair import Pair, image_text_pairs, pairs_hash
 from nibt.engine.spec import Request, resolve
-from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.evaluation import CONTROLS
 from nibt.evaluation.audit.against import check_against, compared, too_few
-from nibt.evaluation.audit.checks import LEAST_PAIRS, MetricScores, discrimination, vocabulary_check
+from nibt.evaluation.audit.asked import AskedAudit, check_count, check_unchanged
+from nibt.evaluation.audit.checks import MetricScores, discrimination, vocabulary_check
 from nibt.evaluation.audit.parts import audited_parts, parts_check
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.finished import finished_work
-from nibt.evaluation.maps import named_methods
 from nibt.methods.base import SIDES
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
-from nibt.options import BatchSize, Seed, check_facts, parsed
+from nibt.options import BatchSize, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.audit import Audit, Check, audit_request
@@ -100,19 +99,10 @@ def audit(
         nibt.errors.BadInput: an audit needs at least 8 pairs (got 3): with fewer, its intervals are too wide
     """
     report = reporter(on_progress)
-    specs = named_methods(methods, "an audit")
-    check_facts("data", data)
-    if not specs:
-        raise BadOption("methods is empty: name at least one method to audit")
-
-    seed = parsed("seed", seed, Seed)
+    asked = AskedAudit.of(methods, data, seed, quick)
     batch_size = parsed("batch_size", batch_size, BatchSize)
-    quick = parsed("quick", quick, bool)
     pairs = image_text_pairs(pairs, "audit")
-    if len(pairs) < LEAST_PAIRS:
-        raise BadInput(
-            f"an audit needs at least {LEAST_PAIRS} pairs (got {len(pairs)}): with fewer, its intervals are too wide"
-        )
+    check_count(len(pairs), "pairs")
 
     started = time.perf_counter()
     models = [load_model(model)]
@@ -122,8 +112,8 @@ def audit(
         each.image.check_states("an audit")  # before the method, whose error would name others in vain
     if against is not None:
         check_against(*models)
-    controls = [MethodSpec(name) for name in CONTROLS[: 1 if quick else None]]
-    total = _count_steps(models, len(controls) + len(specs), quick)
+    controls = [MethodSpec(name) for name in CONTROLS[: 1 if asked.quick else None]]
+    total = _count_steps(models, len(controls) + len(asked.methods), asked.quick)
     begun = count()
 
     def steps(step: str) -> None:
@@ -134,19 +124,19 @@ def audit(
     data = {**(data or {}), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
     records = [each.record() for each in models]
     request = {
-        **audit_request(records[0], data, list(map(str, specs)), seed, quick, *records[1:]),
+        **audit_request(records[0], data, asked.names, asked.seed, asked.quick, *records[1:]),
         "pairs": pairs_hash(pairs),
-        "versions": resolve(models[0], Request(specs[0], seed=seed)).provenance["versions"],
+        "versions": resolve(models[0], Request(asked.methods[0], seed=asked.seed)).provenance["versions"],
     }
 
     with finished_work(folder, request) as finished:
         runners = [
-            AuditRunner(each, pairs, specs, seed, batch_size, finished.of_model(role))
+            AuditRunner(each, pairs, asked.methods, asked.seed, batch_size, finished.of_model(role))
             for each, role in zip(models, ("audited", "against"), strict=False)
         ]
-        audits = [_audited(runner, controls, data, quick, steps) for runner in runners]
+        audits = [_audited(runner, controls, data, asked.quick, steps) for runner in runners]
 
-    _check_unchanged(models, hashes)
+    check_unchanged(models, hashes)
     result = audits[0] if against is None else _with_against(audits[0], audits[1], runners)
     return replace(result, seconds=time.perf_counter() - started)
 
@@ -158,15 +148,6 @@ def _count_steps(models: Sequence[Model], methods: int, quick: bool) -> int:
     randomized = sum(min(stages, model.tower(side).depth) + 3 for model in models for side in SIDES)
     of_parts = 0 if quick else 1
     return (5 + of_parts + methods) * len(models) + randomized
-
-
-def _check_unchanged(models: Sequence[Model], hashes: Sequence[str]) -> None:
-    """Check that the weights of models are those that they had before the audit."""
-    for model, hash_before in zip(models, hashes, strict=True):
-        if model.renewed(anew=True).weights_hash != hash_before:
-            raise Unsupported(
-                f"the weights of {model.id} changed during the audit: do not train a model while it is audited"
-            )
 
 
 def _with_against(audited: Audit, against: Audit, runners: Sequence[AuditRunner]) -> Audit:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,11 +29,12 @@ from nibt.evaluation.audit.answer_checks import (
     masks_of,
     places_beside,
 )
+from nibt.evaluation.audit.asked import AskedAudit, check_count, check_unchanged
 from nibt.evaluation.audit.checks import LEAST_PAIRS, known_count
 from nibt.evaluation.audit.runner import example
 from nibt.evaluation.cells import with_cells
 from nibt.evaluation.finished import FinishedWork, finished_work
-from nibt.evaluation.maps import Map, named_methods
+from nibt.evaluation.maps import Map
 from nibt.evaluation.statistics import interval
 from nibt.generators.answers import Generator
 from nibt.generators.explain import explain_answer
@@ -40,7 +42,6 @@ from nibt.generators.forced import AnswerRequest, ForcedAnswer, WritesNoWord, re
 from nibt.generators.loading import load_generator
 from nibt.generators.results.answer import AnswerExplanation
 from nibt.generators.results.answer_word import HARDLY, judgment
-from nibt.options import Seed, check_facts, parsed
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.records import JsonObject
 from nibt.registry import MethodSpec
@@ -138,24 +139,17 @@ def audit_answers(
         nibt.errors.BadInput: an audit needs at least 8 questions (got 3): with fewer, its intervals are too wide
     """
     report = reporter(on_progress)
-    specs = named_methods(methods, "an audit")
-    check_facts("data", data)
-    if not specs:
-        raise BadOption("methods is empty: name at least one method to audit")
-
-    seed = parsed("seed", seed, Seed)
-    quick = parsed("quick", quick, bool)
-    asked = _read_questions(questions)
-    pairs = [question.pair for question in asked]
+    asked = AskedAudit.of(methods, data, seed, quick)
+    read = _read_questions(questions)
+    pairs = [question.pair for question in read]
     _check_images(pairs)
 
     started = time.perf_counter()
     generator = load_generator(model).renewed(anew=True)
     _check_weights_known(generator)
     data = {**(data or {}), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
-    names = list(map(str, specs))
-    request = audit_request(generator.record(), data, names, seed, quick, subject="answers")
-    total = len(asked) * (2 + 2 * len(specs))
+    request = audit_request(generator.record(), data, asked.names, asked.seed, asked.quick, subject="answers")
+    total = len(read) * (2 + 2 * len(asked.methods))
     steps = count(1)
 
     def step(what: str) -> None:
@@ -163,38 +157,36 @@ def audit_answers(
 
     with finished_work(folder, {**request, "versions": versions()}) as finished:
         answered = []
-        for number, question in enumerate(asked):
+        for number, question in enumerate(read):
             step("the answers")
-            if _has_answer(generator, question, number, finished):
-                answered.append(question)
+            posed = _Posed(generator, question, number)
+            if finished.record(f"written {number}", posed.has_answer)["has_word"]:
+                answered.append(posed)
 
-        notes = _left_out(len(asked), len(answered))
-        runner = _Runner(generator, answered, seed, quick, finished)
+        notes = _left_out(len(read), len(answered))
+        runner = _Runner(generator, answered, asked.seed, asked.quick, finished)
         readings = []
         for number in range(len(answered)):
             step("the images of other questions")
             readings.append(runner.reading(number))
-        audited = [_audited(runner, spec, readings, step) for spec in specs]
+        audited = [_audited(runner, spec, readings, step) for spec in asked.methods]
 
-    if generator.renewed(anew=True).weights_hash != generator.weights_hash:
-        raise Unsupported(
-            f"the weights of {generator.id} changed during the audit: do not train a model while it is audited"
-        )
+    check_unchanged([generator], [generator.weights_hash])
 
     changes = [float(np.mean(one.changed)) for one in readings]
     return Audit(
         model=generator.record(),
         data=data,
-        methods=tuple(names),
-        seed=seed,
+        methods=tuple(asked.names),
+        seed=asked.seed,
         seconds=time.perf_counter() - started,
         versions=versions(),
         checks=(change_check(changes), *(check for one in audited for check in one.checks)),
         curves=(),
-        scores=(*_means(names[0], readings), *(mean for one in audited for mean in one.means)),
+        scores=(*_means(asked.names[0], readings), *(mean for one in audited for mean in one.means)),
         examples=tuple(each for one in audited for each in one.examples),
         notes=(*generator.notes, *notes, *(note for one in audited for note in one.notes)),
-        quick=quick,
+        quick=asked.quick,
         subject="answers",
     )
 
@@ -226,11 +218,7 @@ def _read_questions(questions: object) -> list[AuditedQuestion]:
     """Return questions that are read and checked."""
     if isinstance(questions, str | Mapping) or not isinstance(questions, Sequence):
         raise BadInput(f"questions must be a list of tuples of an image and a prompt (got {type(questions).__name__})")
-    if len(questions) < LEAST_PAIRS:
-        raise BadInput(
-            f"an audit needs at least {LEAST_PAIRS} questions (got {len(questions)}): with fewer, its intervals are "
-            "too wide"
-        )
+    check_count(len(questions), "questions")
     return [_read_question(number, question) for number, question in enumerate(questions)]
 
 
@@ -264,24 +252,32 @@ def _check_images(pairs: Sequence[Pair]) -> None:
         )
 
 
-def _forced(generator: Generator, pair: Pair) -> ForcedAnswer:
-    """Return the answer that the model writes."""
-    return AnswerRequest.of(pair.image, pair.caption, None, None).forced(generator)
+@dataclass(frozen=True, eq=False)
+class _Posed:
+    """A question that is posed to a generator, with its number among all questions."""
 
+    generator: Generator
+    question: AuditedQuestion
+    number: int
 
-def _has_answer(generator: Generator, question: AuditedQuestion, number: int, finished: FinishedWork) -> bool:
-    """Return whether the model writes a word to a question."""
+    @property
+    def pair(self) -> Pair:
+        return self.question.pair
 
-    def compute() -> JsonObject:
+    @cached_property
+    def forced(self) -> ForcedAnswer:
+        """The answer that the model writes, once."""
+        return AnswerRequest.of(self.pair.image, self.pair.caption, None, None).forced(self.generator)
+
+    def has_answer(self) -> JsonObject:
+        """Return whether the model writes a word, as plain data."""
         try:
-            _forced(generator, question.pair)
+            self.forced  # noqa: B018 - it is written now, and kept
         except WritesNoWord:
             return {"has_word": False}
         except BadInput as error:
-            raise BadInput(f"question {number} ({question.pair.caption!r:.60}) cannot be audited: {error}") from error
+            raise BadInput(f"question {self.number} ({self.pair.caption!r:.60}) cannot be audited: {error}") from error
         return {"has_word": True}
-
-    return bool(finished.record(f"written {number}", compute)["has_word"])
 
 
 def _left_out(asked: int, answered: int) -> list[str]:
@@ -334,7 +330,7 @@ class _Runner:
     def __init__(
         self,
         generator: Generator,
-        questions: Sequence[AuditedQuestion],
+        questions: Sequence[_Posed],
         seed: int,
         quick: bool,
         finished: FinishedWork,
@@ -356,7 +352,7 @@ class _Runner:
         """Return what the model writes, and how likely that is with other images."""
 
         def compute() -> JsonObject:
-            forced = _forced(self.generator, self.pairs[number])
+            forced = self.questions[number].forced
             with_images = [_log_and_change(forced, image) for image in self.images(number)]
             return {
                 "answer": forced.answer.text,
@@ -366,7 +362,7 @@ class _Runner:
             }
 
         row = self.finished.record(f"answer {number}", compute)
-        right = self.questions[number].answer
+        right = self.questions[number].question.answer
         return _Reading(
             row["answer"],
             row["log"],
@@ -398,7 +394,7 @@ class _Runner:
         """Return what both exchanges do to an answer: what the log-probability loses, and whether it changes."""
 
         def compute() -> JsonObject:
-            forced = _forced(self.generator, self.pairs[number])
+            forced = self.questions[number].forced
             image = forced.prompted.image
             log = _log_and_change(forced, image)[0]
             rows = {}
