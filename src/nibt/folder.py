@@ -78,6 +78,8 @@ class RunFolder(Generic[_Manifest]):
 
     manifest_class: ClassVar[type[Any]]  # of _Manifest, which a class variable cannot name
     chunk_pattern: ClassVar[str]
+    other_request: ClassVar[str] = "Choose a new folder."
+    """What to do if the folder has the results of another request."""
     other_folders: ClassVar[tuple[str, ...]] = ()
     """The names of folders that may be there before the run."""
 
@@ -121,7 +123,7 @@ class RunFolder(Generic[_Manifest]):
         """Record values in a section of the manifest, or check that they equal the recorded ones."""
         recorded = getattr(self.manifest, section)
         compared = {key: recorded[key] for key in values if key in recorded}
-        require_same(self.folder, compared, {key: values[key] for key in compared}, "Choose a new folder.")
+        require_same(self.folder, compared, {key: values[key] for key in compared}, self.other_request)
         if len(compared) < len(values):
             self.update(**{section: {**recorded, **values}})
 

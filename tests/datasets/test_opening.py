@@ -16,8 +16,9 @@ import pytest
 import nibt
 from nibt.data import parquet
 from nibt.datasets._opening import open_pairs, open_rows
+from nibt.datasets._records import shuffled
 from nibt.datasets.scenes import Scenes
-from nibt.errors import BadInput, BadOption, OtherRequest
+from nibt.errors import BadInput, BadOption, OtherRequest, UnknownName
 from nibt.models.base import Model
 from tests import tiny
 from tests.job_pairs import CAPTIONS, COUNT, OPTIONS, as_csv
@@ -142,6 +143,31 @@ def test_batch_takes_data_sets(tmp_path: Path) -> None:
     assert [row["caption"] for row in job.rows()] == [pair.caption for pair in data]
     with pytest.raises(OtherRequest, match=r"pairs\.fingerprint"):
         nibt.batch(tiny.model("clip"), Scenes(count=3, seed=5), tmp_path, steps=1)
+
+
+def test_the_number_and_the_order_of_pairs_in_a_file_are_options(
+    model: Model, job_images: Path, tmp_path: Path
+) -> None:
+    table = as_csv(job_images, tmp_path)
+    captions = [row["caption"] for row in nibt.batch(model, table, tmp_path / "all", "ones").rows()]
+    options = {"count": "2", "seed": "1"}
+    job = nibt.batch(model, table, tmp_path / "some", "ones", data_options=options)
+    chosen = [row["caption"] for row in job.rows()]
+    assert chosen == [captions[place] for place in shuffled(list(range(len(captions))), 1)[:2]] != captions[:2]
+    assert [record.captions[0] for record in job.data().records(lambda row: True) if record] == chosen
+    for name, value in (("count", "3"), ("seed", "2")):
+        with pytest.raises(OtherRequest, match=rf"pairs\.{name}"):
+            nibt.batch(model, table, tmp_path / "some", "ones", data_options={**options, name: value})
+    for bad in ({"count": "99"}, {"seed": "x"}, {"seeds": "1"}):
+        with pytest.raises((BadOption, UnknownName), match=next(iter(bad))):
+            nibt.batch(model, table, tmp_path / "bad", "ones", data_options=bad)
+
+
+def test_a_row_with_a_caption_and_a_prompt_is_an_error(job_images: Path, tmp_path: Path) -> None:
+    line = {"image": str(next(job_images.glob("*.png"))), "caption": "a cat", "prompt": "what is this ?"}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(BadInput, match="line 1: a row has a caption or a prompt, not both"):
+        open_pairs(tmp_path)[0]
 
 
 @pytest.mark.parametrize(

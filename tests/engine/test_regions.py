@@ -74,8 +74,8 @@ def test_a_table_that_does_not_add_up_has_a_note() -> None:
     assert abs(coarse.gap) > 0.5 * coarse.product
     (note,) = [note for note in coarse.warnings if "adds up to" in note]
     assert note == (
-        f"the table adds up to {float(coarse.scores.sum()):.3g} instead of {coarse.product:.3g}: compare its scores "
-        "with each other"
+        f"the table adds up to {float(coarse.scores.sum()):.3g}, {coarse.gap:.2g} less than {coarse.product:.3g}: "
+        "compare its scores with each other"
     )
     assert "adds up to" not in str(usual.warnings)
 

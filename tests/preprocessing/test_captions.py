@@ -6,9 +6,10 @@ import open_clip
 import pytest
 import torch
 from torch import Tensor
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizer, PreTrainedTokenizerFast
 
 from nibt.errors import BadInput
+from nibt.models._embedded import EMBEDDED
 from nibt.preprocessing import hugging_face
 from nibt.preprocessing import open_clip as own
 from nibt.preprocessing.captions import Tokens, words_by_offsets
@@ -91,6 +92,7 @@ def test_words_cover_all_explained_tokens(kind: str, caption: str) -> None:
     spelt = [row for word in tokens.words for row in word.tokens]
     assert sorted(spelt) == [row for row, truth in enumerate(tokens.explained) if truth]
     assert all(word.text.strip() for word in tokens.words)
+    assert "leaves out" not in str(tokens.notes), "these tokenizers read all characters, some as unknown"
     firsts = [word.tokens[0] for word in tokens.words]
     assert firsts == sorted(firsts)
     assert all(word.tokens == tuple(range(word.tokens[0], word.tokens[-1] + 1)) for word in tokens.words)
@@ -115,6 +117,20 @@ def test_words_are_those_of_the_caption(kind: str) -> None:
 )
 def test_words_of_known_captions(kind: str, caption: str, wanted: list[str]) -> None:
     assert words(TOKENISERS[kind](caption)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("caption", "dropped"),
+    [("a cat 🐱", ["🐱"]), ("5 € for a 🐱 cat!", ["€", "🐱"]), ("a cat, a dog.", []), ("cat " * 40 + "🐱", [])],
+)
+def test_characters_that_a_tokenizer_leaves_out_are_noted(caption: str, dropped: list[str]) -> None:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(EMBEDDED / "lite" / "tokenizer.json"), pad_token="[PAD]")
+    tokens = hugging_face.tokens(tokenizer, caption, 24, full=True)
+    notes = [note for note in tokens.notes if "leaves out" in note]
+    named = ", ".join(map(repr, dropped))
+    assert notes == [f"the tokenizer leaves out {named}: the model does not read {'them' if dropped[1:] else 'it'}"] * (
+        len(dropped) > 0
+    )
 
 
 @pytest.mark.parametrize(

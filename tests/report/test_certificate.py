@@ -41,7 +41,7 @@ def test_certificate_says_what_passed_and_what_did_not() -> None:
     assert {check.verdict for check in passing} == {"pass"}
     assert list(certificate(replace(audit, checks=passing)).sections) == [first, "What held"]
     few = tuple(replace(check, count=5, least_pairs=24) for check in audit.checks)
-    assert list(certificate(replace(audit, checks=few)).sections) == [first, "Too few pairs for a verdict"]
+    assert list(certificate(replace(audit, checks=few)).sections) == [first, "Too few data for a verdict"]
     doubtful = tuple(replace(check, low=-1e9, high=1e9) for check in passing)
     assert {check.verdict for check in doubtful} == {"warn"}
     unproven = certificate(replace(audit, checks=doubtful)).sections["What the checks do not show"]
@@ -95,7 +95,7 @@ def test_card_is_a_section_in_markdown(run: Run, tmp_path: Path) -> None:
     options = ("scenes", "-m", "scenes", "--method", "ones", "--count", "8", "--quick")
     code, out, err = run("audit", *options, "-o", "audit.card.md", "-o", "audit.html")
     assert code == 0, err
-    assert "Too few pairs for a verdict" in out
+    assert "Too few data for a verdict" in out
     text = Path("audit.card.md").read_text()
     assert text.startswith("## Explanations of this model")
     assert "nibt audit scenes -m scenes --count 8 --method ones --quick" in text

@@ -220,9 +220,10 @@ def model_name(model: str | None) -> str | None:
     if model is None or model == "lite":
         return None
 
-    from nibt.models._names import hub_name
+    from nibt.models._names import hub_name, is_address
 
-    name = str(hub_name(model) or model) if "://" in model else model  # a page's address may end with /tree/main
+    # a page's address may end with /tree/main
+    name = str(hub_name(model) or model) if "://" in model and not is_address(model) else model
     return slug(Path(name).name or name)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from nibt.datasets._files import SHARDS, existing, files_in, joined
-from nibt.datasets._records import SUFFIXES
+from nibt.datasets._records import SUFFIXES, RecordDataset
 from nibt.datasets._table import TableDataset
 from nibt.datasets.base import Dataset
 from nibt.datasets.lmms_eval import is_sample_log
@@ -24,6 +24,8 @@ AGAINST = ("against", "against_image")
 """The columns of what each pair is compared with: a caption or an image."""
 _OF_FILES = ("image", "caption", "prompt", "answer", "key", "split")
 """The options of data in files, which are the names of columns and of a split."""
+_ORDER = ("seed", "count")
+"""The options of all data: how the pairs are shuffled, and how many are read."""
 _OF_CALLS = ("against", "against_image", "against_images", "templates")
 """What is compared with; a column of that name that is not read would seem to be read."""
 _EXPECTED = "a .csv, .tsv, .jsonl or .parquet file, .tar shards, a folder or a data set (NAME:FOLDER)"
@@ -56,7 +58,7 @@ def open_pairs(
 
         columns = {"image": image, "caption": caption, "key": key}
         named = _open_named(names[0], image, split, options or {}) if len(names) == 1 else None
-        data = _open_files(names, columns, split, options or {}) if named is None else named
+        data = _open_ordered(names, columns, split, options or {}) if named is None else named
 
     if split is not None and getattr(data, "split", None) != split:
         raise BadOption(f"split can only be used with a data set that has splits (got {split!r})")
@@ -194,11 +196,19 @@ def option_types(dataset_class: type[Dataset]) -> Keywords:
 
 def _open_path(path: str, options: Keywords) -> Dataset:
     """Open the pairs of a file or a folder, whose options are its columns, and the number and order of its pairs."""
-    names = ("image", "caption", "key", "split", "seed", "count")
-    check_names("options", options, names)
-    order = {name: options.get(name) for name in ("seed", "count")}
-    data = open_pairs(path, **{name: value for name, value in options.items() if name not in order})
-    return replace(data, **order)  # pyright: ignore[reportCallIssue]
+    check_names("options", options, ("image", "caption", "key", "split", *_ORDER))
+    order = {name: value for name, value in options.items() if name in _ORDER}
+    return open_pairs(path, **{name: value for name, value in options.items() if name not in _ORDER}, options=order)
+
+
+def _open_ordered(
+    names: Sequence[str | os.PathLike], columns: Mapping[str, str | None], split: str | None, options: Keywords
+) -> Dataset:
+    """Open files of one kind, or a folder, with the order and the number of its pairs."""
+    types = option_types(RecordDataset)
+    order = {name: parsed(name, options[name], types[name]) for name in _ORDER if name in options}
+    data = _open_files(names, columns, split, {name: options[name] for name in options if name not in order})
+    return replace(data, **order) if isinstance(data, RecordDataset) else data
 
 
 def _open_files(
@@ -209,7 +219,7 @@ def _open_files(
     if len(paths) == 1 and paths[0].suffix.lower() in (".jsonl", ".ndjson") and is_sample_log(paths[0]):
         return open_dataset(f"lmms_eval:{paths[0]}", {"image": columns["image"], "split": split, **options})
 
-    check_names("-D options", options, _OF_FILES)
+    check_names("-D options", options, (*_OF_FILES, *_ORDER))
     if all(path.name.lower().endswith(SHARDS) for path in paths):
         return _webdataset(joined(paths), columns)
     if all(path.suffix.lower() == ".parquet" for path in paths):

@@ -133,6 +133,8 @@ class Folder(LocalDataset, TextTable, name="folder"):
             return record
 
         try:
+            if {"caption", "prompt"} <= values.keys():
+                raise BadInput(f"{where}: a row has a caption or a prompt, not both: remove one of the two")
             _check_keys(values, (*self.columns, "boxes", "mask"), where)
             if record.error:
                 return record

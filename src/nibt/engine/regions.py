@@ -19,7 +19,7 @@ from nibt.engine.explanations import LARGE_GAP, NOISE_SHARE, mismatches, usual_c
 from nibt.engine.reactions import word_notes
 from nibt.engine.spec import ExplanationSpec, Request, resolve
 from nibt.errors import Unsupported
-from nibt.methods._tables import image_maps, with_other_tokens
+from nibt.methods._tables import image_maps, sum_text, with_other_tokens
 from nibt.methods._unit_vectors import AT_ONCE, part_masks
 from nibt.methods._vectors import TableScores
 from nibt.methods.base import Method
@@ -221,4 +221,4 @@ def _gap_notes(table: TableScores, largest: float) -> list[str]:
     total = float(table.scores.sum())
     if abs(table.product - total) <= largest * max(abs(table.product), 0.01):
         return []
-    return [f"the table adds up to {total:.3g} instead of {table.product:.3g}: compare its scores with each other"]
+    return [f"the table {sum_text(total, table.product)}: compare its scores with each other"]

@@ -217,7 +217,7 @@ def _checked(method: Method, tower: Tower) -> Method:
         method = replace(method, views=1)
     elif method.views > 1 and not tower.shiftable:
         raise BadOption(
-            f"views must be 1 for a {type(tower).__name__}, which takes patches instead of an image (got "
+            f"views must be 1 for this {tower.called}, which takes patches instead of an image (got "
             f"{method.views}): leave views out"
         )
 

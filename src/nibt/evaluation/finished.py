@@ -29,6 +29,7 @@ class WorkFolder(RunFolder[WorkManifest]):
     """A folder of finished work."""
 
     manifest_class = WorkManifest
+    other_request = "The work of that request was not finished: delete this folder, or choose another one."
     chunk_pattern = rf"[0-9a-f]{{{_DIGITS}}}"
 
 

@@ -115,6 +115,10 @@ class AnswerTower(ImageTower, TextTower):
     narrowed: frozenset[Source] = frozenset(SOURCES)
     """What is explained: what a blank input lacks."""
 
+    @property
+    def called(self) -> str:
+        return "generator"
+
     @cached_property
     def pad(self) -> tuple[int, str]:
         """The id and the text of the padding token, or of the end token of a tokenizer without padding."""

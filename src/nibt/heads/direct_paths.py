@@ -132,8 +132,7 @@ def direct_paths(trace: Trace) -> DirectPaths:
 
 def _refusal(tower: Tower, why: str) -> Unsupported:
     return Unsupported(
-        f"this {tower.modality} tower ({type(tower).__name__}) cannot be decomposed, since {why}: use a method such as "
-        "nib, or try the other side"
+        f"this {tower.called} cannot be decomposed, since {why}: use a method such as nib, or try the other side"
     )
 
 

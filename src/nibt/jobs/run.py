@@ -257,7 +257,8 @@ def batch(
         explain = cluster.explain
 
     job = Job(folder) if of_shard is None else shard_job(folder, of_shard)
-    request = {"pairs": {**data.identity(), **columns}, "chunk_size": chunk_size}
+    order = {name: value for name in ("seed", "count") if (value := getattr(data, name, None)) is not None}
+    request = {"pairs": {**data.identity(), **order, **columns}, "chunk_size": chunk_size}
     numbers = None if of_shard is None else [of_shard.number, of_shard.count]
     with job.writing(request, names=_names_of(pairs), data_options=_absolute_options(data_options), shard=numbers):
         if of_shard is None:

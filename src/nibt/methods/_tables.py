@@ -60,12 +60,22 @@ def vector_table(of_image: SideVectors, of_text: SideVectors, words: Words) -> T
     sides = {"image": of_patches.parts, "text": of_words}
     steps = {side: int(parts.steps.max()) for side, parts in sides.items()}
     notes = tuple(
-        f"the {side} side of the table is above the tolerance after {steps[side]} steps: the table adds up to "
-        f"{float(scores.sum()):.3g} instead of {product:.3g}"
+        f"the {side} side of the table is above the tolerance after {steps[side]} steps: the table "
+        f"{sum_text(float(scores.sum()), product)}"
         for side, parts in sides.items()
         if parts.missed.any()
     )
     return TableScores(scores, grid, product, steps, notes)
+
+
+def sum_text(total: float, product: float) -> str:
+    """Return what a table adds up to, with its gap.
+
+    >>> sum_text(0.016, 0.104)
+    'adds up to 0.016, 0.088 less than 0.104'
+    """
+    gap = product - total
+    return f"adds up to {total:.3g}, {abs(gap):.2g} {'less' if gap > 0 else 'more'} than {product:.3g}"
 
 
 def word_game_table(method: Method, image: Side, text: Side, words: Words) -> TableScores:

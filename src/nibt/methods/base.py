@@ -314,7 +314,7 @@ def _check_plain(values: Keywords, options: Options, tower: Tower) -> None:
         requested = options.get(f"{tower.modality}_{name}", options.get(name) if of_both else None)
         if requested is not None and parsed(name, requested, type(plain)) != plain:
             reason = "which takes patches instead of an image" if tower.modality == "image" else "which takes captions"
-            subject = "several images" if tower.images > 1 else f"a {type(tower).__name__}, {reason}"
+            subject = "several images" if tower.images > 1 else f"this {tower.called}, {reason}"
             raise BadOption(f"{name} must be {plain} for {subject}: leave {name} out")
 
 
@@ -339,8 +339,7 @@ def check_offers(name: str, needs: Sequence[Need], tower: Tower) -> None:
 
     able = [method for method in available("methods") if tower.offers.issuperset(find("methods", method).needs)]
     raise Unsupported(
-        f"{name} needs {' and '.join(lacking)}, which this {tower.modality} tower ({type(tower).__name__}) lacks; "
-        f"methods for this tower: {', '.join(able)}"
+        f"{name} needs {' and '.join(lacking)}, which this {tower.called} lacks; methods for it: {', '.join(able)}"
     )
 
 

@@ -193,6 +193,11 @@ class Tower(ABC, Generic[_Item]):
     def on_first_tokens(self, see: See) -> RemovableHandle:
         """Register a hook that calls ``see`` with the first tokens, and replaces them with its result unless None."""
 
+    @property
+    def called(self) -> str:
+        """What messages call the tower."""
+        return f"{self.modality} tower"
+
     def refusal(self, method: str) -> str:
         """Return why a method does not explain this tower, though the tower offers what it needs; empty if it does."""
         return ""

@@ -246,8 +246,7 @@ class Model(LoadedModel):
         tower = self.tower(modality(content))
         if "attention" not in tower.offers:
             raise Unsupported(
-                f"this {tower.modality} tower ({type(tower).__name__}) has no attention over all of its tokens: use a "
-                "model with a plain ViT"
+                f"this {tower.called} has no attention over all of its tokens: use a model with a plain ViT"
             )
 
         from nibt.models._attention import record_attentions  # which other calls do not need

@@ -204,6 +204,30 @@ def unknown_notes(words: Sequence[Word], ids: Sequence[int | str], unknown: int 
     return [f"{UNKNOWN} {', '.join(repr(name[:_MOST_SIGNS]) for name in names)}"] if names else []
 
 
+def dropped_notes(caption: str, offsets: Sequence[tuple[int, int]]) -> list[str]:
+    """Return a warning that names the letters, digits and symbols that no token spells, such as an emoji.
+
+    Punctuation is not named, which tokenizers of words often leave out.
+
+    Examples:
+        >>> dropped_notes("a ☂, open", [(0, 1), (5, 9)])
+        ["the tokenizer leaves out '☂': the model does not read it"]
+    """
+    if any(start == end for start, end in offsets):  # it is not known what these tokens spell
+        return []
+
+    read = {position for start, end in offsets for position in range(start, end)}
+    dropped = [
+        character
+        for position, character in enumerate(caption)
+        if position not in read and unicodedata.category(character)[0] in "LNS"
+    ]
+    if not dropped:
+        return []
+    names = ", ".join(map(repr, list(dict.fromkeys(dropped))[:_MOST_SIGNS]))
+    return [f"the tokenizer leaves out {names}: the model does not read {'it' if len(dropped) == 1 else 'them'}"]
+
+
 def words_by_marks(texts: Sequence[str], explained: Sequence[bool]) -> tuple[Word, ...]:
     """Group tokens by the marks at word borders, for tokenizers without offsets.
 

@@ -16,6 +16,7 @@ from nibt.preprocessing.captions import (
     TOKENIZER_LOCK,
     Tokenizer,
     Tokens,
+    dropped_notes,
     special_notes,
     truncation_note,
     unknown_notes,
@@ -199,8 +200,12 @@ def tokens(
     ids = encoded["input_ids"]
     texts = tokenizer.convert_ids_to_tokens(ids)
     explained = [not flag for flag in encoded["special_tokens_mask"]]
+    dropped = []
     if tokenizer.is_fast:
         words = words_by_offsets(text, texts, explained, encoded["offset_mapping"])
+        spelled = list(itertools.compress(encoded["offset_mapping"], explained))
+        seen = text if length <= context or not spelled else text[: spelled[-1][1]]
+        dropped = dropped_notes(seen, spelled)
     else:  # whose mask omits padding, so ids count, too
         special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
         explained = [flag and number not in special for flag, number in zip(explained, ids, strict=True)]
@@ -212,6 +217,7 @@ def tokens(
         notes += special_notes(text, typed)
     if tokenizer.unk_token_id in itertools.compress(ids, explained):
         notes += unknown_notes([word for word in words if word.text not in typed], ids, tokenizer.unk_token_id)
+    notes += dropped
     rows = {row for word in words for row in word.tokens}  # blanks at the end of a caption belong to no word
     in_words = tuple(row in rows for row in range(len(ids)))
     mask = tuple(encoded.get("attention_mask", ()))

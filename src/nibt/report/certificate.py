@@ -17,7 +17,7 @@ HEADINGS: Mapping[str, str] = {
     "fail": "What not to trust",
     "cannot tell": "What these data cannot tell",
     "warn": "What the checks do not show",
-    "no verdict": "Too few pairs for a verdict",
+    "no verdict": "Too few data for a verdict",
     "pass": "What held",
 }
 """The headings of a certificate in their order, by the verdict of the checks below it."""
@@ -184,4 +184,7 @@ def _command(audit: Audit) -> str:
         words += ["-D", f"{option}={','.join(map(str, value)) if isinstance(value, list | tuple) else value}"]
     for option in ("dtype", "device"):
         words += [f"--{option}", audit.model[option]] if audit.model[option] not in ("float32", "cpu") else []
+    if audit.model.get("resize") == "whole" or audit.model.get("image_size"):
+        loading = {option: audit.model.get(option) for option in ("resize", "image_size")}
+        words += [word for option, value in loading.items() if value for word in ("--load", f"{option}={value}")]
     return shlex.join(words)

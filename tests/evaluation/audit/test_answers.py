@@ -1,6 +1,7 @@
 """Tests of ``nibt.evaluation.audit.answers``, with the embedded generator and copies of it."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -14,13 +15,16 @@ import nibt
 from nibt.data.images import Region, read_image
 from nibt.data.objects import Object
 from nibt.datasets.scenes import Scenes
-from nibt.errors import BadInput, BadOption
-from nibt.evaluation.audit.answer_checks import AnswerMap, masks_of
+from nibt.errors import BadInput, BadOption, Unsupported
+from nibt.evaluation.audit.answer_checks import AnswerMap, common_places, masks_of, places_beside
 from nibt.evaluation.audit.answers import Question
+from nibt.evaluation.audit.evidence import LEAST_IMAGES
+from nibt.evaluation.finished import finished_work
 from nibt.evaluation.maps import Map
 from nibt.generators.results.answer_word import HARDLY
 from nibt.progress import Progress
 from nibt.results.audit import Audit
+from nibt.results.audit_questions import QUESTIONNAIRES
 from nibt.types import SOURCES
 from tests.helpers import Run
 
@@ -165,6 +169,64 @@ def test_an_object_that_the_map_does_not_cover_is_not_known() -> None:
         assert (mask is not None) == known, box
 
 
+def test_maps_without_positive_scores_have_no_common_place() -> None:
+    drawn = np.random.default_rng(0).random((LEAST_IMAGES + 1, 8, 8))
+    maps = [AnswerMap(Map(scores, region=Region(0, 0, 128, 128)), {}, True) for scores in drawn]
+    empty = AnswerMap(Map(-np.ones((8, 8)), region=Region(0, 0, 128, 128)), {}, True)
+    places = common_places([*maps, empty], [None] * (len(maps) + 1), 0)
+    alone = common_places(maps, [None] * len(maps), 0)
+    assert places[-1] is None
+    for place, expected in zip(places, alone, strict=False):
+        assert place is not None
+        assert expected is not None
+        assert (place.suspicious == expected.suspicious).all()
+
+
+def test_masks_of_whole_images_leave_nothing_beside_to_exchange() -> None:
+    maps = [AnswerMap(Map(np.ones((8, 8)), region=Region(0, 0, 128, 128)), {}, True)] * 8
+    masks = [torch.ones(128, 128, dtype=torch.bool)] * 8
+    assert places_beside(maps, masks, 0) == common_places(maps, masks, 0) == [None] * 8
+    texts = QUESTIONNAIRES["answers"].checks
+    assert "Without masks" not in texts["needed_beside"].missing
+    assert "masks leave too few cells free" in texts["needed_place"].missing
+
+
+def test_what_a_model_lacks_is_an_error_before_the_folder_is_made(tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="similarity_map needs vectors, which this generator lacks"):
+        nibt.audit_answers("scenes_generator", questions(8), ["nib", "similarity_map"], folder=tmp_path / "work")
+    with pytest.raises(Unsupported, match="which a server lacks: load the model itself"):
+        nibt.audit_answers("http://localhost:9/v1", questions(8), folder=tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.slow
+def test_the_printed_command_repeats_the_audit_of_a_folder(run: Run, tmp_path: Path) -> None:
+    lines = []
+    for number, (image, *_) in enumerate(questions(8)):
+        image.save(tmp_path / f"{number}.png")  # type: ignore[union-attr]
+        boxes = [{"name": "background", "box": [0, 0, 9, 9]}, {"name": "cat", "box": [9, 9, 9, 9]}]
+        lines.append(json.dumps({"image": f"{number}.png", "question": PROMPT, "boxes": boxes}))
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines) + "\n")
+
+    options = ("-m", "scenes_generator", "--method", "gae", "--quick")
+    code, out, err = run("audit", f"folder:{tmp_path}", *options, "-D", "prompt=question", "-o", "a.json")
+    assert code == 0, err
+    words = shlex.split(" ".join(out.split()).partition("Repeat it: ")[2])
+    repeated = words[1 : words.index("prompt=question") + 1]
+    code, _, err = run(*repeated, "-o", "b.json")
+    assert code == 0, err
+    first, second = (Audit.load(name) for name in ("a.json", "b.json"))
+    assert first.checks == second.checks
+    assert "8 objects are not counted, such as 'cat': neither the prompt nor the right answer" in str(first.notes)
+
+    (work := Path("c.json.work")).mkdir()
+    with finished_work(work, {"model": "another"}) as finished:
+        finished.record("one", dict)
+    code, _, err = run(*repeated, "-o", "c.json")
+    assert code == 2
+    assert "delete this folder, or choose another one" in " ".join(err.split())
+
+
 def test_bad_questions_are_clear_errors() -> None:
     asked = questions(8)
     same = [(asked[0][0], PROMPT)] * 8
@@ -177,7 +239,7 @@ def test_bad_questions_are_clear_errors() -> None:
         (same, "1 different images"),
         (two, "2 different images"),
         ([("nowhere.png", PROMPT)] * 8, "nowhere.png"),
-        (wrong_size, "mask"),
+        (wrong_size, "questions[0]: the mask of the object"),
         (empty_mask, "the mask of questions[0] has no pixel"),
         ([(image, "") for image, *_ in asked], "prompt"),
     ]
@@ -264,6 +326,7 @@ def test_the_command_refuses_what_is_for_pairs(run: Run, tmp_path: Path) -> None
     cases = [
         ((path, "-m", "scenes_generator", "--against", "scenes"), 2, "--against is for models that compare images"),
         ((path, "-m", "scenes"), 1, "scenes"),
+        ((path, "-m", "http://localhost:9/v1"), 1, "which a server lacks: load the model itself"),
         (("scenes", "--count", "8", "-m", "scenes_generator"), 1, "scenes_generator writes answers"),
         (("scenes", "--count", "8", "-m", "scenes_generator", "-D", "prompt=x"), 2, "-D prompt is for tables"),
     ]
@@ -280,3 +343,8 @@ def test_the_command_refuses_an_empty_table(run: Run, tmp_path: Path) -> None:
     code, _, err = run("audit", path, "-m", "scenes_generator")
     assert code == 1
     assert "at least 8 questions (got 0)" in " ".join(err.split())
+    path = table(tmp_path)
+    path.write_text(path.read_text().replace(PROMPT, " ", 1))
+    code, _, err = run("audit", path, "-m", "scenes_generator")
+    assert code == 1
+    assert "line 2: the prompt is blank" in " ".join(err.split())

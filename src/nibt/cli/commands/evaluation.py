@@ -232,18 +232,23 @@ def _audit_of_answers(
 ) -> _PreparedAudit:
     """Prepare the audit of the answers of a generator to the prompts of a data set."""
     from nibt.data.pair import pairs_hash
-    from nibt.evaluation.audit.answers import audit_answers, questions_of
+    from nibt.datasets._opening import ANSWER, PROMPT
+    from nibt.evaluation.audit.answers import audit_answers, check_not_served, questions_of
     from nibt.generators.loading import load_generator
     from nibt.models._request import GenerationOptions
     from nibt.results.audit import audit_request
 
+    check_not_served(model.name)
     if extent.against is not None:
         raise BadOption("--against is for models that compare images with captions: audit each generator alone")
 
     with show_progress("reading questions", quiet):
         questions = questions_of(opened, count)
     pairs = [question.pair for question in questions]
-    record = {**opened.record(), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
+    columns = {
+        name: getattr(opened, name) for name in (PROMPT, ANSWER) if getattr(opened, name, None) not in (None, name)
+    }
+    record = {**opened.record(), **columns, "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
 
     with show_progress(f"loading {model.name}", quiet):
         loaded = load_generator(model.name, **model.placed(model.load, GenerationOptions))
@@ -381,11 +386,13 @@ def open_data(options: DataOptions, count: int, prompts: bool = False) -> "Datas
         raise BadOption(f"there is no data set or file {options.data!r}: the model is given with -m")
 
     types = {} if is_path else option_types(find("datasets", name))
-    for option in ("folder", "count", "options"):
+    if prompts and {"caption", "strict"} <= types.keys():
+        values.setdefault("strict", False)  # else rows of prompts would be read as captions, and refused
+    if "count" in values:
+        raise BadOption("-D cannot set count here: give the number of pairs as --count")
+    for option in ("folder", "options"):
         if option in values:
-            raise BadOption(
-                f"-D cannot set {option}: give the folder as {name}:FOLDER, and the number of pairs as --count"
-            )
+            raise BadOption(f"-D cannot set {option}: give the folder as {name}:FOLDER")
 
     if "seed" in values and options.seed:
         raise BadOption("the seed is set twice, by --seed and by -D: set it once")

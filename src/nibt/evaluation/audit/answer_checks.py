@@ -107,7 +107,12 @@ def places_beside(maps: Sequence[AnswerMap], masks: Sequence[PixelMask | None], 
 
 def common_places(maps: Sequence[AnswerMap], masks: Sequence[PixelMask | None], seed: int) -> list[Places | None]:
     """Return the cells with the highest mean over the maps of all other questions, beside the mask if it is known."""
-    grids = [None if answer.image is None else coarse(positive_shares(answer.image.scores)) for answer in maps]
+    grids = [
+        None
+        if answer.image is None or not (answer.image.scores > 0).any()
+        else coarse(positive_shares(answer.image.scores))
+        for answer in maps
+    ]
     places: list[Places | None] = []
     for number, (grid, mask) in enumerate(zip(grids, masks, strict=True)):
         others = [
@@ -120,7 +125,7 @@ def common_places(maps: Sequence[AnswerMap], masks: Sequence[PixelMask | None], 
             continue
 
         is_free = np.ones(grid.shape, bool) if mask is None else ~cells_with(mask, grid.shape)
-        places.append(_places(np.nanmean(others, axis=0), is_free, seed, number))
+        places.append(_places(np.mean(others, axis=0), is_free, seed, number))
     return places
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from nibt.data.images import ImageInput, ImageSource, Region, read_image
 from nibt.data.objects import Object
-from nibt.data.pair import Pair, pairs_hash
+from nibt.data.pair import Pair, is_visible, pairs_hash
 from nibt.datasets._captions import named_spans
 from nibt.datasets.base import Dataset
 from nibt.engine.spec import versions
@@ -37,11 +37,12 @@ from nibt.evaluation.finished import FinishedWork, finished_work
 from nibt.evaluation.maps import Map
 from nibt.evaluation.statistics import interval
 from nibt.generators.answers import Generator
-from nibt.generators.explain import explain_answer
+from nibt.generators.explain import explain_answer, resolved_method
 from nibt.generators.forced import AnswerRequest, ForcedAnswer, WritesNoWord, read_words
 from nibt.generators.loading import load_generator
 from nibt.generators.results.answer import AnswerExplanation
 from nibt.generators.results.answer_word import HARDLY, judgment
+from nibt.models._loaded import is_served
 from nibt.progress import OnProgress, Progress, reporter
 from nibt.records import JsonObject
 from nibt.registry import MethodSpec
@@ -64,10 +65,17 @@ _LARGE_GAP = 0.1  # of the change of a word
 
 @dataclass(frozen=True)
 class AuditedQuestion:
-    """An image with its prompt as the caption and the objects that the question is about, and the right answer."""
+    """A question of an audit.
+
+    Attributes:
+        pair: The image with its prompt as the caption, and the objects that the question is about.
+        answer: The right answer; None if it is not known.
+        unnamed: The names of objects that neither the prompt nor the right answer names, which are not counted.
+    """
 
     pair: Pair
     answer: str | None = None
+    unnamed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,9 +152,12 @@ def audit_answers(
     pairs = [question.pair for question in read]
     _check_images(pairs)
 
+    check_not_served(model)
     started = time.perf_counter()
     generator = load_generator(model).renewed(anew=True)
-    _check_weights_known(generator)
+    _check_settings(generator)
+    for spec in asked.methods:
+        resolved_method(spec, generator.answers, asked.seed)  # a method that the model lacks is an error now
     data = {**(data or {}), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
     request = audit_request(generator.record(), data, asked.names, asked.seed, asked.quick, subject="answers")
     total = len(read) * (2 + 2 * len(asked.methods))
@@ -163,7 +174,7 @@ def audit_answers(
             if finished.record(f"written {number}", posed.has_answer)["has_word"]:
                 answered.append(posed)
 
-        notes = _left_out(len(read), len(answered))
+        notes = [*_left_out(len(read), len(answered)), *_unnamed([posed.question for posed in answered])]
         runner = _Runner(generator, answered, asked.seed, asked.quick, finished)
         readings = []
         for number in range(len(answered)):
@@ -204,13 +215,15 @@ def questions_of(data: Dataset, count: int) -> list[AuditedQuestion]:
         if record.row >= count:
             break
 
+        if not record.error and not is_visible(record.captions[0]):
+            raise BadInput(f"{record.where}: the prompt is blank (got {record.captions[0]!r}): give at least one word")
         pair = data.read(record, {})
         answer = record.answer or record.reference
-        objects = [
-            item for item in pair.objects if item.spans or (answer and named_spans(answer, {item.name}).get(item.name))
-        ]
-        unnamed = tuple(replace(item, spans=()) for item in objects if item.mask is not None or item.box is not None)
-        questions.append(AuditedQuestion(replace(pair, objects=unnamed), answer))
+        placed = [item for item in pair.objects if item.mask is not None or item.box is not None]
+        objects = [item for item in placed if item.spans or (answer and named_spans(answer, {item.name}))]
+        unnamed = tuple(item.name for item in placed if item not in objects)
+        without_spans = tuple(replace(item, spans=()) for item in objects)
+        questions.append(AuditedQuestion(replace(pair, objects=without_spans), answer, unnamed))
     return questions
 
 
@@ -239,7 +252,11 @@ def _read_question(number: int, question: object) -> AuditedQuestion:
     if mask is not None and not np.any(mask):
         raise BadInput(f"the mask of questions[{number}] has no pixel: give None if it is not known")
     objects = () if mask is None else (Object("mask", None, mask),)
-    return AuditedQuestion(Pair(read, prompt, objects), answer)
+    try:
+        pair = Pair(read, prompt, objects)
+    except BadInput as error:
+        raise BadInput(f"questions[{number}]: {error}") from error
+    return AuditedQuestion(pair, answer)
 
 
 def _check_images(pairs: Sequence[Pair]) -> None:
@@ -292,6 +309,17 @@ def _left_out(asked: int, answered: int) -> list[str]:
     return [f"{asked - answered} of {asked} questions are left out: the model writes no word to them"]
 
 
+def _unnamed(questions: Sequence[AuditedQuestion]) -> list[str]:
+    """Return a note on objects that are not counted."""
+    names = [name for question in questions for name in question.unnamed]
+    if not names:
+        return []
+    return [
+        f"{len(names)} objects are not counted, such as {names[0]!r}: neither the prompt nor the right answer of their "
+        "question names them"
+    ]
+
+
 def _other_positions(pairs: Sequence[Pair]) -> list[list[int]]:
     """Return for each question the positions of the next ones with other images, up to eight different images."""
     digests = [pair.image.digest for pair in pairs]
@@ -306,10 +334,15 @@ def _other_positions(pairs: Sequence[Pair]) -> list[list[int]]:
     return positions
 
 
-def _check_weights_known(generator: Generator) -> None:
-    """Check that it can be told from logits what the model writes."""
-    if generator.word_side is not None or generator.explainer is not None:
+def check_not_served(model: object) -> None:
+    """Check that a model is not behind a server."""
+    if is_served(model):
         raise Unsupported("an audit needs the logits of all tokens, which a server lacks: load the model itself")
+
+
+def _check_settings(generator: Generator) -> None:
+    """Check that it can be told from logits what the model writes."""
+    check_not_served(generator)
     if generator.request.generation != "greedy":
         raise BadOption("an audit is of the most probable answers: load the model without generation=model")
 

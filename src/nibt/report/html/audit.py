@@ -92,7 +92,8 @@ _ARROWS = {"higher": " ↑", "lower": " ↓"}
 def page(audit: Audit, sign: bool = False) -> str:
     """Return the page; with ``sign`` it has the signature of a file that nibt writes."""
     name = Path(audit.model["id"]).name
-    data = [f"{name} {value}" for name, value in audit.data.items() if name in ("dataset", "folder", "pairs")]
+    labels = {"dataset": "dataset", "folder": "folder", "pairs": audit.questionnaire.noun}
+    data = [f"{labels[name]} {value}" for name, value in audit.data.items() if name in labels]
     questions = audit.questionnaire.questions
     by_question = {number: [check for check in audit.checks if check.question == number] for number in questions}
     summary = []  # of each method, and of the model: how many of its checks have each verdict
