@@ -239,7 +239,7 @@ def test_method_works_with_gradients_switched_off(name: str, kind: str, modality
 @pytest.mark.parametrize(("name", "kind", "modality"), REFUSED)
 def test_method_rejects_a_tower_without_attention(name: str, kind: str, modality: Modality) -> None:
     tower = tiny.model(kind).tower(modality)
-    needs = r"needs attention, which this image tower.*lacks; methods for this tower: .*\bnib\b"
+    needs = r"needs attention, which this image tower.*lacks; methods for this image tower: .*\bnib\b"
     with pytest.raises(Unsupported, match=needs) as refused:
         method(name, tower)
     offered = str(refused.value).rpartition(": ")[2].split(", ")

@@ -138,8 +138,8 @@ def test_a_map_does_not_depend_on_its_batch() -> None:
     ("kind", "options", "problem"),
     [
         ("clip", {"amounts": "removed"}, "amounts must be method or removal"),
-        ("clip", {"text_amounts": "removal"}, "amounts must be method for a .*which takes captions"),
-        ("siglip naflex", {"amounts": "removal"}, "amounts must be method for a .*which takes patches"),
+        ("clip", {"text_amounts": "removal"}, "amounts must be method for this .*which takes captions"),
+        ("siglip naflex", {"amounts": "removal"}, "amounts must be method for this .*which takes patches"),
     ],
 )
 def test_amounts_are_refused_where_nothing_can_be_filled_in(kind: str, options: Any, problem: str) -> None:

@@ -100,10 +100,10 @@ def test_saliency_map_explains_the_attention_pooling() -> None:
 @pytest.mark.parametrize("method", ATTENTION)
 def test_attention_methods_reject_convolutional_trunks(kind: str, method: str) -> None:
     model = tiny.model(kind)
-    message = r"needs attention, which this image tower \(ConvolutionalTower\) lacks; methods for this tower: (.*)"
+    message = r"needs attention, which this image tower lacks; methods for this image tower: (.*)"
     with pytest.raises(Unsupported, match=message) as refused:
         nibt.explain(model, tiny.image(), "two cats", method)
-    offered = str(refused.value).partition("this tower: ")[2].split(", ")
+    offered = str(refused.value).partition("this image tower: ")[2].split(", ")
     assert {"nib", "grad_cam"} <= set(offered)
     assert not set(offered) & set(ATTENTION)
     with pytest.raises(Unsupported, match=message):

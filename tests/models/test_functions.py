@@ -113,7 +113,7 @@ def test_other_calls_take_functions(tmp_path: Any) -> None:
 
 
 def test_methods_that_read_layers_are_refused_by_name() -> None:
-    with pytest.raises(Unsupported, match=r"nib needs states, which this image tower .* lacks; methods .* occlusion"):
+    with pytest.raises(Unsupported, match=r"nib needs states, which this image tower lacks; methods .* occlusion"):
         nibt.explain(model(), picture(), CAPTION)
     with pytest.raises(Unsupported, match="gae needs attention"):
         nibt.explain(model(), picture(), CAPTION, "gae")

@@ -339,7 +339,8 @@ def check_offers(name: str, needs: Sequence[Need], tower: Tower) -> None:
 
     able = [method for method in available("methods") if tower.offers.issuperset(find("methods", method).needs)]
     raise Unsupported(
-        f"{name} needs {' and '.join(lacking)}, which this {tower.called} lacks; methods for it: {', '.join(able)}"
+        f"{name} needs {' and '.join(lacking)}, which this {tower.called} lacks; methods for this {tower.called}: "
+        f"{', '.join(able)}"
     )
 
 
