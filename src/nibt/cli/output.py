@@ -114,8 +114,7 @@ class Output:
         Raises:
             BadOption: There was such a file.
         """
-        from nibt.formats.base import bare, save
-        from nibt.results.free_names import release
+        from nibt.formats.base import bare
 
         answers = [bare(result) for result in results]
         if not self.out:
@@ -123,6 +122,17 @@ class Output:
 
         lacking = {target.path: target.file_format.lacks([answers[row] for row in target.rows]) for target in targets}
         targets = [target for target in targets if not lacking[target.path]]
+        self._save(results, targets)
+        self._print(answers, targets, show)
+        for path, text in lacking.items():
+            if text:
+                raise BadOption(f"{path} was not written: {text}")
+
+    def _save(self, results: "Sequence[Result]", targets: Sequence[OutputFile]) -> None:
+        """Write all files or none of them."""
+        from nibt.formats.base import save
+        from nibt.results.free_names import release
+
         try:
             with all_or_none():
                 for target in targets:
@@ -134,17 +144,17 @@ class Output:
                 release([target.path for target in targets])  # default names are given back
             raise
 
+    def _print(
+        self, answers: "Sequence[BareResult]", targets: Sequence[OutputFile], show: "Callable[[list[Any]], None]"
+    ) -> None:
+        """Print the results as JSON or for people, and which files were written."""
         if self.printed:
             data = [answer.to_json() for answer in answers]
             print_json(data[0] if len(data) == 1 else data)
         elif not self.quiet:
-            show(answers)
+            show(list(answers))
             if targets:
                 say("wrote " + ", ".join(str(target.path) for target in targets))
-
-        for path, text in lacking.items():
-            if text:
-                raise BadOption(f"{path} was not written: {text}")
 
     def _distinct(self, answers: "Sequence[BareResult]", targets: Sequence[OutputFile]) -> list[OutputFile]:
         """Return the files with default names, with a number where a path has the results of another request."""

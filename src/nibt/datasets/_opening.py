@@ -151,10 +151,10 @@ def _check_all_read(names: Sequence[str], columns: Sequence[str | None]) -> None
 
 def open_dataset(source: str, options: Keywords) -> Dataset:
     """Open ``NAME``, ``NAME:FOLDER`` or a path with options, among them those of the pictures of a grid."""
-    name, _, folder = source.partition(":")
-    if name not in available("datasets") and (os.path.exists(source) or Path(source).suffix):
+    if is_path(source):
         return _open_path(source, options)
 
+    name, _, folder = source.partition(":")
     dataset_class = find("datasets", name)
     types = option_types(dataset_class)
     is_grid = "options" in types  # of the data set of its pictures
@@ -172,6 +172,12 @@ def open_dataset(source: str, options: Keywords) -> Dataset:
         values["folder"] = folder
     _check_folder(name, values, takes_folder="folder" in types, is_grid=is_grid)
     return dataset_class(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def is_path(source: str) -> bool:
+    """Return whether a source is the path of a file or a folder, and not the name of a data set."""
+    is_name = source.partition(":")[0] in available("datasets")
+    return not is_name and (os.path.exists(source) or Path(source).suffix != "")
 
 
 def _check_folder(name: str, values: Mapping[str, object], takes_folder: bool, is_grid: bool) -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from nibt.data.units import Word
 from nibt.errors import BadOption, Unsupported
 from nibt.options import LARGEST_SIDE, Keywords
 from nibt.preprocessing.captions import (
@@ -135,10 +136,7 @@ def _resize_of(processor: ImageProcessor, size: int | None) -> Resize:
 
     edge = _side(box, "shortest_edge")
     if edge and getattr(processor, "crop_pct", None):  # of ConvNeXt and ResNet
-        side = size or int(edge)
-        if side >= _LEAST_SQUASHED:
-            return Resize("squash", side, side)
-        return Resize("shortest", side, side, edge=int(side / processor.crop_pct))
+        return _cropped_share(size or int(edge), processor.crop_pct)
     if edge and crop:
         height = size or _side(crop, "height") or edge
         width = size or _side(crop, "width") or edge
@@ -153,6 +151,13 @@ def _resize_of(processor: ImageProcessor, size: int | None) -> Resize:
         across = size or _side(crop, "width") or width
         return Resize("squash", down, across, edge=size or height)
     return Resize("squash", size or height, size or width)
+
+
+def _cropped_share(side: int, share: float) -> Resize:
+    """Return how ConvNeXt and ResNet resize: small inputs are a share of a larger image, others all of it."""
+    if side >= _LEAST_SQUASHED:
+        return Resize("squash", side, side)
+    return Resize("shortest", side, side, edge=int(side / share))
 
 
 def _check_fixed_size(processor: ImageProcessor) -> None:
@@ -212,16 +217,18 @@ def tokens(
         words = words_by_marks(texts, explained)
 
     notes = [truncation_note(length, context)] if length > context else []
-    typed = special_tokens(tokenizer, len(tokenizer))
-    if any(piece and piece in text for piece in typed):
-        notes += special_notes(text, typed)
-    if tokenizer.unk_token_id in itertools.compress(ids, explained):
-        notes += unknown_notes([word for word in words if word.text not in typed], ids, tokenizer.unk_token_id)
-    notes += dropped
+    notes += [*_token_notes(tokenizer, text, words, ids), *dropped]
     rows = {row for word in words for row in word.tokens}  # blanks at the end of a caption belong to no word
     in_words = tuple(row in rows for row in range(len(ids)))
     mask = tuple(encoded.get("attention_mask", ()))
     return Tokens(tuple(ids), tuple(texts), in_words, words, tuple(notes), mask)
+
+
+def _token_notes(tokenizer: Tokenizer, text: str, words: Sequence[Word], ids: Sequence[int]) -> list[str]:
+    """Return warnings about special tokens that are typed, and about words that the tokenizer does not know."""
+    typed = special_tokens(tokenizer, len(tokenizer))
+    untyped = [word for word in words if word.text not in typed]
+    return [*special_notes(text, typed), *unknown_notes(untyped, ids, tokenizer.unk_token_id)]
 
 
 @lru_cache(maxsize=8)

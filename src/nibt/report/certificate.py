@@ -5,10 +5,12 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from nibt.registry import available, find
 from nibt.results.audit import VERDICTS, Audit, Check, MetricMean, ModelDifference, Verdict
 from nibt.results.audit_questions import CheckTexts
+from nibt.results.records import ModelRecord
 
 _OF_PAIRS = ("dataset", "folder", "path", "count", "seed", "options", "pairs", "pairs_hash")  # not options of the data
 
@@ -160,31 +162,44 @@ def threshold(check: Check) -> str:
 
 def _command(audit: Audit) -> str:
     """Return the command that repeats an audit; empty without a data set that the command can open."""
-    name = audit.data.get("dataset")
+    name = str(audit.data.get("dataset"))
     place = audit.data.get("folder") or audit.data.get("path")
     if name not in available("datasets"):
         return ""
 
-    defaults = {field.name: field.default for field in fields(find("datasets", name)) if field.default is not MISSING}
-    changed = {
-        option: value
-        for option, value in audit.data.items()
-        if option in defaults
-        and option not in _OF_PAIRS
-        and value is not None
-        and json.dumps(value) != json.dumps(defaults[option], default=str)  # a tuple equals a list
-    }
     words = ["nibt", "audit", f"{name}:{place}" if place else name, "-m", audit.model["id"]]
     words += ["--count", str(audit.data.get("pairs"))]
-    words += ["--seed", str(audit.seed)] if audit.seed else []
-    words += [word for method in audit.methods if audit.methods != ("nib",) for word in ("--method", method)]
-    words += ["--quick"] if audit.quick else []
-    words += ["--against", audit.against["id"]] if audit.against else []
-    for option, value in changed.items():
-        words += ["-D", f"{option}={','.join(map(str, value)) if isinstance(value, list | tuple) else value}"]
-    for option in ("dtype", "device"):
-        words += [f"--{option}", audit.model[option]] if audit.model[option] not in ("float32", "cpu") else []
-    if audit.model.get("resize") == "whole" or audit.model.get("image_size"):
-        loading = {option: audit.model.get(option) for option in ("resize", "image_size")}
-        words += [word for option, value in loading.items() if value for word in ("--load", f"{option}={value}")]
-    return shlex.join(words)
+    if audit.seed:
+        words += ["--seed", str(audit.seed)]
+    if audit.methods != ("nib",):
+        words += [word for method in audit.methods for word in ("--method", method)]
+    if audit.quick:
+        words.append("--quick")
+    if audit.against:
+        words += ["--against", audit.against["id"]]
+    return shlex.join([*words, *_data_words(name, audit.data), *_loading_words(audit.model)])
+
+
+def _data_words(name: str, data: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the options of a data set that are not its defaults, as the command takes them."""
+    defaults = {field.name: field.default for field in fields(find("datasets", name)) if field.default is not MISSING}
+    for option, value in data.items():
+        if option not in defaults or option in _OF_PAIRS or value is None:
+            continue
+        if json.dumps(value) == json.dumps(defaults[option], default=str):  # a tuple equals a list
+            continue
+        yield "-D"
+        yield f"{option}={','.join(map(str, value)) if isinstance(value, list | tuple) else value}"
+
+
+def _loading_words(model: ModelRecord) -> Iterator[str]:
+    """Yield how a model was loaded, as the command takes it."""
+    for option, default in (("dtype", "float32"), ("device", "cpu")):
+        if model[option] != default:
+            yield from (f"--{option}", model[option])
+
+    size = model.get("image_size")
+    if size or model.get("resize") == "whole":
+        yield from ("--load", f"resize={model.get('resize')}")
+    if size:
+        yield from ("--load", f"image_size={size}")

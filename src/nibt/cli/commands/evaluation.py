@@ -1,6 +1,5 @@
 """``nibt audit``, ``nibt bench`` and ``nibt roar``, which evaluate models and methods on pairs."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,6 +29,7 @@ from nibt.progress import Progress
 if TYPE_CHECKING:
     from nibt.data.pair import Pair
     from nibt.datasets.base import Dataset
+    from nibt.evaluation.bench.plan import Plan
     from nibt.evaluation.bench.run import Benchmark
     from nibt.records import JsonObject
     from nibt.results.audit import Audit
@@ -155,7 +155,7 @@ def audit(
     targets = files.check([f"audit-{model_name(model.model) or model.name}-{data_name(data.data)}"], "audit")
     work = extent.folder(targets)
     count = _count(data.count, extent.quick)
-    opened = open_data(data, count, prompts=True)
+    opened = open_pairs_or_questions(data, count)
     prepare = _audit_of_answers if opened.has_prompts else _audit_of_pairs
     prepared = prepare(model, opened, count, methods, data, extent, files.silent)
     paths = [target.path for target in targets]
@@ -314,7 +314,6 @@ def bench(plan: PlanOptions, output: BenchOptions) -> None:
         raise BadOption("a run needs a folder: give --out RUN")
 
     from nibt.evaluation.bench.plan import Plan
-    from nibt.evaluation.bench.run import Benchmark
     from nibt.evaluation.bench.validation import dry_run, override_plan
 
     out = output.out
@@ -326,25 +325,34 @@ def bench(plan: PlanOptions, output: BenchOptions) -> None:
         lines = list(dry_run(requested))
         if not output.quiet:
             say("\n".join(lines))
-        if any(line.startswith("data ") and ": missing (" in line for line in lines):
-            return
 
-    if out is None:
+        lacks_data = any(line.startswith("data ") and ": missing (" in line for line in lines)
+        if out is not None and not lacks_data:
+            _begin(requested, out, output.quiet)  # which checks the folder and the data
         return
 
-    with show_progress("reading the data", output.quiet):
-        run, data = Benchmark.begin(requested, out)
-    if output.dry_run:
-        return
-
+    assert out is not None, "it was checked above"
+    run, data = _begin(requested, out, output.quiet)
     _measure_missing(run, data, out, output.quiet)
     if not output.quiet:
         say(f"{sum(1 for _ in run.chunks())} chunks are in {out}; for the results: nibt show {out}")
+    _exit_with(run, output.strict)
 
+
+def _begin(plan: "Plan", out: Path, quiet: bool) -> "tuple[Benchmark, Mapping[str, Dataset]]":
+    """Open the run of a plan in a folder, with its data."""
+    from nibt.evaluation.bench.run import Benchmark
+
+    with show_progress("reading the data", quiet):
+        return Benchmark.begin(plan, out)
+
+
+def _exit_with(run: "Benchmark", strict: bool) -> None:
+    """Say how many measurements failed, and exit with 1 if all did, or any with ``strict``."""
     failed, rows = run.failures()
     if failed:
         complain(f"{failed:,} of {rows:,} measurements failed; the report lists the errors")
-    if failed == rows or (failed and output.strict):
+    if failed == rows or (failed and strict):
         raise typer.Exit(1)
 
 
@@ -369,45 +377,64 @@ def _measure_missing(run: "Benchmark", data: "Mapping[str, Dataset]", out: Path,
         run.measure_missing(data, on_progress, start)
 
 
-def open_data(options: DataOptions, count: int, prompts: bool = False) -> "Dataset":
-    """Open a data set by its name and folder, such as ``coco:FOLDER``, or by its files, shuffled with the seed.
+def open_data(options: DataOptions, count: int) -> "Dataset":
+    """Open a data set by its name and folder, such as ``coco:FOLDER``, or by its files, shuffled with the seed."""
+    return _opened(options, count, _data_values(options))
 
-    With ``prompts``, a table with prompts in place of captions is read as the questions of a generator.
-    """
-    from nibt.datasets._opening import ANSWER, CAPTION, PROMPT, open_dataset, open_rows, option_types
+
+def open_pairs_or_questions(options: DataOptions, count: int) -> "Dataset":
+    """Open a data set, where a table with prompts in place of captions has the questions of a generator."""
+    from nibt.datasets._opening import ANSWER, CAPTION, PROMPT, open_rows
     from nibt.datasets._table import TableDataset
-    from nibt.models._embedded import embedded
-    from nibt.registry import available, find
 
+    values = _data_values(options)
+    columns = {name: values.pop(name) for name in (PROMPT, ANSWER) if name in values}
+    data = _opened(options, count, values)
+    if not isinstance(data, TableDataset):
+        if columns:
+            raise BadOption(f"-D {next(iter(columns))} is for tables of prompts (got {options.data})")
+        return data
+
+    names = data.column_names()
+    has_prompts = PROMPT in names and CAPTION not in names and data.caption == CAPTION
+    return open_rows(data, **columns) if columns or has_prompts else data
+
+
+def _data_values(options: DataOptions) -> Keywords:
+    """Return the options of the data by name, except those that the command has itself."""
     values: Keywords = dict(assignments(options.data_option or [], option="-D"))
-    name = options.data.partition(":")[0]
-    is_path = name not in available("datasets") and (os.path.exists(options.data) or Path(options.data).suffix != "")
-    if not is_path and name not in available("datasets") and (name in embedded() or "/" in name):
-        raise BadOption(f"there is no data set or file {options.data!r}: the model is given with -m")
-
-    types = {} if is_path else option_types(find("datasets", name))
-    if prompts and {"caption", "strict"} <= types.keys():
-        values.setdefault("strict", False)  # else rows of prompts would be read as captions, and refused
     if "count" in values:
         raise BadOption("-D cannot set count here: give the number of pairs as --count")
     for option in ("folder", "options"):
         if option in values:
+            name = options.data.partition(":")[0]
             raise BadOption(f"-D cannot set {option}: give the folder as {name}:FOLDER")
-
     if "seed" in values and options.seed:
         raise BadOption("the seed is set twice, by --seed and by -D: set it once")
+    return values
 
-    generated = {"count": count} if not is_path and "folder" not in types else {}
-    seed = {"seed": options.seed} if not generated or "seed" in types else {}
-    columns = {name: values.pop(name) for name in (PROMPT, ANSWER) if prompts and name in values}
-    data = open_dataset(options.data, {**generated, **seed, **values})
-    if prompts and isinstance(data, TableDataset):
-        names = data.column_names()
-        if columns or (CAPTION not in names and data.caption == CAPTION and PROMPT in names):
-            return open_rows(data, **columns)
-    elif columns:
-        raise BadOption(f"-D {next(iter(columns))} is for tables of prompts (got {options.data})")
-    return data
+
+def _opened(options: DataOptions, count: int, values: Keywords) -> "Dataset":
+    """Open a data set with options by name."""
+    from nibt.datasets._opening import is_path, open_dataset, option_types
+    from nibt.models._embedded import embedded
+    from nibt.registry import available, find
+
+    source = options.data
+    if is_path(source):
+        return open_dataset(source, {"seed": options.seed, **values})
+
+    name = source.partition(":")[0]
+    if name not in available("datasets") and (name in embedded() or "/" in name):
+        raise BadOption(f"there is no data set or file {source!r}: the model is given with -m")
+
+    types = option_types(find("datasets", name))
+    defaults: Keywords = {"seed": options.seed} if {"seed", "folder"} & types.keys() else {}
+    if "folder" not in types:
+        defaults["count"] = count  # of drawn pairs
+    if {"caption", "strict"} <= types.keys():
+        defaults["strict"] = False  # as a table that is given by its path alone
+    return open_dataset(source, {**defaults, **values})
 
 
 def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], Keywords]":

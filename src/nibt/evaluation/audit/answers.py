@@ -152,12 +152,8 @@ def audit_answers(
     pairs = [question.pair for question in read]
     _check_images(pairs)
 
-    check_not_served(model)
     started = time.perf_counter()
-    generator = load_generator(model).renewed(anew=True)
-    _check_settings(generator)
-    for spec in asked.methods:
-        resolved_method(spec, generator.answers, asked.seed)  # a method that the model lacks is an error now
+    generator = _loaded(model, asked)
     data = {**(data or {}), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
     request = audit_request(generator.record(), data, asked.names, asked.seed, asked.quick, subject="answers")
     total = len(read) * (2 + 2 * len(asked.methods))
@@ -167,13 +163,7 @@ def audit_answers(
         report(Progress(next(steps), total, what))
 
     with finished_work(folder, {**request, "versions": versions()}) as finished:
-        answered = []
-        for number, question in enumerate(read):
-            step("the answers")
-            posed = _Posed(generator, question, number)
-            if finished.record(f"written {number}", posed.has_answer)["has_word"]:
-                answered.append(posed)
-
+        answered = _answered(generator, read, finished, step)
         notes = [*_left_out(len(read), len(answered)), *_unnamed([posed.question for posed in answered])]
         runner = _Runner(generator, answered, asked.seed, asked.quick, finished)
         readings = []
@@ -297,6 +287,19 @@ class _Posed:
         return {"has_word": True}
 
 
+def _answered(
+    generator: Generator, questions: Sequence[AuditedQuestion], finished: FinishedWork, step: Callable[[str], None]
+) -> list[_Posed]:
+    """Return the questions to which the model writes a word."""
+    answered = []
+    for number, question in enumerate(questions):
+        step("the answers")
+        posed = _Posed(generator, question, number)
+        if finished.record(f"written {number}", posed.has_answer)["has_word"]:
+            answered.append(posed)
+    return answered
+
+
 def _left_out(asked: int, answered: int) -> list[str]:
     """Return a note on questions without an answer, of which there must not be too many."""
     if answered < LEAST_PAIRS:
@@ -334,17 +337,22 @@ def _other_positions(pairs: Sequence[Pair]) -> list[list[int]]:
     return positions
 
 
+def _loaded(model: Generator | str | Path | nn.Module, asked: AskedAudit) -> Generator:
+    """Load a generator that can be audited with the methods."""
+    check_not_served(model)
+    generator = load_generator(model).renewed(anew=True)
+    check_not_served(generator)
+    if generator.request.generation != "greedy":
+        raise BadOption("an audit is of the most probable answers: load the model without generation=model")
+    for spec in asked.methods:
+        resolved_method(spec, generator.answers, asked.seed)  # a method that the model lacks is an error now
+    return generator
+
+
 def check_not_served(model: object) -> None:
     """Check that a model is not behind a server."""
     if is_served(model):
         raise Unsupported("an audit needs the logits of all tokens, which a server lacks: load the model itself")
-
-
-def _check_settings(generator: Generator) -> None:
-    """Check that it can be told from logits what the model writes."""
-    check_not_served(generator)
-    if generator.request.generation != "greedy":
-        raise BadOption("an audit is of the most probable answers: load the model without generation=model")
 
 
 @dataclass(frozen=True)
