@@ -100,7 +100,7 @@ def test_time_of_a_shared_trace_counts_for_each_method() -> None:
     model, pairs, cache = tiny.model("clip"), scene_pairs(), BatchCache(tiny.model("clip"))
     for name in ("ones", "random"):
         (batch,) = explain_batches(resolve(model, Request(MethodSpec(name))), pairs, 8, cache=cache)
-        kept = [cache.trace(pairs, position, model.image.depth) for position in (0, 1)]
+        kept = [cache.trace(pairs, position, tower.depth) for position, tower in enumerate(model.towers)]
         seconds = [timed.seconds for timed in kept if timed is not None]
         assert len(seconds) == 2
         assert min(seconds) > 0

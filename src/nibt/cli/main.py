@@ -6,6 +6,7 @@ a folder with the results of another request); 130 after Ctrl-C, and 143 after S
 one line, without a traceback.
 """
 
+import ctypes
 import os
 import sys
 from itertools import takewhile
@@ -21,6 +22,10 @@ from nibt.io import one_line
 from nibt.registry import modules
 
 _USAGE = (UnknownName, BadOption, WouldOverwrite, OtherRequest)  # errors that another command line would avoid
+
+# the parameters of mallopt in glibc's malloc.h
+_TRIM_THRESHOLD = -1
+_MMAP_THRESHOLD = -3
 
 app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -80,6 +85,7 @@ def version(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command, and exit with its exit code."""
     _quiet_libraries()
+    _keep_freed_memory()
     safe_streams()
     sys.exit(_run(arguments))
 
@@ -120,3 +126,18 @@ def _quiet_libraries() -> None:
     imported = sys.modules.get("transformers.utils.logging")  # it has already read the environment
     if imported is not None:
         imported.disable_progress_bar()
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep the memory of large tensors that were freed for the next ones, unless the environment sets this.
+
+    By default, it gives memory above 32 MB back to the system, which then clears it for each tensor anew. For images of
+    700 pixels, this took a third of the time of a forward pass.
+    """
+    if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:  # which other C libraries lack
+        mallopt(_MMAP_THRESHOLD, 2**30)
+        mallopt(_TRIM_THRESHOLD, 2**31 - 1)

@@ -19,7 +19,7 @@ from nibt.core.side import WITHOUT_GRAPH, Side, chunks
 from nibt.data.units import Segments, SequenceUnits, Units, Word, Words, cells_of
 from nibt.errors import Unsupported
 from nibt.models._inputs import Inputs
-from nibt.models.base import ImageTower, TextTower
+from nibt.models.base import FeatureMapTower, ImageTower, TextTower
 from nibt.types import PerExample, PerToken, PerUnit
 
 _Scores = Float[Tensor, "mask batch *value"]
@@ -95,7 +95,10 @@ def embeddings_with_words(
 
 def mask_chunks(side: Side, count: int) -> Iterator[slice]:
     """Yield the slices of ``count`` masks that go through the tower together, without a graph."""
-    largest = max((stream for stream in side.trace.streams if stream is not None), key=Tensor.numel)
+    states = [stream for stream in side.trace.streams if stream is not None]
+    if isinstance(side.tower, FeatureMapTower):
+        states.append(side.inputs.values)  # the first feature maps are large, too, and the trace may lack them
+    largest = max(states, key=Tensor.numel)
     return chunks(count, largest, WITHOUT_GRAPH)
 
 

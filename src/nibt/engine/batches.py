@@ -451,7 +451,8 @@ def _timed_trace(
             inputs = prepared.inputs[position].take(prepared.rows[position])
             return TimedTrace(Trace.of_embedding(spec.model.tower(modality), inputs, embedding), 0, 0.0)
 
-    lowest = spec.methods[modality].lowest
+    tower = spec.model.tower(modality)
+    lowest = min(spec.methods[modality].lowest, tower.depth)
     kept = cache.trace(prepared.pairs, position, lowest) if cache else None
     if kept is not None:
         return kept
@@ -459,7 +460,7 @@ def _timed_trace(
     inputs = prepared.inputs[position]
     rows = prepared.rows[position]
     started = clock(prepared.devices)
-    trace = spec.model.tower(modality).trace(inputs, lowest)
+    trace = tower.trace(inputs, lowest)
     if len(inputs.values) != len(rows):  # an item of several pairs
         trace = trace.take(rows)
 

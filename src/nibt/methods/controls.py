@@ -1,5 +1,6 @@
 """Controls: scores that do not depend on the model, to compare the metrics of methods with."""
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,11 @@ class ControlMethod(UnitMethod):
     cost = "0"
     signed = False
     reads_score = False
+
+    @property
+    def lowest(self) -> int:
+        """A layer beyond the last one: no state is read but that of the last one, for its units."""
+        return sys.maxsize
 
 
 @dataclass(frozen=True)

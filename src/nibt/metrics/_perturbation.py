@@ -37,9 +37,12 @@ class PerturbationMetric(Metric):
         return masker(side, metric_input.attribution.units, hide=self.hide, seed=self.seed)
 
     def end(self, metric_input: MetricInput, embed: Callable[[PerUnit], Tensor], is_full: bool) -> Tensor:
-        """Return the embeddings of all or of no units, which all maps share."""
-        keep = torch.full_like(metric_input.attribution.scores, float(is_full), dtype=torch.float32)
-        return metric_input.once_for_all_methods(("end", self.hide, self.seed, is_full), partial(embed, keep))
+        """Return the embeddings of all units, which the trace has, or of no units, which all maps share."""
+        if is_full:
+            return metric_input.side.trace.embedding
+
+        keep = torch.zeros_like(metric_input.attribution.scores, dtype=torch.float32)
+        return metric_input.once_for_all_methods(("end", self.hide, self.seed), partial(embed, keep))
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,8 @@ def audit(
             has the differences between both models. This takes twice the time.
         seed: The seed of all random draws.
         quick: Use fewer stages of randomization, fewer wordings, coarser deletion and insertion curves, and only the
-            control ``random``, and leave question 10 out.
+            control ``random``, and leave out question 10 and the metrics without a verdict (confidence drop and
+            increase).
         batch_size: The largest number of pairs that go through the model together.
         data: The origin of the pairs, which is saved with the result.
         folder: A folder that keeps finished work. If an audit was stopped, the same call with this folder goes on.
@@ -194,6 +195,7 @@ def _audited(
         levels=QUICK_LEVELS if quick else LEVELS,
         cache=runner.cache,
         finished=runner.finished,
+        with_confidence=not quick,
     )
     checks += _metric_checks(runner, scores, controls, specs, steps)
     times.begin(7)

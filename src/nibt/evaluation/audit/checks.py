@@ -200,8 +200,8 @@ BOUNDS = {
 
 _GROUND_TRUTH_METRICS = ("pointing_game", "average_precision", "word_auc")
 _CURVE_METRICS = ("deletion", "insertion")
-_PERTURBATION_METRICS = (*_CURVE_METRICS, "confidence_drop", "confidence_increase")
 # docs/guides/audit.md explains why confidence is not checked
+_CONFIDENCE_METRICS = ("confidence_drop", "confidence_increase")
 _CHECKED_METRICS = (*_CURVE_METRICS, *_GROUND_TRUTH_METRICS)
 _CONTROL_SEED_OFFSET = 104729  # so that a random control differs from an audited random map
 Values = dict[tuple[MeasuredSide, str], np.ndarray]
@@ -209,7 +209,10 @@ Values = dict[tuple[MeasuredSide, str], np.ndarray]
 
 
 class MetricScores:
-    """The value of each metric for each method, side and pair."""
+    """The value of each metric for each method, side and pair.
+
+    Without ``with_confidence``, confidence drop and increase, which have no check, are left out.
+    """
 
     def __init__(
         self,
@@ -220,6 +223,7 @@ class MetricScores:
         levels: int,
         cache: BatchCache | None,
         finished: FinishedWork = NOTHING_FINISHED,
+        with_confidence: bool = True,
     ) -> None:
         self.model = model
         self.pairs = list(pairs)
@@ -228,7 +232,12 @@ class MetricScores:
         self.cache = cache
         self.finished = finished
         has_objects = any(object_.spans for pair in pairs for object_ in pair.objects)
-        names = (*_PERTURBATION_METRICS, *(_GROUND_TRUTH_METRICS if has_objects else ()), "special_token_share")
+        names = [
+            *_CURVE_METRICS,
+            *(_CONFIDENCE_METRICS if with_confidence else ()),
+            *(_GROUND_TRUTH_METRICS if has_objects else ()),
+            "special_token_share",
+        ]
         self.metrics = [find("metrics", name)(**{"levels": levels} if name in _CURVE_METRICS else {}) for name in names]
         self.by_method: dict[str, Values] = {}
 
