@@ -1,8 +1,11 @@
 """Tests of ``nibt.cli.main``."""
 
+import os
+import platform
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,25 @@ def test_version_is_printed(run: Run) -> None:
 def test_the_package_runs_as_a_module() -> None:
     command = [sys.executable, "-m", "nibt", "--version"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"nibt {__version__}\n"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has its mallopt")
+def test_the_command_keeps_freed_memory_unless_the_environment_sets_it() -> None:
+    tensors = "for _ in range(8): torch.ones(2**24)"  # 64 MB each
+    script = (
+        "import resource, torch; from nibt.cli.main import _keep_freed_memory; _keep_freed_memory(); "
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt; torch.ones(2**24); before = faults()\n"
+        f"{tensors}\nprint(faults() - before)"
+    )
+
+    def faults(**environment: str) -> int:
+        run = partial(subprocess.run, capture_output=True, text=True, check=True)
+        unset = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+        return int(run([sys.executable, "-c", script], env={**unset, **environment}).stdout)
+
+    pages = 8 * 2**26 // os.sysconf("SC_PAGE_SIZE")
+    assert faults() < 0.01 * pages
+    assert faults(MALLOC_TRIM_THRESHOLD_="131072") > 0.5 * pages
 
 
 MISSING = {

@@ -8,6 +8,7 @@ import torch
 
 from nibt.data.pair import Pair
 from nibt.engine.encode import encode
+from nibt.evaluation.audit.checks import MetricScores
 from nibt.evaluation.audit.randomization import cascade
 from nibt.evaluation.audit.runner import AuditRunner, other_captions, other_images
 from nibt.evaluation.maps import maps
@@ -55,6 +56,21 @@ def test_images_are_traced_once_for_all_captions(passes: dict[str, int]) -> None
     assert taken(passes, runner.wording(2))[0] == 0
     assert taken(passes, runner.seeds()) == (3 * MANY, MANY), "an honest second run: three views, and the captions"
     assert len(captions) == MANY
+
+
+def test_metrics_compute_no_whole_input_anew(passes: dict[str, int]) -> None:
+    model, pairs, levels = tiny.model("clip"), noise_pairs(MANY), 5
+    runner = AuditRunner(model, pairs, [METHOD], 0, BATCH)
+    scores = MetricScores(model, pairs, 0, BATCH, levels, runner.cache, with_confidence=False)
+    before = dict(passes)
+    scores.add(MethodSpec("random"), control=True)
+    assert passes["image"] - before["image"] == (2 * (levels - 1) + 1) * MANY, "two curves, and without any patch"
+    assert passes["text"] - before["text"] == (2 * (levels - 1) + 1) * MANY
+
+    before = dict(passes)
+    scores.add(METHOD)
+    assert passes["image"] - before["image"] == 2 * (levels - 1) * MANY, "the ends are those of the control"
+    assert not {"confidence_drop", "confidence_increase"} & {metric for _, metric in scores.by_method["nib"]}
 
 
 def test_random_weights_of_a_tower_leave_the_other_one_alone(passes: dict[str, int]) -> None:

@@ -35,7 +35,7 @@ from nibt.results.parts import Parts
 from nibt.torch_modes import plain_torch
 
 STAGES = 12
-QUICK_STAGES = 3
+QUICK_STAGES = 1
 LEVELS = 10
 QUICK_LEVELS = 5
 _TEMPLATES = 4
