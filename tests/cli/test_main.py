@@ -40,9 +40,7 @@ def test_the_command_keeps_freed_memory_unless_the_environment_sets_it() -> None
         unset = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
         return int(run([sys.executable, "-c", script], env={**unset, **environment}).stdout)
 
-    pages = 8 * 2**26 // os.sysconf("SC_PAGE_SIZE")
-    assert faults() < 0.01 * pages
-    assert faults(MALLOC_TRIM_THRESHOLD_="131072") > 0.5 * pages
+    assert 10 * faults() < faults(MALLOC_TRIM_THRESHOLD_="131072")
 
 
 MISSING = {

@@ -391,7 +391,7 @@ def _sides(
     own = [_own_among_others(spec, prepared.pairs, position) for position in (0, 1)]
     first, second = (_timed_trace(spec, prepared, position, modalities, cache) for position in (0, 1))
     traces = [first.trace, second.trace]
-    others = [second.trace.embedding.detach(), first.trace.embedding.detach()]
+    others = [_other_embedding(spec, prepared, 1, second, cache), _other_embedding(spec, prepared, 0, first, cache)]
     of_traces: list[Modality] = list(spec.modalities)
 
     started = clock(prepared.devices)
@@ -466,6 +466,17 @@ def _timed_trace(
 
     timed = TimedTrace(trace, lowest, clock(prepared.devices) - started)
     return cache.keep(prepared.pairs, position, timed) if cache else timed
+
+
+def _other_embedding(
+    spec: ExplanationSpec, prepared: PreparedBatch, position: int, timed: TimedTrace, cache: BatchCache | None
+) -> Embedding:
+    """Return the embeddings of the first or second items, with which the other ones are compared.
+
+    They are those of the cache, if it has some, so that it does not matter which sides are explained.
+    """
+    kept = cache.embedding(prepared.pairs, position, spec.modalities[position]) if cache else None
+    return timed.trace.embedding.detach() if kept is None else kept
 
 
 def _reworded(spec: ExplanationSpec, pairs: Sequence[AnyPair], embeddings: Embedding) -> Embedding:

@@ -64,7 +64,8 @@ def maps(
     batches: Sequence[Sequence[int]] | None = None,
 ) -> list[Map]:
     """Compute the map of one side of each pair, for the target ``cosine``, perhaps in given batches."""
-    spec = resolve(model, Request(method, seed=seed))
+    # a request without a seed where it has no effect, as measure makes it, so that both share the map
+    spec = resolve(model, Request(method, seed=seed if method.is_random else None))
     position = spec.modalities.index(side)
     by_index: dict[int, Map] = {}
     for batch in explain_batches(spec, pairs, batch_size, [side], cache, batches):

@@ -14,6 +14,7 @@ from nibt.evaluation.audit.runner import AuditRunner, other_captions, other_imag
 from nibt.evaluation.maps import maps
 from nibt.evaluation.shared import KeptEmbeddings, SharedWork
 from nibt.models._tower import Tower
+from nibt.methods.nib import NIB
 from nibt.registry import MethodSpec
 from tests import tiny
 from tests.helpers import noise_pairs
@@ -58,7 +59,9 @@ def test_images_are_traced_once_for_all_captions(passes: dict[str, int]) -> None
     assert len(captions) == MANY
 
 
-def test_metrics_compute_no_whole_input_anew(passes: dict[str, int]) -> None:
+def test_metrics_compute_no_map_and_no_whole_input_anew(
+    passes: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, pairs, levels = tiny.model("clip"), noise_pairs(MANY), 5
     runner = AuditRunner(model, pairs, [METHOD], 0, BATCH)
     scores = MetricScores(model, pairs, 0, BATCH, levels, runner.cache, with_confidence=False)
@@ -68,6 +71,7 @@ def test_metrics_compute_no_whole_input_anew(passes: dict[str, int]) -> None:
     assert passes["text"] - before["text"] == (2 * (levels - 1) + 1) * MANY
 
     before = dict(passes)
+    monkeypatch.setattr(NIB, "attribute", lambda *_: pytest.fail("the maps are known"))
     scores.add(METHOD)
     assert passes["image"] - before["image"] == 2 * (levels - 1) * MANY, "the ends are those of the control"
     assert not {"confidence_drop", "confidence_increase"} & {metric for _, metric in scores.by_method["nib"]}
