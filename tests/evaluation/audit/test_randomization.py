@@ -72,6 +72,14 @@ def test_cascade_takes_known_maps_for_the_original_weights_only() -> None:
             assert np.array_equal(before.scores, after.scores), stage
 
 
+def test_random_weights_do_not_depend_on_the_number_of_groups() -> None:
+    model, pairs = tiny.model("clip"), noise_pairs(MANY)[:2]
+    few, many = (list(cascade(model, pairs, [MethodSpec("nib")], "image", 0, most, 8)) for most in (1, 12))
+    assert [name for name, _ in few] == ["nothing", "head", "blocks 0-2", "stem"]
+    for one, other in zip(few[-1][1]["nib"], many[-1][1]["nib"], strict=True):
+        assert np.array_equal(one.scores, other.scores)
+
+
 @pytest.mark.slow
 def test_cascade_depends_on_the_seed() -> None:
     runs = [

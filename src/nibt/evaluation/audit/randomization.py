@@ -58,7 +58,9 @@ def stages(tower: Tower, inputs: Inputs, most_groups: int) -> list[Stage]:
     result = [Stage("head", tuple(head))]
     for top, bottom in pairwise(edges):
         name = f"block {bottom}" if top - bottom == 1 else f"blocks {bottom}-{top - 1}"
-        result.append(Stage(name, tuple(parameter for block in blocks[bottom:top] for parameter in block)))
+        # from the last block down, so that random weights do not depend on the number of groups
+        from_last = reversed(blocks[bottom:top])
+        result.append(Stage(name, tuple(parameter for block in from_last for parameter in block)))
 
     return [*result, Stage("stem", tuple(stem))]
 
