@@ -134,7 +134,7 @@ def audit(
 
     Also find which parts of the images carry the scores, and whether the model needs those beside the named objects.
     Prints the checks with their verdicts (pass, warn, fail), and writes a page and a JSON file. With the model scenes
-    and 48 pairs it takes a few minutes on one core. A quick audit with lite costs as much as about 52 forward passes of
+    and 48 pairs it takes a few minutes on one core. A quick audit with lite costs as much as about 41 forward passes of
     both towers per pair, and a whole one more. --against takes twice the time.
     """
     from nibt.cli.console_audit import show_audit

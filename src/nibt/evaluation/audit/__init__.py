@@ -59,7 +59,7 @@ def audit(
     """Audit a model and its explanations on pairs of images and their right captions.
 
     The audit has ten questions. Each has checks, and each check has a verdict. A quick audit
-    of ``nib`` with ``lite`` costs as much as about 52 forward passes of both towers per pair, besides the everyday
+    of ``nib`` with ``lite`` costs as much as about 41 forward passes of both towers per pair, besides the everyday
     nouns of question 8 (``benchmarks/speed.py audit``); a whole one costs more. It keeps a copy of the weights in
     memory. The model itself is not changed.
 
