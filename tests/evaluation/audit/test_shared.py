@@ -13,8 +13,8 @@ from nibt.evaluation.audit.randomization import cascade
 from nibt.evaluation.audit.runner import AuditRunner, other_captions, other_images
 from nibt.evaluation.maps import maps
 from nibt.evaluation.shared import KeptEmbeddings, SharedWork
-from nibt.models._tower import Tower
 from nibt.methods.nib import NIB
+from nibt.models._tower import Tower
 from nibt.registry import MethodSpec
 from tests import tiny
 from tests.helpers import noise_pairs
