@@ -13,6 +13,7 @@ With ``--audits``, the tenth question of an audit is answered as ``nibt audit`` 
 scenes, on which nothing was chosen. Audits of ``SIZES`` pairs are of pairs in a row, without overlap.
 """
 
+import csv
 import time
 from pathlib import Path
 
@@ -265,14 +266,24 @@ def print_goals(table):
                 hits = [float(is_within(row[heading], last)) for row in group if row["chosen on"] in chosen]
                 if hits:
                     label = "nothing chosen on" if len(chosen) == 1 else "all"
-                    print(f"{title}, {label}: {heading} among the first {last}: {sum(hits):.0f} of {len(hits)}")
+                    low, high = interval(hits)[1:]
+                    share = f"{sum(hits):.0f} of {len(hits)} [{low:.2f}, {high:.2f}]"
+                    print(f"{title}, {label}: {heading} among the first {last}: {share}")
 
     honest = [float(int(row["shortcuts"]) > 0) for row in table if row["cue used"] == "-"]
     print("models without a cue that have a shortcut:", failing([[{"verdict": "shortcut"}] * bool(v) for v in honest]))
 
 
+def with_earlier(table):
+    """The rows, and those of the documents' table of models that this run does not have."""
+    measured = {(row["model"], row["pairs"]) for row in table}
+    with CSV.open(newline="") as file:
+        earlier = [row for row in csv.DictReader(file) if (row["model"], row["pairs"]) not in measured]
+    return sorted([*earlier, *table], key=lambda row: (row["model"].startswith("half "), row["model"] != "scenes"))
+
+
 def report(options):
-    table = list(rows(collect(options.out, "parts")))
+    table = with_earlier(list(rows(collect(options.out, "parts"))))
     print(f"{machine()}; {options.count} scenes of seed {UNSEEN + 7}\n")
     print_table(HEADINGS, by_kind(table))
     print()
