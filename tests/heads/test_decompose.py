@@ -83,12 +83,12 @@ def test_lists_are_paired() -> None:
         (
             lambda: nibt.decompose("lite", "sample:scene", "a cat"),
             Unsupported,
-            "ConvolutionalTower.*or try the other side",
+            "image tower .*or try the other side",
         ),
         (
             lambda: nibt.decompose(tiny.model("swin"), tiny.image(), "a cat"),
             Unsupported,
-            "SwinTower.* cannot be decomposed",
+            "image tower cannot be decomposed",
         ),
         (lambda: nibt.decompose(tiny.model("vit bert"), tiny.image(), "a cat"), Unsupported, "its head is not linear"),
         (lambda: nibt.decompose("scenes", "sample:scene", " "), BadInput, "caption is blank"),

@@ -20,21 +20,8 @@ def show_audit(audit: Audit) -> None:
     """Print the checks of an audit by question, and the number of checks per verdict."""
     console = Terminal(width=None if sys.stdout.isatty() else 120)
     console.print(Text(f"{audit.model['id']}, {audit.data.get('pairs')} {audit.questionnaire.noun}", style="bold"))
-    for number, question in audit.questionnaire.questions.items():
-        checks = [check for check in audit.checks if check.question == number]
-        parts = audit.parts if number == QUESTION_OF_PARTS else ()
-        if checks or parts:
-            seconds = f" ({audit.question_seconds[number - 1]:.1f} s)" if audit.question_seconds else ""
-            console.print(Text.assemble((f"\n{number}. {question.heading}", "bold"), (seconds, "dim")))
-        if checks:
-            _show_checks(console, checks, audit.questionnaire.checks)
-        for found in parts:
-            console.print(Text(found.method, style="bold"))
-            console.print(table_of_parts(found))
-        if parts:
-            console.print(COLUMNS, style="dim")
-        if checks and number == 8 and audit.unknown_nouns:
-            console.print(f"{len(audit.unknown_nouns)} unknown: {shortened(audit.unknown_nouns)}", style="dim")
+    for number in audit.questionnaire.questions:
+        _show_question(console, audit, number)
 
     if audit.subject == "answers":
         for mean in audit.scores:
@@ -49,6 +36,27 @@ def show_audit(audit: Audit) -> None:
     _show_certificate(console, certificate(audit))
     total = ", ".join(f"{audit.count(name)} {name}" for name in VERDICTS if audit.count(name))
     console.print(Text(f"\n{total}, in {audit.seconds:.0f} s", style=VERDICT_STYLES[audit.verdict]))
+
+
+def _show_question(console: Terminal, audit: Audit, number: int) -> None:
+    """Print the checks and the parts of a question; nothing if there are none."""
+    checks = [check for check in audit.checks if check.question == number]
+    parts = audit.parts if number == QUESTION_OF_PARTS else ()
+    if not (checks or parts):
+        return
+
+    heading = audit.questionnaire.questions[number].heading
+    seconds = f" ({audit.question_seconds[number - 1]:.1f} s)" if audit.question_seconds else ""
+    console.print(Text.assemble((f"\n{number}. {heading}", "bold"), (seconds, "dim")))
+    if checks:
+        _show_checks(console, checks, audit.questionnaire.checks)
+    for found in parts:
+        console.print(Text(found.method, style="bold"))
+        console.print(table_of_parts(found))
+    if parts:
+        console.print(COLUMNS, style="dim")
+    if checks and number == 8 and audit.unknown_nouns:
+        console.print(f"{len(audit.unknown_nouns)} unknown: {shortened(audit.unknown_nouns)}", style="dim")
 
 
 def _show_checks(console: Terminal, checks: Sequence[Check], texts: Mapping[str, CheckTexts]) -> None:

@@ -91,7 +91,8 @@ def unit_directions(embedding: Embedding, partner: Embedding) -> Embedding:
 
 
 def _decompose(model: Model, pair: Pair, side: Modality) -> Decomposition:
-    sides = dict(zip(SIDES, trace_sides(resolve(model, Request(MethodSpec("ones"))), [pair]), strict=True))
+    reads_all_layers = resolve(model, Request(MethodSpec("occlusion")))
+    sides = dict(zip(SIDES, trace_sides(reads_all_layers, [pair]), strict=True))
     trace = sides[side].trace
     paths = direct_paths(trace)
     partner: Modality = "text" if side == "image" else "image"
