@@ -145,14 +145,14 @@ class Output:
             raise
 
     def _print(
-        self, answers: "Sequence[BareResult]", targets: Sequence[OutputFile], show: "Callable[[list[Any]], None]"
+        self, answers: "list[BareResult]", targets: Sequence[OutputFile], show: "Callable[[list[Any]], None]"
     ) -> None:
         """Print the results as JSON or for people, and which files were written."""
         if self.printed:
             data = [answer.to_json() for answer in answers]
             print_json(data[0] if len(data) == 1 else data)
         elif not self.quiet:
-            show(list(answers))
+            show(answers)
             if targets:
                 say("wrote " + ", ".join(str(target.path) for target in targets))
 

@@ -200,6 +200,12 @@ def option_types(dataset_class: type[Dataset]) -> Keywords:
     }
 
 
+def order_of(data: Dataset) -> Keywords:
+    """Return which pairs of a data set are read, in which order, as far as it is set."""
+    names = [name for name in _ORDER if name in option_types(type(data))]
+    return {name: getattr(data, name) for name in names if getattr(data, name) is not None}
+
+
 def _open_path(path: str, options: Keywords) -> Dataset:
     """Open the pairs of a file or a folder, whose options are its columns, and the number and order of its pairs."""
     check_names("options", options, ("image", "caption", "key", "split", *_ORDER))

@@ -12,6 +12,7 @@ from nibt.datasets._files import format_errors
 from nibt.datasets._records import REMEDY, RecordDataset
 from nibt.datasets.base import FilePart, ImageLocation, Record
 from nibt.errors import BadInput
+from nibt.records import JsonObject
 
 _MESSAGES = re.compile(r"\[\s*\{\s*['\"](role|content)['\"]\s*:")  # of a conversation
 
@@ -49,6 +50,11 @@ class TableDataset(RecordDataset):
     def columns(self) -> tuple[str, ...]:
         """The columns that are read."""
         return (self.image, self.prompt or self.caption, *filter(None, (self.key, self.answer, self.against)))
+
+    def record(self) -> JsonObject:
+        # the columns of prompts are no fields of the record, since pairs have none
+        columns = {"prompt": self.prompt, "answer": self.answer}
+        return {**super().record(), **{name: column for name, column in columns.items() if column not in (None, name)}}
 
     @abstractmethod
     def column_names(self) -> Sequence[str]:

@@ -12,7 +12,7 @@ from torch import nn
 from nibt.data import parquet
 from nibt.data.images import ImageSource
 from nibt.data.pair import Texts
-from nibt.datasets._opening import Pairs, open_rows
+from nibt.datasets._opening import Pairs, open_rows, order_of
 from nibt.datasets._table import TableDataset, as_utf8
 from nibt.datasets.base import Dataset, Record
 from nibt.engine.targets import check_target_name
@@ -257,8 +257,7 @@ def batch(
         explain = cluster.explain
 
     job = Job(folder) if of_shard is None else shard_job(folder, of_shard)
-    order = {name: value for name in ("seed", "count") if (value := getattr(data, name, None)) is not None}
-    request = {"pairs": {**data.identity(), **order, **columns}, "chunk_size": chunk_size}
+    request = {"pairs": {**data.identity(), **order_of(data), **columns}, "chunk_size": chunk_size}
     numbers = None if of_shard is None else [of_shard.number, of_shard.count]
     with job.writing(request, names=_names_of(pairs), data_options=_absolute_options(data_options), shard=numbers):
         if of_shard is None:

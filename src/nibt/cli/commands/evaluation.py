@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nibt.datasets.base import Dataset
     from nibt.evaluation.bench.plan import Plan
     from nibt.evaluation.bench.run import Benchmark
-    from nibt.records import JsonObject
+    from nibt.models._loaded import LoadedModel
     from nibt.results.audit import Audit
 
 COUNT = 48
@@ -139,6 +139,7 @@ def audit(
     """
     from nibt.cli.console_audit import show_audit
     from nibt.evaluation.finished import WorkFolder
+    from nibt.results.audit import audit_request
     from nibt.results.same_request import require_same_file
 
     name_suffix = suffix(
@@ -156,17 +157,34 @@ def audit(
     work = extent.folder(targets)
     count = _count(data.count, extent.quick)
     opened = open_pairs_or_questions(data, count)
-    prepare = _audit_of_answers if opened.has_prompts else _audit_of_pairs
-    prepared = prepare(model, opened, count, methods, data, extent, files.silent)
+    if opened.has_prompts:
+        prepared = _audit_of_answers(model, opened, count, extent.against, files.silent)
+    else:
+        prepared = _audit_of_pairs(model, opened, count, extent.against, files.silent, data.data)
     paths = [target.path for target in targets]
     check_images(opened, count, paths, output.overwrite)
     if output.out and not output.overwrite:
-        request = prepared.request()
+        request = audit_request(
+            prepared.models[0].record(),
+            prepared.data,
+            methods.texts,
+            data.seed,
+            extent.quick,
+            *(model.record() for model in prepared.models[1:]),
+            subject=prepared.subject,
+        )
         for path in paths:
             require_same_file(path, request)
 
     with interruptible(partial(kept_work, work)), show_progress("auditing", files.silent) as on_progress:
-        result = prepared.run(folder=work, on_progress=on_progress)
+        result = prepared.run(
+            methods=methods.texts,
+            seed=data.seed,
+            quick=extent.quick,
+            data=prepared.data,
+            folder=work,
+            on_progress=on_progress,
+        )
 
     files.write([result], targets, lambda results: show_audit(results[0]))
     if work is not None:
@@ -177,30 +195,27 @@ def audit(
 
 @dataclass(frozen=True)
 class _PreparedAudit:
-    """An audit whose data are read, and whose model is loaded.
+    """An audit whose data are read, and whose models are loaded.
 
     Attributes:
-        request: Returns the request that its files state.
-        run: Computes it, with a folder of finished work and a listener of its progress.
+        run: Computes it with the settings, a folder of finished work and a listener of its progress.
+        models: The audited model, and perhaps the one that it is compared with.
+        data: The record of the data set and of what was read.
+        subject: What is audited: the maps of pairs, or the answers of a generator.
     """
 
-    request: "Callable[[], JsonObject]"
     run: "Callable[..., Audit]"
+    models: "Sequence[LoadedModel]"
+    data: Keywords
+    subject: str = "pairs"
 
 
 def _audit_of_pairs(
-    model: EvaluatedModelOptions,
-    opened: "Dataset",
-    count: int,
-    methods: NamedMethodsOptions,
-    data: DataOptions,
-    extent: AuditOptions,
-    quiet: bool,
+    model: EvaluatedModelOptions, opened: "Dataset", count: int, against: str | None, quiet: bool, source: str
 ) -> _PreparedAudit:
     """Prepare the audit of a model that compares images with captions."""
     from nibt.evaluation.audit import audit as run
     from nibt.models._failures import WritesText
-    from nibt.results.audit import audit_request
 
     pairs, record = read_pairs(opened, count, quiet)
     try:
@@ -208,56 +223,32 @@ def _audit_of_pairs(
     except WritesText as error:
         raise BadInput(
             f"{model.name} writes answers: to audit it, give questions, such as a table with the columns image and "
-            f"prompt (got {data.data}, which has captions)"
+            f"prompt (got {source}, which has captions)"
         ) from error
 
-    against = None if extent.against is None else replace(model, model=extent.against).loaded(quiet)
-
-    def request() -> "JsonObject":
-        compared = None if against is None else against.record()
-        return audit_request(loaded.record(), record, methods.texts, data.seed, extent.quick, compared)
-
-    audited = partial(run, loaded, pairs, methods.texts, against=against)
-    return _PreparedAudit(request, partial(audited, seed=data.seed, quick=extent.quick, data=record))
+    other = None if against is None else replace(model, model=against).loaded(quiet)
+    models = [loaded] if other is None else [loaded, other]
+    return _PreparedAudit(partial(run, loaded, pairs, against=other), models, record)
 
 
 def _audit_of_answers(
-    model: EvaluatedModelOptions,
-    opened: "Dataset",
-    count: int,
-    methods: NamedMethodsOptions,
-    data: DataOptions,
-    extent: AuditOptions,
-    quiet: bool,
+    model: EvaluatedModelOptions, opened: "Dataset", count: int, against: str | None, quiet: bool
 ) -> _PreparedAudit:
     """Prepare the audit of the answers of a generator to the prompts of a data set."""
-    from nibt.data.pair import pairs_hash
-    from nibt.datasets._opening import ANSWER, PROMPT
     from nibt.evaluation.audit.answers import audit_answers, check_not_served, questions_of
     from nibt.generators.loading import load_generator
     from nibt.models._request import GenerationOptions
-    from nibt.results.audit import audit_request
 
     check_not_served(model.name)
-    if extent.against is not None:
+    if against is not None:
         raise BadOption("--against is for models that compare images with captions: audit each generator alone")
 
     with show_progress("reading questions", quiet):
         questions = questions_of(opened, count)
-    pairs = [question.pair for question in questions]
-    columns = {
-        name: getattr(opened, name) for name in (PROMPT, ANSWER) if getattr(opened, name, None) not in (None, name)
-    }
-    record = {**opened.record(), **columns, "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
-
+    record = _record_of(opened, [question.pair for question in questions])
     with show_progress(f"loading {model.name}", quiet):
         loaded = load_generator(model.name, **model.placed(model.load, GenerationOptions))
-
-    def request() -> "JsonObject":
-        return audit_request(loaded.record(), record, methods.texts, data.seed, extent.quick, subject="answers")
-
-    audited = partial(audit_answers, loaded, questions, methods.texts)
-    return _PreparedAudit(request, partial(audited, seed=data.seed, quick=extent.quick, data=record))
+    return _PreparedAudit(partial(audit_answers, loaded, questions), [loaded], record, subject="answers")
 
 
 def _count(count: int | None, quick: bool) -> int:
@@ -439,8 +430,6 @@ def _opened(options: DataOptions, count: int, values: Keywords) -> "Dataset":
 
 def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], Keywords]":
     """Read the first ``count`` pairs, and return them with the record of the data set for results."""
-    from nibt.data.pair import pairs_hash
-
     pairs: list[Pair] = []
     count = min(count, len(data))
     with show_progress("reading pairs", quiet, count) as on_progress:
@@ -448,7 +437,14 @@ def read_pairs(data: "Dataset", count: int, quiet: bool) -> "tuple[list[Pair], K
             pairs.append(data[item])
             on_progress(Progress(len(pairs)))
 
-    return pairs, {**data.record(), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
+    return pairs, _record_of(data, pairs)
+
+
+def _record_of(data: "Dataset", pairs: "Sequence[Pair]") -> Keywords:
+    """Return the record of a data set of which these pairs were read."""
+    from nibt.data.pair import pairs_hash
+
+    return {**data.record(), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
 
 
 def data_name(data: str) -> str:

@@ -341,7 +341,6 @@ def _loaded(model: Generator | str | Path | nn.Module, asked: AskedAudit) -> Gen
     """Load a generator that can be audited with the methods."""
     check_not_served(model)
     generator = load_generator(model).renewed(anew=True)
-    check_not_served(generator)
     if generator.request.generation != "greedy":
         raise BadOption("an audit is of the most probable answers: load the model without generation=model")
     for spec in asked.methods:
