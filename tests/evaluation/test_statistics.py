@@ -37,6 +37,15 @@ def test_statistics_equal_scipy() -> None:
     assert holm([0.2, float("nan"), 0.03])[::2] == pytest.approx([0.2, 0.06])
 
 
+def test_an_end_far_beyond_few_skewed_values_is_infinite() -> None:
+    skewed = [0.011, 0.012, 0.012, 0.013, 0.011, 0.012, 0.013, 5.0]
+    mean, low, high = bootstrap_t(8, weighted_mean(np.array(skewed)), (-math.inf, math.inf))
+    assert high > 10 * 5.0, "the resamples without the large value have tiny errors"
+    assert interval(skewed) == (mean, pytest.approx(low), math.inf)
+    assert not interval(skewed).has_ends
+    assert interval([*np.linspace(0, 1, 8)]).has_ends
+
+
 def by_enumeration(difference: np.ndarray) -> float:
     """Return the p value as the share of all assignments of signs, with Pratt's ranks."""
     ranks = stats.rankdata(np.abs(difference))[difference != 0]

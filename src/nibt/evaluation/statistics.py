@@ -14,6 +14,8 @@ RESAMPLES = 2000
 """The number of bootstrap resamples."""
 _DIRICHLET_DRAWS = 10_000
 _WIDENING = 10
+_FARTHEST = 10
+"""The ranges of the values by which an end of their mean is away at most: Student's of two values is at 6.4."""
 _FEW = 3
 """The most values whose interval is Student's in place of its bootstrap."""
 _ROUNDING = 1e-12  # errors up to this, relative to the value, are rounding errors of equal values
@@ -53,7 +55,7 @@ def interval(values: Numbers, bounds: tuple[float, float] | None = None) -> Inte
     Hits, which are all at one of two bounds, have the exact interval of Clopper and Pearson (1934). Other values
     between two bounds have Gaffke's interval, and values that have no bound on a side the bootstrap of Student's t.
     ``benchmarks/coverage.py`` measures how often these intervals, and Student's, contain the mean. One value has no
-    interval, and neither have equal values without a bound.
+    interval, and neither have equal values without a bound. An end that is far beyond few skewed values is infinite.
 
     Args:
         values: The values; NaN are left out.
@@ -74,11 +76,22 @@ def interval(values: Numbers, bounds: tuple[float, float] | None = None) -> Inte
     if not np.isfinite(bounds).all():
         if len(values) <= _FEW:  # of which many resamples are as often the same value
             return within(student(values), bounds)
-        return bootstrap_t(len(values), weighted_mean(values), bounds)
+        return _without_far_ends(values, bootstrap_t(len(values), weighted_mean(values), bounds))
 
     if np.isin(values, bounds).all():
         return _clopper_pearson(values, bounds)
     return gaffke(values, bounds)
+
+
+def _without_far_ends(values: np.ndarray, mean: Interval) -> Interval:
+    """Return the interval of a mean whose ends are infinite where they are too far away to say anything.
+
+    Of few values with one that is much larger, many resamples lack it, and their errors say nothing of it.
+    """
+    farthest = _FARTHEST * float(np.ptp(values))
+    low = mean.low if mean.mean - mean.low <= farthest else -math.inf
+    high = mean.high if mean.high - mean.mean <= farthest else math.inf
+    return Interval(mean.mean, low, high)
 
 
 def weighted_mean(values: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
