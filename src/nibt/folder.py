@@ -28,7 +28,7 @@ from nibt.results.sessions import SessionRecord, session_info
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
-REMEDY = "move it away, and repeat the call to compute it again"
+REMEDY = "move it away, and repeat the call that wrote it, such as nibt batch, to compute it again"
 _LOCK = ".nibt.lock"
 _PARTS = "parts"
 _Manifest = TypeVar("_Manifest", bound="Manifest")

@@ -75,7 +75,9 @@ class JobRun:
         missing = iter(chunks)
         first = list(islice(missing, 1))
         if not first and not chunks.count:
-            raise BadInput("there are no rows: give a table, shards or a folder with at least one pair")
+            raise BadInput(
+                "there are no rows: give a table, shards or a folder with at least one pair, and a count above 0"
+            )
 
         files = self.explain(
             self.spec,

@@ -171,10 +171,9 @@ class Part(Serializable):
     def verdict(self) -> PartVerdict:
         """The verdict.
 
-        ``no verdict``: There are no masks, or fewer than 8 images, or the effect is unknown or its interval is wider
-        than 1: look at the gallery. ``object``: At least 0.3 of the part's score is on named objects. ``shortcut``: It
-        is beside them, and needed: the interval is above 0.1. ``not needed``: It is beside them, and the interval is
-        not.
+        ``no verdict``: There are no masks, fewer than 8 images, or an unknown effect: look at the gallery. ``object``:
+        At least 0.3 of the part's score is on named objects. Of a part beside them, ``no verdict``: the interval is
+        wider than 1. ``shortcut``: It is needed: the interval is above 0.1. ``not needed``: It is not above.
         """
         return verdict_of(self.on_objects, self.needed, self.images)
 

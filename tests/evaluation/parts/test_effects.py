@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nibt.data.images import Region
-from nibt.evaluation.parts.effects import effects, losses, random_cells
+from nibt.evaluation.parts.effects import Losses, effects, losses, random_cells
 from tests.evaluation.audit.test_exchange import (
     CELL,
     CENTER,
@@ -92,6 +92,13 @@ def test_an_effect_is_unknown_without_an_advantage_over_other_images() -> None:
     assert effects(lost, lost) == (None, None)
     few = losses(READS_CORNER, PAIRS, DONORS, REGIONS, {0: cells(CORNER)[0]})
     assert effects(few, few) == (None, None)
+
+
+def test_a_share_of_nearly_nothing_is_unknown() -> None:
+    wholes = np.array([1.0, -1.0] * 6 + [0.02])
+    nearly = Losses(np.full(13, 0.5), wholes - 0.5, wholes, None)
+    assert abs(nearly.by_cells.sum() / wholes.sum()) > 100
+    assert effects(nearly, nearly) == (None, None)
 
 
 def test_the_images_of_the_user_stay_as_they_are() -> None:

@@ -147,11 +147,14 @@ def losses_of_choices(
 def share(parts: Float[np.ndarray, " image"], wholes: Float[np.ndarray, " image"]) -> Interval:
     """Return the sum of parts as a share of the sum of wholes, with its interval over images.
 
-    It is unknown for fewer than two images, and if the sum of the wholes is not positive.
+    It is unknown for fewer than two images, if the sum of the wholes is not positive, and if the share is one that
+    cannot be, since the sum of the wholes is nearly 0.
     """
     if len(parts) < 2 or wholes.mean() <= 1e-6:
         return NOTHING
-    return ratio_of_means(parts, wholes, _REACH)
+
+    value = ratio_of_means(parts, wholes, _REACH)
+    return value if value.low <= value.mean <= value.high else NOTHING
 
 
 def effects(of_part: Losses, of_random: Losses) -> tuple[Effect | None, Effect | None]:

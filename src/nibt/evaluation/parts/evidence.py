@@ -76,7 +76,8 @@ def evidence_cells(
     if len(shapes) > 1:
         sizes = " and ".join(f"{rows} x {columns}" for rows, columns in shapes[:2])
         raise BadInput(
-            f"parts needs images that the model cuts to one grid (got {sizes} cells): resize them to one size"
+            f"parts needs images that the model cuts to one grid (got {sizes} cells): resize them to one size, "
+            "as -D square=448 does for folders and public data sets"
         )
 
     shape = _grid_of(model, images[0], layer)

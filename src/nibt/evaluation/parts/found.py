@@ -124,4 +124,7 @@ def _notes(pairs: Sequence[Pair], cells: Cells, parts_by_rank: Sequence[Part], c
 
     unknown = sum(part.needed is None for part in parts_by_rank)
     if unknown:
-        yield f"the effect of {unknown} of {len(parts_by_rank)} parts is unknown, since too few images have them"
+        yield (
+            f"the effect of {unknown} of {len(parts_by_rank)} parts is unknown: too few images have them, or these "
+            "images hardly lose similarity if everything is exchanged, as with captions that the model does not know"
+        )
