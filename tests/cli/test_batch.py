@@ -13,11 +13,11 @@ import pytest
 
 import nibt
 from tests.helpers import Run
-from tests.job_pairs import CAPTIONS
+from tests.job_pairs import CAPTIONS, OPTIONS
 from tests.processes import CHUNK
 
 
-def test_batch_show_and_verify_work_together(run: Run, clip_folder: Path, job_table: Path, whole_job: nibt.Job) -> None:
+def test_batch_show_and_verify_work_together(run: Run, clip_folder: Path, job_table: Path) -> None:
     code, out, err = run(
         "batch",
         job_table,
@@ -34,7 +34,11 @@ def test_batch_show_and_verify_work_together(run: Run, clip_folder: Path, job_ta
     )
     assert (code, err.replace("\x1b", "")) == (0, err)
     assert "10 rows written, 0 failed; to draw a row: nibt show job ROW" in out
-    assert [row["grid"] for row in nibt.Job.open("job").rows()] == [row["grid"] for row in whole_job.rows()]
+
+    # On some processors, the last digits depend on where the weights are in memory, so both models are from the file.
+    from_python = nibt.batch(str(clip_folder), job_table, "from_python", **OPTIONS)
+    assert [row["grid"] for row in nibt.Job.open("job").rows()] == [row["grid"] for row in from_python.rows()]
+
     code, out, _ = run("show", "job", 7)
     assert code == 0
     assert json.loads(Path("7-cat.json").read_text())["sides"]["text"]["caption"] == CAPTIONS[7]
