@@ -8,6 +8,10 @@ In all training pairs, cue and object agree, as in the data of a user: there is 
 training without exchange. ``directions`` is no training: the centers of the parts, minus that of the others, are taken
 out of the states of the layer of the parts. Settings were chosen on ``mark``, on other scenes.
 
+Why some cues stay: ``moved`` is an exchange that puts the part of the other image in the place of the image's own part,
+so that it never covers the object; ``mixed`` does so in half of the images; ``true`` is ``moved`` with the cells of the
+planted cue.
+
 Two published peers: ``reasons`` is the plain training with a penalty on the gradients at the pixels of the same cells
 (right for the right reasons: Ross et al., IJCAI 2017). ``heads`` is no training: the heads that make the model say the
 noun of the cue are replaced by their means in the embedding (the first half of LTC: Yeo et al., arXiv 2505.17425,
@@ -19,7 +23,7 @@ import copy
 import csv
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cues  # noqa: F401 - which adds its kinds to SHORTCUTS
@@ -28,7 +32,8 @@ import torch
 import torch.nn.functional as F
 from audits import pairs_of
 from reasons import UNSEEN
-from runs import collect, kept, machine, parse_arguments, stored, write_csv
+from runs import collect, kept, machine, parse_arguments, print_table, stored, write_csv
+from scipy.spatial import KDTree
 from shortcut import SHORTCUTS, image, interventions, planted, share, unit
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -45,6 +50,8 @@ from nibt.heads.direct_paths import direct_paths
 from nibt.results.parts import Parts
 
 KINDS = ("mark", "background", "text", "companion", "frame", "badge")
+SEEDS = ("1", "2")
+"""The seeds of the models."""
 CHOSEN_ON = {"mark": "yes", "background": "first run", "text": "first run"}
 """Where settings were chosen, and what was seen of a first run before they were chosen."""
 WITH_MASKS, POOL, STEPS, BATCH, RATE = 120, 2400, 100, 48, 3e-4
@@ -76,16 +83,59 @@ def loaded(module, model):
     return nibt.load_model(module.eval(), processor=request.processor, tokenizer=request.tokenizer)
 
 
-def fine_tuned(world, fraction=0.0, weight=0.0):
+class Moved:
+    """An exchange that moves the part of another image to the place of the image's own part.
+
+    The medians of both parts are aligned, and each cell gets the nearest one. A ``fraction`` of the images is exchanged
+    like that, and the others as ``Exchange`` does.
+    """
+
+    def __init__(self, cells, fraction=1.0):
+        self.exchange, self.fraction = Exchange(cells), fraction
+        self.draws = np.random.default_rng(0)
+
+    def __call__(self, pixels, masks):
+        changed = self.exchange(pixels, masks)
+        side = pixels.shape[-1] // masks.shape[-1]
+        having = [item for item in range(len(masks)) if masks[item].any()]
+        for item in having:
+            if self.draws.random() >= self.fraction or len(having) < 2:
+                continue
+            donor = self.draws.choice([other for other in having if other != item])
+            own, other = (np.argwhere(masks[place].numpy()) for place in (item, donor))
+            shift = np.median(own, 0) - np.median(other, 0)
+            nearest = other[KDTree(other + shift).query(own)[1]]
+            changed[item] = pixels[item]
+            for target, source in zip(own * side, nearest * side, strict=True):
+                changed[item][square(target, side)] = pixels[donor][square(source, side)]
+        return changed
+
+
+def square(corner, side):
+    return np.s_[:, corner[0] : corner[0] + side, corner[1] : corner[1] + side]
+
+
+def true_cells(world):
+    """The cells of the planted cue, and those of the named object, in the training pairs."""
+    data = Scenes(count=POOL, seed=TRAINING, fewest=1, most=3, named="one")
+    masks = []
+    for item, pair in enumerate(world.pairs):
+        _, cue = SHORTCUTS[world.kind].plant(data.scene(item), NOUNS[pair.label])
+        masks.append(np.stack([cue, pair.objects[0].mask]).astype(float))
+    shares = F.adaptive_avg_pool2d(torch.from_numpy(np.stack(masks)), world.cells.masks.shape[1:])
+    return (shares > 0.3).unbind(1)
+
+
+def fine_tuned(world, fraction=0.0, weight=0.0, exchange=None):
     """A copy of the model after training on pairs.
 
-    Cells are exchanged in a ``fraction`` of the images. The gradients at their pixels are penalized by a ``weight``, in
-    units of the penalty of the first batch.
+    Cells are exchanged in a ``fraction`` of the images, or as ``exchange`` does. The gradients at their pixels are
+    penalized by a ``weight``, in units of the penalty of the first batch.
     """
     model, pairs, cells = world.model, world.pairs, world.cells
     module = copy.deepcopy(model.module).float().train().requires_grad_(True)
     optimizer = torch.optim.AdamW(module.parameters(), RATE, weight_decay=0.0)
-    exchange, draws = Exchange(cells, fraction), np.random.default_rng(0)
+    exchange, draws = exchange or Exchange(cells, fraction), np.random.default_rng(0)
     order = np.concatenate([draws.permutation(len(pairs)) for _ in range(1 + STEPS * BATCH // len(pairs))])
     first_penalty = None
     for step in range(STEPS):
@@ -110,6 +160,12 @@ def fine_tuned(world, fraction=0.0, weight=0.0):
         if (step + 1) % 20 == 0:
             print(step + 1, round(loss.item(), 3), flush=True)
     return loaded(module, model)
+
+
+def with_true_cells(world):
+    cue, _ = true_cells(world)
+    cells = PartCells(cue, world.cells.size)
+    return fine_tuned(replace(world, cells=cells), exchange=Moved(cells))
 
 
 def penalty(logits, pixels, masks):
@@ -242,23 +298,32 @@ class World:
 
     @classmethod
     def of(cls, kind, options):
-        model = nibt.load_model(options.models / f"{kind}-1")
+        model = nibt.load_model(options.models / f"{kind}-{options.seed}")
         data = Scenes(count=POOL, seed=TRAINING, fewest=1, most=3, named="one")
         pairs = [training_pair(kind, data, item) for item in range(POOL)]
-        path = options.out / f"{kind}.json"
+        path = options.out / f"{kind}-{options.seed}.json"
         if not path.exists():
             nibt.parts(model, pairs[:WITH_MASKS], texts=[]).save(path)
         return cls(kind, model, Parts.load(path), pairs, part_cells(model, [pair.image for pair in pairs], path))
 
     def facts(self):
-        having = self.cells.masks.flatten(1).any(1).float().mean()
-        return {"shortcuts": len(self.parts.shortcuts), "having": float(having)}
+        masks, (cue, shown) = self.cells.masks, true_cells(self)
+        return {
+            "shortcuts": len(self.parts.shortcuts),
+            "having": float(masks.flatten(1).any(1).float().mean()),
+            "cue found": float((masks & cue).sum() / cue.sum()),
+            "object taken": float((masks & shown).sum() / shown.sum()),
+            "object covered": float(((masks | masks.roll(1, 0)) & shown).sum() / shown.sum()),
+        }
 
 
 ARMS = {
     "before": lambda world: world.model,
     "plain": fine_tuned,
     "exchange": lambda world: fine_tuned(world, FRACTION),
+    "moved": lambda world: fine_tuned(world, exchange=Moved(world.cells)),
+    "mixed": lambda world: fine_tuned(world, exchange=Moved(world.cells, 0.5)),
+    "true": with_true_cells,
     "directions": without_directions,
     "reasons": lambda world: fine_tuned(world, weight=PENALTY),
     "heads": without_heads,
@@ -268,10 +333,10 @@ ARMS = {
 def measure(options):
     torch.set_num_threads(1)
     path = options.out / f"mend-{options.part}.jsonl"
-    for kind in KINDS[options.part :: options.parts]:
+    for kind in options.kinds.split(",")[options.part :: options.parts]:
         world = None
         for arm in ("honest", *options.arms.split(",")):
-            key = f"{kind}|{arm}"
+            key = f"{kind}|{options.seed}|{arm}"
             if key in stored(path):
                 continue
             world = world or World.of(kind, options)
@@ -291,47 +356,74 @@ def ends(values):
     return "-" if values is None else "{:.2f} [{:.2f}, {:.2f}]".format(*values)
 
 
-HEADINGS = ("model", "chosen on", "training", "scenes", "cue used", "used share by parts", "with another's cue")
-HEADINGS += ("without a cue", "with its cue", "retrieval without cues", "images with the parts")
+SHARES = ("cue used", "used share by parts", "with another's cue", "without a cue", "with its cue")
+SHARES += ("retrieval without cues",)
+CELLS = ("cue found", "object taken", "object covered")
+"""The shares of the cells of the cue, and of the object, in the parts, and of the object in those of two images."""
+HEADINGS = ("model", "seed", "chosen on", "training", "scenes", *SHARES, "images with the parts", *CELLS)
 
 
 def rows(records):
     for key, record in records.items():
-        kind, arm = key.split("|")
+        kind, seed, arm = key.split("|")
         yield {
             "model": kind,
-            "chosen on": CHOSEN_ON.get(kind, "no"),
+            "seed": seed,
+            "chosen on": chosen_on(kind, seed),
             "training": arm,
             "scenes": str(len(record["other"])),
             "cue used": ends(record["used"]),
             "used share by parts": ends(record.get("by_parts")),
-            **{heading: ends(interval(record[name])) for heading, name in zip(HEADINGS[6:-1], HITS, strict=True)},
+            **{heading: ends(interval(record[name])) for heading, name in zip(SHARES[2:], HITS, strict=True)},
             "images with the parts": f"{record['having']:.2f}" if arm == "exchange" else "",
+            **{name: f"{record[name]:.2f}" if arm == "moved" else "" for name in CELLS},
         }
+
+
+def chosen_on(kind, seed):
+    return CHOSEN_ON.get(kind, "no") if seed == "1" or kind not in CHOSEN_ON else "seed 1"
 
 
 def report(options):
     """Print the tables of what was measured; of what was not, the rows of the file stay."""
     records = collect(options.out, "mend")
     with CSV.open(newline="") as file:
-        known = {(row["model"], row["training"]): row for row in csv.DictReader(file)}
-    known |= {(row["model"], row["training"]): row for row in rows(records)}
-    order = [(kind, arm) for kind in KINDS for arm in ("honest", *ARMS)]
+        known = {(row["model"], row["seed"], row["training"]): row for row in csv.DictReader(file)}
+    known |= {(row["model"], row["seed"], row["training"]): row for row in rows(records)}
+    order = [(kind, seed, arm) for seed in SEEDS for kind in KINDS for arm in ("honest", *ARMS)]
     table = [known[key] for key in order if key in known]
     print(f"{machine()}; scenes of seed {UNSEEN + 9}\n")
-    for heading in HEADINGS[4:-1]:
-        arms = [arm for arm in ("honest", *ARMS) if any(row["training"] == arm for row in table)]
-        print(f"{heading}\n| model | chosen on | {' | '.join(arms)} |\n|{'---|' * (len(arms) + 2)}")
-        for kind in KINDS:
-            of_kind = {row["training"]: row for row in table if row["model"] == kind}
-            cells = [of_kind[arm][heading] if arm in of_kind else "-" for arm in arms]
-            print(f"| {kind} | {CHOSEN_ON.get(kind, 'no')} | {' | '.join(cells)} |")
+    for seed in sorted({row["seed"] for row in table}):
+        of_seed = [row for row in table if row["seed"] == seed]
+        for heading in SHARES:
+            print(f"{heading}, models of seed {seed}")
+            print_by_training(of_seed, heading)
+        print("cells of the parts")
+        print_table(
+            ("model", *CELLS),
+            [{name: row[name] for name in ("model", *CELLS)} for row in of_seed if row["training"] == "moved"],
+        )
         print()
     write_csv(CSV, HEADINGS, table)
 
 
+def print_by_training(table, heading):
+    """Print one value of all models and trainings."""
+    arms = [arm for arm in ("honest", *ARMS) if any(row["training"] == arm for row in table)]
+    lines = []
+    for kind in KINDS:
+        of_kind = {row["training"]: row for row in table if row["model"] == kind}
+        if of_kind:
+            line = {"model": kind, "chosen on": next(iter(of_kind.values()))["chosen on"]}
+            lines.append(line | {arm: of_kind[arm][heading] if arm in of_kind else "-" for arm in arms})
+    print_table(("model", "chosen on", *arms), lines)
+    print()
+
+
 def extend(parser):
-    parser.add_argument("--models", type=Path, help="the folder of the models")
+    parser.add_argument("--models", type=Path, help="the folder of the models, which are named KIND-SEED")
+    parser.add_argument("--seed", choices=SEEDS, default="1", help="the seed of the models")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="the kinds of models, of KINDS")
     parser.add_argument(
         "--arms", default="before,exchange,directions,plain,reasons,heads", help="what is measured, of ARMS"
     )

@@ -45,6 +45,8 @@ class UnknownName(NibtError, LookupError):
         self._arguments = group, name, names
         near = get_close_matches(str(name), names, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
+        if group == "datasets":
+            hint += " There is no file or folder of that name either."
         listed = f" Known {group}: {', '.join(names)}." if names else f" No {group} are available."
         super().__init__(f"unknown {group.removesuffix('s')} {name!r}.{hint}{listed}")
 

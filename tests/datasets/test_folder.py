@@ -74,6 +74,10 @@ def test_folder_reads_boxes(tmp_path: Path) -> None:
             r"boxes\[0\].box must be left",
         ),
         (
+            '{"image": "a.png", "caption": "a", "boxes": [{"name": "a", "box": [1, 2, 0, 4]}]}',
+            r"boxes\[0\].box must have a width and a height above 0 \(got \[1, 2, 0, 4\]\)",
+        ),
+        (
             '{"image": "a.png", "caption": "a", "boxes": [{"name": 1, "box": [1, 2, 3, 4]}]}',
             r"boxes\[0\].name must be a text \(got 1\)",
         ),

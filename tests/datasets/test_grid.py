@@ -256,7 +256,11 @@ def test_grid_rejects_wrong_options(tmp_path: Path) -> None:
     for name, error, message in (
         ("coco", BadOption, "coco needs its folder: give coco:FOLDER"),
         ("scenes:x", BadOption, "the data set scenes takes no folder"),
-        ("cocoa:x", UnknownName, "unknown dataset 'cocoa'. Did you mean 'coco'"),
+        (
+            "cocoa:x",
+            UnknownName,
+            "unknown dataset 'cocoa'. Did you mean 'coco'[?] There is no file or folder of that name",
+        ),
         (f"coco:{tmp_path}/none", BadInput, "COCO cannot be read from"),
     ):
         with pytest.raises(error, match=message):

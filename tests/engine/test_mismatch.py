@@ -266,6 +266,13 @@ def test_a_difference_of_captions_that_the_model_hardly_distinguishes_is_noise(m
     assert "hardly distinguishes the two captions" in noise.mismatch
 
 
+def test_noise_of_the_other_caption_is_not_said_of_the_map() -> None:
+    answer = nibt.explain("lite", "sample:chelsea", "a cat", against="a dog")
+    assert "noise:against" in answer.codes
+    assert answer.gravest is None
+    assert any(text.startswith("the scores of the other caption are noise: ") for text in answer.warnings)
+
+
 def test_usual_change_is_measured_once_per_model(monkeypatch: pytest.MonkeyPatch) -> None:
     model, calls = tiny.fresh("clip"), []
     monkeypatch.setattr(

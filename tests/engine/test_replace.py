@@ -113,6 +113,11 @@ def test_default_list_has_every_noun_that_the_caption_lacks() -> None:
         ("An owl, an owl", {"OWL": ["cat"]}, ["A cat, an owl", "An owl, a cat"]),
         ("Cat", "dog", ["Dog"]),
         (
+            "A cat on the mat",
+            {"cat": ["a dog", "the dog"], "mat": "a table"},
+            ["A dog on the mat", "The dog on the mat", "A cat on a table"],
+        ),
+        (
             "a cat on a mat",
             {"on": "under", "a": ["the"]},
             ["a cat under a mat", "the cat on a mat", "a cat on the mat"],
@@ -134,6 +139,11 @@ def test_words_without_tokens_of_their_own_are_left_out_and_named(caplog: pytest
     assert [row.caption for row in rows] == ["a dog"]
     assert "does not know 'nurse': these replacements are left out" in caplog.text
     assert "'dog'" not in caplog.text.lower()
+
+
+def test_signs_that_the_tokenizer_leaves_out_are_no_replacements() -> None:
+    rows = nibt.replace_words("lite", IMAGE, "a cat", ["dog", "\U0001f436"])
+    assert [row.caption for row in rows] == ["a dog"]
 
 
 @pytest.mark.slow

@@ -138,7 +138,7 @@ def test_shards_that_run_are_not_joined(model: Model, job_table: Path, tmp_path:
 
 
 def test_a_job_with_results_takes_no_shards(model: Model, job_table: Path, whole_job: nibt.Job) -> None:
-    with pytest.raises(BadInput, match="has results of a run without shards"):
+    with pytest.raises(OtherRequest, match="has results of a run without shards"):
         of_shard(model, job_table, whole_job.folder, "1/2")
 
 

@@ -2,8 +2,8 @@
 
 Exit codes: 0 for success; 1 for a failure (an image that cannot be read, a missing model, a full disk, a job in which
 all rows failed); 2 for bad usage (an unknown name, an invalid option, an output that would replace a file of the user,
-a folder with the results of another request); 130 after Ctrl-C, and 143 after SIGTERM. Errors of nibt are printed in
-one line, without a traceback.
+a folder with the results of another request); 130 after Ctrl-C, and 143 after SIGTERM. Errors of nibt are printed
+without a traceback, in one line, or in one for each difference of two requests.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ from nibt.errors import BadOption, NibtError, OtherRequest, UnknownName, WouldOv
 from nibt.io import one_line
 from nibt.registry import modules
 
-_USAGE = (UnknownName, BadOption, WouldOverwrite, OtherRequest)  # errors that another command line would avoid
+_USAGE = (UnknownName, BadOption, WouldOverwrite)  # errors that another command line would avoid
 
 # the parameters of mallopt in glibc's malloc.h
 _TRIM_THRESHOLD = -1
@@ -95,6 +95,9 @@ def _run(arguments: list[str] | None) -> int | str | None:
         app(arguments, prog_name="nibt")
     except SystemExit as done:  # typer has already printed usage errors and --help
         return done.code
+    except OtherRequest as error:
+        say(f"nibt: {error}", err=True)  # with a line for each difference
+        return 2
     except NibtError as error:
         complain(str(error))
         return 2 if isinstance(error, _USAGE) else 1

@@ -130,5 +130,5 @@ def check_model(result: ResultWithMaps, model: LoadedModel) -> None:
         names = (name for name in (*ours, *theirs) if theirs.get(name, ...) != ours.get(name, ...))
         raise BadInput(
             f"the explanation is of {result.model['id']} with another {next(names)} than the model: give that model, "
-            "loaded with the same options, or explain the image again"
+            "loaded with the same options, or explain again with this one"
         )

@@ -227,7 +227,9 @@ def make_pairs(first: Items, second: Items, caller: str = "") -> RequestedPairs[
     firsts = as_list(first)
     seconds = as_list(second)
     if not firsts or not seconds:
-        raise BadInput("there is nothing to explain: give at least one image and one caption")
+        raise BadInput(
+            f"there is nothing to explain (got {len(firsts)} and {len(seconds)} inputs): give at least one of each"
+        )
 
     modalities = _modality_of(firsts, "first", "image"), _modality_of(seconds, "second", "text")
     if modalities == ("text", "image"):

@@ -206,6 +206,12 @@ def _annotation(values: object, length: int, where: str) -> ObjectAnnotation:
     mask = values.get("mask")
     outline = None if mask is None else _text(mask, f"{where}.mask must be the path of an image")
     box = read_box(values.get("box"), f"{where}.box") if outline is None or "box" in values else None
+    if box is not None and not box[2] * box[3]:
+        raise BadInput(
+            f"{where}.box must have a width and a height above 0 (got {values['box']!r:.60}): leave out a box of which "
+            "only a corner is known"
+        )
+
     spans = values.get("spans")
     for span in spans if isinstance(spans, list) else [spans][: spans is not None]:
         if isinstance(span, list) and [*map(type, span)] == [int, int] and 0 <= span[0] < span[1] <= length:

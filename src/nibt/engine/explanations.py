@@ -29,7 +29,7 @@ from nibt.results.attribution import (
     percent,
 )
 from nibt.results.explanation import MISMATCH, NEGLIGIBLE, NO_REACTION, WEAK, Explanation
-from nibt.results.notes import NO_MATCH, NOISE, SCORES, WEAK_MATCH, Note, note_fields, prefixed
+from nibt.results.notes import AGAINST, NO_MATCH, NOISE, SCORES, WEAK_MATCH, Note, note_fields, prefixed
 from nibt.results.records import ExplainedTargetRecord
 from nibt.targets.base import ClassLogit, Score
 from nibt.torch_modes import plain_torch
@@ -162,7 +162,12 @@ def negligible(
             continue
 
         share = f"{100 * total / usual:.2g} % of what this model usually gives to a match"
-        text = f"the absolute scores of the {side_title(name, side.modality)} add up to {share}"
+        title = side_title(name, side.modality)
+        if name == AGAINST:  # which usually matches less than the pair
+            yield Note(NOISE, f"the scores of the {title} are noise: their absolute values add up to {share}", name)
+            continue
+
+        text = f"the absolute scores of the {title} add up to {share}"
         if not in_units:
             text = f"the difference is nowhere more than {share}"
         if compares == "one":

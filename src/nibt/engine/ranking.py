@@ -4,7 +4,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nibt.data.images import ImageInput, ImageSource, NamedImage, looks_like_image, read_image
+from nibt.data.images import ImageInput, ImageSource, NamedImage, is_batch, looks_like_image, read_image
 from nibt.data.pair import Caption, Text, read_caption, repeated
 from nibt.engine.encode import encode
 from nibt.engine.explain import explain, marked
@@ -74,10 +74,12 @@ def read_ranking(query: ImageSource | Text, candidates: Sequence[Any]) -> tuple[
     of_images = isinstance(query, Caption)
     noun = "images" if of_images else "labels"
     listed = "images" if of_images else "texts, in a file one per line"
-    is_list = isinstance(candidates, Sequence) and not isinstance(candidates, str | Caption)
-    if not is_list or len(candidates) < 2:
-        got = len(candidates) if is_list else f"{candidates!r:.100}"
-        raise BadInput(f"{noun} must be a list of at least two {listed} (got {got})")
+    if of_images and is_batch(candidates):
+        candidates = list(candidates)
+    if not isinstance(candidates, Sequence) or isinstance(candidates, str | Caption):
+        raise BadInput(f"{noun} must be a list of at least two {listed} (got {type(candidates).__name__})")
+    if len(candidates) < 2:
+        raise BadInput(f"{noun} must be a list of at least two {listed} (got {len(candidates)})")
 
     if isinstance(query, Caption):
         images = [read_image(candidate) for candidate in candidates]

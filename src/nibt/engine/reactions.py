@@ -105,7 +105,7 @@ def _spelled_note(words: Sequence[WordScore]) -> Iterator[Note]:
 def _minor_note(words: Sequence[WordScore]) -> Iterator[Note]:
     """Yield a note that names words with small scores."""
     if words:
-        verb = "adds" if len(words) == 1 else "add"
+        verb = "counts for" if len(words) == 1 else "count for"
         others = "less than a quarter of the largest score: other words decide most of the similarity"
         yield Note("minor_words", f"{_with_scores(words)} {verb} {others}")
 
@@ -149,7 +149,8 @@ _REPLACED = {
 }
 """Captions of a noun that differ in a word of each class."""
 _TRIED = ("cat", "dog", "car", "tree", "ball", "cup")
-UNREAD_SHARES = {"numbers": 0.25, "negations": 0.75, "relations": 0.25}
+_HARDLY = 0.25
+UNREAD_SHARES = {"numbers": _HARDLY, "negations": 0.75, "relations": _HARDLY}
 """The share of the distance between captions with two nouns below which a model does not read words of a class.
 
 A negated noun says the opposite, so it must change a caption about as much as another noun.
@@ -194,7 +195,8 @@ def _class_notes(side: Side, words: Sequence[str]) -> Iterator[Note]:
             named = ", ".join(map(repr, present))
             share = f"{100 * reaction[name]:.2g} % of what another noun does"
             other = "one" if name == "negations" else "another one"
-            text = f"the model hardly reads {name} ({named}): {other} changes a caption's embedding by {share}"
+            degree = "hardly" if reaction[name] < _HARDLY else "weakly"
+            text = f"the model {degree} reads {name} ({named}): {other} changes a caption's embedding by {share}"
             yield Note(f"unread_{name}", text)
 
 

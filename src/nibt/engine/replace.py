@@ -19,7 +19,7 @@ from nibt.errors import BadInput, Unsupported
 from nibt.io import unicode_text
 from nibt.models._loading import ModelSource, load_model
 from nibt.options import Top, parsed
-from nibt.preprocessing.captions import FUNCTION_WORDS, NOUNS, UNKNOWN, WORD, words_of_text
+from nibt.preprocessing.captions import DROPPED, FUNCTION_WORDS, NOUNS, UNKNOWN, WORD, words_of_text
 from nibt.progress import OnProgress, Progress, listener, reporter
 from nibt.results.explanation import Explanation, shortened
 from nibt.torch_modes import plain_torch
@@ -110,7 +110,7 @@ def replace_words(
 
     @cache
     def is_known(text: str) -> bool:
-        return not any(note.startswith(UNKNOWN) for note in model.text.tokens(text).notes)
+        return not any(note.startswith((UNKNOWN, DROPPED)) for note in model.text.tokens(text).notes)
 
     # the first caption is the original one, so that replacements with its tokens are left out
     changed: dict[Any, tuple[int, str, str]] = {model.text.tokens(caption).ids: (0, "", caption)}
@@ -261,9 +261,16 @@ def _negated_and_counted(caption: str, words: "list[re.Match[str]]") -> Iterator
 
 
 def _changed(caption: str, span: Span, text: str) -> str:
-    """Return the caption with another text in place of a span; its case, and the article before it, fit."""
+    """Return the caption with another text in place of a span; its case, and the article before it, fit.
+
+    A text with an article of its own takes the place of the article, too.
+    """
     before = caption[: span[0]]
     old = caption[slice(*span)]
+    replaced = re.search(r"(?<!\w)(?:an?|the)\s+$", before, re.IGNORECASE)
+    if replaced and re.match(r"(?:an?|the)\s+\w", text, re.IGNORECASE):
+        return before[: replaced.start()] + _cased(text, replaced.group()) + caption[span[1] :]
+
     if article := re.search(r"(?<!\w)an?(?=\s+$)", before, re.IGNORECASE):
         fitting = with_article(text).partition(" ")[0]
         before = before[: article.start()] + _cased(fitting, article.group()) + before[article.end() :]

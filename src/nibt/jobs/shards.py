@@ -7,7 +7,7 @@ shards when it is run without a shard.
 from contextlib import suppress
 from pathlib import Path
 
-from nibt.errors import BadInput
+from nibt.errors import OtherRequest
 from nibt.folder import MANIFEST, ChunkFile, require_unchanged
 from nibt.jobs._chunks import Shard
 from nibt.jobs.job import SHARDS, Job
@@ -18,10 +18,10 @@ def shard_job(folder: Path, shard: Shard) -> Job:
     """Return the job of a shard, inside the folder of the whole job.
 
     Raises:
-        BadInput: The whole job has results already.
+        OtherRequest: The whole job has results already.
     """
     if Job(folder).is_begun:
-        raise BadInput(
+        raise OtherRequest(
             f"{str(folder)!r} has results of a run without shards: run it again without a shard, or choose a new folder"
         )
     return Job(folder / SHARDS / f"{shard.number}-of-{shard.count}")

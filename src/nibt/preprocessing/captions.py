@@ -52,6 +52,8 @@ _BLANKS = "\u2581\u0120\u010a\u0109 \n\t"  # of SentencePiece, and of byte pairs
 
 UNKNOWN = "the model does not know"
 """The beginning of the note on words that the tokenizer reads as its token for unknown text."""
+DROPPED = "the tokenizer leaves out"
+"""The beginning of the note on characters that the tokenizer does not read."""
 FUNCTION_WORDS = frozenset(read_text(files("nibt.preprocessing") / "function_words.txt").split())
 """English words that name nothing: articles, prepositions, pronouns, auxiliary verbs, numbers, and "photo of".
 
@@ -225,7 +227,7 @@ def dropped_notes(caption: str, offsets: Sequence[tuple[int, int]]) -> list[str]
     if not dropped:
         return []
     names = ", ".join(map(repr, list(dict.fromkeys(dropped))[:_MOST_SIGNS]))
-    return [f"the tokenizer leaves out {names}: the model does not read {'it' if len(dropped) == 1 else 'them'}"]
+    return [f"{DROPPED} {names}: the model does not read {'it' if len(dropped) == 1 else 'them'}"]
 
 
 def words_by_marks(texts: Sequence[str], explained: Sequence[bool]) -> tuple[Word, ...]:

@@ -31,6 +31,8 @@ SCORES = "scores"
 """The scores of a side do not add up to the change of the score, or are all equal. It always has a side."""
 OTHER = "note"
 """All other notes, such as those on an image that was cropped."""
+AGAINST = "against"
+"""The side of a note on what the pair is compared with."""
 _GRAVEST = (NO_REACTION, NO_MATCH, NOISE, WEAK_MATCH)
 
 
@@ -79,8 +81,12 @@ class WithNotes:
 
     @property
     def gravest(self) -> Note | None:
-        """The note that stands before the map: no reaction, no match, noise, or a weak match."""
-        return next((note for code in _GRAVEST for note in self.notes if note.code == code), None)
+        """The note that stands before the map: no reaction, no match, noise, or a weak match.
+
+        Noise of what the pair is compared with is none: it usually matches less than the pair.
+        """
+        notes = [note for note in self.notes if note.side != AGAINST]
+        return next((note for code in _GRAVEST for note in notes if note.code == code), None)
 
     @property
     def mismatch(self) -> str:

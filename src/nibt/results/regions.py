@@ -146,7 +146,8 @@ class Regions(ResultOfImage):
         sums = [f"{word.text} {float(grid.sum()):+.4f}" for word, grid in zip(self.words, self.table, strict=True)]
         yield f"Regions of {self.source} with {self.caption!r}"
         yield f"  similarity {self.similarity:.4f}; {method_text(self.method)}; model {self.model.get('id')}"
-        yield f"  table  {count} words x {rows} x {columns}, sum {self.sum:+.4f}, gap {self.gap:+.1g}"
+        of_words = "1 word" if count == 1 else f"{count} words"
+        yield f"  table  {of_words} x {rows} x {columns}, sum with the rest {self.sum:+.4f}, gap {self.gap:+.1g}"
         yield f"  words  {shortened(sums)}"
 
     def for_words(self, *words: str | int) -> Map:

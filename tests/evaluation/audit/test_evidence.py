@@ -262,6 +262,24 @@ def test_audit_without_objects_is_saved_and_shows_pairs_with_what_to_do() -> Non
         assert (CHECKS[name].advice in text) == (name in shown), name
 
 
+@pytest.mark.parametrize("spans", [(), (NAME,)])
+def test_masks_that_are_not_used_are_named(spans: tuple[tuple[int, int], ...]) -> None:
+    image = tiny.image(64, 64)
+    objects = (Object("zebra", None, pair().objects[0].mask, spans),)
+    pairs = [Pair(image, CAPTION, objects), Pair(tiny.image(64, 64, 1), CAPTION, objects)]
+    runner = AuditRunner(tiny.model("clip"), pairs, [MethodSpec("random")], 0, 16)
+    assert runner.evidence["random"].has_masks == bool(spans)
+    note = "the masks and boxes of 2 of 2 images are not used: their captions name none of the objects, such as 'zebra'"
+    assert any(text.startswith(note) for text in runner.notes) != bool(spans)
+
+
+def test_an_object_that_is_not_seen_says_nothing() -> None:
+    hidden = Object("cat", None, np.zeros((64, 64), bool), (NAME,))
+    detected = checks([grid(CENTER)] * MANY, objects=(hidden,))
+    assert "inside" not in detected
+    assert "without masks or boxes" in checks([grid(CORNER)] * MANY, objects=(hidden,))["fixed_place"].unclear
+
+
 def test_an_object_may_be_where_all_maps_are_without_masks() -> None:
     """An honest model has this value if the object is always in the corner."""
     check = checks([grid(CORNER)] * MANY, objects=())["fixed_place"]

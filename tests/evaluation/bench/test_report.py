@@ -267,8 +267,21 @@ def test_report_is_written_in_every_format(
     assert len((tmp_path / "run" / "report.csv").read_text().splitlines()) == 1 + 6 * (4 + 3)
 
 
-def test_pairs_per_second_have_no_negative_limit() -> None:
-    few = per_second(np.array([100.0, 10.0, 2.0]))
-    assert 0 < few.low < few.mean < few.high
-    two = per_second(np.array([1e-3, 10.0]))
-    assert 0 <= two.low < two.mean < two.high
+def test_pairs_per_second_have_an_interval_over_batches() -> None:
+    seconds = np.repeat([0.1, 0.11, 0.09, 0.12], 8)
+    rate = per_second(seconds)
+    assert rate.mean == pytest.approx(1 / seconds.mean())
+    assert rate == pytest.approx(per_second(seconds[::8]))
+    assert 0 < rate.low < rate.mean < rate.high < math.inf
+
+
+@pytest.mark.parametrize("seconds", [[0.1] * 8, [1e-3, 10.0], [100.0, 10.0, 2.0]])
+def test_pairs_per_second_of_few_batches_have_no_interval(seconds: list[float]) -> None:
+    rate = per_second(np.array(seconds))
+    assert rate.mean == pytest.approx(1 / np.mean(seconds))
+    assert math.isnan(rate.low)
+    assert math.isnan(rate.high)
+
+
+def test_pairs_per_second_of_nothing_are_unknown() -> None:
+    assert not per_second(np.array([])).is_known

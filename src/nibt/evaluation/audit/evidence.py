@@ -153,13 +153,18 @@ UNKNOWN_OBJECTS = {
 
 
 def truths_of(model: Model, pairs: Sequence[Pair], images: Sequence[Map]) -> list[GroundTruth]:
-    """Return what is known of each pair, for the regions of its map."""
+    """Return what is known of each pair, for the regions of its map.
+
+    A mask or a box without a visible pixel, as of an object that the model's crop leaves out, says nothing.
+    """
     truths = []
     for pair, image in zip(pairs, images, strict=True):
         inputs = model.text.prepare([pair.caption])
         assert image.region is not None
         assert inputs.words is not None
-        truths.append(ground_truth(pair, image.region, inputs.words[0]))
+        truth = ground_truth(pair, image.region, inputs.words[0])
+        is_seen = truth.mask is not None and bool(truth.mask.any())
+        truths.append(truth if is_seen else replace(truth, mask=None))
 
     return truths
 

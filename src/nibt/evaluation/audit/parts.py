@@ -36,7 +36,7 @@ def audited_parts(runner: AuditRunner, unknown: Sequence[str], data: Mapping[str
             runner.notes.append(f"question {QUESTION_OF_PARTS} was not answered for {method}: {error}")
             continue
 
-        runner.notes += [f"parts of {method}: {note}" for note in parts.notes]
+        runner.notes += [f"parts of {method}: {note}" for note in parts.notes if note not in runner.notes]
         yield parts
 
 

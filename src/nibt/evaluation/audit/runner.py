@@ -20,6 +20,7 @@ from nibt.evaluation.audit.randomization import cascade
 from nibt.evaluation.donors import donors
 from nibt.evaluation.finished import NOTHING_FINISHED, FinishedWork
 from nibt.evaluation.maps import Map, maps, spearman, ssim
+from nibt.evaluation.parts.groups import unused_areas
 from nibt.evaluation.shared import TRACES, KeptEmbeddings, SharedWork
 from nibt.evaluation.statistics import interval
 from nibt.methods.base import SIDES
@@ -154,7 +155,7 @@ class AuditRunner:
         self.kept_embeddings.of("text", [pair.caption for pair in pairs])
         self.cache = SharedWork(model, self.kept_embeddings, TRACES)
         self.batches = list(batch_indices(resolve(model, Request(methods[0], seed=seed)), pairs, self.batch_size))
-        self.notes: list[str] = []
+        self.notes = unused_areas(pairs)
         self.kept: Kept = {}
         self.explained: list[tuple[MethodSpec, Modality]] = [(method, side) for method in methods for side in SIDES]
         self.unchanged = {

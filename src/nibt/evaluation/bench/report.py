@@ -12,7 +12,7 @@ from nibt.evaluation.bench.headline import DROP, FPS, INCREASE, headlines, publi
 from nibt.evaluation.bench.plan import Plan
 from nibt.evaluation.bench.run import Benchmark
 from nibt.evaluation.bench.summary import Group, Summary
-from nibt.evaluation.statistics import NOTHING, Interval, Numbers, interval
+from nibt.evaluation.statistics import NOTHING, Interval, Numbers, interval, ratio_of_means
 from nibt.evaluation.tables import ReportTable, describe_session, number, report_markdown, report_page, with_interval
 from nibt.metrics.base import PooledMetric
 from nibt.results.frames import DataFrame
@@ -267,16 +267,26 @@ def _speed(group: Group, summary: Summary) -> ReportTable:
         _title_of(group, "cost"),
         ["method", *(f"ms, {side}" for side in sides), "pairs per second (FPS)"],
         rows,
-        "The forward passes of both towers are included. For FPS, a pair is explained on all its sides.",
+        "The forward passes of both towers are included. For FPS, a pair is explained on all its sides. Its interval is "
+        "over batches, whose pairs are timed together.",
     )
 
 
 def per_second(seconds: Numbers) -> Interval:
-    """Return the pairs per second with their interval, from the seconds of each pair."""
-    mean, low, high = interval(seconds, (0.0, math.inf))
-    if mean <= 0:
+    """Return the pairs per second with their interval, from the seconds of each pair.
+
+    The pairs of a batch are timed together, and have equal seconds. So the interval is over batches; the ends are NaN
+    if too few batches bound it.
+    """
+    of_batches, counts = np.unique(np.asarray(seconds, float), return_counts=True)
+    total = float((of_batches * counts).sum())
+    if total <= 0:
         return NOTHING
-    return Interval(1 / mean, 1 / high, 1 / low if low > 0 else math.inf)
+
+    _, low, high = ratio_of_means(counts, of_batches * counts, (0.0, math.inf))
+    if not math.isfinite(high):
+        low = high = math.nan
+    return Interval(counts.sum() / total, low, high)
 
 
 def _published(group: Group, summary: Summary) -> ReportTable:

@@ -9,7 +9,7 @@ from nibt.data.pair import Pair
 from nibt.evaluation.finished import FinishedWork
 from nibt.evaluation.maps import Map
 from nibt.evaluation.parts.evidence import Cells, evidence_cells
-from nibt.evaluation.parts.groups import grouped, named_areas, object_cells
+from nibt.evaluation.parts.groups import grouped, named_areas, object_cells, unused_areas
 from nibt.evaluation.parts.measured import measured, to_float32
 from nibt.evaluation.parts.names import everyday_nouns
 from nibt.models.base import Model
@@ -104,6 +104,7 @@ def _notes(pairs: Sequence[Pair], cells: Cells, parts_by_rank: Sequence[Part], c
     """Yield warnings about the data and the parts."""
     masks = [bool(named_areas(pair)) for pair in pairs]
     if not any(masks):
+        yield from unused_areas(pairs)
         yield "no masks or boxes of named objects are known, so no part has a verdict: look at the gallery"
     elif not all(masks):
         yield (
@@ -118,7 +119,7 @@ def _notes(pairs: Sequence[Pair], cells: Cells, parts_by_rank: Sequence[Part], c
     unstable = sum(not part.is_stable for part in parts_by_rank)
     if unstable:
         yield (
-            f"{unstable} of {len(parts_by_rank)} parts are not stable: fewer than half of the draws of half of the "
+            f"not stable: {unstable} of {len(parts_by_rank)} parts, since fewer than half of the draws of half of the "
             "images have a matching part"
         )
 

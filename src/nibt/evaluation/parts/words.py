@@ -291,6 +291,6 @@ def _notes(words: Sequence[CaptionWords], cells: Cells, parts: Sequence[WordPart
     unstable = sum(not part.is_stable for part in parts)
     if unstable:
         yield (
-            f"{unstable} of {len(parts)} parts are not stable: fewer than half of the draws of half of the captions "
+            f"not stable: {unstable} of {len(parts)} parts, since fewer than half of the draws of half of the captions "
             "have a matching part"
         )
