@@ -267,8 +267,8 @@ def _speed(group: Group, summary: Summary) -> ReportTable:
         _title_of(group, "cost"),
         ["method", *(f"ms, {side}" for side in sides), "pairs per second (FPS)"],
         rows,
-        "The forward passes of both towers are included. For FPS, a pair is explained on all its sides. Its interval is "
-        "over batches, whose pairs are timed together.",
+        "The forward passes of both towers are included. For FPS, a pair is explained on all its sides. Its interval "
+        "is over batches, whose pairs are timed together.",
     )
 
 
