@@ -123,7 +123,14 @@ def test_a_busy_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
             (200, {}, "<html>a page</html>"),
             r"something else than embeddings .*the shape of requests \(got 'toy' and openai",
         ),
-        ((200, {}, '{"data": [{"embedding": ["a"]}]}'), "something else than embeddings"),
+        ((200, {}, '{"data": [{"embedding": ["a"]}]}'), "a vector must be a list of finite numbers"),
+        ((200, {}, "null"), "it has no data, a list of objects with embedding"),
+        ((200, {}, "[]"), "it has no data, a list of objects with embedding"),
+        ((200, {}, '{"data": [{"embedding": [0.0, 0.0]}]}'), "vectors that are not zero"),
+        (
+            (200, {}, '{"data": [{"embedding": [1e300, 1e300]}]}'),
+            "vectors that are not zero, and whose lengths are finite",
+        ),
         ((200, {}, '{"data": [{"embedding": [1.0'), "something else than embeddings"),
         ((200, {}, "[" * 200_000), "something else than embeddings"),
         ((200, {}, '{"data": [{"embedding": [1' + "0" * 400 + "]}]}"), "something else than embeddings"),
@@ -143,6 +150,13 @@ def test_other_answers_are_refused(
         with pytest.raises(ServerFailed, match=message):
             EmbeddingServer(url(served), "toy").texts(["a"])
         assert len(served.requests) == 1
+
+
+def test_vectors_of_several_lengths_are_refused() -> None:
+    answer = 200, {}, '{"data": [{"embedding": [1.0]}, {"embedding": [1.0, 0.0]}]}'
+    with serving(answers=[answer]) as served:
+        with pytest.raises(ServerFailed, match=r"must return vectors of one length \(got 1 and 2\): check the name"):
+            EmbeddingServer(url(served), "toy").texts(["a", "b"])
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from operator import itemgetter
 from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
@@ -101,24 +101,43 @@ class EmbeddingServer(Connection):
                     f"{self.called} must return {count} vectors for {count} items (got {len(vectors)})"
                 )
 
-        return [vector for vectors in answers for vector in vectors]
+        listed = [vector for vectors in answers for vector in vectors]
+        lengths = sorted({len(vector) for vector in listed})
+        if len(lengths) > 1:
+            raise RequestRefused(
+                f"{self.called} must return vectors of one length (got {lengths[0]} and {lengths[-1]}): {self.advice}"
+            )
+        if not all(0 < sum(number * number for number in vector) < inf for vector in listed):
+            raise RequestRefused(
+                f"{self.called} must return vectors that are not zero, and whose lengths are finite (got another): "
+                f"{self.advice}"
+            )
+        return listed
 
     def _vectors_of(self, data: Any) -> list[Vector]:
         """Return the vectors of the data of an answer."""
-        if self.shape == "cohere":
-            vectors = data["embeddings"]["float"]
-        else:
-            rows = data["data"]
-            places = [row.get("index", place) for place, row in enumerate(rows)]
-            if sorted(places) != list(range(len(rows))):
-                raise ValueError(f"index must be each number below {len(rows)} once (got {places!r:.60})")
-            vectors = [row["embedding"] for _, row in sorted(zip(places, rows, strict=True), key=itemgetter(0))]
+        try:
+            vectors = self._listed(data)
+        except (TypeError, LookupError, AttributeError) as error:
+            entries = "embeddings.float" if self.shape == "cohere" else "data, a list of objects with embedding"
+            raise ValueError(f"it has no {entries}") from error
 
         for vector in vectors:
-            if not isinstance(vector, list) or not all(map(isfinite, vector)):
+            if not isinstance(vector, list) or not all(_is_finite(number) for number in vector):
                 raise ValueError("a vector must be a list of finite numbers")
 
         return [[float(number) for number in vector] for vector in vectors]
+
+    def _listed(self, data: Any) -> list[Any]:
+        """Return what an answer has in place of its vectors, in their order."""
+        if self.shape == "cohere":
+            return list(data["embeddings"]["float"])
+
+        rows = data["data"]
+        places = [row.get("index", place) for place, row in enumerate(rows)]
+        if sorted(places) != list(range(len(rows))):
+            raise ValueError(f"index must be each number below {len(rows)} once (got {places!r:.60})")
+        return [row["embedding"] for _, row in sorted(zip(places, rows, strict=True), key=itemgetter(0))]
 
 
 def load_embedding_server(url: str, name: str, *, image_size: int | None = None, **options: Any) -> Model:
@@ -132,6 +151,10 @@ def load_embedding_server(url: str, name: str, *, image_size: int | None = None,
     """
     server = EmbeddingServer(url, name, **options)
     return load_model(images=server.images, texts=server.texts, name=name, image_size=image_size)
+
+
+def _is_finite(number: object) -> bool:
+    return isinstance(number, int | float) and isfinite(number)
 
 
 def _message(address: str) -> JsonObject:
