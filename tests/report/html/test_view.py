@@ -193,19 +193,39 @@ def test_view_does_not_say_that_the_model_sees_a_word_that_lowers_the_score_or_h
     opened.close()
 
 
+SATURATION = """canvas => {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let most = 0;
+    for (let i = 0; i < data.length; i += 4)
+        most = Math.max(most, Math.max(...data.slice(i, i + 3)) - Math.min(...data.slice(i, i + 3)));
+    return most;
+}"""
+
+
+def test_view_draws_a_word_for_which_the_image_hardly_matters_pale(
+    browser: Browser, pair: tuple[Explanation, Regions], tmp_path: Path
+) -> None:
+    explanation, table = pair
+    scores = torch.zeros_like(table.scores)
+    scores[3, 0] = 1e-2
+    scores[4, 0] = 1e-4
+    nibt.save(Panel(explanation, with_scores(table, scores)), tmp_path / "x.html")
+    opened = Opened(browser.new_context(), tmp_path / "x.html")
+    saturations = []
+    for place in (3, 4):
+        word(opened.page, place).hover()
+        saturations.append(opened.page.locator("canvas").first.evaluate(SATURATION))
+
+    assert saturations[1] < saturations[0] / 2
+    opened.page.context.close()
+
+
 def test_view_draws_noise_pale_beside_a_panel_that_is_none(browser: Browser, tmp_path: Path) -> None:
     explained = answer(PEAK, (90, 90), WHOLE)
     noise = replace(explained, **note_fields([Note(NOISE, "the map is noise", "image")]))
     nibt.save([explained, noise], tmp_path / "x.html")
     opened = Opened(browser.new_context(), tmp_path / "x.html")
-    saturation = """canvas => {
-        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-        let most = 0;
-        for (let i = 0; i < data.length; i += 4)
-            most = Math.max(most, Math.max(...data.slice(i, i + 3)) - Math.min(...data.slice(i, i + 3)));
-        return most;
-    }"""
-    strong, pale = (canvas.evaluate(saturation) for canvas in opened.page.locator("canvas").all())
+    strong, pale = (canvas.evaluate(SATURATION) for canvas in opened.page.locator("canvas").all())
     assert pale < strong / 2
     colors = [
         chip.evaluate("chip => getComputedStyle(chip).backgroundColor")

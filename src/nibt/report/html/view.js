@@ -231,12 +231,11 @@ class View {
 
   drawImage(panel, stage) {
     if (!stage.photo) return;
-    const selected = stage === panel.image ? this.selectedWords(panel) : [];
-    const hardly = selected.length && selected.every((word) => panel.text.words[word].pale);
+    const selected = stage === panel.image ? this.selectedWords(panel) : [], map = this.mapOf(panel, stage);
+    const hardly = selected.length && hardlyMatters(panel, stage, selected, map);
     const colors = hardly ? this.paleColors : this.colorsOf(stage), { opacity, positiveOnly, threshold } = this.controls;
     const paintKey = JSON.stringify([this.selectedWords(panel), opacity, positiveOnly, threshold]);
     if (stage.paintKey !== paintKey) { // painting is slow: only when the picture changes
-      const map = this.mapOf(panel, stage);
       stage.paintKey = paintKey;
       paintHeatmap(stage.canvas, stage.photo, map, colors, this.controls);
       drawScale(stage, map.scores, map.largest, colors, opacity, positiveOnly, panel.signed);

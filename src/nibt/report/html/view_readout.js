@@ -32,6 +32,12 @@ function eachStage(panel, textOf) {
 
 const quotedWords = (panel, words) => quoteWords(words.map((word) => panel.text.words[word].text));
 
+/** Whether the image hardly matters for words: their map is noise, or small beside the largest score of the table. */
+function hardlyMatters(panel, stage, words, map) {
+  if (stage.pale || words.every((word) => panel.text.words[word].pale)) return true;
+  return maxAbs(map.scores) < HARDLY * maxAbs(panel.table.rows.flat());
+}
+
 /** What is in focus on an image: the words of a box or patch, or the place of the selected words. */
 function stageSentence(view, panel, stage, prefix) {
   const { point, box } = view.focusOf(stage), map = view.mapOf(panel, stage), words = stage === panel.image ? view.selectedWords(panel) : [];
@@ -43,8 +49,7 @@ function stageSentence(view, panel, stage, prefix) {
   if (!words.length) return panel.table ? HINT : "";
   const highest = describeRegion(map, map.scores), lowest = describeRegion(map, map.scores.map((score) => -score));
   const quoted = quotedWords(panel, words);
-  const hardly = stage.pale || words.every((word) => panel.text.words[word].pale);
-  if (hardly || maxAbs(map.scores) < HARDLY * maxAbs(panel.table.rows.flat())) return `${prefix}The image hardly matters for ${quoted}.`;
+  if (hardlyMatters(panel, stage, words, map)) return `${prefix}The image hardly matters for ${quoted}.`;
   if (sum(map.scores) <= 0) return `${prefix}The image lowers the score of ${quoted}, mostly ${lowest.place}.`;
   const seen = `${prefix}The model sees ${quoted} mostly ${highest.place}.`;
   return lowest.score > highest.score ? `${seen} Other parts speak against it more strongly, mostly ${lowest.place}.` : seen;
