@@ -193,6 +193,17 @@ def test_view_does_not_say_that_the_model_sees_a_word_that_lowers_the_score_or_h
     opened.close()
 
 
+def test_legend_says_that_negative_scores_are_hidden(browser: Browser, tmp_path: Path) -> None:
+    nibt.save(answer(PEAK, (90, 90), WHOLE), tmp_path / "x.html")
+    opened = Opened(browser.new_context(), tmp_path / "x.html")
+    lead = opened.page.locator(".nibt-question")
+    assert "blue lowers it" in lead.inner_text()
+    opened.page.get_by_label("Positive scores only").check()
+    assert "what lowers it is not shown" in lead.inner_text()
+    assert "blue" not in lead.inner_text()
+    opened.close()
+
+
 SATURATION = """canvas => {
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
     let most = 0;

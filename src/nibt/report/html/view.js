@@ -27,6 +27,7 @@ class View {
     this.panels = this.data.panels.map((panel, number) => this.buildPanel(panel, root.querySelector(`[data-panel="${number}"]`)));
     this.readouts = this.panels.map((panel) => panel.element.querySelector(".nibt-readout"));
     this.sums = this.panels.map((panel) => panel.element.querySelector(".nibt-sums"));
+    this.legends = this.panels.map((panel) => panel.element.querySelectorAll(".nibt-legend")); // of all scores, and of positive ones
     root.prepend(this.buildControls());
     this.ready = this.loadImages().then(() => { this.draw(); root.dataset.ready = "true"; });
   }
@@ -222,6 +223,7 @@ class View {
       for (const side of panel.sides) side.kind === "image" ? this.drawImage(panel, side) : this.drawWords(panel, side);
       setText(this.readouts[number], readoutText(this, panel));
       setText(this.sums[number], sumsText(this, panel));
+      this.legends[number].forEach((legend, positive) => { legend.hidden = this.controls.positiveOnly !== Boolean(positive); });
     });
     this.clearButton.disabled = !(this.box || this.corner || [...this.pinned.values()].some((words) => words.size));
   }

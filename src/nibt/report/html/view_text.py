@@ -1,11 +1,12 @@
 """The text of the view of results: what is said of maps, words and tables."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from math import floor, log10
 from typing import Any
 
-from nibt.report.colors import css
+from nibt.report.colors import DEFAULT, css
 from nibt.report.html.view_data import _CONTRASTS, MOST_CELLS, QUALITY, Panel
 from nibt.report.image.known_parts import cells_of_parts, colors
 from nibt.report.image.layout import uri
@@ -45,7 +46,8 @@ def panel_text(panel: Panel) -> dict[str, Any]:
         "title": heading(panel),
         "strong": view_of(result).strong(result),
         "method": method_line(result).partition(str(result.method["name"])),
-        "lead": " ".join([*([question(result)] if contrasts else []), legend(result)]),
+        "lead": question(result) if contrasts else "",
+        "legends": [legend(result), legend(result, replace(DEFAULT, positive_only=True))],
         "mismatch": no_match,
         "unselectable": _unselectable(panel),
         "checks": result.checks if isinstance(result, Explanation) else (),
