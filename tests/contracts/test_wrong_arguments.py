@@ -56,7 +56,7 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
     ),
     (
         lambda: nibt.rank(tiny.model("clip"), tiny.image(48, 48), 3),
-        "labels must be a list of at least two texts, in a file one per line (got 3)",
+        "labels must be a list of at least two texts, in a file one per line (got int)",
     ),
     (
         lambda: nibt.to_frame(regions()),
