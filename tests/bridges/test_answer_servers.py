@@ -614,6 +614,7 @@ def test_a_server_that_starts_a_new_answer_explains_one_token() -> None:
             explained(generator_of(served))
         one = explained(generator_of(served), max_words=1)
     assert [word.text for word in one.words] == ["a"]
+    assert any(text.startswith("the model writes more than this word: ") for text in one.warnings)
     assert np.abs(one.table.numpy() - exact("occlusion")[:1]).max() < 1e-4
 
 

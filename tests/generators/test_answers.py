@@ -171,6 +171,21 @@ def test_a_dual_encoder_writes_no_answer() -> None:
         nibt.explain_answer("lite", "sample:chelsea", PROMPT)
 
 
+def test_an_answer_that_is_cut_has_a_note() -> None:
+    question = "scenes_generator", "sample:scene", "describe the picture"
+    whole = nibt.explain_answer(*question, method="ones", other_images=[])
+    count = len(whole.words)
+    assert count > 2
+    assert not any("writes more" in text for text in whole.warnings)
+    exact = nibt.explain_answer(*question, method="ones", other_images=[], max_words=count)
+    assert not any("writes more" in text for text in exact.warnings)
+    for most, words in ((1, "this word"), (2, "these 2 words")):
+        cut = nibt.explain_answer(*question, method="ones", other_images=[], max_words=most)
+        assert any(text.startswith(f"the model writes more than {words}: ") for text in cut.warnings)
+        given = nibt.explain_answer(*question, cut.answer, method="ones", other_images=[])
+        assert not any("writes more" in text for text in given.warnings)
+
+
 def test_the_model_is_not_changed() -> None:
     plain = built("qwen2_vl")
     before = {name: tensor.clone() for name, tensor in plain.module.state_dict().items()}

@@ -49,6 +49,7 @@ class ScoredAnswer(ImageFunction):
         """What is explained of each word, and after it the log-probability of each, by the name of the request."""
         self.on_score: OnProgress = no_progress
         self.expected: int | None = None
+        self.is_cut = False
         self.others: tuple[tuple[int, Token], ...] = ()
         """The token that the first token of each word is compared with, by its place; empty without a comparison."""
         self.register_buffer("probe", torch.zeros(1))
@@ -62,7 +63,9 @@ class ScoredAnswer(ImageFunction):
         written = None
         if given is None or known is None:
             own = self.server.write(self.question, _FEW if given is not None else TOKENS_PER_WORD * request.most)
-            written = self.server.answer(own).first(request.most)
+            whole = self.server.answer(own)
+            written = whole.first(request.most)
+            self.is_cut = given is None and len(whole.words) > request.most
             known = self.server.offer(self.question, own, written, known)
 
         self.offer = known

@@ -28,7 +28,7 @@ from nibt.errors import BadOption, Unsupported
 from nibt.generators.answers import EXAMPLE_PROMPT, Generator
 from nibt.generators.decisions.answer import WordSide
 from nibt.generators.explain import AnswerExplainer, offered_sources, resolved_method
-from nibt.generators.forced import AnswerRequest, read_words
+from nibt.generators.forced import AnswerRequest, cut_note, read_words
 from nibt.generators.results.answer import AnswerExplanation, AnswerImage
 from nibt.generators.word_games import TargetModel
 from nibt.io import read_path
@@ -178,6 +178,8 @@ class ServedAnswerExplainer(AnswerExplainer):
             server=scored.record(),
         )
         notes = [*generator.notes, *inputs.notes[0], *scored.offer.notes, *_server_notes(result, scored.server)]
+        if scored.is_cut:
+            notes.append(cut_note(len(scored.answer.words)))
         return replace(result, **note_fields(notes)), method, itself
 
 

@@ -60,12 +60,16 @@ class Prompted:
 
 @dataclass(frozen=True)
 class AnswerTokens:
-    """The tokens of an answer, and its words with the positions of their tokens in it."""
+    """The tokens of an answer, and its words with the positions of their tokens in it.
+
+    ``is_cut`` says that the model wrote more words than were asked for, which are left out.
+    """
 
     text: str
     ids: tuple[int, ...]
     texts: tuple[str, ...]
     words: tuple[Word, ...]
+    is_cut: bool = False
 
     def first(self, count: int) -> "AnswerTokens":
         """Return the answer up to a number of words."""
@@ -167,7 +171,8 @@ class AnswerTower(ImageTower, TextTower):
         special = set(self.tokenizer.all_special_ids)
         while ids and ids[-1] in special:
             ids.pop()
-        return self.spelled(ids).first(most)
+        whole = self.spelled(ids)
+        return replace(whole.first(most), is_cut=len(whole.words) > most)
 
     def generate(self, most: int, *inputs: Tensor, inner: nn.Module | None = None, **options: Any) -> list[int]:
         """Return the ids that the model's own ``generate`` gives for one sequence of at most ``most`` words.

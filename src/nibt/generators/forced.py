@@ -164,6 +164,7 @@ class ForcedAnswer:
             *self.inputs.notes[0],
             *(f"the prompt: {note}" for note in of_prompt),
             *(f"the answer: {note}" for note in of_answer),
+            *([cut_note(len(self.answer.words))] if self.answer.is_cut else []),
         )
 
     def _special(self, text: str) -> list[str]:
@@ -172,6 +173,12 @@ class ForcedAnswer:
         special = [token for token in tokenizer.all_special_tokens if token != tokenizer.unk_token]
         spelled = [repr(token) for token in special if token in text]
         return [f"the model reads {', '.join(spelled)} as a special token, not as a word"] if spelled else []
+
+
+def cut_note(count: int) -> str:
+    """Return the note on an answer of which only the first words are explained."""
+    words = "this word" if count == 1 else f"these {count} words"
+    return f"the model writes more than {words}: for more of its answer, set max_words (--max-words) higher"
 
 
 @dataclass(frozen=True)
