@@ -171,6 +171,17 @@ def test_a_dual_encoder_writes_no_answer() -> None:
         nibt.explain_answer("lite", "sample:chelsea", PROMPT)
 
 
+def test_one_other_image_cannot_tell_what_was_seen() -> None:
+    question = "scenes_generator", "sample:scene", "describe the picture"
+    note = "cannot be told from one other image: give several as other_images"
+    one, two = ["sample:chelsea"], ["sample:chelsea", "sample:coffee"]
+    for others, is_said in ((one, True), (two, False), ([], False)):
+        answer = nibt.explain_answer(*question, method="ones", other_images=others)
+        assert any(note in text for text in answer.warnings) == is_said
+    with pytest.raises(BadInput, match="other_images must be other images"):
+        nibt.explain_answer(*question, method="ones", other_images=["sample:scene"])
+
+
 def test_an_answer_that_is_cut_has_a_note() -> None:
     question = "scenes_generator", "sample:scene", "describe the picture"
     whole = nibt.explain_answer(*question, method="ones", other_images=[])

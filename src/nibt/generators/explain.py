@@ -105,7 +105,8 @@ def explain_answer(
             image.
 
     Raises:
-        BadInput: The image cannot be read, the prompt or the answer is empty, or they exceed the model's context.
+        BadInput: An image cannot be read, the other images are only the explained one, the prompt or the answer is
+            empty, or they exceed the model's context.
         UnknownName: No method, variant or option has that name.
         BadOption: An option has an invalid value, or the scores diverge along its path.
         CannotLoad: The model cannot be loaded, or writes no text.
@@ -136,6 +137,9 @@ def explain_answer(
 
     named = [f"{SAMPLE}{name}" for name in samples()] if other_images is None else as_list(other_images)
     compared = [] if several or second else [read_image(source) for source in named]
+    if other_images and all(item.digest == request.images[0].digest for item in compared):
+        raise BadInput("other_images must be other images (got only the explained one): leave it out for the samples")
+
     generator = load_generator(model, processor=processor)
     if other_images is None and not generator.is_compared:
         compared = []
@@ -312,6 +316,10 @@ def word_notes(result: AnswerExplanation, method: Method, itself: Sequence[str] 
         compared = "a blank image" if alone else "other images (scores compare with a blank one)"
         text = f"the image hardly matters for {', '.join(guessed)}: {are} about as likely with {compared}"
         warnings.append(Note(HARDLY, text))
+
+    if len(words[0].each_other_image) == 1:
+        text = "whether words were seen or guessed cannot be told from one other image: give several as other_images"
+        warnings.append(Note(CANNOT_TELL, text))
 
     unclear = [repr(word.text) for word in words if word.p_guessed is not None and word.judgment == "cannot tell"]
     unclear = [text for text in dict.fromkeys(unclear) if text not in contradicted]
