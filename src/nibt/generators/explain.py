@@ -137,7 +137,7 @@ def explain_answer(
 
     named = [f"{SAMPLE}{name}" for name in samples()] if other_images is None else as_list(other_images)
     compared = [] if several or second else [read_image(source) for source in named]
-    if other_images and all(item.digest == request.images[0].digest for item in compared):
+    if other_images and {item.digest for item in compared} <= {item.digest for item in request.images}:
         raise BadInput("other_images must be other images (got only the explained one): leave it out for the samples")
 
     generator = load_generator(model, processor=processor)
