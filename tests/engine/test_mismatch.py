@@ -165,6 +165,10 @@ def test_words_that_a_tokenizer_spells_are_named() -> None:
     """Words of two letters a token or more are not: "tuba" is two tokens of CLIP's."""
     spelled, read = nibt.explain("scenes", "sample:scene", ["a zeppelin or cats", "a hamburger in red"], "center")
     assert "splits 'zeppelin', 'cats' into pieces of one or two letters" in str(spelled.warnings)
+    in_bytes = nibt.explain("scenes", "sample:scene", "a cat \U0001f431 \u732b", "center")
+    assert "splits '\U0001f431', '\u732b' into single bytes: the model has hardly learned these words" in str(
+        in_bytes.warnings
+    )
     assert "into pieces" not in str(read.warnings)
     tokenize = open_clip.get_tokenizer("ViT-B-32").encode
     assert not [noun for noun in NOUNS if 2 * len(tokenize(noun)) > len(noun) >= SPELLED]

@@ -93,13 +93,16 @@ def _content_words(words: Sequence[WordScore]) -> list[WordScore]:
 
 
 def _spelled_note(words: Sequence[WordScore]) -> Iterator[Note]:
-    """Yield a note if words have fewer than two letters a token."""
-    spelled = dict.fromkeys(word.text for word in words if 2 * len(word.tokens) > len(word.text) >= SPELLED)
-    if spelled:
-        names = ", ".join(map(repr, spelled))
-        noun = "this word" if len(spelled) == 1 else "these words"
-        text = f"the tokenizer splits {names} into pieces of one or two letters: the model has hardly learned {noun}"
-        yield Note("spelled_words", text)
+    """Yield a note if words have fewer than two letters a token, or other signs than ASCII a token for each byte."""
+    in_bytes = [word.text for word in words if not word.text.isascii() and len(word.tokens) >= len(word.text.encode())]
+    in_letters = [word.text for word in words if 2 * len(word.tokens) > len(word.text) >= SPELLED]
+    in_letters = [text for text in in_letters if text not in in_bytes]
+    for spelled, pieces in ((in_letters, "pieces of one or two letters"), (in_bytes, "single bytes")):
+        if spelled:
+            names = ", ".join(map(repr, dict.fromkeys(spelled)))
+            noun = "this word" if len(set(spelled)) == 1 else "these words"
+            text = f"the tokenizer splits {names} into {pieces}: the model has hardly learned {noun}"
+            yield Note("spelled_words", text)
 
 
 def _minor_note(words: Sequence[WordScore]) -> Iterator[Note]:
