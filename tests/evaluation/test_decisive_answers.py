@@ -354,6 +354,7 @@ def test_what_the_model_writes_needs_no_correction() -> None:
         assert "with the whole image; explain the answer that it should write" in result.warnings[-1]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_correction_that_cannot_be_told_is_refused() -> None:
     with pytest.raises(BadOption, match="a region that corrects is for one answer, not a difference"):
         nibt.decisive_region(generator(KIND), explained(0, "blue"), "correct", word=0)
