@@ -24,6 +24,7 @@ import csv
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import cues  # noqa: F401 - which adds its kinds to SHORTCUTS
@@ -115,17 +116,6 @@ def square(corner, side):
     return np.s_[:, corner[0] : corner[0] + side, corner[1] : corner[1] + side]
 
 
-def true_cells(world):
-    """The cells of the planted cue, and those of the named object, in the training pairs."""
-    data = Scenes(count=POOL, seed=TRAINING, fewest=1, most=3, named="one")
-    masks = []
-    for item, pair in enumerate(world.pairs):
-        _, cue = SHORTCUTS[world.kind].plant(data.scene(item), NOUNS[pair.label])
-        masks.append(np.stack([cue, pair.objects[0].mask]).astype(float))
-    shares = F.adaptive_avg_pool2d(torch.from_numpy(np.stack(masks)), world.cells.masks.shape[1:])
-    return (shares > 0.3).unbind(1)
-
-
 def fine_tuned(world, fraction=0.0, weight=0.0, exchange=None):
     """A copy of the model after training on pairs.
 
@@ -163,7 +153,7 @@ def fine_tuned(world, fraction=0.0, weight=0.0, exchange=None):
 
 
 def with_true_cells(world):
-    cue, _ = true_cells(world)
+    cue, _ = world.true_cells
     cells = PartCells(cue, world.cells.size)
     return fine_tuned(replace(world, cells=cells), exchange=Moved(cells))
 
@@ -306,8 +296,19 @@ class World:
             nibt.parts(model, pairs[:WITH_MASKS], texts=[]).save(path)
         return cls(kind, model, Parts.load(path), pairs, part_cells(model, [pair.image for pair in pairs], path))
 
+    @cached_property
+    def true_cells(self):
+        """The cells of the planted cue, and those of the named object, in the training pairs."""
+        data = Scenes(count=POOL, seed=TRAINING, fewest=1, most=3, named="one")
+        masks = []
+        for item, pair in enumerate(self.pairs):
+            _, cue = SHORTCUTS[self.kind].plant(data.scene(item), NOUNS[pair.label])
+            masks.append(np.stack([cue, pair.objects[0].mask]).astype(float))
+        shares = F.adaptive_avg_pool2d(torch.from_numpy(np.stack(masks)), self.cells.masks.shape[1:])
+        return (shares > 0.3).unbind(1)
+
     def facts(self):
-        masks, (cue, shown) = self.cells.masks, true_cells(self)
+        masks, (cue, shown) = self.cells.masks, self.true_cells
         return {
             "shortcuts": len(self.parts.shortcuts),
             "having": float(masks.flatten(1).any(1).float().mean()),

@@ -40,17 +40,15 @@ class NibtError(Exception):
 class UnknownName(NibtError, LookupError):
     """A method, metric, target, model family or data set does not exist."""
 
-    def __init__(self, group: str, name: object, names: Iterable[str]) -> None:
+    def __init__(self, group: str, name: object, names: Iterable[str], hint: str = "") -> None:
         names = sorted(set(names))
-        self._arguments = group, name, names
+        self._arguments = group, name, names, hint
         near = get_close_matches(str(name), names, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        if group == "datasets":
-            hint += " There is no file or folder of that name either."
+        hint = (f" Did you mean {near[0]!r}?" if near else "") + (f" {hint}" if hint else "")
         listed = f" Known {group}: {', '.join(names)}." if names else f" No {group} are available."
         super().__init__(f"unknown {group.removesuffix('s')} {name!r}.{hint}{listed}")
 
-    def __reduce__(self) -> tuple[type, tuple[str, Any, list[str]]]:
+    def __reduce__(self) -> tuple[type, tuple[str, Any, list[str], str]]:
         """Return the class and the arguments, so that the error can be sent to another process."""
         return type(self), self._arguments
 

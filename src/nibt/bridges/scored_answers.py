@@ -65,7 +65,7 @@ class ScoredAnswer(ImageFunction):
             own = self.server.write(self.question, _FEW if given is not None else TOKENS_PER_WORD * request.most)
             whole = self.server.answer(own)
             written = whole.first(request.most)
-            self.is_cut = given is None and len(whole.words) > request.most
+            self.is_cut = given is None and written != whole
             known = self.server.offer(self.question, own, written, known)
 
         self.offer = known

@@ -21,7 +21,7 @@ from nibt.errors import BadOption, NibtError, OtherRequest, UnknownName, WouldOv
 from nibt.io import one_line
 from nibt.registry import modules
 
-_USAGE = (UnknownName, BadOption, WouldOverwrite)  # errors that another command line would avoid
+_USAGE = (UnknownName, BadOption, WouldOverwrite, OtherRequest)  # errors that another command line would avoid
 
 # the parameters of mallopt in glibc's malloc.h
 _TRIM_THRESHOLD = -1
@@ -95,11 +95,8 @@ def _run(arguments: list[str] | None) -> int | str | None:
         app(arguments, prog_name="nibt")
     except SystemExit as done:  # typer has already printed usage errors and --help
         return done.code
-    except OtherRequest as error:
-        say(f"nibt: {error}", err=True)  # with a line for each difference
-        return 2
     except NibtError as error:
-        complain(str(error))
+        say(f"nibt: {error}", err=True)  # of one line, or with one for each difference of two requests
         return 2 if isinstance(error, _USAGE) else 1
     except ModuleNotFoundError as error:
         lacks = missing_part(error)

@@ -57,10 +57,10 @@ def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
     spans = list(word_spans(pair.caption, words))
     spans_of_names = [span for obj in named for span in obj.spans]
 
-    areas = [obj for obj in named if _has_area(obj)]
+    areas = [obj for obj in named if obj.has_area]
     masks = [seen_mask(pair, [obj], region) for obj in areas]
     seen = [(mask, obj.without) for mask, obj in zip(masks, areas, strict=True) if mask.any()]
-    others = [obj for obj in unnamed if _has_area(obj)] if areas else []
+    others = [obj for obj in unnamed if obj.has_area] if areas else []
 
     points = tuple(_seen_points(named, region))
     extent = (max(1, round(region.height)), max(1, round(region.width))) if points else (0, 0)
@@ -82,10 +82,6 @@ def ground_truth(pair: Pair, region: Region, words: Words) -> GroundTruth:
         label_map=label_map,
         present=tuple(_present(pair)),
     )
-
-
-def _has_area(obj: Object) -> bool:
-    return obj.box is not None or obj.mask is not None
 
 
 def covered_share(mask: PixelMask, shape: tuple[int, ...]) -> Float64[Tensor, "row column"]:

@@ -49,6 +49,11 @@ class Object:
     points: tuple[Point, ...] = ()
     without: Callable[[], ImageInput] | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def has_area(self) -> bool:
+        """Whether there is a mask or a box, and not only points."""
+        return self.mask is not None or self.box is not None
+
 
 def check_objects(objects: object, size: tuple[int, int], caption: str) -> None:
     """Check the names, boxes, masks, points and spans of the objects of a pair."""

@@ -4,14 +4,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from nibt.datasets._files import SHARDS, existing, files_in, joined
 from nibt.datasets._records import SUFFIXES, RecordDataset
 from nibt.datasets._table import TableDataset
 from nibt.datasets.base import Dataset
 from nibt.datasets.lmms_eval import is_sample_log
-from nibt.errors import BadInput, BadOption, check_names
+from nibt.errors import BadInput, BadOption, UnknownName, check_names
 from nibt.options import Keywords, field_types, parsed
 from nibt.registry import available, find
 
@@ -72,13 +72,11 @@ def _open_named(source: str | os.PathLike, image: str, split: str | None, option
 
     text = os.fspath(source)
     name = text.partition(":")[0]
-    if text.isidentifier():
-        check_names("datasets", [name], available("datasets"))
-    if name not in available("datasets"):
+    if name not in available("datasets") and not text.isidentifier():
         return None
 
     # unreadable records are reported with their pairs
-    types = option_types(find("datasets", name))
+    types = option_types(find_dataset(text))
     values: Keywords = {"strict": False} if "strict" in types else {}
     if split is not None and "split" in types:
         values["split"] = split
@@ -155,12 +153,12 @@ def open_dataset(source: str, options: Keywords) -> Dataset:
         return _open_path(source, options)
 
     name, _, folder = source.partition(":")
-    dataset_class = find("datasets", name)
+    dataset_class = find_dataset(source)
     types = option_types(dataset_class)
     is_grid = "options" in types  # of the data set of its pictures
     of_pictures: Keywords = {}  # files of pictures have no options
     if is_grid and folder and not os.path.exists(folder):
-        of_pictures = option_types(find("datasets", folder.partition(":")[0]))
+        of_pictures = option_types(find_dataset(folder))
     check_names("options", options, {**of_pictures, **types})
 
     values = {option: parsed(option, value, types[option]) for option, value in options.items() if option in types}
@@ -172,6 +170,14 @@ def open_dataset(source: str, options: Keywords) -> Dataset:
         values["folder"] = folder
     _check_folder(name, values, takes_folder="folder" in types, is_grid=is_grid)
     return dataset_class(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def find_dataset(source: str) -> Any:
+    """Return the class of the data set in ``NAME`` or ``NAME:FOLDER``."""
+    name = source.partition(":")[0]
+    if name not in available("datasets") and not os.path.exists(name):
+        raise UnknownName("datasets", name, available("datasets"), "There is no file or folder of that name either.")
+    return find("datasets", name)
 
 
 def is_path(source: str) -> bool:

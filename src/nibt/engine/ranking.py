@@ -76,10 +76,10 @@ def read_ranking(query: ImageSource | Text, candidates: Sequence[Any]) -> tuple[
     listed = "images" if of_images else "texts, in a file one per line"
     if of_images and is_batch(candidates):
         candidates = list(candidates)
-    if not isinstance(candidates, Sequence) or isinstance(candidates, str | Caption):
-        raise BadInput(f"{noun} must be a list of at least two {listed} (got {type(candidates).__name__})")
-    if len(candidates) < 2:
-        raise BadInput(f"{noun} must be a list of at least two {listed} (got {len(candidates)})")
+    is_list = isinstance(candidates, Sequence) and not isinstance(candidates, str | Caption)
+    if not is_list or len(candidates) < 2:
+        got = len(candidates) if is_list else type(candidates).__name__
+        raise BadInput(f"{noun} must be a list of at least two {listed} (got {got})")
 
     if isinstance(query, Caption):
         images = [read_image(candidate) for candidate in candidates]

@@ -94,13 +94,18 @@ def _content_words(words: Sequence[WordScore]) -> list[WordScore]:
 
 def _spelled_note(words: Sequence[WordScore]) -> Iterator[Note]:
     """Yield a note if words have fewer than two letters a token, or other signs than ASCII a token for each byte."""
-    in_bytes = [word.text for word in words if not word.text.isascii() and len(word.tokens) >= len(word.text.encode())]
-    in_letters = [word.text for word in words if 2 * len(word.tokens) > len(word.text) >= SPELLED]
-    in_letters = [text for text in in_letters if text not in in_bytes]
-    for spelled, pieces in ((in_letters, "pieces of one or two letters"), (in_bytes, "single bytes")):
+    pieces_of: dict[str, str] = {}
+    for word in words:
+        if not word.text.isascii() and len(word.tokens) >= len(word.text.encode()):
+            pieces_of[word.text] = "single bytes"
+        elif 2 * len(word.tokens) > len(word.text) >= SPELLED:
+            pieces_of[word.text] = "pieces of one or two letters"
+
+    for pieces in ("pieces of one or two letters", "single bytes"):
+        spelled = [text for text, of_text in pieces_of.items() if of_text == pieces]
         if spelled:
-            names = ", ".join(map(repr, dict.fromkeys(spelled)))
-            noun = "this word" if len(set(spelled)) == 1 else "these words"
+            names = ", ".join(map(repr, spelled))
+            noun = "this word" if len(spelled) == 1 else "these words"
             text = f"the tokenizer splits {names} into {pieces}: the model has hardly learned {noun}"
             yield Note("spelled_words", text)
 

@@ -267,13 +267,14 @@ def _changed(caption: str, span: Span, text: str) -> str:
     """
     before = caption[: span[0]]
     old = caption[slice(*span)]
-    replaced = re.search(r"(?<!\w)(?:an?|the)\s+$", before, re.IGNORECASE)
-    if replaced and re.match(r"(?:an?|the)\s+\w", text, re.IGNORECASE):
-        return before[: replaced.start()] + _cased(text, replaced.group()) + caption[span[1] :]
-
-    if article := re.search(r"(?<!\w)an?(?=\s+$)", before, re.IGNORECASE):
+    article = re.search(r"(?<!\w)(an?|the)(\s+)$", before, re.IGNORECASE)
+    if article and re.match(r"(?:an?|the)\s+\w", text, re.IGNORECASE):
+        before = before[: article.start()]
+        old = article[1]
+    elif article and article[1].lower() != "the":
         fitting = with_article(text).partition(" ")[0]
-        before = before[: article.start()] + _cased(fitting, article.group()) + before[article.end() :]
+        before = before[: article.start()] + _cased(fitting, article[1]) + article[2]
+
     return before + _cased(text, old) + caption[span[1] :]
 
 

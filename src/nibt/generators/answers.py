@@ -62,7 +62,7 @@ class Prompted:
 class AnswerTokens:
     """The tokens of an answer, and its words with the positions of their tokens in it.
 
-    ``is_cut`` says that the model wrote more words than were asked for, which are left out.
+    ``is_cut`` says that these are the first words of a longer answer.
     """
 
     text: str
@@ -77,7 +77,7 @@ class AnswerTokens:
             return self
         words = self.words[:count]
         end = max(words[-1].tokens) + 1 if words else 0
-        return AnswerTokens("".join(self.texts[:end]).strip(), self.ids[:end], self.texts[:end], words)
+        return AnswerTokens("".join(self.texts[:end]).strip(), self.ids[:end], self.texts[:end], words, is_cut=True)
 
 
 @dataclass(frozen=True)
@@ -171,8 +171,7 @@ class AnswerTower(ImageTower, TextTower):
         special = set(self.tokenizer.all_special_ids)
         while ids and ids[-1] in special:
             ids.pop()
-        whole = self.spelled(ids)
-        return replace(whole.first(most), is_cut=len(whole.words) > most)
+        return self.spelled(ids).first(most)
 
     def generate(self, most: int, *inputs: Tensor, inner: nn.Module | None = None, **options: Any) -> list[int]:
         """Return the ids that the model's own ``generate`` gives for one sequence of at most ``most`` words.

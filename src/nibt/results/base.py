@@ -163,9 +163,11 @@ class Result(Serializable):
 
         stated = data.get("kind"), data.get("schema")
         if stated != (cls.kind, cls.schema):
-            remedy = "read it with the version of nibt that wrote it"
-            if stated[0] != cls.kind:
+            if stated[0] == cls.kind:
+                remedy = "read it with the version of nibt that wrote it"
+            else:
                 remedy = f"give {cls.kind}, or read it with the class of its kind"
+
             raise BadInput(
                 f"expected schema {cls.schema} of {cls.kind}, got schema {stated[1]!r} of {stated[0]}: {remedy}"
             )

@@ -407,9 +407,9 @@ def _data_values(options: DataOptions) -> Keywords:
 
 def _opened(options: DataOptions, count: int, values: Keywords) -> "Dataset":
     """Open a data set with options by name."""
-    from nibt.datasets._opening import is_path, open_dataset, option_types
+    from nibt.datasets._opening import find_dataset, is_path, open_dataset, option_types
     from nibt.models._embedded import embedded
-    from nibt.registry import available, find
+    from nibt.registry import available
 
     source = options.data
     if is_path(source):
@@ -419,7 +419,7 @@ def _opened(options: DataOptions, count: int, values: Keywords) -> "Dataset":
     if name not in available("datasets") and (name in embedded() or "/" in name):
         raise BadOption(f"there is no data set or file {source!r}: the model is given with -m")
 
-    types = option_types(find("datasets", name))
+    types = option_types(find_dataset(source))
     defaults: Keywords = {"seed": options.seed} if {"seed", "folder"} & types.keys() else {}
     if "folder" not in types:
         defaults["count"] = count  # of drawn pairs

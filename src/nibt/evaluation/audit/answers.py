@@ -209,7 +209,7 @@ def questions_of(data: Dataset, count: int) -> list[AuditedQuestion]:
             raise BadInput(f"{record.where}: the prompt is blank (got {record.captions[0]!r}): give at least one word")
         pair = data.read(record, {})
         answer = record.answer or record.reference
-        placed = [item for item in pair.objects if item.mask is not None or item.box is not None]
+        placed = [item for item in pair.objects if item.has_area]
         objects = [item for item in placed if item.spans or (answer and named_spans(answer, {item.name}))]
         unnamed = tuple(item.name for item in placed if item not in objects)
         without_spans = tuple(replace(item, spans=()) for item in objects)

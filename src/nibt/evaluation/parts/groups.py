@@ -105,20 +105,17 @@ def shown_objects(pair: Pair, region: Region, shape: tuple[int, int]) -> np.ndar
 
 def named_areas(pair: Pair) -> list[Object]:
     """Return the objects with a mask or a box that the caption names."""
-    return [obj for obj in _areas(pair) if obj.spans]
+    return [obj for obj in pair.objects if obj.spans and obj.has_area]
 
 
 def unused_areas(pairs: Sequence[Pair]) -> list[str]:
     """Return a note on images whose masks and boxes are not used, since their captions name none of the objects."""
-    names = [_areas(pair)[0].name for pair in pairs if _areas(pair) and not named_areas(pair)]
+    unnamed = [pair for pair in pairs if not named_areas(pair)]
+    names = [areas[0].name for pair in unnamed if (areas := [obj for obj in pair.objects if obj.has_area])]
     if not names:
         return []
+
     return [
         f"the masks and boxes of {len(names)} of {len(pairs)} images are not used: their captions name none of the "
         f"objects, such as {names[0]!r:.60}; call the objects as the captions do, or give their spans"
     ]
-
-
-def _areas(pair: Pair) -> list[Object]:
-    """Return the objects with a mask or a box."""
-    return [obj for obj in pair.objects if obj.mask is not None or obj.box is not None]

@@ -27,7 +27,6 @@ class View {
     this.panels = this.data.panels.map((panel, number) => this.buildPanel(panel, root.querySelector(`[data-panel="${number}"]`)));
     this.readouts = this.panels.map((panel) => panel.element.querySelector(".nibt-readout"));
     this.sums = this.panels.map((panel) => panel.element.querySelector(".nibt-sums"));
-    this.legends = this.panels.map((panel) => panel.element.querySelectorAll(".nibt-legend")); // of all scores, and of positive ones
     root.prepend(this.buildControls());
     this.ready = this.loadImages().then(() => { this.draw(); root.dataset.ready = "true"; });
   }
@@ -35,7 +34,7 @@ class View {
   /* Built once */
 
   buildPanel(data, element) {
-    const panel = { ...data, element };
+    const panel = { ...data, element, legends: element.querySelectorAll(".nibt-legend") };
     panel.sides = data.sides.map((side, number) => {
       const container = element.querySelector(`[data-side="${number}"]`);
       return side.kind === "image" ? this.buildStage(side, container, panel) : this.buildCaption(side, container, panel);
@@ -223,7 +222,9 @@ class View {
       for (const side of panel.sides) side.kind === "image" ? this.drawImage(panel, side) : this.drawWords(panel, side);
       setText(this.readouts[number], readoutText(this, panel));
       setText(this.sums[number], sumsText(this, panel));
-      this.legends[number].forEach((legend, positive) => { legend.hidden = this.controls.positiveOnly !== Boolean(positive); });
+      const [ofAll, ofPositive] = panel.legends;
+      ofAll.hidden = this.controls.positiveOnly;
+      ofPositive.hidden = !this.controls.positiveOnly;
     });
     this.clearButton.disabled = !(this.box || this.corner || [...this.pinned.values()].some((words) => words.size));
   }
@@ -233,11 +234,11 @@ class View {
 
   drawImage(panel, stage) {
     if (!stage.photo) return;
-    const selected = stage === panel.image ? this.selectedWords(panel) : [], map = this.mapOf(panel, stage);
-    const hardly = selected.length && hardlyMatters(panel, stage, selected, map);
-    const colors = hardly ? this.paleColors : this.colorsOf(stage), { opacity, positiveOnly, threshold } = this.controls;
-    const paintKey = JSON.stringify([this.selectedWords(panel), opacity, positiveOnly, threshold]);
+    const selected = stage === panel.image ? this.selectedWords(panel) : [], { opacity, positiveOnly, threshold } = this.controls;
+    const paintKey = JSON.stringify([selected, opacity, positiveOnly, threshold]);
     if (stage.paintKey !== paintKey) { // painting is slow: only when the picture changes
+      const map = this.mapOf(panel, stage), hardly = selected.length && hardlyMatters(panel, stage, selected, map);
+      const colors = hardly ? this.paleColors : this.colorsOf(stage);
       stage.paintKey = paintKey;
       paintHeatmap(stage.canvas, stage.photo, map, colors, this.controls);
       drawScale(stage, map.scores, map.largest, colors, opacity, positiveOnly, panel.signed);
