@@ -230,3 +230,15 @@ def test_check_does_not_open_images(tmp_path: Path) -> None:
     assert not Folder.check(tmp_path)
     with pytest.raises(BadInput, match=r"a\.png"):
         Folder(tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("heading", "message"),
+    [
+        ("image;caption", "are separated by semicolons: separate them by commas"),
+        ("photo,text", "has no column image, caption: it has photo, text"),
+    ],
+)
+def test_check_says_what_is_wrong_with_the_columns(tmp_path: Path, heading: str, message: str) -> None:
+    (tmp_path / "pairs.csv").write_text(f"{heading}\n1.png;a cat\n")
+    assert message in Folder.check(tmp_path)

@@ -274,6 +274,26 @@ def test_batch_records_a_truncated_shard(model: Model, job_images: Path, tmp_pat
     assert "damaged or truncated" in rows[5]["error"]
 
 
+def test_batch_records_samples_of_a_shard_that_could_be_read_in_two_ways(
+    model: Model, job_images: Path, tmp_path: Path
+) -> None:
+    image = (job_images / "0.png").read_bytes()
+    with tarfile.open(tmp_path / "pairs.tar", "w") as tar:
+        for name, caption in (("1", b"a bear"), ("1", b"a cat"), ("2", b"a cat")):
+            put(tar, f"{name}.png", image)
+            put(tar, f"{name}.txt", caption)
+        for name in ("3.txt", "3.jpg", "3.mask.png"):
+            put(tar, name, b"a cat" if name == "3.txt" else image)
+
+    rows = list(nibt.batch(model, tmp_path / "pairs.tar", tmp_path / "out", **OPTIONS).rows())
+    assert [row["key"] for row in rows] == ["1", "2", "3"]
+    assert "1.png occurs twice: give each sample a name of its own" in rows[0]["error"]
+    assert rows[1]["error"] is None
+    assert "several images (jpg, mask.png): name the ending" in rows[2]["error"]
+    named = open_rows(tmp_path / "pairs.tar", image="jpg")
+    assert [record.error for record in named.records() if record][2] == ""
+
+
 def test_prompts_are_read_from_tables_without_captions(tmp_path: Path) -> None:
     """The default columns are found in every form of a table; a table with captions stays one of pairs."""
     package = pytest.importorskip("datasets", reason="needs the package datasets: pip install '.[data]'")

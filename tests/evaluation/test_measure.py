@@ -25,9 +25,16 @@ from nibt.models.base import Model
 from nibt.registry import find
 from nibt.results.attribution import Attribution
 from tests import tiny
+from tests.evaluation.bench.script_metrics import PositiveShare
 from tests.helpers import both_sides, noise_pairs
 from tests.metrics.linear_maps import pairs, values
 from tests.suites import few
+
+
+@pytest.mark.parametrize("factor", [5.0, -1.0, 1e300])
+def test_values_outside_of_the_bounds_of_a_metric_are_refused(factor: float) -> None:
+    with pytest.raises(BadOption, match=r"script_metrics must return .* from 0 to 1, its bounds \(got .*correct"):
+        nibt.measure(tiny.model("clip"), noise_pairs(2), [PositiveShare(factor)])
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Tests of ``nibt.formats.json``."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import nibt
 from nibt.data.images import Region
 from nibt.errors import WouldOverwrite
+from nibt.results.notes import NO_MATCH, NOISE
 from tests.answers import PEAK, WHOLE, answer
 
 COCO = pytest.importorskip("pycocotools.coco", reason="needs pycocotools: pip install '.[data]'").COCO
@@ -50,6 +52,18 @@ def test_coco_of_one_explanation_is_plain_data() -> None:
     assert annotation["segmentation"] == [[5, 0, 25, 0, 25, 20, 5, 20]]
     assert annotation["bbox"] == [5, 0, 20, 20]
     assert annotation["area"] == 400
+
+
+def test_coco_has_no_regions_of_noise() -> None:
+    shown, other, flat = (answer(PEAK, (90, 90), WHOLE, caption) for caption in ("a cat", "a dog", "a cup"))
+    no_match = replace(other, warnings=("the model does not rate these as a match",), codes=(NO_MATCH,))
+    noise = replace(flat, warnings=("the map is noise",), codes=(f"{NOISE}:image",))
+    data = nibt.to_coco([shown, no_match, noise])
+    assert {one["category_id"] for one in data["annotations"]} == {1, 2}
+    assert data["info"]["notes"] == [
+        {"image_id": 1, "category_id": 2, "text": "the model does not rate these as a match"},
+        {"image_id": 1, "category_id": 3, "text": "the map is noise"},
+    ]
 
 
 def test_coco_file_of_somebody_else_is_kept(tmp_path: Path) -> None:

@@ -732,7 +732,9 @@ def test_words_do_not_pass_through_the_states_of_an_image_encoder(kind: str) -> 
 
 @pytest.mark.usefixtures("unchecked")
 def test_dual_encoder_writes_nothing() -> None:
-    with pytest.raises(CannotLoad, match="writes no text about images, so it has no answer to explain: use explain"):
+    with pytest.raises(
+        CannotLoad, match="writes no text about images, so it has no answer to explain: use a model that does"
+    ):
         explain_answer(tiny.model("clip"), IMAGE, PROMPT, ANSWER)  # pyright: ignore
     with pytest.raises(BadOption, match="narrow must name at least one of image, prompt, earlier"):
         explained("llava", narrow=[])

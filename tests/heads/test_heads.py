@@ -203,6 +203,11 @@ def test_errors_say_what_to_do(call: Any, error: type[Exception], message: str) 
         call()
 
 
+def test_a_correlation_of_changes_that_are_rounding_is_unknown() -> None:
+    change = torch.tensor([[0.1], [0.1], [0.1]]) + torch.tensor([[0.0], [6e-8], [-6e-8]])
+    assert math.isnan(nibt.HeadAblation(((0, 0),), change, change).correlation)
+
+
 def test_a_correlation_of_two_numbers_is_unknown() -> None:
     change = torch.tensor([[0.1], [-0.2]])
     assert math.isnan(nibt.HeadAblation(((0, 0),), change, change).correlation)

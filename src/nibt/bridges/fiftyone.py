@@ -34,8 +34,8 @@ def sample(explanation: Explanation, field: str = "nibt") -> Any:
 
     Args:
         explanation: An explanation of an image in a file.
-        field: The name of the field of the heat map. ``FIELD_caption``, ``FIELD_similarity`` and ``FIELD_method`` are
-            further fields.
+        field: The name of the field of the heat map. ``FIELD_caption``, ``FIELD_similarity``, ``FIELD_method`` and
+            ``FIELD_notes``, such as that the map is noise, are further fields.
 
     Returns:
         A ``fiftyone.Sample`` that is in no data set yet.
@@ -53,6 +53,7 @@ def sample(explanation: Explanation, field: str = "nibt") -> Any:
     record[f"{field}_caption"] = explanation.caption
     record[f"{field}_similarity"] = float(explanation.similarity)
     record[f"{field}_method"] = method_text(explanation.method)
+    record[f"{field}_notes"] = list(explanation.warnings)
     return record
 
 

@@ -38,6 +38,8 @@ def table_rows(
             raise BadInput(f"{path} has {heading.count(double)} columns {double!r}: rename or remove all but one")
 
         lacking = [name for name in columns if name not in heading]
+        if lacking and len(heading) == 1 and ";" in heading[0]:
+            raise BadInput(f"the columns of {path} are separated by semicolons: separate them by commas")
         if lacking and remedy:
             raise missing_columns(path, lacking, heading, remedy)
         if lacking:

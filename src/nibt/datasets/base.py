@@ -19,7 +19,7 @@ from nibt.data.objects import Point, Span
 from nibt.data.pair import Pair
 from nibt.data.window import without_window
 from nibt.datasets._files import readable
-from nibt.errors import BadInput, NibtError, Unsupported, check_names
+from nibt.errors import BadInput, NibtError, check_names
 from nibt.io import open_bytes
 from nibt.options import complete
 from nibt.progress import tracked
@@ -274,7 +274,7 @@ class Dataset(Plugin, ABC):
         """
         try:
             return cls(*arguments, **options).missing()
-        except (BadInput, Unsupported) as error:
+        except NibtError as error:
             return str(error)
 
     def missing(self) -> str:

@@ -248,11 +248,16 @@ class WebDataset(RecordDataset, name="webdataset"):
 
         try:
             default = self.image == "image"
-            matches = (name for name in files if (names_image(f"a.{name}") if default else name == self.image))
-            ending = next(matches, None)
-            if ending is None:
+            endings = [name for name in files if (names_image(f"a.{name}") if default else name == self.image)]
+            if not endings:
                 wanted = "image" if default else f"file that ends in .{self.image}"
                 raise BadInput(f"the sample has no {wanted} (it has {', '.join(files)})")
+            if len(endings) > 1:
+                raise BadInput(
+                    f"the sample has several images ({', '.join(endings)}): name the ending of those to explain, such "
+                    f"as image={endings[0]}"
+                )
+            ending = endings[0]
 
             with format_errors(where):
                 caption = caption_text(self._caption(files, where))
@@ -289,7 +294,11 @@ def _samples(path: Path) -> "Iterator[tuple[str, dict[str, ImageLocation]]]":
                 files = {}
 
             key = sample
-            files[ending.lower()] = place
+            ending = ending.lower()
+            if ending in files:
+                files.setdefault("", f"{path.name}: {name} occurs twice: give each sample a name of its own")
+            else:
+                files[ending] = place
     except (tarfile.TarError, OSError, EOFError) as error:
         if files:
             yield key, files

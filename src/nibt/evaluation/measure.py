@@ -33,6 +33,8 @@ from nibt.targets.base import Others, Score, Target
 from nibt.torch_modes import plain_torch
 from nibt.types import Embedding, MeasuredSide, Modality
 
+_ROUNDING = 1e-5
+"""How far values in single precision may exceed the bounds of a metric."""
 _Metric: TypeAlias = str | Metric[Any]
 _Metrics: TypeAlias = _Metric | Sequence[_Metric] | Mapping[str, _Metric]
 
@@ -319,8 +321,17 @@ def _measurements(
                 f"({len(indices)},) (got {got}): correct its class"
             )
 
+        numbers = values.double()
+        least, most = metric.bounds
+        is_outside = (numbers < least - _ROUNDING) | (numbers > most + _ROUNDING) | numbers.isinf()
+        if is_outside.any():
+            raise BadOption(
+                f"the metric {metric.name} must return NaN, or finite numbers from {least:g} to {most:g}, its bounds "
+                f"(got {numbers[is_outside][0]:g}): correct its class"
+            )
+
         curve_of_pair = [()] * len(indices) if curves is None else map(tuple, curves.tolist())
-        for index, value, curve in zip(indices, values.tolist(), curve_of_pair, strict=True):
+        for index, value, curve in zip(indices, numbers.tolist(), curve_of_pair, strict=True):
             yield Measurement(index, side, metric.name, value, curve, label, seconds)
 
 

@@ -47,7 +47,8 @@ class Coco(Format, name="coco"):
     """The regions of maps, with boxes, outlines and scores, as annotations of COCO.
 
     The format is https://cocodataset.org/#format-data. An image of the file is an image that was explained, a category
-    is a caption, and an annotation is a region of the map of that image for that caption.
+    is a caption, and an annotation is a region of the map of that image for that caption. A map that is noise has no
+    annotation.
     """
 
     endings = (".coco.json",)
@@ -73,7 +74,8 @@ def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float 
     Returns:
         Plain data for a JSON file. An annotation has a ``bbox`` (left, top, width, height), a ``segmentation`` (one
         polygon along the edges of pixels), its ``area`` in pixels, and the ``score`` of its peak. A hole of a region is
-        part of its polygon, connected by a line that is passed in both directions.
+        part of its polygon, connected by a line that is passed in both directions. A map that is noise has no
+        annotation. ``info`` has the gravest note of each map, such as that the caption does not match the image.
 
     Raises:
         BadOption: The threshold is not above 0 and at most 1.
@@ -86,10 +88,16 @@ def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float 
     images: dict[tuple[str, str, tuple[int, int]], int] = {}
     categories: dict[str, int] = {}
     annotations: list[JsonObject] = []
+    notes: list[JsonObject] = []
     for explanation in listed:
         key = explanation.source, explanation.image.image_hash, explanation.size
         image = images.setdefault(key, len(images) + 1)
         category = categories.setdefault(explanation.caption, len(categories) + 1)
+        if explanation.mismatch:
+            notes.append({"image_id": image, "category_id": category, "text": explanation.mismatch})
+        if explanation.is_noise("image"):
+            continue
+
         annotations += [
             {
                 "id": number,
@@ -104,8 +112,9 @@ def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float 
             for number, region in enumerate(explanation.regions(threshold), len(annotations) + 1)
         ]
 
+    info = {"description": "Regions of maps", "version": f"nibt {version('nibt')}", "threshold": threshold}
     return {
-        "info": {"description": "Regions of maps", "version": f"nibt {version('nibt')}", "threshold": threshold},
+        "info": {**info, "notes": notes},
         "licenses": [],
         "images": [
             {"id": number, "file_name": source, "width": size[0], "height": size[1]}

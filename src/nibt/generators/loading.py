@@ -275,7 +275,10 @@ def _no_generator(name: str, classes: Sequence[str] = (), model_type: object = N
     """Return why a model is no generator: it compares images with captions, or its class is not supported."""
     rows = declared().values()
     if not classes or any(not {*classes}.isdisjoint(row.classes) for row in rows):
-        return f"{name!r} writes no text about images, so it has no answer to explain: use explain"
+        return (
+            f"{name!r} writes no text about images, so it has no answer to explain: use a model that does, such as "
+            "scenes_generator, or explain images with captions instead"
+        )
 
     if reason := next((_REFUSED[each] for each in classes if each in _REFUSED), ""):
         return (

@@ -33,7 +33,7 @@ class Decomposition(ResultOfImage):
             one row with a column per token.
         rest: What each head adds for image tokens that are no patches, such as the class token: layers x heads.
         perceptrons: What the perceptron (MLP) of each block adds, followed by that of the model's head if it pools by
-            attention.
+            attention, or else 0.
         first: What the first state adds: the patches or words with their positions.
         constant: What biases add.
         words: The words of a decomposed caption.

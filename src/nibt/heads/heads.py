@@ -28,6 +28,7 @@ from nibt.torch_modes import plain_torch
 from nibt.types import ByValue, Embedding
 
 _BATCH = 8
+_ROUNDING = 1e-6  # of similarities in single precision
 _LEAST = 1e-9  # of the variance of a head; what is left below it is rounding
 
 
@@ -162,13 +163,18 @@ class HeadAblation(ByValue):
 
     @property
     def correlation(self) -> float:
-        """Pearson's correlation of predicted and actual changes; NaN if either is constant, or of fewer than three."""
+        """Pearson's correlation of predicted and actual changes.
+
+        It is NaN for fewer than three changes, and if either are the same up to rounding, as those of equal pairs are.
+        """
         if self.predicted.numel() < 3:  # of two, it is 1 or -1
             return math.nan
 
         deviations = [changes.flatten().double() - changes.double().mean() for changes in (self.predicted, self.actual)]
+        if any(deviation.abs().max() < _ROUNDING for deviation in deviations):
+            return math.nan
         lengths = deviations[0].norm() * deviations[1].norm()
-        return float((deviations[0] * deviations[1]).sum() / lengths) if lengths > 0 else math.nan
+        return float((deviations[0] * deviations[1]).sum() / lengths)
 
     @property
     def largest_difference(self) -> float:

@@ -68,7 +68,8 @@ class FunctionMethod(GradientMethod):
 
     def _expected(self, difference: Hidden) -> str:
         shape = list(difference.shape[:2])
-        return f"the function {self.name} must return a score per token, a tensor of the shape {shape}"
+        name = "" if self.name == "function" else f" {self.name}"
+        return f"the function{name} must return a score per token, a tensor of the shape {shape}"
 
     def options(self) -> Keywords:
         return {name: value for name, value in super().options().items() if name not in ("function", "name")}

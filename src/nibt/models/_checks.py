@@ -62,7 +62,8 @@ def checked(model: Model) -> Model:
     ran = set[nn.Module]()
     problem = "it cannot embed an example image and a caption"
     remedy = "check its configuration and the files of its processor, or save both again"
-    with naming_hooks(model.module), loading(model.id), step(model.id, problem, remedy), ExitStack() as hooks:
+    with naming_hooks(model.module), loading(model.id), ExitStack() as hooks:
+        hooks.enter_context(step(model.id, problem, remedy, [type(tower) for tower in model.towers]))
         blocks = {block for tower in model.towers for block in tower.blocks}
         hooked = filter(foreign_hooks, model.module.modules())
         around = [module for module in hooked if not blocks.isdisjoint(module.modules())]
@@ -124,7 +125,10 @@ def _compare(name: str, tower: Tower, inputs: Inputs) -> int:
             )
 
     # without blocks there is nothing to replay, and rounding in millions of pixels would be taken for a difference
-    replayed = replay_cosines(tower, trace) if tower.blocks else {}
+    replayed = {}
+    if tower.blocks:
+        _check_valid_tokens(name, tower, trace)
+        replayed = replay_cosines(tower, trace)
     for layer, cosine in replayed.items():
         if not cosine > _LEAST_COSINE:  # also fails for NaN
             raise CannotLoad(
@@ -134,6 +138,19 @@ def _compare(name: str, tower: Tower, inputs: Inputs) -> int:
             )
 
     return trace.embedding.shape[-1]
+
+
+def _check_valid_tokens(name: str, tower: Tower, trace: Trace) -> None:
+    """Check that a tower has a mask of all tokens of its states, of which another package may have a class."""
+    hidden = trace.cut(0).hidden
+    valid = tower.valid_tokens(trace.inputs, hidden)
+    shape = tuple(hidden.shape[:2])
+    if tuple(valid.shape) != shape or valid.dtype != torch.bool:
+        raise CannotLoad(
+            f"the model {name!r} cannot be explained: valid_tokens of {type(tower).__name__} must return a mask of the "
+            f"shape (batch, token), here {shape}, of the type bool (got {tuple(valid.shape)}, {valid.dtype}): correct "
+            "it"
+        )
 
 
 def replay_cosines(tower: Tower, trace: Trace) -> dict[int, float]:

@@ -1,9 +1,10 @@
 """Failures of libraries while a model is loaded, as errors of nibt that say what to do."""
 
 from asyncio import CancelledError
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 
 import torch
 
@@ -49,8 +50,11 @@ def loading(name: str, folder: Path | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def step(name: str, problem: str, remedy: str) -> Iterator[None]:
-    """Convert the exceptions of libraries in one step of loading to ``CannotLoad``, which says what to correct."""
+def step(name: str, problem: str, remedy: str, classes: Iterable[type] = ()) -> Iterator[None]:
+    """Convert the exceptions of libraries in one step of loading to ``CannotLoad``, which says what to correct.
+
+    ``classes`` are those of the family and its towers: what classes of another package raise is corrected there.
+    """
     try:
         yield
     except (NibtError, *_RAISED):
@@ -60,4 +64,14 @@ def step(name: str, problem: str, remedy: str) -> Iterator[None]:
 
         if of_hub(error) is not None:
             raise
+        own = [each for each in classes if each.__module__.partition(".")[0] != "nibt"]
+        if own:
+            remedy = f"correct {_place_in(own, error)}"
         raise CannotLoad(f"cannot load the model {name!r}: {problem} ({first_line(error)}): {remedy}") from error
+
+
+def _place_in(classes: Sequence[type], error: BaseException) -> str:
+    """Return the last function of the modules of classes that was running, or the classes if there is none."""
+    modules = {each.__module__ for each in classes}
+    codes = [frame.f_code for frame, _ in walk_tb(error.__traceback__) if frame.f_globals.get("__name__") in modules]
+    return codes[-1].co_qualname if codes else " and ".join(each.__qualname__ for each in classes)

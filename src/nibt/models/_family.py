@@ -1,5 +1,6 @@
 """The contract of a family of checkpoints, and the family of a checkpoint or of a model in memory."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
@@ -83,6 +84,17 @@ class Family(Plugin, ABC):
         bias = getattr(module, "logit_bias", None)
         scale = module.logit_scale.detach().float().exp().item()  # pyright: ignore
         return scale, 0.0 if bias is None else bias.detach().float().item()
+
+
+def read_scale_and_bias(family: type[Family], module: nn.Module) -> tuple[float, float]:
+    """Return the scale and the bias of a model, and check that they are finite numbers."""
+    scale, bias = family.scale_and_bias(module)
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in (scale, bias)):
+        raise CannotLoad(
+            f"the scale and the bias of a {type(module).__name__} must be finite numbers (got {scale!r:.50} and "
+            f"{bias!r:.50}): correct the weights of the model, or scale_and_bias of {family.__name__}"
+        )
+    return scale, bias
 
 
 FUSED = "fused"

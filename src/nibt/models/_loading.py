@@ -21,7 +21,13 @@ from nibt.models._checks import check_finite, checked
 from nibt.models._classes import declared, known_checkpoint
 from nibt.models._embedded import EMBEDDED, alternatives, embedded, embedded_generators, embedded_hint
 from nibt.models._failures import loading, step
-from nibt.models._family import check_no_generator, class_names, family_of_score, family_of_type
+from nibt.models._family import (
+    check_no_generator,
+    class_names,
+    family_of_score,
+    family_of_type,
+    read_scale_and_bias,
+)
 from nibt.models._hugging_face import named_processor
 from nibt.models._loaded import LoadedModel
 from nibt.models._precision import check_quantized
@@ -453,7 +459,8 @@ def _model(name: str, family: str, module: nn.Module, request: LoadRequest) -> M
     check_finite(name, module)
     request = family_class.resolved(str(request.folder or name), request)
     problem = "its parts do not fit its configuration or its processor"
-    with step(name, problem, "check the values in config.json and in the files of the processor, or save both again"):
+    remedy = "check the values in config.json and in the files of the processor, or save both again"
+    with step(name, problem, remedy, [family_class]):
         image, text = family_class.towers(module, request)
     if request.is_passed:
         from nibt.models._in_memory import misfits
@@ -465,6 +472,7 @@ def _model(name: str, family: str, module: nn.Module, request: LoadRequest) -> M
         size = tuple(request.defaults["domain_size"])
         image.preparation = replace(image.preparation, domain=request.defaults["domain"], domain_size=size)
 
-    scale, bias = family_class.scale_and_bias(module)
+    with step(name, "its scale and its bias cannot be read", remedy, [family_class]):
+        scale, bias = read_scale_and_bias(family_class, module)
     compared = family_class.compares(module, request, image), family_class.has_logits, request.defaults
     return Model(name, family, module, image, text, scale, bias, *compared, folder=request.folder, request=request)

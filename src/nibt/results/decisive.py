@@ -56,6 +56,9 @@ class DecisiveRegion(Serializable):
         """The share of the image that the part has, in [0, 1]."""
         return float(self.cells.double().mean())
 
+    def __str__(self) -> str:
+        return self.about
+
     @property
     def about(self) -> str:
         """What the part does, in words."""

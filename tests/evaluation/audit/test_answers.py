@@ -312,6 +312,7 @@ def test_the_command_audits_a_table_of_questions(run: Run, tmp_path: Path, blind
     assert (audit.subject, audit.data["dataset"], audit.data["pairs"]) == ("answers", "table", 8)
     assert "Does the model read the image?" in Path("a.html").read_text()
     assert "8 questions" in Path("a.card.md").read_text()
+    assert "8 questions:" in Path("a.badge.svg").read_text()
     code, out, err = run("audit", path, "-m", blind, "--quick", "--strict", "-o", "-")
     assert code == 0, "eight questions have no verdict, so nothing fails"
     assert json.loads(out)["subject"] == "answers"

@@ -9,10 +9,11 @@ import torch
 
 import nibt
 from nibt.datasets.scenes import Scenes
-from nibt.errors import BadOption, OtherRequest
+from nibt.errors import BadInput, BadOption, OtherRequest
 from nibt.methods.masks import Occlusion
 from nibt.metrics.localization import Energy
 from tests import tiny
+from tests.evaluation.bench.script_metrics import PooledShare, PositiveShare
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,23 @@ def test_a_method_that_is_not_registered_is_measured_and_reported(tmp_path: Path
     reopened = type(run).open(tmp_path / "run")
     assert reopened.frame().equals(run.frame())
     assert "test_objects" in reopened.summary().lines["method"].tolist()
+
+
+def test_a_report_of_another_program_has_the_bounds_of_a_metric_of_the_script(tmp_path: Path) -> None:
+    """Another program reads the folder, and cannot find the class."""
+    run = nibt.benchmark(plan(metric=PositiveShare()), tmp_path / "run")
+    of_script = nibt.write_report(run)
+    assert "script_metrics (higher)" in of_script
+    assert nibt.write_report(tmp_path / "run") == of_script
+    lines = type(run).open(tmp_path / "run").summary().lines
+    assert lines[["low", "high"]].stack().between(0, 1).all()
+
+
+def test_a_number_of_all_pairs_needs_its_class(tmp_path: Path) -> None:
+    run = nibt.benchmark(plan(metric=PooledShare()), tmp_path / "run")
+    assert "pooled_share (higher)" in nibt.write_report(run)
+    with pytest.raises(BadInput, match=r"pooled_share for a data set is computed by its class.*write_report"):
+        nibt.write_report(tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -145,7 +145,8 @@ class GeneratorOptions(ModelOptions):
     def __post_init__(self) -> None:
         if self.model is None:
             raise BadOption(
-                "the generator is missing: give it with -m, as in -m ./my-llava; with --server, its name on the server"
+                "the generator is missing: give it with -m, as in -m scenes_generator (embedded) or -m ./my-llava; "
+                "with --server, its name on the server"
             )
 
     def generator(self, quiet: bool, server: AnswerServerOptions) -> "Generator":

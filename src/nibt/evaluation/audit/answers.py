@@ -254,7 +254,7 @@ def _check_images(pairs: Sequence[Pair]) -> None:
     different = {pair.image.digest for pair in pairs}
     if len(different) < 3:
         raise BadInput(
-            f"the questions have {len(different)} different images: an audit needs at least 3, since it reads each "
+            f"an audit needs questions about at least 3 different images (got {len(different)}), since it reads each "
             "answer with the images of others"
         )
 

@@ -14,7 +14,6 @@ from nibt.evaluation.bench.run import Benchmark
 from nibt.evaluation.bench.summary import Group, Summary
 from nibt.evaluation.statistics import NOTHING, Interval, Numbers, interval, ratio_of_means
 from nibt.evaluation.tables import ReportTable, describe_session, number, report_markdown, report_page, with_interval
-from nibt.metrics.base import PooledMetric
 from nibt.results.frames import DataFrame
 
 ALPHA = 0.05
@@ -46,7 +45,7 @@ def write_report(run: Benchmark | str | Path, overwrite: bool = False, *, base: 
     run = run if isinstance(run, Benchmark) else Benchmark.open(run)
     summary = run.summary(base)
     title = run.plan.about or "A benchmark of explanations"
-    about = list(_about(run))
+    about = list(_about(run, summary))
     tables = list(_tables(summary))
     markdown = report_markdown(title, about, tables)
     reports = {
@@ -59,7 +58,7 @@ def write_report(run: Benchmark | str | Path, overwrite: bool = False, *, base: 
     return markdown
 
 
-def _about(run: Benchmark) -> Iterator[str]:
+def _about(run: Benchmark, summary: Summary) -> Iterator[str]:
     """Yield the paragraphs before the tables: the models, the machine, and how to read the numbers."""
     missing = len(run.missing_chunks())
     for label, recorded in run.manifest.models.items():
@@ -76,9 +75,7 @@ def _about(run: Benchmark) -> Iterator[str]:
 
     if missing:
         yield f"The run is incomplete: {missing} of {len(list(run.chunks()))} chunks are still to be measured."
-    labels = [
-        choice.label for choice in run.plan.metrics if choice.is_known and issubclass(choice.plugin, PooledMetric)
-    ]
+    labels = [label for label, metric in summary.facts.metrics.items() if metric.is_pooled]
     if labels:
         yield (
             f"The number of {', '.join(labels)} is not a mean over pairs, but computed from all pairs together; its "

@@ -21,7 +21,7 @@ from nibt.evaluation.bench.cell import NEEDED_BY, CellRunner, encode_rows, read_
 from nibt.evaluation.bench.choice import Choice
 from nibt.evaluation.bench.plan import Cell, Plan
 from nibt.evaluation.bench.summary import Summary
-from nibt.evaluation.bench.validation import check_plan, error_key, with_best_caption
+from nibt.evaluation.bench.validation import PluginFacts, check_plan, error_key, with_best_caption
 from nibt.folder import MANIFEST, REMEDY, ChunkFile, Manifest, RunFolder, read_manifest
 from nibt.io import file_digests, read_path
 from nibt.models._loading import load_model
@@ -58,6 +58,7 @@ class BenchmarkManifest(Manifest):
     title: str
     models: dict[str, MeasuredModel] = Field({})
     skipped: dict[str, dict[str, str]] = Field({})
+    plugins: PluginFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class Benchmark(RunFolder[BenchmarkManifest]):
         Args:
             base: The method that the others are compared with, as in ``write_report``.
         """
-        return Summary.of(self.plan, self.frame(), base)
+        return Summary.of(self.plan, self.frame(), base, self.manifest.plugins)
 
     def failures(self) -> tuple[int, int]:
         """Return the number of measurements with an error, and the number of all measurements."""
@@ -183,6 +184,7 @@ class Benchmark(RunFolder[BenchmarkManifest]):
     ) -> None:
         """Measure the chunks that are not measured."""
         with self.writing(self.request, title=self.plan.about):
+            self.update(plugins=PluginFacts.of(self.plan))
             missing = self.missing_chunks()
             if missing:
                 self.fill(self._measured(missing, data, on_progress, on_start))

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nibt.errors import BadOption
+from nibt.errors import BadInput, BadOption
+from nibt.evaluation.bench.choice import MetricChoice
 from nibt.evaluation.bench.plan import Plan
-from nibt.evaluation.bench.validation import build_metric
+from nibt.evaluation.bench.validation import PluginFacts, build_metric
 from nibt.evaluation.statistics import (
     NOTHING,
-    Better,
     Interval,
     holm,
     interval,
@@ -30,7 +30,7 @@ from nibt.evaluation.statistics import (
     within,
 )
 from nibt.io import load_json
-from nibt.metrics.base import Metric, PooledMetric
+from nibt.metrics.base import PooledMetric
 from nibt.records import JsonObject
 from nibt.results.frames import Column, DataFrame, pandas
 
@@ -65,7 +65,7 @@ class Summary:
     failures: DataFrame
     curves: Mapping[tuple[str, ...], np.ndarray]
     pooled: Mapping[tuple[str, ...], Interval]
-    metrics: Mapping[str, Metric]
+    facts: PluginFacts
     views: Mapping[tuple[str, str, str], str]
     """The views of an image, by model, side and method; captions, and methods whose pairs all failed, have none."""
     targets: Mapping[tuple[str, str, str], str]
@@ -77,23 +77,25 @@ class Summary:
     """Whether methods with other numbers of views than the base method are compared with it, too."""
 
     @classmethod
-    def of(cls, plan: Plan, rows: DataFrame, base: str | None = None) -> "Summary":
+    def of(cls, plan: Plan, rows: DataFrame, base: str | None = None, facts: PluginFacts | None = None) -> "Summary":
         """Summarize the rows of a run, as ``Benchmark.frame`` returns them.
 
         Without ``base``, each method is compared with a base method that has as many views (``base_for``); with it, all
-        methods are compared with this one.
+        methods are compared with this one. ``facts`` are those that were recorded with the run; None means those of the
+        plan.
 
         Raises:
             BadOption: The plan has no method ``base``.
+            BadInput: A metric has numbers of all pairs together, and its class is that of a script.
         """
+        facts = PluginFacts.of(plan) if facts is None else facts
         rows = _in_order(plan, rows)
         values = rows.groupby([*SERIES, "item"], observed=True)["value"].mean()
         pair = [*GROUP, "side", "method", "item"]
         # each metric of a pair repeats the seconds of the explanation
         seconds = rows[rows["error"] == ""].groupby([*pair, "seed"], observed=True)["seconds"].first()
         curves = rows[rows["curve"].map(len) > 0].groupby(SERIES, observed=True)
-        metrics = {choice.label: build_metric(choice) for choice in plan.metrics if choice.is_known}
-        pooling = {label: metric for label, metric in metrics.items() if isinstance(metric, PooledMetric)}
+        pooling = {choice.label: _pooling(choice) for choice in plan.metrics if facts.metrics[choice.label].is_pooled}
         return cls(
             plan,
             _by_method(values, FAMILY),
@@ -105,7 +107,7 @@ class Summary:
                 if series[4] not in pooling
             },
             {series: _pooled(pooling[series[4]], of_pairs) for series, of_pairs in curves if series[4] in pooling},
-            metrics,
+            facts,
             _views(rows),
             _targets(rows),
             _base_of(plan, base),
@@ -115,8 +117,7 @@ class Summary:
     @cached_property
     def controls(self) -> set[str]:
         """The labels of the methods that do not use the model."""
-        choices = (choice for choice in self.plan.methods if choice.is_known)
-        return {choice.label for choice in choices if choice.plugin.category == "control"}
+        return set(self.facts.controls)
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -186,9 +187,9 @@ class Summary:
 
     def _lines(self, family: tuple[str, ...], values: DataFrame) -> list[JsonObject]:
         """Return the lines of the methods of a family, compared with a base method, without Holm's correction."""
-        metric = self.metrics.get(family[-1], Metric)  # for a metric that is not there
-        better: Better = getattr(metric, "better", "neither")
-        bounds = metric.bounds
+        metric = self.facts.metrics[family[-1]]
+        better = metric.better
+        bounds = metric.limits
         failed = self.failures[(self.failures[FAMILY] == list(family)).all(axis=1)].groupby("method", observed=True)
         bases = {method: self.base_for(family[0], family[3], method) for method in values}
         compared = {method: values[base] for method, base in bases.items() if base in values}
@@ -238,6 +239,18 @@ def _base_of(plan: Plan, base: str | None) -> str | None:
 
     labels = [method.label for method in plan.methods if method.name == BASE]
     return BASE if BASE in labels else next(iter(labels), None)
+
+
+def _pooling(choice: MetricChoice) -> PooledMetric:
+    """Return the metric that computes a number from all pairs together."""
+    if not choice.is_known:
+        raise BadInput(
+            f"the number of {choice.label} for a data set is computed by its class, which is that of a script: report "
+            "there, with nibt.write_report(run), or declare an entry point for the metric"
+        )
+    metric = build_metric(choice)
+    assert isinstance(metric, PooledMetric)
+    return metric
 
 
 def _pooled(metric: PooledMetric, of_pairs: DataFrame) -> Interval:

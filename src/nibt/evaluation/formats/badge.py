@@ -29,9 +29,8 @@ class Badge(Format, name="badge"):
         audit: Any = bare(results[0])
         counts = [(verdict, audit.count(verdict)) for verdict in reversed(VERDICTS)]
         text = ", ".join(f"{count} {verdict}" for verdict, count in counts if count)
-        about = (
-            f"{Path(audit.model['id']).name}, weights {audit.model['weights_hash']}, {audit.data.get('pairs')} pairs"
-        )
+        data = f"{audit.data.get('pairs')} {audit.questionnaire.noun}"
+        about = f"{Path(audit.model['id']).name}, weights {audit.model['weights_hash']}, {data}"
         badge = template("badge.svg", "nibt.evaluation.formats").render(
             label=_LABEL,
             text=text,
