@@ -146,6 +146,16 @@ def test_tables_compute_in_float32(kind: str, dtype: torch.dtype) -> None:
     assert_close(actual.table, expected.table, 1e-4)
 
 
+def test_models_with_weights_of_two_types_are_checked() -> None:
+    """Of such a model, Transformers cannot compute the embedding, which nibt computes in float32."""
+    module = converted(tiny.ALL["clip"]().module, torch.float16)
+    for projection in (module.visual_projection, module.text_projection):
+        projection.float()
+    checks = nibt.check(loaded("clip", module), tiny.image(), tiny.CAPTIONS[0]).checks
+    expected = nibt.check(loaded("clip", converted(module, torch.float32)), tiny.image(), tiny.CAPTIONS[0]).checks
+    assert [check.value for check in checks] == pytest.approx([check.value for check in expected], abs=1e-3)
+
+
 @both_dtypes
 def test_half_precision_is_near_float32(dtype: torch.dtype) -> None:
     """What is left is the rounding of the weights: half a unit in the last of 11 or 8 bits."""

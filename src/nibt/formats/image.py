@@ -136,7 +136,7 @@ class MapFormat(PictureFormat):
 
 
 class GrayMap(MapFormat, name="map"):
-    """The map in gray, in the size of the image: 128 is zero, 255 the largest absolute score."""
+    """The map in gray, in the size of the image: 128 is zero, 255 the largest absolute score of a cell."""
 
     endings = (".map.png",)
     draws = ("positive_only",)

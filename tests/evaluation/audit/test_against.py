@@ -16,7 +16,7 @@ from nibt.data.images import Region
 from nibt.data.objects import Object
 from nibt.data.pair import Pair
 from nibt.errors import BadInput, CannotLoad, NibtError
-from nibt.evaluation.audit.against import compared, same_cells, too_few
+from nibt.evaluation.audit.against import _difference, compared, same_cells, too_few
 from nibt.evaluation.audit.evidence import Evidence
 from nibt.evaluation.audit.exchange import NAMES
 from nibt.evaluation.audit.runner import AuditRunner
@@ -247,3 +247,11 @@ def test_a_note_says_how_many_pairs_the_test_needs(rows: int, needed: int | None
     assert (holm([smallest] * rows)[0] >= 0.05) == (needed is not None)
     notes = too_few([row] * rows)
     assert notes == [f"8 pairs are too few to show that the model moved: at least {needed} are needed"] * bool(needed)
+
+
+def test_a_difference_ends_at_its_bounds_and_says_of_how_many_pairs_it_is() -> None:
+    values = [np.array([-0.98, 0.6, -0.9, np.nan]), np.ones(4)]
+    row = _difference("maps", METHOD, "text", values=values, about="similarity of the maps", reach=2.0)
+    assert row is not None
+    assert (row.low, row.count) == (-2.0, 3)
+    assert row.about == "similarity of the maps, of 3 of 4 pairs"

@@ -16,7 +16,7 @@ from nibt.evaluation.audit.evidence import SIDE_OF
 from nibt.evaluation.audit.exchange import NAMES
 from nibt.evaluation.audit.runner import FINDS, AuditRunner, example
 from nibt.evaluation.maps import Map, spearman
-from nibt.evaluation.statistics import gaffke, holm, paired_test, student
+from nibt.evaluation.statistics import gaffke, holm, paired_test, student, within
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
 from nibt.results.audit import ALPHA, Example, ModelDifference
@@ -131,6 +131,10 @@ def _difference(
     if not mean.has_ends:
         return None
 
+    mean = within(mean, (-reach, reach))
+    count = int(is_known.sum())
+    if count < len(differences):
+        about = f"{about}, of {count} of {len(differences)} pairs"
     return ModelDifference(
         name=name,
         method=method,
@@ -140,7 +144,7 @@ def _difference(
         difference=mean.mean,
         low=mean.low,
         high=mean.high,
-        count=int(is_known.sum()),
+        count=count,
         p_holm=paired_test(first, second) if p is None else p,
         about=about,
     )

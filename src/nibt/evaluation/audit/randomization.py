@@ -49,7 +49,9 @@ def stages(tower: Tower, inputs: Inputs, most_groups: int) -> list[Stage]:
         cut = tower.trace(inputs).cut(tower.depth)
         output = cut.rest(cut.hidden[None])
         head = [parameter for parameter in _used(output, parameters) if id(parameter) not in in_blocks]
-        used = _used(tower.run(inputs), parameters)
+        with tower.computing():  # weights of several types, of which the model itself may not compute
+            embedding = tower.run(inputs)
+        used = _used(embedding, parameters)
 
     assigned = in_blocks | {id(parameter) for parameter in head}
     stem = [parameter for parameter in used if id(parameter) not in assigned]
