@@ -236,8 +236,8 @@ def test_bad_questions_are_clear_errors() -> None:
     cases = [
         ([], "at least 8 questions (got 0)"),
         (asked[:7], "at least 8 questions (got 7)"),
-        (same, "1 different images"),
-        (two, "2 different images"),
+        (same, "at least 3 different images (got 1)"),
+        (two, "at least 3 different images (got 2)"),
         ([("nowhere.png", PROMPT)] * 8, "nowhere.png"),
         (wrong_size, "questions[0]: the mask of the object"),
         (empty_mask, "the mask of questions[0] has no pixel"),
