@@ -166,6 +166,16 @@ def test_the_scale_of_logits_is_that_of_now() -> None:
     assert nibt.rank(model, tiny.image(), labels) == nibt.rank(anew, tiny.image(), labels)
 
 
+def test_a_scale_that_is_broken_after_loading_is_refused() -> None:
+    model = tiny.fresh("clip")
+    with torch.no_grad():
+        model.module.logit_scale.fill_(torch.nan)
+    with pytest.raises(
+        CannotLoad, match=r"the scale and the bias of a CLIPModel must be finite numbers .got nan and 0\.0."
+    ):
+        nibt.rank(model, tiny.image(), AB)
+
+
 @pytest.mark.parametrize("loaded", few([True, False], [True]))
 @pytest.mark.parametrize("path", few(["", "vision_model", "text_model", "text_model.encoder"], ["", "text_model"]))
 def test_a_hook_around_the_blocks_that_changes_outputs_is_refused(path: str, loaded: bool) -> None:

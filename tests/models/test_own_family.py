@@ -71,5 +71,5 @@ def test_mistakes_of_a_family_of_another_package_are_named(fault: str, load: Any
 
 
 def test_a_family_without_blocks_is_refused(load: Any) -> None:
-    with pytest.raises(CannotLoad):
+    with pytest.raises(CannotLoad, match=r"correct Images and Captions$"):
         load("return list(self.root.image_blocks)", "return []")

@@ -260,11 +260,10 @@ class ImageFolder(RecordDataset, name="image_folder"):
             key = Path(name).stem
             try:
                 yield Record((read_text(text).strip(),), str(self.root / name), where=name, row=row, name=name, key=key)
-            except FileNotFoundError:
-                message = f"{name}: there is no caption file {text.name}: add it, or remove the image"
-                yield Record(row=row, where=name, name=name, key=key, error=message)
             except (OSError, UnicodeDecodeError) as error:
                 message = f"{name}: the caption file {text.name} cannot be read ({error})"
+                if isinstance(error, FileNotFoundError):
+                    message = f"{name}: there is no caption file {text.name}: add it, or remove the image"
                 yield Record(row=row, where=name, name=name, key=key, error=message)
 
     def _caption_file(self, name: str) -> Path:

@@ -314,25 +314,30 @@ def _measurements(
             continue
 
         values, curves = metric.measured(metric_input)
-        if not isinstance(values, Tensor) or values.shape != (len(indices),) or values.is_complex():
-            got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-            raise BadOption(
-                f"the metric {metric.name} must return a tensor with a number per example, of the shape "
-                f"({len(indices)},) (got {got}): correct its class"
-            )
-
-        numbers = values.double()
-        least, most = metric.bounds
-        is_outside = (numbers < least - _ROUNDING) | (numbers > most + _ROUNDING) | numbers.isinf()
-        if is_outside.any():
-            raise BadOption(
-                f"the metric {metric.name} must return NaN, or finite numbers from {least:g} to {most:g}, its bounds "
-                f"(got {numbers[is_outside][0]:g}): correct its class"
-            )
-
+        numbers = _numbers(metric, values, len(indices))
         curve_of_pair = [()] * len(indices) if curves is None else map(tuple, curves.tolist())
-        for index, value, curve in zip(indices, numbers.tolist(), curve_of_pair, strict=True):
+        for index, value, curve in zip(indices, numbers, curve_of_pair, strict=True):
             yield Measurement(index, side, metric.name, value, curve, label, seconds)
+
+
+def _numbers(metric: Metric[Any], values: object, count: int) -> list[float]:
+    """Return the numbers of a metric, and check that there is one per example, within the bounds of the metric."""
+    if not isinstance(values, Tensor) or values.shape != (count,) or values.is_complex():
+        got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise BadOption(
+            f"the metric {metric.name} must return a tensor with a number per example, of the shape ({count},) (got "
+            f"{got}): correct its class"
+        )
+
+    numbers = values.double()
+    least, most = metric.bounds
+    is_outside = (numbers < least - _ROUNDING) | (numbers > most + _ROUNDING) | numbers.isinf()
+    if is_outside.any():
+        raise BadOption(
+            f"the metric {metric.name} must return NaN, or finite numbers from {least:g} to {most:g}, its bounds (got "
+            f"{numbers[is_outside][0]:g}): correct its class"
+        )
+    return numbers.tolist()
 
 
 def _truths(batch: ExplainedBatch) -> tuple[GroundTruth, ...]:

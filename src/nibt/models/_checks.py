@@ -62,8 +62,8 @@ def checked(model: Model) -> Model:
     ran = set[nn.Module]()
     problem = "it cannot embed an example image and a caption"
     remedy = "check its configuration and the files of its processor, or save both again"
-    with naming_hooks(model.module), loading(model.id), ExitStack() as hooks:
-        hooks.enter_context(step(model.id, problem, remedy, [type(tower) for tower in model.towers]))
+    embedding = step(model.id, problem, remedy, [type(tower) for tower in model.towers])
+    with naming_hooks(model.module), loading(model.id), embedding, ExitStack() as hooks:
         blocks = {block for tower in model.towers for block in tower.blocks}
         hooked = filter(foreign_hooks, model.module.modules())
         around = [module for module in hooked if not blocks.isdisjoint(module.modules())]

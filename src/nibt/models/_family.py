@@ -85,16 +85,16 @@ class Family(Plugin, ABC):
         scale = module.logit_scale.detach().float().exp().item()  # pyright: ignore
         return scale, 0.0 if bias is None else bias.detach().float().item()
 
-
-def read_scale_and_bias(family: type[Family], module: nn.Module) -> tuple[float, float]:
-    """Return the scale and the bias of a model, and check that they are finite numbers."""
-    scale, bias = family.scale_and_bias(module)
-    if not all(isinstance(value, int | float) and math.isfinite(value) for value in (scale, bias)):
-        raise CannotLoad(
-            f"the scale and the bias of a {type(module).__name__} must be finite numbers (got {scale!r:.50} and "
-            f"{bias!r:.50}): correct the weights of the model, or scale_and_bias of {family.__name__}"
-        )
-    return scale, bias
+    @classmethod
+    def finite_scale_and_bias(cls, module: nn.Module) -> tuple[float, float]:
+        """Return the scale and the bias of a model, and check that they are finite numbers."""
+        scale, bias = cls.scale_and_bias(module)
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in (scale, bias)):
+            raise CannotLoad(
+                f"the scale and the bias of a {type(module).__name__} must be finite numbers (got {scale!r:.50} and "
+                f"{bias!r:.50}): correct the weights of the model, or scale_and_bias of {cls.__name__}"
+            )
+        return scale, bias
 
 
 FUSED = "fused"

@@ -21,13 +21,7 @@ from nibt.models._checks import check_finite, checked
 from nibt.models._classes import declared, known_checkpoint
 from nibt.models._embedded import EMBEDDED, alternatives, embedded, embedded_generators, embedded_hint
 from nibt.models._failures import loading, step
-from nibt.models._family import (
-    check_no_generator,
-    class_names,
-    family_of_score,
-    family_of_type,
-    read_scale_and_bias,
-)
+from nibt.models._family import check_no_generator, class_names, family_of_score, family_of_type
 from nibt.models._hugging_face import named_processor
 from nibt.models._loaded import LoadedModel
 from nibt.models._precision import check_quantized
@@ -473,6 +467,6 @@ def _model(name: str, family: str, module: nn.Module, request: LoadRequest) -> M
         image.preparation = replace(image.preparation, domain=request.defaults["domain"], domain_size=size)
 
     with step(name, "its scale and its bias cannot be read", remedy, [family_class]):
-        scale, bias = read_scale_and_bias(family_class, module)
+        scale, bias = family_class.finite_scale_and_bias(module)
     compared = family_class.compares(module, request, image), family_class.has_logits, request.defaults
     return Model(name, family, module, image, text, scale, bias, *compared, folder=request.folder, request=request)

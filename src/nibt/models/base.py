@@ -194,7 +194,7 @@ class Model(LoadedModel):
         return self.image, self.text
 
     def _towers_anew(self, family: Any) -> tuple[ImageTower, TextTower]:
-        for name, value in zip(("scale", "bias"), family.scale_and_bias(self.module), strict=True):
+        for name, value in zip(("scale", "bias"), family.finite_scale_and_bias(self.module), strict=True):
             object.__setattr__(self, name, value)
         return family.towers(self.module, self.request)
 

@@ -49,7 +49,7 @@ def write_paper(run: Benchmark | str | Path, overwrite: bool = False, *, base: s
     """
     run = run if isinstance(run, Benchmark) else Benchmark.open(run)
     rows = run.frame()
-    summary = run.summary(base)
+    summary = Summary.of(run.plan, rows, base, run.manifest.plugins)
     files: dict[str, str | bytes] = {}
     number = 0
     floats = []

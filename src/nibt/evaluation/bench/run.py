@@ -20,8 +20,8 @@ from nibt.errors import BadInput, NibtError, Unsupported
 from nibt.evaluation.bench.cell import NEEDED_BY, CellRunner, encode_rows, read_rows
 from nibt.evaluation.bench.choice import Choice
 from nibt.evaluation.bench.plan import Cell, Plan
-from nibt.evaluation.bench.summary import Summary
-from nibt.evaluation.bench.validation import PluginFacts, check_plan, error_key, with_best_caption
+from nibt.evaluation.bench.summary import PluginFacts, Summary
+from nibt.evaluation.bench.validation import check_plan, error_key, with_best_caption
 from nibt.folder import MANIFEST, REMEDY, ChunkFile, Manifest, RunFolder, read_manifest
 from nibt.io import file_digests, read_path
 from nibt.models._loading import load_model

@@ -14,13 +14,15 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from nibt.errors import BadInput, BadOption
 from nibt.evaluation.bench.choice import MetricChoice
 from nibt.evaluation.bench.plan import Plan
-from nibt.evaluation.bench.validation import PluginFacts, build_metric
+from nibt.evaluation.bench.validation import build_metric
 from nibt.evaluation.statistics import (
     NOTHING,
+    Better,
     Interval,
     holm,
     interval,
@@ -30,7 +32,7 @@ from nibt.evaluation.statistics import (
     within,
 )
 from nibt.io import load_json
-from nibt.metrics.base import PooledMetric
+from nibt.metrics.base import Metric, PooledMetric
 from nibt.records import JsonObject
 from nibt.results.frames import Column, DataFrame, pandas
 
@@ -53,6 +55,45 @@ class Group(NamedTuple):
     model: str
     data: str
     target: str
+
+
+class MetricFacts(BaseModel):
+    """What a report needs to know of a metric."""
+
+    model_config = ConfigDict(frozen=True)
+
+    better: Better
+    bounds: tuple[float | None, float | None] = Field(description="The least and largest value; None without a bound.")
+    is_pooled: bool = Field(description="Whether its number for a data set is computed from all pairs together.")
+
+    @classmethod
+    def of(cls, metric: Metric) -> "MetricFacts":
+        least, most = (bound if math.isfinite(bound) else None for bound in metric.bounds)
+        return cls(better=metric.better, bounds=(least, most), is_pooled=isinstance(metric, PooledMetric))
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The bounds; infinite where there is none."""
+        least, most = self.bounds
+        return (-math.inf if least is None else least, math.inf if most is None else most)
+
+
+class PluginFacts(BaseModel):
+    """What a report needs to know of the methods and metrics of a plan.
+
+    It is recorded with a run, since another program cannot find classes of a script.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    metrics: dict[str, MetricFacts] = Field(description="The metrics, by their labels.")
+    controls: list[str] = Field(description="The labels of the methods that do not use the model.")
+
+    @classmethod
+    def of(cls, plan: Plan) -> "PluginFacts":
+        metrics = {choice.label: MetricFacts.of(build_metric(choice)) for choice in plan.metrics}
+        controls = [choice.label for choice in plan.methods if choice.plugin.category == "control"]
+        return cls(metrics=metrics, controls=controls)
 
 
 @dataclass(frozen=True, eq=False)

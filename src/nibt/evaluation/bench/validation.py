@@ -1,12 +1,9 @@
 """Checks of plans before a model is loaded: names, variants, options and data sets."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from nibt.data.images import ImageInput
 from nibt.datasets._opening import FolderMissing, open_dataset
@@ -15,10 +12,9 @@ from nibt.engine.encode import encode
 from nibt.errors import BadInput, BadOption, CannotLoad, NibtError, UnknownName, check_names
 from nibt.evaluation.bench.choice import Choice, MethodChoice, MetricChoice
 from nibt.evaluation.bench.plan import Plan
-from nibt.evaluation.statistics import Better
 from nibt.methods._path import along_path
 from nibt.methods.base import SIDES
-from nibt.metrics.base import Metric, PooledMetric
+from nibt.metrics.base import Metric
 from nibt.models._embedded import EMBEDDED
 from nibt.models._failures import WrongFiles
 from nibt.models._loading import check_name, download_size
@@ -147,45 +143,6 @@ def build_metric(choice: MetricChoice) -> Metric:
     if choice.measured != "explained":
         find("targets", choice.measured)
     return metric(**choice.options)
-
-
-class MetricFacts(BaseModel):
-    """What a report needs to know of a metric."""
-
-    model_config = ConfigDict(frozen=True)
-
-    better: Better
-    bounds: tuple[float | None, float | None] = Field(description="The least and largest value; None without a bound.")
-    is_pooled: bool = Field(description="Whether its number for a data set is computed from all pairs together.")
-
-    @classmethod
-    def of(cls, metric: Metric) -> "MetricFacts":
-        least, most = (bound if math.isfinite(bound) else None for bound in metric.bounds)
-        return cls(better=metric.better, bounds=(least, most), is_pooled=isinstance(metric, PooledMetric))
-
-    @property
-    def limits(self) -> tuple[float, float]:
-        """The bounds; infinite where there is none."""
-        least, most = self.bounds
-        return (-math.inf if least is None else least, math.inf if most is None else most)
-
-
-class PluginFacts(BaseModel):
-    """What a report needs to know of the methods and metrics of a plan.
-
-    It is recorded with a run, since another program cannot find classes of a script.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    metrics: dict[str, MetricFacts] = Field(description="The metrics, by their labels.")
-    controls: list[str] = Field(description="The labels of the methods that do not use the model.")
-
-    @classmethod
-    def of(cls, plan: Plan) -> "PluginFacts":
-        metrics = {choice.label: MetricFacts.of(build_metric(choice)) for choice in plan.metrics}
-        controls = [choice.label for choice in plan.methods if choice.plugin.category == "control"]
-        return cls(metrics=metrics, controls=controls)
 
 
 def override_plan(
