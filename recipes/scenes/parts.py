@@ -103,7 +103,7 @@ def measured(model, kind, count, seed, has_cue):
         "seconds": seconds,
         "verdicts": [part.verdict for part in result.parts],
         "shares": [part.share for part in result.parts],
-        "needed": [part.needed and [part.needed.value, part.needed.beyond_random_low] for part in result.parts],
+        "needed": [part.needed and [part.needed.value, part.needed.low, part.needed.high] for part in result.parts],
         "names": [part.name for part in result.parts],
         "stability": [part.stability for part in result.parts],
     }

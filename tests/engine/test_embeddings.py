@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import nibt
 from nibt.engine.embeddings import Contributions
 from nibt.engine.encode import encode
-from nibt.errors import BadInput
+from nibt.errors import BadInput, BadOption
 from tests import tiny
 from tests.engine.cuts import CAPTION
 from tests.helpers import assert_close
@@ -132,6 +132,8 @@ def test_contributions_are_saved_compactly(tmp_path: Path) -> None:
         read.explain(CAPTION, tiny.model("clip odd patch"))
     with pytest.raises(BadInput, match="must be a tensor or an array"):
         read.explain(torch.ones(3))
+    with pytest.raises(BadOption, match=r"must end in \.safetensors"):
+        built.save(tmp_path / "x.json")
     (tmp_path / "y.safetensors").write_text("nothing")
     with pytest.raises(BadInput, match="has no contributions"):
         Contributions.load(tmp_path / "y.safetensors")

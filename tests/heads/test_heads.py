@@ -71,6 +71,7 @@ def test_heads_are_named_the_same_each_time() -> None:
     model = tiny.model("clip")
     names = nibt.name_heads(model, IMAGES, WORDS, 2)
     assert names == nibt.name_heads(model, IMAGES, WORDS, 2)
+    assert names == nibt.name_heads(model, IMAGES, [*WORDS, WORDS[0]], 2)
     assert {(name.layer, name.head) for name in names} == {(layer, head) for layer in range(3) for head in range(3)}
     assert [name.variance for name in names] == sorted((name.variance for name in names), reverse=True)
     assert all(len(name.texts) == 2 and set(name.texts) <= set(WORDS) for name in names)

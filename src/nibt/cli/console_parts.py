@@ -10,7 +10,13 @@ from nibt.results.parts import Effect, Parts
 from nibt.results.word_parts import WordParts
 
 _NUMBERS = ("score", "images", "captions", "on objects", "on names", "needed", "sufficient", "stable")
-_STYLES = {"shortcut": "bold red", "object": "bold blue", "not needed": "bold", "no verdict": "bold"}
+_STYLES = {
+    "shortcut": "bold red",
+    "cannot tell": "bold yellow",
+    "object": "bold blue",
+    "not needed": "bold",
+    "no verdict": "bold",
+}
 COLUMNS = (
     "needed: what images lose without the part's cells, as a share of what they lose without all. sufficient: what "
     "others gain by them."

@@ -17,7 +17,7 @@ from nibt.data.pair import Caption, as_list, modality, read_caption
 from nibt.data.units import Grid, Words
 from nibt.engine.encode import encode
 from nibt.engine.spec import ExplanationSpec, Request, baseline_by_side, resolve
-from nibt.errors import BadInput, Unsupported
+from nibt.errors import BadInput, BadOption, Unsupported
 from nibt.io import file_path
 from nibt.methods._vectors import SideVectors, rest_share
 from nibt.methods.base import Method
@@ -220,13 +220,18 @@ class Contributions(ByValue):
         The relative error of scores is then about 0.001.
 
         Raises:
+            BadOption: The name of the file does not end in ``.safetensors``.
             WouldOverwrite: The path has a file that nibt did not write, and ``overwrite`` is false.
             CannotWrite: The folder is missing or not writable, or the disk is full.
         """
+        path = file_path("path", path)
+        if path.suffix != ".safetensors":
+            raise BadOption(f"path must end in .safetensors, the only format of contributions (got {str(path)!r:.100})")
+
         tensors = {"vectors": self.vectors.half(), "after": self.after.half(), "before": self.before.half()}
         facts = {"kind": _KIND, "grid": f"{self.grid.rows},{self.grid.columns}", **self.facts}
         data = tensor_file(tensors, {"signature": unsigned(facts), **facts})
-        write_bytes(file_path("path", path), data, [facts], overwrite)
+        write_bytes(path, data, [facts], overwrite)
 
     @classmethod
     @plain_torch()

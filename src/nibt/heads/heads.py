@@ -91,7 +91,7 @@ def name_heads(
     rank = parsed("rank", rank, Top)
     report = reporter(on_progress)
     read = _read_images(images, "name_heads")
-    captions = [read_caption(text) for text in as_list(texts)]
+    captions = list(dict.fromkeys(read_caption(text) for text in as_list(texts)))
     if not captions:
         raise BadInput("name_heads needs at least one text to name heads with (got none)")
 

@@ -123,6 +123,11 @@ def _compared(audit: Audit, against: str) -> dict[str, list[str]]:
     former = {(check.name, check.method, check.side): check.verdict for check in audit.against_checks}
     now = [(check, former.get((check.name, check.method, check.side), check.verdict)) for check in audit.checks]
     verdicts = [f"{_of(check)}: {check.verdict}, {against} {was}" for check, was in now if check.verdict != was]
+    if any(row.name == "similarity" and row.verdict == "moved" for row in audit.differences):
+        moved.append(
+            "Similarities can be compared between versions of one model, such as before and after fine-tuning, not "
+            "between models that were trained apart."
+        )
     sections = {f"What moved against {against}": moved or ["No evidence of a difference."]}
     if verdicts:
         verdicts.append(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nibt.results.base import Array, Serializable
 
-PartVerdict = Literal["shortcut", "object", "not needed", "no verdict"]
+PartVerdict = Literal["shortcut", "cannot tell", "object", "not needed", "no verdict"]
 Mark = Literal["", "may", "must not"]
 """What a person says of a part: the model may use it, or must not; empty if nothing is said."""
 

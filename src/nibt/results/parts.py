@@ -25,7 +25,7 @@ from nibt.types import ByValue, ModelRecord
 FEWEST_IMAGES = 8
 """A part in fewer images has no verdict."""
 LEAST_EFFECT = 0.1
-"""A part is needed if the interval of what images lose without it is above this."""
+"""A part is needed if the interval of what images lose without it is above this, and not needed if it is below."""
 WIDEST = 1.0
 """The widest interval with a verdict: it is wider where images hardly prefer their captions."""
 ON_OBJECTS = 0.3
@@ -72,7 +72,15 @@ def verdict_of(on_objects: float | None, needed: Effect | None, pairs: int) -> P
     if needed.high - needed.low > WIDEST:
         return "no verdict"
 
-    return "shortcut" if needed.low > LEAST_EFFECT else "not needed"
+    if needed.low > LEAST_EFFECT:
+        return "shortcut"
+
+    return "not needed" if needed.high < LEAST_EFFECT else "cannot tell"
+
+
+def rank(verdict: PartVerdict, share: float) -> tuple[int, float]:
+    """Return what parts are sorted by: shortcuts come first, then what may be one, then the largest shares."""
+    return {"shortcut": 0, "cannot tell": 1}.get(verdict, 2), -share
 
 
 @dataclass(frozen=True)
@@ -173,7 +181,8 @@ class Part(Serializable):
 
         ``no verdict``: There are no masks, fewer than 8 images, or an unknown effect: look at the gallery. ``object``:
         At least 0.3 of the part's score is on named objects. Of a part beside them, ``no verdict``: the interval is
-        wider than 1. ``shortcut``: It is needed: the interval is above 0.1. ``not needed``: It is not above.
+        wider than 1. ``shortcut``: It is needed: the interval is above 0.1. ``not needed``: The interval is below 0.1.
+        ``cannot tell``: It contains 0.1.
         """
         return verdict_of(self.on_objects, self.needed, self.images)
 
@@ -217,7 +226,7 @@ class Parts(Result):
         kept: The share of all positive scores on the cells that were clustered.
         means: The mean of each channel of the states of these cells.
         deviations: The standard deviation of each channel.
-        parts: The parts: shortcuts first, then those with the largest shares.
+        parts: The parts: shortcuts first, then those with the verdict ``cannot tell``, then the largest shares.
         notes: Warnings.
     """
 

@@ -108,7 +108,7 @@ class WordParts(Result):
         seconds: The time that the computation took.
         versions: The versions of packages.
         kept: The share of all positive scores on the words that were clustered.
-        parts: The parts: shortcuts first, then those with the largest shares.
+        parts: The parts: shortcuts first, then those with the verdict ``cannot tell``, then the largest shares.
         notes: Warnings.
     """
 

@@ -25,6 +25,7 @@ from nibt.evaluation.statistics import holm, paired_test
 from nibt.methods.base import SIDES
 from nibt.models.base import Model
 from nibt.registry import MethodSpec
+from nibt.report.certificate import certificate
 from nibt.report.html.audit import page
 from nibt.results.audit import Audit, ModelDifference
 from tests import tiny
@@ -201,6 +202,14 @@ def test_comparison_is_saved_and_shown(audit: Audit, tmp_path: Path) -> None:
     assert text.count("no evidence") >= len(audit.differences) - 1
     audit.save(tmp_path / "audit.card.md")
     assert "**What moved against CLIPModel in memory**" in (tmp_path / "audit.card.md").read_text()
+
+
+@pytest.mark.parametrize(("p", "is_said"), [(0.01, True), (0.5, False)])
+def test_similarities_of_models_that_were_trained_apart(audit: Audit, p: float, is_said: bool) -> None:
+    """The terminal and the card say it, if the similarity moved."""
+    rows = [replace(row, p_holm=p) for row in audit.differences if row.name == "similarity"]
+    sentences = certificate(replace(audit, differences=tuple(rows))).sections["What moved against CLIPModel in memory"]
+    assert any("trained apart" in sentence for sentence in sentences) == is_said
 
 
 def test_former_files_without_a_comparison_are_read(audit: Audit) -> None:

@@ -123,6 +123,7 @@ def parts_with(parts: Parts, *changes: dict[str, Any], pairs: int) -> Parts:
 
 
 NEEDED: dict[str, Any] = {"needed": Effect(0.3, 0.2, 0.4, 0.2, 0.1, 0.3, 20)}
+UNCLEAR: dict[str, Any] = {"needed": Effect(0.15, 0.08, 0.2, 0.1, 0.05, 0.15, 20)}
 ON: dict[str, Any] = {"on_objects": 1.0}
 FEW_IMAGES: dict[str, Any] = {"images": 7}
 
@@ -139,6 +140,7 @@ FEW_IMAGES: dict[str, Any] = {"images": 7}
         pytest.param([FEW_IMAGES, ON], PASSING_PAIRS, "cannot tell", id="too few images"),
         pytest.param([{"on_objects": None}, ON], PASSING_PAIRS, "cannot tell", id="half of the score has no masks"),
         pytest.param([{"needed": None}, ON], PASSING_PAIRS, "cannot tell", id="an unknown effect"),
+        pytest.param([UNCLEAR, ON], PASSING_PAIRS, "cannot tell", id="an interval that contains the threshold"),
         pytest.param(
             [{**FEW_IMAGES, "share": MOST_UNDECIDED / 2}, ON], PASSING_PAIRS, "pass", id="little has no verdict"
         ),
@@ -160,7 +162,7 @@ def test_a_doubtful_result_says_why(small: Audit) -> None:
     check = parts_check(parts_with(small.parts[0], FEW_IMAGES, {}, pairs=PASSING_PAIRS))
     assert check is not None
     (sentence,) = certificate(replace(small, checks=(check,))).sections["What these data cannot tell"]
-    assert sentence.startswith("None was found, but 1 of 2 parts, with 50% of the score")
+    assert sentence.startswith("None was found, but of 1 of 2 parts, with 50% of the score, it is not known")
     assert f"(parts: image 0; {PASSING_PAIRS} pairs)" in sentence
 
 

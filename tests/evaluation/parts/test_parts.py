@@ -21,7 +21,8 @@ from nibt.errors import BadInput, BadOption
 from nibt.evaluation.parts.effects import donors_of
 from nibt.evaluation.parts.found import default_count
 from nibt.evaluation.parts.groups import _divided, shown_objects
-from nibt.results.parts import Effect, Part, Parts
+from nibt.evaluation.parts.notes import shared_notes
+from nibt.results.parts import Effect, Part, Parts, rank
 from tests import tiny
 from tests.helpers import noise_pairs
 
@@ -304,13 +305,30 @@ def effect(low: float, high: float) -> Effect:
         pytest.param({"on_objects": None}, "no verdict", id="no masks"),
         pytest.param({"images": 7}, "no verdict", id="few images"),
         pytest.param({"needed": None}, "no verdict", id="unknown effect"),
-        pytest.param({"needed": effect(0.1, 0.5)}, "not needed", id="hardly needed"),
+        pytest.param({"needed": effect(0.1, 0.5)}, "cannot tell", id="perhaps needed"),
+        pytest.param({"needed": effect(-0.2, 0.1)}, "cannot tell", id="perhaps not needed"),
+        pytest.param({"needed": effect(-0.2, 0.09)}, "not needed", id="hardly needed"),
         pytest.param({"needed": effect(0.2, 1.3)}, "no verdict", id="a wide interval"),
     ],
 )
 def test_verdict_of_a_part(parts: Parts, changes: dict[str, Any], verdict: str) -> None:
     shortcut: Part = replace(parts.parts[0], on_objects=0.0, images=20, needed=effect(0.2, 0.4))
     assert replace(shortcut, **changes).verdict == verdict
+
+
+def test_what_may_be_a_shortcut_comes_first() -> None:
+    rows = [("object", 0.6), ("cannot tell", 0.1), ("not needed", 0.2), ("shortcut", 0.05), ("cannot tell", 0.3)]
+    assert sorted(rows, key=lambda row: rank(*row)) == [rows[3], rows[4], rows[1], rows[0], rows[2]]
+
+
+def test_parts_that_may_be_shortcuts_have_a_note(parts: Parts) -> None:
+    plain: Part = replace(parts.parts[0], on_objects=0.0, images=20, stability=1.0)
+    effects = (effect(0.2, 0.4), effect(0.05, 0.3), effect(-0.2, 0.09), None)
+    found = [replace(plain, needed=needed) for needed in effects]
+    assert list(shared_notes(found, 0, 20, "images")) == [
+        "cannot tell: 1 of 4 parts may or may not be shortcuts, since the interval of needed contains 0.1: give more "
+        "images"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from nibt.results.parts import Parts
 PASSING_PAIRS = 120
 """With fewer pairs, weak cues were missed (``docs/explanation/study_audit.md``)."""
 MOST_UNDECIDED = 0.1
-"""The largest share of the score on parts without a verdict, but those on objects, with which the check can pass."""
+"""The largest share of the score on parts that may be shortcuts, or have no verdict, with which the check can pass."""
 
 
 def audited_parts(runner: AuditRunner, unknown: Sequence[str], data: Mapping[str, Any]) -> Iterator[Parts]:
@@ -93,11 +93,14 @@ def parts_check(parts: Parts) -> Check | None:
 
 def _unclear(parts: Parts) -> str:
     """Return why it is not known whether a part is a shortcut; empty if it is."""
-    undecided = [part for part in parts.parts if part.verdict == "no verdict" and not part.is_on_objects]
+    undecided = [
+        part for part in parts.parts if part.verdict in ("no verdict", "cannot tell") and not part.is_on_objects
+    ]
     share = sum(part.share for part in undecided)
     if share <= MOST_UNDECIDED:
         return ""
     return (
-        f"{len(undecided)} of {len(parts.parts)} parts, with {share:.0%} of the score, have no verdict, since they are "
-        "in too few images, their intervals are too wide, or no masks of their images are known: give more pairs"
+        f"of {len(undecided)} of {len(parts.parts)} parts, with {share:.0%} of the score, it is not known whether the "
+        "model needs them, since they are in too few images, their intervals are too wide, or no masks of their images "
+        "are known: give more pairs"
     )

@@ -12,6 +12,7 @@ from nibt.evaluation.parts.evidence import Cells, evidence_cells
 from nibt.evaluation.parts.groups import grouped, named_areas, object_cells, unused_areas
 from nibt.evaluation.parts.measured import measured, to_float32
 from nibt.evaluation.parts.names import everyday_nouns
+from nibt.evaluation.parts.notes import shared_notes
 from nibt.models.base import Model
 from nibt.records import JsonObject
 from nibt.results.parts import Part, Parts
@@ -80,8 +81,7 @@ def found_parts(
     def on_part(number: int) -> None:
         on_step(f"effect of part {number + 1}")
 
-    rows = measured(model, pairs, cells, layer, objects, groups, texts, seed, batch_size, finished, on_part)
-    parts_by_rank = [part for part, _ in rows]
+    found = measured(model, pairs, cells, layer, objects, groups, texts, seed, batch_size, finished, on_part)
     return Parts(
         model=model.record(),
         data=data,
@@ -95,12 +95,12 @@ def found_parts(
         kept=float(cells.weights.sum()) / len(np.unique(cells.images)),
         means=to_float32(cells.means),
         deviations=to_float32(cells.deviations),
-        parts=tuple(parts_by_rank),
-        notes=tuple(_notes(pairs, cells, parts_by_rank, count)),
+        parts=tuple(found),
+        notes=tuple(_notes(pairs, cells, found, count)),
     )
 
 
-def _notes(pairs: Sequence[Pair], cells: Cells, parts_by_rank: Sequence[Part], count: int) -> Iterator[str]:
+def _notes(pairs: Sequence[Pair], cells: Cells, found: Sequence[Part], count: int) -> Iterator[str]:
     """Yield warnings about the data and the parts."""
     masks = [bool(named_areas(pair)) for pair in pairs]
     if not any(masks):
@@ -111,21 +111,16 @@ def _notes(pairs: Sequence[Pair], cells: Cells, parts_by_rank: Sequence[Part], c
             f"{len(masks) - sum(masks)} of {len(masks)} images have no mask or box of an object that the caption "
             "names, so their parts have no verdict: look at the gallery"
         )
-    silent = len(pairs) - len(np.unique(cells.images))
-    if silent:
-        yield f"{silent} of {len(pairs)} images have no positive score, and are in no part"
-    if len(parts_by_rank) < count:
-        yield f"there are {len(parts_by_rank)} parts in place of {count}, since too few cells differ: give more images"
-    unstable = sum(not part.is_stable for part in parts_by_rank)
-    if unstable:
-        yield (
-            f"not stable: {unstable} of {len(parts_by_rank)} parts, since fewer than half of the draws of half of the "
-            "images have a matching part"
-        )
 
-    unknown = sum(part.needed is None for part in parts_by_rank)
+    if len(found) < count:
+        yield f"there are {len(found)} parts in place of {count}, since too few cells differ: give more images"
+
+    silent = len(pairs) - len(np.unique(cells.images))
+    yield from shared_notes(found, silent, len(pairs), "images")
+
+    unknown = sum(part.needed is None for part in found)
     if unknown:
         yield (
-            f"the effect of {unknown} of {len(parts_by_rank)} parts is unknown: too few images have them, or these "
+            f"the effect of {unknown} of {len(found)} parts is unknown: too few images have them, or these "
             "images hardly lose similarity if everything is exchanged, as with captions that the model does not know"
         )

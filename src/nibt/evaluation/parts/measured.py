@@ -16,7 +16,7 @@ from nibt.evaluation.parts.groups import Group
 from nibt.evaluation.parts.names import directions, name_of
 from nibt.evaluation.parts.space import Space, located
 from nibt.models.base import Model
-from nibt.results.parts import LabelOfPart, Part
+from nibt.results.parts import LabelOfPart, Part, rank
 
 _MOST_IMAGES = 200  # of a part whose effect is measured
 _MOST_LABELS = 5
@@ -34,8 +34,8 @@ def measured(
     batch_size: int,
     finished: FinishedWork,
     on_part: Callable[[int], None],
-) -> list[tuple[Part, Group]]:
-    """Return the parts with their effects and names, shortcuts first, then by their shares.
+) -> list[Part]:
+    """Return the parts with their effects and names, in the order of ``Parts``.
 
     Args:
         model: The model.
@@ -63,7 +63,7 @@ def measured(
     images = [pair.image for pair in pairs]
     part_numbers = {item: numbers for item, numbers, _ in located(model, images, space, batch_size)}
 
-    rows: list[tuple[Part, Group]] = []
+    found: list[Part] = []
     for number, group in enumerate(groups):
         on_part(number)
         completed = _completed(cells, group, number, part_numbers, objects)
@@ -75,10 +75,10 @@ def measured(
             name, nearest = name_of(np.stack([*changes.values()]), texts, vectors, captions)
             part = replace(part, name=name, nearest=nearest)
 
-        rows.append((part, group))
+        found.append(part)
 
-    rows.sort(key=lambda row: (row[0].verdict != "shortcut", -row[0].share))
-    return [(replace(part, number=number), group) for number, (part, group) in enumerate(rows, 1)]
+    found.sort(key=lambda part: rank(part.verdict, part.share))
+    return [replace(part, number=number) for number, part in enumerate(found, 1)]
 
 
 def _completed(

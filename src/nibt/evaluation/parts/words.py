@@ -17,6 +17,7 @@ from nibt.evaluation.parts.clusters import nearest_within
 from nibt.evaluation.parts.effects import effects
 from nibt.evaluation.parts.evidence import Cells, largest_places, positive_shares
 from nibt.evaluation.parts.groups import Group, grouped
+from nibt.evaluation.parts.notes import shared_notes
 from nibt.evaluation.parts.word_effects import CaptionWords, Exchanged, exchanges, losses_of_words, words_of
 from nibt.methods.base import Method
 from nibt.models._loading import ModelSource
@@ -24,6 +25,7 @@ from nibt.models.base import Model
 from nibt.progress import OnProgress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.explanation import Explanation
+from nibt.results.parts import rank
 from nibt.results.word_parts import CaptionOfPart, WordOfPart, WordPart, WordParts
 from nibt.torch_modes import plain_torch
 
@@ -130,7 +132,7 @@ def word_parts(
             draws = np.random.default_rng((asked.seed, number))
             parts.append(_part(asked.model, asked.pairs, words, cells, group, is_part, draws, finished))
 
-    parts.sort(key=lambda part: (part.verdict != "shortcut", -part.share))
+    parts.sort(key=lambda part: rank(part.verdict, part.share))
     numbered = tuple(replace(part, number=number) for number, part in enumerate(parts, 1))
     return WordParts(
         model=asked.model.record(),
@@ -285,12 +287,4 @@ def _notes(words: Sequence[CaptionWords], cells: Cells, parts: Sequence[WordPart
         )
 
     silent = len(words) - len(np.unique(cells.images))
-    if silent:
-        yield f"{silent} of {len(words)} captions have no positive score, and are in no part"
-
-    unstable = sum(not part.is_stable for part in parts)
-    if unstable:
-        yield (
-            f"not stable: {unstable} of {len(parts)} parts, since fewer than half of the draws of half of the captions "
-            "have a matching part"
-        )
+    yield from shared_notes(parts, silent, len(words), "captions")

@@ -14,6 +14,7 @@ from nibt.results.parts import FEWEST_IMAGES, LEAST_EFFECT, ON_OBJECTS, WIDEST, 
 
 VERDICT_COLORS: dict[str, RGB] = {
     "shortcut": PALETTES["red_blue"].positive,
+    "cannot tell": FAINT,
     "object": PALETTES["red_blue"].negative,
     "not needed": FAINT,
     "no verdict": FAINT,
