@@ -2,9 +2,10 @@
 
     OMP_NUM_THREADS=1 python recipes/scenes/parts.py measure --models MODELS --out RUN [--count 200]
     python recipes/scenes/parts.py report --out RUN    # prints the table, and writes docs/explanation/study/parts.csv
+    python recipes/scenes/parts.py measure --scenes 31 --models MODELS --out NEW    # other scenes, and report
     python recipes/scenes/parts.py measure --audits --models MODELS --out RUN --count 144    # and report --audits
 
-With masks, the parts of ``nibt.parts`` are ranked as it does, shortcuts first; without, by their share of the score. A
+With masks, the parts of ``nibt.parts`` are in its order; without, the largest come first. A
 part's purity is the share of its score on cells of which the cue covers more than 5 %. The settings of ``CHOSEN_ON``
 were looked at, on other scenes, when the number of clusters, their division by masks, and the thresholds were chosen;
 ``badge`` and ``frame`` (``cues.py``) and those of ``background`` and ``companion`` were not.
@@ -14,6 +15,7 @@ scenes, on which nothing was chosen. Audits of ``SIZES`` pairs are of pairs in a
 """
 
 import csv
+import os
 import time
 from pathlib import Path
 
@@ -42,6 +44,8 @@ SEEDS = (1, 2, 3)
 """The seeds of the trainings of each kind."""
 CHOSEN_ON = ("mark", "text", "half mark", "half text", "honest one", "honest framed", "honest logo", "honest printed")
 PURE, COVERED = 0.8, 0.05
+SCENES = 7
+"""The scenes of the table."""
 CSV = Path(__file__).parents[2] / "docs" / "explanation" / "study" / "parts.csv"
 
 
@@ -134,7 +138,7 @@ def measure(options):
             continue
         has_cue = is_cue_setting(name, kind)
         model = loaded(name, options.models)
-        record = measured(model, kind, options.count, UNSEEN + 7, has_cue)
+        record = measured(model, kind, options.count, UNSEEN + options.scenes, has_cue)
         kept(path, {"key": key, **record})
         print(
             key, [round(value, 2) for value in record.get("with", ())], record["verdicts"].count("shortcut"), flush=True
@@ -274,21 +278,22 @@ def print_goals(table):
     print("models without a cue that have a shortcut:", failing([[{"verdict": "shortcut"}] * bool(v) for v in honest]))
 
 
-def with_earlier(table):
+def with_earlier(table, path):
     """The rows, and those of the documents' table of models that this run does not have."""
     measured = {(row["model"], row["pairs"]) for row in table}
-    with CSV.open(newline="") as file:
+    with path.open(newline="") if path.exists() else open(os.devnull) as file:
         earlier = [row for row in csv.DictReader(file) if (row["model"], row["pairs"]) not in measured]
     return sorted([*earlier, *table], key=lambda row: (row["model"].startswith("half "), row["model"] != "scenes"))
 
 
 def report(options):
-    table = with_earlier(list(rows(collect(options.out, "parts"))))
-    print(f"{machine()}; {options.count} scenes of seed {UNSEEN + 7}\n")
+    path = CSV if options.scenes == SCENES else CSV.with_name("parts_new_scenes.csv")
+    table = with_earlier(list(rows(collect(options.out, "parts"))), path)
+    print(f"{machine()}; {options.count} scenes of seed {UNSEEN + options.scenes}\n")
     print_table(HEADINGS, by_kind(table))
     print()
     print_goals(table)
-    write_csv(CSV, HEADINGS, table)
+    write_csv(path, HEADINGS, table)
 
 
 def failing(audits):
@@ -330,6 +335,9 @@ def report_audits(options):
 
 def extend(parser):
     parser.add_argument("--models", type=Path, help="the folder of the models")
+    parser.add_argument(
+        "--scenes", type=int, default=SCENES, help="which scenes; those by default decided the order of the parts"
+    )
     parser.add_argument("--audits", action="store_true", help="the tenth question of audits")
 
 

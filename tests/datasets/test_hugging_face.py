@@ -42,7 +42,7 @@ def test_hugging_face_reads_a_saved_data_set(tmp_path: Path) -> None:
     assert HuggingFace.check(tmp_path / "one", image="photo", caption="text") == ""
     every = HuggingFace(tmp_path / "two", image="photo", caption="several", choice="all", split="test", seed=1, count=4)
     assert len(every) == 4
-    with pytest.raises(BadOption, match=r"split must be one of test \(got None\)"):
+    with pytest.raises(BadOption, match=r"saved with the splits test: choose one with split=NAME"):
         HuggingFace(tmp_path / "two")
     with pytest.raises(BadOption, match="saved without splits"):
         HuggingFace(tmp_path / "one", split="test")

@@ -18,13 +18,13 @@ _STYLES = {
     "no verdict": "bold",
 }
 COLUMNS = (
-    "needed: what images lose without the part's cells, as a share of what they lose without all. sufficient: what "
-    "others gain by them."
+    "needed: what images lose without the part's cells, as a share of what they lose without all, with its 95 % "
+    "interval. sufficient: what others gain by them."
 )
 """What two columns of the table mean."""
 WORD_COLUMNS = (
     "needed: what captions lose if the part's words are those of another caption, as a share of what they lose if all "
-    "are. sufficient: what the others gain by them."
+    "are, with its 95 % interval. sufficient: what the others gain by them."
 )
 """The same of the table of words."""
 
@@ -49,7 +49,8 @@ def table_of_parts(parts: Parts) -> Table:
             f"{part.share:.0%}",
             str(part.images),
             _percent(part.on_objects),
-            *map(_value, (part.needed, part.sufficient)),
+            _with_interval(part.needed),
+            _value(part.sufficient),
             part.where,
             part.name or "-",
             f"{part.stability:.0%}",
@@ -68,7 +69,8 @@ def _table_of_words(parts: WordParts) -> Table:
             f"{part.share:.0%}",
             str(part.captions),
             _percent(part.on_names),
-            *map(_value, (part.needed, part.sufficient)),
+            _with_interval(part.needed),
+            _value(part.sufficient),
             f"{part.stability:.0%}",
             Text(", ".join(word.word for word in part.words[:4])),
         )
@@ -85,6 +87,10 @@ def _table(*headings: str) -> Table:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.0%}"
+
+
+def _with_interval(effect: Effect | None) -> str:
+    return f"{effect.value:.2f} [{effect.low:.2f}, {effect.high:.2f}]" if effect else "-"
 
 
 def _value(effect: Effect | None) -> str:

@@ -118,6 +118,11 @@ class HuggingFace(CaptionedDataset, TableDataset, name="hugging_face"):
             raise self.lacking("a saved data set") from error
 
         if isinstance(table, dict):  # a DatasetDict is one
+            if self.split is None:
+                raise BadOption(
+                    f"the data set was saved with the splits {', '.join(table)}: choose one with split=NAME "
+                    "(-D split=NAME in the command)"
+                )
             table = table[require_one_of("split", self.split, list(table))]
         elif self.split is not None:
             raise BadOption(f"split must be left out, since the data set was saved without splits (got {self.split!r})")

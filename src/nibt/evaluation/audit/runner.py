@@ -281,51 +281,50 @@ class AuditRunner:
             if side == "text" and self.model.is_classifier:  # whose text tower has no weights
                 continue
 
-            measures = [(spearman, "spearman", "weights")] + (
-                [(ssim, "ssim", "weights_ssim")] if side == "image" else []
-            )
-            first: dict[str, list[Map]] = {}
-            points: dict[tuple[str, str], list[list[float]]] = {}
-            stages = []
-            unchanged = {str(method): self.unchanged[str(method), side] for method in self.methods}
-            cascaded = cascade(
-                self.model,
-                self.pairs,
-                self.methods,
-                side,
-                self.seed,
-                most_groups,
-                self.batch_size,
-                unchanged,
-                self.finished,
-                self.cache,
-            )
-            for stage, by_method in cascaded:
-                on_stage(f"the weights of the {side} tower: random down to {stage}")
-                first = first or by_method
-                stages.append(stage)
-                for method, stage_maps in by_method.items():
-                    if stage in ("head", "stem"):
-                        self._keep(method, side, {"head": "random head", "stem": "random tower"}[stage], stage_maps)
-                    for similarity, measure, _ in measures:
-                        points.setdefault((method, measure), []).append(
-                            [
-                                similarity(changed.scores, original.scores)
-                                for changed, original in zip(stage_maps, first[method], strict=True)
-                            ]
-                        )
+            stages = self._randomized(side, most_groups, on_stage)
+            measures = [("weights", "spearman", spearman)]
+            if side == "image":
+                measures.append(("weights_ssim", "ssim", ssim))
 
-            for method_spec in self.methods:
-                for _, measure, name in measures:
-                    values = points[str(method_spec), measure]
-                    means = [interval(value, (-1.0, 1.0)) for value in values]
+            for method in self.methods:
+                for name, measure, similarity in measures:
+                    by_stage = _similarities_to_first([maps_of[str(method)] for maps_of in stages.values()], similarity)
+                    means = [interval(values, (-1.0, 1.0)) for values in by_stage]
                     if all(mean.has_ends for mean in means):
                         centers, lows, highs = zip(*means, strict=True)
-                        of_method = str(method_spec), side, measure, tuple(stages)
-                        curves.append(RandomizationCurve(*of_method, centers, lows, highs))
-                    measured.append(_values(name, method_spec, side, values[-1]))
+                        curves.append(
+                            RandomizationCurve(str(method), side, measure, tuple(stages), centers, lows, highs)
+                        )
+                    measured.append(_values(name, method, side, by_stage[-1]))
 
         return measured, curves
+
+    def _randomized(
+        self, side: Modality, most_groups: int, on_stage: Callable[[str], None]
+    ) -> dict[str, dict[str, list[Map]]]:
+        """Return the maps of each method, by the stages of randomization, of which the first is the model itself."""
+        cascaded = cascade(
+            self.model,
+            self.pairs,
+            self.methods,
+            side,
+            self.seed,
+            most_groups,
+            self.batch_size,
+            {str(method): self.unchanged[str(method), side] for method in self.methods},
+            self.finished,
+            self.cache,
+        )
+        shown = {"head": "random head", "stem": "random tower"}
+        stages = {}
+        for stage, by_method in cascaded:
+            on_stage(f"the weights of the {side} tower: random down to {stage}")
+            stages[stage] = by_method
+            if stage in shown:
+                for method, stage_maps in by_method.items():
+                    self._keep(method, side, shown[stage], stage_maps)
+
+        return stages
 
     def examples(self) -> Iterator[Example]:
         """Yield pairs with their maps, as examples for the page: those with the least evidence on the objects first."""
@@ -411,6 +410,16 @@ def example(method: str, pair: Pair, images: Mapping[str, Map], texts: Mapping[s
 
 def _values(name: str, method: MethodSpec, side: Modality, values: Sequence[float] | np.ndarray) -> CheckValues:
     return CheckValues(name, str(method), side, np.asarray(values, float))
+
+
+def _similarities_to_first(
+    stages: Sequence[Sequence[Map]], similarity: Callable[[np.ndarray, np.ndarray], float]
+) -> list[list[float]]:
+    """Return the similarity of the map of each pair to that of the first stage, for each stage."""
+    return [
+        [similarity(changed.scores, original.scores) for changed, original in zip(maps_of, stages[0], strict=True)]
+        for maps_of in stages
+    ]
 
 
 def _similarity(first: Map, second: Map) -> float:
