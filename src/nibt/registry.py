@@ -181,7 +181,9 @@ def format_of(path: str | Path, result_kind: str | None = None) -> Any:
 
     # the formats of wings have endings of two parts, such as .card.md: other files do not need them
     names = available("formats")
-    core = [format_name for format_name in names if not _is_of_wing("formats", format_name)]
+    files = _files("formats")
+    of_wings = {format_name for format_name in files if not files[format_name].is_relative_to(_PACKAGE / "formats")}
+    core = [format_name for format_name in names if format_name not in of_wings]
     by_ending = _formats_by_ending(core) if len(path.suffixes) == 1 else {}
     if path.suffix.lower() not in by_ending:
         by_ending = _formats_by_ending(names)
@@ -200,12 +202,6 @@ def format_of(path: str | Path, result_kind: str | None = None) -> Any:
     raise BadOption(
         f"{str(path)!r} must end in the name of a format, such as {', '.join(sorted(examples))} (got {path.suffix!r})"
     )
-
-
-def _is_of_wing(group: str, name: str) -> bool:
-    """Return whether a plugin of nibt is in a folder of a wing, such as ``evaluation/formats``."""
-    file = _files(group).get(name)
-    return file is not None and not file.is_relative_to(_PACKAGE / group)
 
 
 def _formats_by_ending(names: Iterable[str]) -> dict[str, Any]:

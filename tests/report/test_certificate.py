@@ -11,9 +11,11 @@ import nibt
 from nibt.evaluation.audit.checks import BOUNDS
 from nibt.report.certificate import certificate
 from nibt.results.audit import Audit
-from nibt.results.audit_questions import CHECKS
+from nibt.results.audit_questions import QUESTIONNAIRES
 from tests import tiny
 from tests.helpers import Run, noise_pairs
+
+CHECKS = QUESTIONNAIRES["pairs"].checks
 
 
 def audited(run: Run, *arguments: object) -> Audit:

@@ -12,7 +12,6 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from nibt.bridges.answer_servers import AnswerServer, Step
 from nibt.bridges.finished_requests import FinishedRequests, finished_requests
@@ -244,7 +243,7 @@ class ServedGenerator(Generator):
 
             # the values of the target come first, and then the log-probabilities
             columns = slice(-count, None) if number is None else slice(number, number + 1)
-            side = Side(TargetModel.of(tower), tower.trace(inputs), partial(_sum_of, columns))
+            side = Side(TargetModel.of(tower), tower.trace(inputs), lambda values: values[..., columns].sum(-1))
             yield WordSide(side, scored.answer.words, scored.check_limits)
 
     def fingerprint(self, server: AnswerServer | None = None) -> JsonObject:
@@ -312,11 +311,6 @@ def _sheet(tower: ServedTower, images: Sequence[ImageInput]) -> tuple[Inputs, Se
 def _plain(step: Step) -> dict[str, float]:
     """Return the log-probabilities of a place as plain data."""
     return {str(key): value for key, value in step.shown.items()}
-
-
-def _sum_of(columns: slice, values: Tensor) -> Tensor:
-    """Return the sum of what is explained of some words."""
-    return values[..., columns].sum(-1)
 
 
 def _server_notes(result: AnswerExplanation, server: AnswerServer) -> list[Note | str]:

@@ -64,7 +64,9 @@ class EmbeddingServer(Connection):
                 bodies = [self._cohere_body(images=[address], input_type="image") for address in addresses]
                 return self._vectors(bodies, [1] * len(bodies))
             case _:
-                bodies = [self._body(messages=[_message(address)]) for address in addresses]
+                bodies = [
+                    self._body(messages=[{"role": "user", "content": [image_part(address)]}]) for address in addresses
+                ]
                 return self._vectors(bodies, [1] * len(bodies))
 
     def texts(self, texts: Sequence[str]) -> list[Vector]:
@@ -155,8 +157,3 @@ def load_embedding_server(url: str, name: str, *, image_size: int | None = None,
 
 def _is_finite(number: object) -> bool:
     return isinstance(number, int | float) and isfinite(number)
-
-
-def _message(address: str) -> JsonObject:
-    """Return a message with an image."""
-    return {"role": "user", "content": [image_part(address)]}

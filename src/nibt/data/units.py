@@ -128,11 +128,6 @@ class WordScore:
     tokens: tuple[int, ...]
     error: float | None = None
 
-    @property
-    def may_be_zero(self) -> bool:
-        """Whether the score is an estimate whose interval has zero."""
-        return self.error is not None and abs(self.score) <= self.error
-
 
 def check_tokens(words: Sequence[Word | WordScore], tokens: Sequence[str], **values: Tensor) -> None:
     """Check that values have an entry for each token, and that words have their tokens among them."""

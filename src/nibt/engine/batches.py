@@ -302,7 +302,8 @@ def explain_batch(
     seconds = []
     for position, side in enumerate(sides):
         started = clock(prepared.devices)
-        attributions.append(_attribution(spec, prepared, position, side, cache) if _is_of(side, modalities) else None)
+        is_asked = side.trace.tower.modality in modalities
+        attributions.append(_attribution(spec, prepared, position, side, cache) if is_asked else None)
         seconds.append(clock(prepared.devices) - started)
 
     return ExplainedBatch(
@@ -365,11 +366,6 @@ def batch_order(keys: Sequence[Hashable], lengths: Sequence[int] | Sequence[tupl
     firsts = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     repeat = len(firsts) < len(keys)
     return sorted(range(len(keys)), key=lambda index: (firsts[keys[index]] if repeat else 0, lengths[index]))
-
-
-def _is_of(side: Side, modalities: Sequence[Modality]) -> bool:
-    """Return whether a side is of one of the modalities."""
-    return side.trace.tower.modality in modalities
 
 
 def _attribution(

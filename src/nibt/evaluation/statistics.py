@@ -34,10 +34,6 @@ class Interval(NamedTuple):
     high: float
 
     @property
-    def is_known(self) -> bool:
-        return not math.isnan(self.mean)
-
-    @property
     def has_ends(self) -> bool:
         """Whether both ends are known: one value has none, and almost equal values without a bound lack some."""
         return math.isfinite(self.low) and math.isfinite(self.high)

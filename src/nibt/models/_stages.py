@@ -44,12 +44,13 @@ def find_tail(
         if maps:  # the last stage has run
             tail.append(module)
 
+    def after(module: nn.Module, _: object, out: Any) -> None:
+        maps.append(out.clone() if isinstance(out, Tensor) else out)
+
     with ExitStack() as hooks, torch.no_grad():
         for child in trunk.children():
             hooks.enter_context(set_hook(child.register_forward_pre_hook, before))
-        hooks.enter_context(
-            set_hook(stages[-1].register_forward_hook, lambda module, _, out: maps.append(_copied(out)))
-        )
+        hooks.enter_context(set_hook(stages[-1].register_forward_hook, after))
         count = 3 * height * width
         example_image = torch.linspace(-2, 2, count, device=example.device, dtype=torch.float32).to(example.dtype)
         output = trunk(example_image.view(1, 3, height, width))
@@ -67,10 +68,6 @@ def find_tail(
     feature_info = getattr(trunk, "feature_info", None)
     rows = maps[0].shape[1 if channels_last else -2]
     return tail, feature_info[-1]["reduction"] if feature_info else round(height / rows)
-
-
-def _copied(out: Any) -> Any:
-    return out.clone() if isinstance(out, Tensor) else out
 
 
 def _gives(tail: list[nn.Module], stream: Tensor, output: object) -> bool:

@@ -75,5 +75,3 @@ QUESTION_OF_EVIDENCE = 9
 """The number of the question that says where the score lies."""
 QUESTION_OF_PARTS = 10
 """The number of the question that has the galleries of parts."""
-CHECKS = QUESTIONNAIRES["pairs"].checks
-"""What each check of an audit of pairs says, by its name."""

@@ -20,7 +20,7 @@ from nibt.evaluation.maps import Map
 from nibt.registry import MethodSpec
 from nibt.report.html.audit import page
 from nibt.results.audit import Audit, Check
-from nibt.results.audit_questions import CHECKS
+from nibt.results.audit_questions import QUESTIONNAIRES
 from nibt.types import Modality
 from tests import tiny
 from tests.helpers import check_page, noise_pairs
@@ -30,6 +30,7 @@ pytest.importorskip("scipy", reason="an audit has intervals")
 CAPTION, NAME, MANY, SIDE = "a red cat", (6, 9), 40, 8
 IMAGE = tiny.image(64, 64)
 WORDS = ("a", "red", "cat")
+CHECKS = QUESTIONNAIRES["pairs"].checks
 CORNER, CENTER = np.s_[0, 0], np.s_[3:5, 3:5]
 
 

@@ -157,8 +157,6 @@ def override_plan(
     _check_data_names(plan, [*folders, *without])
     if "" in models:
         raise BadOption("a model must be named (got '')")
-    if count is not None and count < 1:
-        raise BadOption(f"count must be at least 1 (got {count})")
 
     measured = [choice for choice in plan.data if choice.name not in without and choice.label not in without]
     if not measured:

@@ -34,11 +34,11 @@ def colors(found: PartScores) -> list[RGB]:
     return [_COLORS[(part.number - 1) % len(_COLORS)] for part in found.parts]
 
 
-def cells_of_parts(explanation: Explanation, side: int = _SIDE) -> Image.Image:
+def cells_of_parts(explanation: Explanation) -> Image.Image:
     """Draw the cells of each part in its color over a gray photograph, with its number on its largest score."""
     found = explanation.parts
     assert found is not None
-    photo = resized(photograph(explanation.image.input, explanation.source), side)
+    photo = resized(photograph(explanation.image.input, explanation.source), _SIDE)
     drawn = photo.convert("L").convert("RGB")
     left, top, right, bottom = placed(explanation.region, explanation.size, drawn.size)
 
