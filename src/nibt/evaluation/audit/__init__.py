@@ -8,7 +8,6 @@ models.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,12 @@ from nibt.evaluation.audit.checks import MetricScores, discrimination, vocabular
 from nibt.evaluation.audit.parts import audited_parts, parts_check
 from nibt.evaluation.audit.runner import AuditRunner
 from nibt.evaluation.finished import finished_work
+from nibt.evaluation.parts.asked import on_steps
 from nibt.methods.base import SIDES
 from nibt.models._loading import ModelSource, load_model
 from nibt.models.base import Model
 from nibt.options import BatchSize, parsed
-from nibt.progress import OnProgress, Progress, reporter
+from nibt.progress import OnProgress, reporter
 from nibt.registry import MethodSpec
 from nibt.results.audit import Audit, Check, audit_request
 from nibt.results.audit_questions import QUESTION_OF_EVIDENCE, QUESTION_OF_PARTS
@@ -115,10 +115,7 @@ def audit(
         check_against(*models)
     controls = [MethodSpec(name) for name in CONTROLS[: 1 if asked.quick else None]]
     total = _count_steps(models, len(controls) + len(asked.methods), asked.quick)
-    begun = count()
-
-    def steps(step: str) -> None:
-        report(Progress(next(begun), total, step))
+    on_step = on_steps(report, total)
 
     # a model that lacks what a method needs is an error before the other one is audited
     hashes = [each.renewed(anew=True).weights_hash for each in models]
@@ -135,7 +132,7 @@ def audit(
             AuditRunner(each, pairs, asked.methods, asked.seed, batch_size, finished.of_model(role))
             for each, role in zip(models, ("audited", "against"), strict=False)
         ]
-        audits = [_audited(runner, controls, data, asked.quick, steps) for runner in runners]
+        audits = [_audited(runner, controls, data, asked.quick, on_step) for runner in runners]
 
     check_unchanged(models, hashes)
     result = audits[0] if against is None else _with_against(audits[0], audits[1], runners)
@@ -169,7 +166,7 @@ def _audited(
     controls: list[MethodSpec],
     data: Mapping[str, Any],
     quick: bool,
-    steps: Callable[[str], None],
+    on_step: Callable[[str], None],
 ) -> Audit:
     """Return the audit of one model."""
     specs = list(runner.methods)
@@ -177,13 +174,13 @@ def _audited(
     times.begin(QUESTION_OF_EVIDENCE)
     checks = list(runner.evidence_checks())
     times.begin(2)
-    steps("the caption, the image")
+    on_step("the caption, the image")
     checks += runner.checked(runner.other_side())
     times.begin(3)
-    steps("the wording")
+    on_step("the wording")
     checks += runner.checked(runner.wording(_QUICK_TEMPLATES if quick else _TEMPLATES))
     times.begin(4)
-    steps("the seed")
+    on_step("the seed")
     checks += runner.checked(runner.seeds())
 
     times.begin(5)
@@ -197,16 +194,16 @@ def _audited(
         finished=runner.finished,
         with_confidence=not quick,
     )
-    checks += _metric_checks(runner, scores, controls, specs, steps)
+    checks += _metric_checks(runner, scores, controls, specs, on_step)
     times.begin(7)
-    steps("right and wrong captions")
+    on_step("right and wrong captions")
     checks += [
         check
         for values in discrimination(runner.model, runner.pairs, runner.kept_embeddings)
         if (check := values.check())
     ]
     times.begin(8)
-    steps("everyday nouns")
+    on_step("everyday nouns")
     unknown_nouns: tuple[str, ...] = ()
     if runner.model.is_classifier:
         runner.notes.append("the model is a classifier: made-up words, other wordings and nouns were not measured")
@@ -216,12 +213,12 @@ def _audited(
     parts: list[Parts] = []
     if not quick:
         times.begin(QUESTION_OF_PARTS)
-        steps("the parts of the images")
+        on_step("the parts of the images")
         parts += audited_parts(runner, unknown_nouns, data)
         checks += [check for found in parts if (check := parts_check(found))]
 
     times.begin(1)
-    randomized, curves = runner.weights(QUICK_STAGES if quick else STAGES, steps)
+    randomized, curves = runner.weights(QUICK_STAGES if quick else STAGES, on_step)
     checks += runner.checked(randomized)
     times.end()
 
@@ -250,11 +247,11 @@ def _metric_checks(
     scores: MetricScores,
     controls: list[MethodSpec],
     specs: list[MethodSpec],
-    steps: Callable[[str], None],
+    on_step: Callable[[str], None],
 ) -> list[Check]:
     """Measure all methods, and return the checks of what they measure."""
     for index, method in enumerate([*controls, *specs]):
-        steps(f"the metrics of {method}")
+        on_step(f"the metrics of {method}")
         scores.add(method, control=index < len(controls))
 
     counts = {side: np.array([each.scores.size for each in runner.unchanged[str(specs[0]), side]]) for side in SIDES}

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -35,6 +34,7 @@ from nibt.evaluation.audit.runner import example
 from nibt.evaluation.cells import with_cells
 from nibt.evaluation.finished import FinishedWork, finished_work
 from nibt.evaluation.maps import Map
+from nibt.evaluation.parts.asked import on_steps
 from nibt.evaluation.statistics import interval
 from nibt.generators.answers import Generator
 from nibt.generators.explain import explain_answer, resolved_method
@@ -43,7 +43,7 @@ from nibt.generators.loading import load_generator
 from nibt.generators.results.answer import AnswerExplanation
 from nibt.generators.results.answer_word import HARDLY, judgment
 from nibt.models._loaded import is_served
-from nibt.progress import OnProgress, Progress, reporter
+from nibt.progress import OnProgress, reporter
 from nibt.records import JsonObject
 from nibt.registry import MethodSpec
 from nibt.results.audit import Audit, Example, MetricMean, audit_request
@@ -157,20 +157,17 @@ def audit_answers(
     data = {**(data or {}), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
     request = audit_request(generator.record(), data, asked.names, asked.seed, asked.quick, subject="answers")
     total = len(read) * (2 + 2 * len(asked.methods))
-    steps = count(1)
-
-    def step(what: str) -> None:
-        report(Progress(next(steps), total, what))
+    on_step = on_steps(report, total)
 
     with finished_work(folder, {**request, "versions": versions()}) as finished:
-        answered = _answered(generator, read, finished, step)
+        answered = _answered(generator, read, finished, on_step)
         notes = [*_left_out(len(read), len(answered)), *_unnamed([posed.question for posed in answered])]
         runner = _Runner(generator, answered, asked.seed, asked.quick, finished)
         readings = []
         for number in range(len(answered)):
-            step("the images of other questions")
+            on_step("the images of other questions")
             readings.append(runner.reading(number))
-        audited = [_audited(runner, spec, readings, step) for spec in asked.methods]
+        audited = [_audited(runner, spec, readings, on_step) for spec in asked.methods]
 
     check_unchanged([generator], [generator.weights_hash])
 
@@ -288,12 +285,12 @@ class _Posed:
 
 
 def _answered(
-    generator: Generator, questions: Sequence[AuditedQuestion], finished: FinishedWork, step: Callable[[str], None]
+    generator: Generator, questions: Sequence[AuditedQuestion], finished: FinishedWork, on_step: Callable[[str], None]
 ) -> list[_Posed]:
     """Return the questions to which the model writes a word."""
     answered = []
     for number, question in enumerate(questions):
-        step("the answers")
+        on_step("the answers")
         posed = _Posed(generator, question, number)
         if finished.record(f"written {number}", posed.has_answer)["has_word"]:
             answered.append(posed)
@@ -482,12 +479,14 @@ def _plain(answer: str) -> str:
     return answer.strip().rstrip(".!?").strip().casefold()
 
 
-def _audited(runner: _Runner, spec: MethodSpec, readings: Sequence[_Reading], step: Callable[[str], None]) -> _Audited:
+def _audited(
+    runner: _Runner, spec: MethodSpec, readings: Sequence[_Reading], on_step: Callable[[str], None]
+) -> _Audited:
     """Return the checks of the maps of a method."""
     method = str(spec)
     rows = []
     for number in range(len(readings)):
-        step(f"the maps of {method}")
+        on_step(f"the maps of {method}")
         rows.append(runner.explained(number, spec))
 
     maps = [_map_of(row) for row in rows]
@@ -497,7 +496,7 @@ def _audited(runner: _Runner, spec: MethodSpec, readings: Sequence[_Reading], st
     needed: dict[str, list[float]] = {"beside": [], "place": []}
     losses: dict[str, list[float]] = {}
     for number, row in enumerate(rows):
-        step(f"what the maps of {method} mark")
+        on_step(f"what the maps of {method} mark")
         donor = _donor(number, runner.others[number], readings)
         for name, places in (("beside", beside[number]), ("place", common[number])):
             if places is None:
