@@ -4,6 +4,7 @@ A record is a frozen dataclass, a ``TypedDict`` or a pydantic model. pydantic is
 read, so that ``import nibt`` and ``nibt --help`` stay fast.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -22,6 +23,11 @@ def read_record(record_type: type[_Record], data: object, where: str, error: typ
     """Build a record from plain data."""
     with described(record_type, where, error):
         return _validator(record_type).validate_python(data)
+
+
+def is_finite(value: object) -> bool:
+    """Return whether a value is a number that is finite."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 from operator import itemgetter
 from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
@@ -13,7 +13,7 @@ from nibt.errors import RequestRefused
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.options import OneOf
-from nibt.records import JsonObject
+from nibt.records import JsonObject, is_finite
 
 SHAPES = ("openai", "infinity", "jina", "cohere")
 _TOGETHER = 16  # items in a request, where it takes several
@@ -125,7 +125,7 @@ class EmbeddingServer(Connection):
             raise ValueError(f"it has no {entries}") from error
 
         for vector in vectors:
-            if not isinstance(vector, list) or not all(_is_finite(number) for number in vector):
+            if not isinstance(vector, list) or not all(map(is_finite, vector)):
                 raise ValueError("a vector must be a list of finite numbers")
 
         return [[float(number) for number in vector] for vector in vectors]
@@ -153,7 +153,3 @@ def load_embedding_server(url: str, name: str, *, image_size: int | None = None,
     """
     server = EmbeddingServer(url, name, **options)
     return load_model(images=server.images, texts=server.texts, name=name, image_size=image_size)
-
-
-def _is_finite(number: object) -> bool:
-    return isinstance(number, int | float) and isfinite(number)

@@ -1,6 +1,5 @@
 """The queries whose first result is wrong in predictions of MTEB, with what was retrieved."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -13,7 +12,7 @@ from nibt.datasets._split_table import SplitTable
 from nibt.datasets._table import TableCell, caption_text
 from nibt.datasets.base import Record, Wanted
 from nibt.errors import BadInput, BadOption
-from nibt.records import JsonObject
+from nibt.records import JsonObject, is_finite
 
 _META = "mteb_model_meta"
 _DEFAULT = "default"  # the subset of tasks that have one
@@ -229,10 +228,7 @@ class MTEB(RecordDataset, name="mteb"):
 
 def _is_ranking(value: object) -> bool:
     """Return whether a value has the scores of documents by their ids."""
-    if not isinstance(value, dict):
-        return False
-    numbers = [score for score in value.values() if isinstance(score, int | float) and not isinstance(score, bool)]
-    return len(numbers) == len(value) and all(map(math.isfinite, numbers))
+    return isinstance(value, dict) and all(map(is_finite, value.values()))
 
 
 def _one_of(option: str, value: str | None, names: Mapping[str, object]) -> str:

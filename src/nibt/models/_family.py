@@ -1,6 +1,5 @@
 """The contract of a family of checkpoints, and the family of a checkpoint or of a model in memory."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
@@ -13,6 +12,7 @@ from nibt.models._failures import REFERENCE, WritesText
 from nibt.models._request import LoadRequest, ScoreChoice
 from nibt.models._text_tower import TextTower
 from nibt.models.base import ImageTower
+from nibt.records import is_finite
 from nibt.registry import Plugin
 from nibt.targets.base import CosineSimilarity, Similarity
 
@@ -89,7 +89,7 @@ class Family(Plugin, ABC):
     def finite_scale_and_bias(cls, module: nn.Module) -> tuple[float, float]:
         """Return the scale and the bias of a model, and check that they are finite numbers."""
         scale, bias = cls.scale_and_bias(module)
-        if not all(isinstance(value, int | float) and math.isfinite(value) for value in (scale, bias)):
+        if not is_finite(scale) or not is_finite(bias):
             raise CannotLoad(
                 f"the scale and the bias of a {type(module).__name__} must be finite numbers (got {scale!r:.50} and "
                 f"{bias!r:.50}): correct the weights of the model, or scale_and_bias of {cls.__name__}"

@@ -1,7 +1,6 @@
 """Adapters of Hugging Face processors and tokenizers, which callers pass in."""
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -25,6 +24,7 @@ from nibt.preprocessing.captions import (
     words_by_offsets,
 )
 from nibt.preprocessing.images import ImageProcessor, Preparation, Resize
+from nibt.records import is_finite
 
 _SMALLEST = 1e-6  # by which colors are divided or multiplied
 _LEAST_SQUASHED = 384  # from which on ConvNeXt's processor resizes both sides, and crops nothing
@@ -92,15 +92,11 @@ def check_numbers(processor: ImageProcessor) -> None:
 
         numbers = value if isinstance(value, list | tuple) else [value]
         is_divisor = name != "image_mean"
-        if not all(_is_finite(number) and not (is_divisor and abs(number) < _SMALLEST) for number in numbers):
+        if not all(is_finite(number) and not (is_divisor and abs(number) < _SMALLEST) for number in numbers):
             above = f", not below {_SMALLEST:g}" if is_divisor else ""
             raise Unsupported(
                 f"{name} of the image processor must have finite numbers{above} (got {value!r:.60}): correct it"
             )
-
-
-def _is_finite(number: object) -> bool:
-    return isinstance(number, int | float) and math.isfinite(number)
 
 
 def _pixels(processor: ImageProcessor, image: Image.Image, **options: object) -> Float[Tensor, "channel height width"]:

@@ -1,6 +1,5 @@
 """Records in the JSON form of results: methods, targets, machines, measurements; and their provenance."""
 
-import math
 from base64 import b64decode
 from dataclasses import dataclass, field
 from typing import Annotated, NotRequired
@@ -9,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from nibt.data.images import MOST_PIXELS, decode_image
-from nibt.records import JsonObject
+from nibt.records import JsonObject, is_finite
 from nibt.types import MeasuredSide, ModelRecord
 
 SCHEMA = 4
@@ -58,11 +57,6 @@ class MethodRecord(TypedDict):
     files: NotRequired[
         Annotated[dict[str, str], Field(description="Digests of the files that options name: mean states, segments.")]
     ]
-
-
-def is_finite(value: object) -> bool:
-    """Return whether a value is a number that is finite."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _texts(options: JsonObject) -> JsonObject:
