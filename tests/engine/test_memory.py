@@ -112,6 +112,24 @@ def test_other_errors_are_raised_at_once(caplog: pytest.LogCaptureFixture) -> No
 
 
 @pytest.mark.slow
+def test_calibration_halves_the_batch(caplog: pytest.LogCaptureFixture) -> None:
+    model = small_model(3, [])
+
+    def refuse(_: nn.Module, args: tuple[Any, ...]) -> None:
+        if len(args[0]) > 3:
+            raise torch.OutOfMemoryError("out of memory")
+
+    model.module.text_model.embeddings.token_embedding.register_forward_pre_hook(refuse)
+    captions = ["a red cat", "a gray dog"] * 4  # of one length, since padding depends on the batch
+    actual = nibt.calibrate(model, IMAGES, captions, batch_size=8).tensors
+    assert len(warnings_of(caplog)) == 4, "8 and 4 images, and as many captions"
+    expected = nibt.calibrate(tiny.model("clip"), IMAGES, captions, batch_size=8).tensors
+    assert actual.keys() == expected.keys()
+    for name, states in expected.items():
+        assert_close(actual[name], states)
+
+
+@pytest.mark.slow
 def test_encoding_halves_the_batch(caplog: pytest.LogCaptureFixture) -> None:
     model = small_model(3, [])
     assert_close(encode(model.image, IMAGES), encode(tiny.model("clip").image, IMAGES))

@@ -13,7 +13,7 @@ from torch import Tensor
 from nibt.data.images import ImageInput, ImageSource, read_image
 from nibt.data.pair import as_list, read_caption
 from nibt.data.units import Words
-from nibt.engine.encode import groups_of
+from nibt.engine.encode import groups_of, within_memory
 from nibt.errors import BadInput, BadOption
 from nibt.io import existing_paths, file_path
 from nibt.models._loading import ModelSource, load_model
@@ -157,12 +157,17 @@ def _of_images(
             f"{len(set(groups))} grids): calibrate with images of one shape"
         )
 
-    sums: dict[int, Tensor] = {}
-    for indices in groups_of(groups, size):
+    def summed(indices: Sequence[int]) -> dict[int, Tensor]:
         trace = tower.trace(tower.prepare([images[index] for index in indices]))
+        states = {}
         for layer in _layers(tower, layers):
             hidden = trace.cut(layer).hidden.cpu().double()  # mps has no float64
-            state = hidden.sum(0) if tower.positional else hidden.mean(1).sum(0)
+            states[layer] = hidden.sum(0) if tower.positional else hidden.mean(1).sum(0)
+        return states
+
+    sums: dict[int, Tensor] = {}
+    for indices, states in within_memory(groups_of(groups, size), summed):
+        for layer, state in states.items():
             sums[layer] = sums.get(layer, torch.zeros_like(state)) + state
         count(len(indices))
 
@@ -176,15 +181,21 @@ def _of_captions(
 
     The states are averaged by their distance from the last word and, before the first word, by their position.
     """
-    after: dict[tuple[int, int], list[Any]] = defaultdict(lambda: [0, 0.0])
-    before: dict[tuple[int, int], list[Any]] = defaultdict(lambda: [0, 0.0])
-    for indices in groups_of([None] * len(captions), size):
+
+    def placed(indices: Sequence[int]) -> dict[int, tuple[Any, ...]]:
         trace = tower.trace(tower.prepare([captions[index] for index in indices]))
+        states = {}
         for layer in _layers(tower, layers):
             cut = trace.cut(layer)
             assert isinstance(cut.units, Words)
-            placed = caption_places(cut.units, cut.hidden.shape[1])
-            for hidden, places, first in zip(cut.hidden.cpu().double(), *placed, strict=True):
+            states[layer] = (cut.hidden.cpu().double(), *caption_places(cut.units, cut.hidden.shape[1]))
+        return states
+
+    after: dict[tuple[int, int], list[Any]] = defaultdict(lambda: [0, 0.0])
+    before: dict[tuple[int, int], list[Any]] = defaultdict(lambda: [0, 0.0])
+    for indices, states in within_memory(groups_of([None] * len(captions), size), placed):
+        for layer, of_layer in states.items():
+            for hidden, places, first in zip(*of_layer, strict=True):
                 for row, (state, place) in enumerate(zip(hidden, places.tolist(), strict=True)):
                     entry = before[layer, row] if row < first else after[layer, place]
                     entry[0] += 1
