@@ -1,7 +1,5 @@
 """The connection to a server of a model: its address and key, and a limit of what it is asked."""
 
-import base64
-import io
 import os
 import threading
 import time
@@ -14,7 +12,6 @@ from json import JSONDecodeError
 from typing import Annotated, ClassVar, TypeVar
 
 import httpx
-from PIL import Image
 
 from nibt.errors import BadOption, RequestRefused, ServerFailed, first_line
 from nibt.io import load_json
@@ -391,13 +388,6 @@ def counted(value: object) -> int | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     return int(value) if 0 <= value < _MOST_TOKENS and value == int(value) else None
-
-
-def data_address(image: Image.Image) -> str:
-    """Return an image as an address that has its data, in PNG."""
-    data = io.BytesIO()
-    image.convert("RGB").save(data, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
 def image_part(address: str) -> JsonObject:

@@ -7,10 +7,11 @@ from functools import cached_property
 
 from PIL import Image
 
-from nibt.bridges.connection import data_address, image_part
+from nibt.bridges.connection import image_part
 from nibt.data.conversation import Conversation
 from nibt.models._checks import seeded_noise
 from nibt.records import JsonObject
+from nibt.report.image.layout import uri
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Question:
     @cached_property
     def _parts(self) -> list[JsonObject]:
         """The images as parts of messages."""
-        return [image_part(data_address(image)) for image in self.images]
+        return [image_part(uri(image.convert("RGB"))) for image in self.images]
 
 
 def _shortest(content: list[JsonObject]) -> list[JsonObject] | str:

@@ -8,12 +8,13 @@ from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 from PIL import Image
 
-from nibt.bridges.connection import Connection, data_address, image_part
+from nibt.bridges.connection import Connection, image_part
 from nibt.errors import RequestRefused
 from nibt.models._loading import load_model
 from nibt.models.base import Model
 from nibt.options import OneOf
 from nibt.records import JsonObject, is_finite
+from nibt.report.image.layout import uri
 
 SHAPES = ("openai", "infinity", "jina", "cohere")
 _TOGETHER = 16  # items in a request, where it takes several
@@ -53,7 +54,7 @@ class EmbeddingServer(Connection):
 
     def images(self, images: Sequence[Image.Image]) -> list[Vector]:
         """Return the embeddings of images."""
-        addresses = [data_address(image) for image in images]
+        addresses = [uri(image.convert("RGB")) for image in images]
         match self.shape:
             case "infinity":
                 return self._of_lists(addresses, lambda part: self._body(input=part, modality="image"))

@@ -100,10 +100,7 @@ def _present(pair: Pair) -> list[int]:
 
 def _seen_points(objects: list[Object], region: Region) -> Iterator[Point]:
     """Yield the points in the visible region, with columns and rows of the region."""
-    left = round(region.left)
-    top = round(region.top)
-    across = max(1, round(region.width))
-    down = max(1, round(region.height))
+    left, top, across, down = region.pixels
     for obj in objects:
         for x, y, inside in obj.points:
             if 0 <= x - left < across and 0 <= y - top < down:
@@ -126,10 +123,7 @@ def seen_mask(pair: Pair, objects: list[Object], region: Region) -> PixelMask:
 
 def visible_pixels(pixels: np.ndarray, region: Region, outside: bool | int) -> np.ndarray:
     """Return the pixels of the visible region, with a value for those outside of the image."""
-    left = round(region.left)
-    top = round(region.top)
-    across = max(1, round(region.width))
-    down = max(1, round(region.height))
+    left, top, across, down = region.pixels
     visible = np.full((down, across), outside, pixels.dtype)
     inner = pixels[max(0, top) : top + down, max(0, left) : left + across]
     visible[max(0, -top) :, max(0, -left) :][: inner.shape[0], : inner.shape[1]] = inner

@@ -428,6 +428,11 @@ class Region(NamedTuple):
     width: float
     height: float
 
+    @property
+    def pixels(self) -> tuple[int, int, int, int]:
+        """Left, top, width and height in whole pixels, at least one along each axis."""
+        return round(self.left), round(self.top), max(1, round(self.width)), max(1, round(self.height))
+
 
 class ImagePart(NamedTuple):
     """One of several images that are side by side: the region that is mapped, and the rows and columns of its map."""
