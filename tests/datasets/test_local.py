@@ -22,8 +22,7 @@ from nibt.datasets.mmvp import MMVP
 from nibt.datasets.mmvp_vlm import MMVPVLM
 from nibt.datasets.open_images import OpenImages
 from nibt.datasets.phrases import Phrases, RefCOCO
-from nibt.datasets.pope import POPE
-from nibt.datasets.repope import RePOPE
+from nibt.datasets.pope import POPE, RePOPE
 from nibt.datasets.scenes import Scenes
 from nibt.datasets.segmentation import ADE20K, COCOStuff, PascalContext, PascalVOC, PascalVOCSegmentation
 from nibt.datasets.shards import HuggingFace

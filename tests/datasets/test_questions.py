@@ -10,8 +10,7 @@ import nibt
 from nibt.datasets._questions import PollingDataset
 from nibt.datasets.mmvp import MMVP
 from nibt.datasets.mmvp_vlm import MMVPVLM
-from nibt.datasets.pope import POPE
-from nibt.datasets.repope import RePOPE
+from nibt.datasets.pope import POPE, RePOPE
 from nibt.errors import BadInput, BadOption
 from tests import tiny
 from tests.datasets.layouts import captions, mmvp, mmvp_vlm, names, polling, pope, repope, write

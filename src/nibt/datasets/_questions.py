@@ -1,6 +1,5 @@
 """Published questions about images, for generators, with their right answers."""
 
-from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +36,9 @@ class PollingDataset(QuestionDataset):
 
     prefix: ClassVar[str] = ""
     """What the name of a file has before the split."""
+    places: ClassVar[tuple[str, ...]] = ()
+    """The folders that may have the file, besides the folder of the data set."""
     split: Annotated[str, OneOf(_SPLITS)] = "random"
-
-    @property
-    @abstractmethod
-    def places(self) -> tuple[str, ...]:
-        """The folders that may have the file, besides the folder of the data set."""
 
     def read_records(self) -> list[Record]:
         path = self.inside(*self._paths(self.split), what=self._what())
