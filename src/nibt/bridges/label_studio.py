@@ -254,9 +254,7 @@ class Predictor:
     def _regions(self, image: ImageInput, control: Control, text: str, caption: str) -> tuple[list[MapRegion], float]:
         """Return the parts of an image that a label has, and the similarity that they explain."""
         if not caption:
-            explanation = explain(self._model, image, text, self._method, **self._options)
-            assert isinstance(explanation, Explanation)
-            return self._parts_of(explanation)
+            return self._explained(image, text)
 
         words = [word.lower() for word in caption.replace(",", " ").replace(".", " ").split()]
         label_words = text.lower().split()
@@ -272,12 +270,12 @@ class Predictor:
 
         if len(control.labels) > 1:
             return [], 0.0
-        explanation = explain(self._model, image, caption, self._method, **self._options)
-        assert isinstance(explanation, Explanation)
-        return self._parts_of(explanation)
+        return self._explained(image, caption)
 
-    def _parts_of(self, explanation: Explanation) -> tuple[list[MapRegion], float]:
-        """Return the parts of the map of an explanation, and its similarity; none if the map is no evidence."""
+    def _explained(self, image: ImageInput, text: str) -> tuple[list[MapRegion], float]:
+        """Return the parts of the map of an image, and the similarity; none if the map is no evidence."""
+        explanation = explain(self._model, image, text, self._method, **self._options)
+        assert isinstance(explanation, Explanation)
         if _is_no_evidence(explanation):
             return [], explanation.similarity
         return explanation.regions(self._threshold), explanation.similarity
