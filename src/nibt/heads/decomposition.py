@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nibt.data.units import Grid, Word, Words, check_tokens
 from nibt.errors import BadInput, BadOption
+from nibt.options import Range, parsed
 from nibt.records import JsonObject
 from nibt.results.attribution import Attribution, ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.base import Array, ResultOfImage
@@ -133,9 +134,7 @@ class Decomposition(ResultOfImage):
         Raises:
             BadOption: The count is no whole number above 0.
         """
-        if not isinstance(count, int) or count < 1:
-            raise BadOption(f"count must be a whole number above 0 (got {count!r})")
-
+        count = parsed("count", count, Annotated[int, Range(1)])
         order = torch.sort(self.sums.abs().flatten(), descending=True, stable=True).indices[:count]
         return [(int(place) // self.rest.shape[1], int(place) % self.rest.shape[1]) for place in order]
 

@@ -11,8 +11,8 @@ from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from nibt.errors import BadInput, BadOption
-from nibt.options import parsed
+from nibt.errors import BadInput
+from nibt.options import Range, parsed
 from nibt.records import JsonObject
 from nibt.results.base import Array, ImageItself, ResultWithMaps, Serializable
 from nibt.results.explanation import method_text, shortened
@@ -156,8 +156,7 @@ class SlideExplanation(ResultWithMaps):
         Raises:
             BadOption: The count is no whole number above 0.
         """
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise BadOption(f"count must be a whole number above 0 (got {count!r})")
+        count = parsed("count", count, Annotated[int, Range(1)])
         return sorted(self.tiles, key=lambda tile: -tile.value)[:count]
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:

@@ -24,7 +24,7 @@ from nibt.cli.options import (
     typed_assignments,
 )
 from nibt.cli.output import Output, input_paths, slug
-from nibt.cli.terminal import complain, interruptible, say, show_progress
+from nibt.cli.terminal import clock, complain, interruptible, say, show_progress
 from nibt.errors import BadInput, BadOption
 from nibt.options import BatchSize, Keywords, NotNegative, Positive, Workers, assignments
 from nibt.progress import Progress
@@ -232,7 +232,7 @@ def _estimate(explain: Callable[..., "Job"], execution: ExecutionOptions) -> Non
 
     of_share = -(-total // share)
     what = "all rows" if share == 1 else f"each of {share:,} shards ({of_share:,} rows)"
-    time = tqdm.format_interval(seconds * of_share)
+    time = clock(seconds * of_share)
     # rows need less space in larger files
     say(f"{total:,} rows; {measured}; {what}: about {time} and at most {tqdm.format_sizeof(size * of_share, 'B')}")
 
