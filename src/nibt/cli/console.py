@@ -14,7 +14,7 @@ from nibt.cli.terminal import Terminal
 from nibt.registry import available, find
 from nibt.report.colors import DEFAULT, Appearance, ink_on
 from nibt.report.ranked import ranked_labels, ranked_noun, ranked_subjects, side_title
-from nibt.report.request import Worded, runs, sentence, shared_word_scale, target_line
+from nibt.report.request import Worded, note_lines, runs, sentence, shared_word_scale, target_line
 from nibt.report.view import names_of, probability_text, similarity_name, similarity_noun
 from nibt.results.attribution import ImageAttribution, SideAttribution, TextAttribution
 from nibt.results.base import ResultWithMaps
@@ -147,8 +147,8 @@ def show(answers: Sequence[Explanation], look: Appearance) -> None:
             console.print(sentence(answer.decisive.about), soft_wrap=True)
         if answer.parts:
             console.print(parts(answer.parts))
-        for warning in answer.other_warnings:
-            console.print(f"note: {warning}", style="yellow")
+        for line in note_lines(answer):
+            console.print(line, style="yellow")
 
 
 def _image_names(results: Sequence[Explanation | Regions]) -> dict[str, str]:
@@ -207,8 +207,8 @@ def show_regions(results: Sequence[Regions], methods: Sequence[str] = ()) -> Non
         sums = f"{regions.sum:+.4f}, gap {regions.gap:+.4f}"
         console.print(f"sum of all entries, with special tokens: {sums}", style="dim")
         console.print(_SUMS, style="dim")
-        for warning in regions.other_warnings:
-            console.print(f"note: {warning}", style="yellow")
+        for line in note_lines(regions):
+            console.print(line, style="yellow")
 
 
 VERDICT_STYLES = {

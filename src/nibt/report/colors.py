@@ -107,6 +107,10 @@ class Appearance:
         style = "heatmap" if self.style == "heatmap" else "colors"
         return replace(self, style=style, palette=self.palette.pale)
 
+    def is_one_sided(self, signed: bool, lowest: float) -> bool:
+        """Whether a color scale has no negative side, of scores that are signed or not, with the lowest of them."""
+        return self.positive_only or (not signed and lowest >= 0)
+
 
 DEFAULT = Appearance()
 

@@ -13,6 +13,7 @@ from nibt.report.view import view_of
 from nibt.results.attribution import TextAttribution
 from nibt.results.base import ResultWithMaps
 from nibt.results.explanation import Explanation
+from nibt.results.notes import WithNotes
 
 
 def question(result: ResultWithMaps) -> str:
@@ -44,6 +45,11 @@ def is_signed(result: ResultWithMaps) -> bool:
 def side_look(result: ResultWithMaps, name: str, look: Appearance) -> Appearance:
     """Return how the map of a side is drawn: pale if it is noise."""
     return look.pale if result.is_noise(name) else look
+
+
+def note_lines(result: WithNotes) -> list[str]:
+    """Return the notes of a result except the gravest, which is a banner, as lines."""
+    return [f"note: {warning}" for warning in result.other_warnings]
 
 
 def method_line(result: ResultWithMaps) -> str:

@@ -22,7 +22,7 @@ from nibt.report.image.layout import (
     write,
 )
 from nibt.report.image.parts import photograph, scale
-from nibt.report.request import method_line, sentence
+from nibt.report.request import method_line, note_lines, sentence
 
 if TYPE_CHECKING:  # files of other results do not need it
     from nibt.generators.results.answer import AnswerExplanation
@@ -59,9 +59,9 @@ def draw_frames(result: "AnswerExplanation", look: Appearance) -> Image.Image:
     meaning = "what the frame adds to the log-probability of the word, in nats"
     if not result.adds_up:
         meaning = "the scores of this method do not add up to the change of the word: compare only their order"
-    facts = [f"{meaning}; {method_line(result)}", *(f"note: {warning}" for warning in result.other_warnings)]
+    facts = [f"{meaning}; {method_line(result)}", *note_lines(result)]
     title = text_rows([f"Which {noun} does each word come from?"], width, _TITLE, INK)
-    one_sided = look.positive_only or bool((sums >= 0).all() and not result.method["signed"])
+    one_sided = look.is_one_sided(result.method["signed"], float(sums.min()))
     bar = scale(most, width, look, one_sided, result.method["signed"], name="sums")
     before = [text_rows([sentence(result.mismatch)], width, ink=INK)] if result.mismatch else []
     return stacked([title, *before, centered([table], width), bar, text_rows(facts, width)], width)

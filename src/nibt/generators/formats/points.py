@@ -13,7 +13,7 @@ from nibt.report.colors import INK, PAPER, Appearance
 from nibt.report.image.heatmap import GridMap, overlay
 from nibt.report.image.layout import MARGIN, SMALL, TILE, centered, resized, stacked, text_rows, tile, write
 from nibt.report.image.parts import photograph, scale
-from nibt.report.request import legend, method_line, sentence
+from nibt.report.request import legend, method_line, note_lines, sentence
 
 if TYPE_CHECKING:  # files of other results do not need it
     from nibt.generators.results.answer import AnswerExplanation
@@ -81,12 +81,12 @@ def draw_points(result: "AnswerExplanation", points: Sequence[WrittenPoint], loo
     head = [title, text_rows([legend(result, look)], width)]
     if result.mismatch:
         head.append(text_rows([sentence(result.mismatch)], width, ink=INK))
-    is_positive = all(bool((grid >= 0).all()) for grid in maps.values())
-    one_sided = look.positive_only or (is_positive and not result.method["signed"])
+    lowest = min(float(grid.min()) for grid in maps.values())
+    one_sided = look.is_one_sided(result.method["signed"], lowest)
     bar = scale(most, width, look, one_sided, result.method["signed"], name="numbers")
     if not_drawn > 0:
         rows.append(text_rows([f"and {not_drawn:,} further points of the answer"], width, ink=INK))
-    facts = [method_line(result), *(f"note: {warning}" for warning in result.other_warnings)]
+    facts = [method_line(result), *note_lines(result)]
     return stacked([*head, *rows, bar, text_rows(facts, width)], width)
 
 

@@ -10,7 +10,7 @@ from nibt.report.colors import FAINT, PAPER, Appearance, on_paper, strength
 from nibt.report.image.heatmap import overlay
 from nibt.report.image.layout import MARGIN, SMALL, TILE, banner, centered, resized, stacked, text_rows, tile, write
 from nibt.report.image.parts import caption, photograph, scale
-from nibt.report.request import sentence
+from nibt.report.request import note_lines, sentence
 from nibt.report.view import View
 from nibt.results.attribution import ImageAttribution
 
@@ -60,7 +60,7 @@ def draw_decomposition(result: Decomposition, look: Appearance) -> Image.Image:
         f"{float(result.perceptrons.sum()):+z.3f}, first state {result.first:+z.3f}, constant {result.constant:+z.3f}",
         "table: a row per layer, a column per head    maps: the strongest heads (layer.head), each with its own scale; "
         "the number is the sum over all tokens, also special ones, which have no color",
-        *(f"note: {warning}" for warning in result.other_warnings),
+        *note_lines(result),
     ]
     before = [banner(sentence(result.mismatch), width)] if result.mismatch else []
     return stacked([title, *before, centered(panels, width), bar, text_rows(notes, width)], width)

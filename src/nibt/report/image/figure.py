@@ -215,14 +215,14 @@ def _add_scales(page: Page, result: ResultWithMaps, look: Appearance) -> None:
     if not isinstance(result, Explanation):
         table: Any = result
         most = words_view(result).largest_score(table)
-        page.scale("maps", most, look, look.positive_only or (not signed and bool((table.table >= 0).all())))
+        page.scale("maps", most, look, look.is_one_sided(signed, float(table.table.min())))
         return
 
     grids = [side.grid for side in result.sides.values() if isinstance(side, ImageAttribution)]
     if grids:
         lowest = min(float(grid.min()) for grid in grids)
         most = max(float(grid.abs().max()) for grid in grids)
-        page.scale("image", most, look, look.positive_only or (not signed and lowest >= 0))
+        page.scale("image", most, look, look.is_one_sided(signed, lowest))
 
     shared = shared_word_scale(result)
     for name, side in result.sides.items():
@@ -234,7 +234,7 @@ def _add_scales(page: Page, result: ResultWithMaps, look: Appearance) -> None:
         scores = [word.score for word in side.words]
         most = max(map(abs, scores), default=0.0) if shared is None else shared
         page.top += _GAP / 2
-        one_sided = look.positive_only or (not signed and min(scores, default=0.0) >= 0)
+        one_sided = look.is_one_sided(signed, min(scores, default=0.0))
         page.scale("other words" if name == "against" else "words", most, own, one_sided)
 
 

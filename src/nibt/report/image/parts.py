@@ -16,6 +16,7 @@ from nibt.report.request import (
     Worded,
     legend,
     method_line,
+    note_lines,
     question,
     runs,
     sentence,
@@ -158,7 +159,7 @@ def part_scale(
     else:
         scores = [word.score for word in attribution.words]
 
-    one_sided = look.positive_only or (not signed and min(scores, default=0.0) >= 0)
+    one_sided = look.is_one_sided(signed, min(scores, default=0.0))
     most = max(map(abs, scores), default=0.0) if most is None else most
     return scale(most, width, look, one_sided, signed, name)
 
@@ -199,7 +200,7 @@ def notes(explanation: Explanation, width: int) -> Image.Image:
             f"{noun if noun == name else f'{noun} ({name})'} {explanation.similarity:z.3f}"
             f"{probability_text(explanation)}    {not_shown}",
             *(f"{check.verdict}: {sentence(check.about)}" for check in explanation.checks),
-            *(f"note: {warning}" for warning in explanation.other_warnings),
+            *note_lines(explanation),
         ],
         width,
     )

@@ -10,7 +10,7 @@ from nibt.report.colors import Appearance
 from nibt.report.image.heatmap import GridMap, overlay
 from nibt.report.image.layout import MARGIN, TILE, centered, resized, stacked, text_rows, tile
 from nibt.report.image.parts import header, photograph, scale
-from nibt.report.request import is_signed, method_line, target_line
+from nibt.report.request import is_signed, method_line, note_lines, target_line
 from nibt.report.view import MapView, view_of
 from nibt.results.base import ResultWithMaps
 
@@ -60,7 +60,7 @@ class WordsView(MapView[Any]):
         rows = [centered(tiles[first : first + across], width) for first in range(0, len(tiles), across)]
 
         signed = is_signed(result)
-        one_sided = look.positive_only or (not signed and bool((result.table >= 0).all()))
+        one_sided = look.is_one_sided(signed, float(result.table.min()))
         bar = scale(most, width, look, one_sided, signed, name="all words")
         return stacked([*header(result, width, look), *rows, bar, text_rows(self._notes(result), width)], width)
 
@@ -74,7 +74,7 @@ class WordsView(MapView[Any]):
         line = f"{method_line(result)}    {target_line(result)}"
         if self.adds_up(result):
             line += "    the number beside a word is the sum of its map"
-        return [self.sums(result), line, *(f"note: {warning}" for warning in result.other_warnings)]
+        return [self.sums(result), line, *note_lines(result)]
 
 
 def words_view(result: ResultWithMaps) -> WordsView:

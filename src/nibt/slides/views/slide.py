@@ -11,7 +11,7 @@ from nibt.report.colors import INK, PAPER, Appearance, strength, tint
 from nibt.report.image.heatmap import STRIPED, STRIPES, GridMap, overlay
 from nibt.report.image.layout import MARGIN, banner, below, centered, resized, stacked, text_rows, tile
 from nibt.report.image.parts import scale
-from nibt.report.request import sentence
+from nibt.report.request import note_lines, sentence
 from nibt.report.view import View, names_of, quoted
 from nibt.results.attribution import percent
 from nibt.results.explanation import method_text
@@ -39,7 +39,7 @@ class SlideView(View[SlideExplanation], name="slide"):
         rows = [centered(panels, width)] if is_beside else [centered([panel], width) for panel in panels]
         most = float(result.maps.abs().max())
         signed = bool(result.method.get("signed", True))
-        one_sided = look.positive_only or (not signed and bool((result.maps >= 0).all()))
+        one_sided = look.is_one_sided(signed, float(result.maps.min()))
         bar = scale(most, width, look, one_sided, signed, name="map")
         title = below(
             text_rows([slide_question(result)], width, _TITLE, INK), text_rows([slide_legend(result, look)], width)
@@ -76,7 +76,7 @@ def slide_facts(result: SlideExplanation) -> Iterator[str]:
     )
     yield f"{_sums(result)}; no number is computed for the whole slide"
     yield f"method {method_text(result.method)}, model {result.model['id']}"
-    yield from (f"note: {warning}" for warning in result.other_warnings)
+    yield from note_lines(result)
 
 
 def _sums(result: SlideExplanation) -> str:
