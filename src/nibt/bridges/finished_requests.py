@@ -7,9 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from nibt.bridges.answer_servers import TokenValue, Values
-from nibt.errors import OtherRequest
 from nibt.folder import ChunkFile, Manifest, RunFolder, require_unchanged
-from nibt.generators.fingerprints import other_model
+from nibt.generators.fingerprints import agree
 from nibt.io import load_json
 from nibt.records import JsonObject
 
@@ -90,16 +89,7 @@ def finished_requests(
 
     requests = RequestsFolder(folder)
     with requests.writing(request):
-        now = fingerprint()
-        before = requests.manifest.fingerprint if requests.is_begun else None
-        if before is None:
-            requests.update(fingerprint=now)
-        elif difference := other_model(before, now):
-            raise OtherRequest(
-                f"{requests.folder} has the requests to another model under the name {request['model']!r} "
-                f"({difference}): choose a new folder"
-            )
-
+        agree(requests, fingerprint(), "requests to", request["model"])
         finished = FinishedRequests(requests)
         try:
             yield finished

@@ -1,10 +1,36 @@
 """What a model behind a server shows for a fixed request, by which another model under the same name is recognized."""
 
+from typing import Any
+
+from nibt.errors import OtherRequest
+from nibt.folder import RunFolder
 from nibt.records import JsonObject
 
 _SAME = 0.2  # nats, by which a model may differ from itself
 _NOISE = 5.0  # times the noise of the server, by which it may differ if that is more
 _MOST = 5  # tokens of a place that are compared; less probable ones are noisier
+
+
+def agree(folder: RunFolder[Any], fingerprint: JsonObject, content: str, name: str) -> None:
+    """Record what a model shows in the manifest of a folder, or check that the folder is of the same model.
+
+    Args:
+        folder: The folder, whose manifest has a ``fingerprint``, which may be None.
+        fingerprint: What the model shows for a fixed request.
+        content: What the folder has of the model, for the message, such as ``results of``.
+        name: The name of the model.
+
+    Raises:
+        OtherRequest: It is another model.
+    """
+    before = folder.manifest.fingerprint if folder.is_begun else None
+    if before is None:
+        folder.update(fingerprint=fingerprint)
+    elif difference := other_model(before, fingerprint):
+        raise OtherRequest(
+            f"{folder.folder} has the {content} another model under the name {name!r} ({difference}): choose a new "
+            "folder"
+        )
 
 
 def other_model(before: JsonObject, now: JsonObject) -> str:

@@ -16,7 +16,7 @@ from nibt.data.images import ImageInput
 from nibt.data.pair import Pair, as_list
 from nibt.datasets._opening import open_rows
 from nibt.datasets.base import Dataset, ImageLocation, Record, Wanted
-from nibt.errors import BadInput, BadOption, OtherRequest, UnknownName, check_names, reason
+from nibt.errors import BadInput, BadOption, UnknownName, check_names, reason
 from nibt.folder import MANIFEST, REMEDY, Manifest, RunFolder, open_table
 from nibt.io import one_line, read_path
 from nibt.jobs._chunks import Shard
@@ -145,18 +145,10 @@ class Job(RunFolder[JobManifest]):
         Raises:
             OtherRequest: It is another model.
         """
-        from nibt.generators.fingerprints import other_model  # answers of servers need the wing of generators
+        from nibt.generators.fingerprints import agree  # answers of servers need the wing of generators
 
-        before = self.manifest.fingerprint
-        if before is None or not self.is_begun:
-            self.update(fingerprint=fingerprint)
-            return
-        if difference := other_model(before, fingerprint):
-            name = self.manifest.request["model"]["id"] if "model" in self.manifest.request else ""
-            raise OtherRequest(
-                f"{self.folder} has the results of another model under the name {name!r} ({difference}): choose a new "
-                "folder"
-            )
+        name = self.manifest.request["model"]["id"] if "model" in self.manifest.request else ""
+        agree(self, fingerprint, "results of", name)
 
     @property
     def shard(self) -> Shard | None:
