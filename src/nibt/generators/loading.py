@@ -23,7 +23,7 @@ from nibt.models._embedded import EMBEDDED, embedded, embedded_generators, embed
 from nibt.models._failures import loading
 from nibt.models._family import class_names
 from nibt.models._hub import Wants, model_folder
-from nibt.models._hugging_face import named_processor
+from nibt.models._hugging_face import read_processor
 from nibt.models._in_memory import check_part, check_processor, check_usable
 from nibt.models._inputs import Inputs
 from nibt.models._kinds import WRITES, kind_of, writes
@@ -36,7 +36,6 @@ from nibt.models._request import (
     check_device,
     check_loading,
     check_no_variant,
-    check_processor_arguments,
     check_source,
     check_unset,
     check_variant,
@@ -130,12 +129,7 @@ def load_generator(
         raise CannotLoad(_no_generator(id.id))
 
     check_source(id)
-    tokenizer = None
-    if isinstance(processor, str | Path):
-        with loading(str(processor)):
-            processor, tokenizer = named_processor(str(processor))
-
-    check_processor_arguments(processor, tokenizer)
+    processor, tokenizer = read_processor(processor)
     options = GenerationOptions(name_of_device(device), name_of_dtype(dtype), generation)
     check_device(options.device)
     number_type = getattr(torch, options.dtype)

@@ -129,14 +129,8 @@ class WholeDecoderTower(DecoderAnswerTower):
     def blend_to_padding(self, keep: PerToken) -> Iterator[None]:
         """Blend word embeddings with a neutral one inside ``with``, also those that the layers read."""
         table = getattr(self.network.decoder, "embed_tokens_per_layer", None)
-
-        def blend(_: nn.Module, args: tuple, out: Tensor) -> Tensor:
-            assert table is not None
-            nothing = self.empty_embedding(table, out.device)
-            return nothing + keep[..., None].to(out) * (out - nothing)
-
         with ExitStack() as hooks:
             hooks.enter_context(super().blend_to_padding(keep))
             if table is not None:
-                hooks.enter_context(set_hook(table.register_forward_hook, blend))
+                hooks.enter_context(set_hook(table.register_forward_hook, self.blending(keep)))
             yield

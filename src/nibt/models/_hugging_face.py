@@ -21,10 +21,10 @@ from nibt.errors import BadOption, CannotLoad, NibtError, Unsupported, first_lin
 from nibt.models._checkpoint import CONVERTED
 from nibt.models._classes import read_by
 from nibt.models._embedded import EMBEDDED, embedded, embedded_generators
-from nibt.models._failures import step
+from nibt.models._failures import loading, step
 from nibt.models._lines import OnTrack, attended, in_heads, rows_of
 from nibt.models._precision import check_quantization, of_one_dtype
-from nibt.models._request import LoadRequest
+from nibt.models._request import LoadRequest, check_processor_arguments
 from nibt.models._saved import check_built, json_object
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import first_of, part
@@ -220,6 +220,17 @@ def _needed(noun: str, source: str, call: str) -> Iterator[None]:
             f'was made, as in {call}({source!r}, processor="org/name") or --load processor=org/name, or save the '
             "processor with it"
         ) from error
+
+
+def read_processor(processor: object, tokenizer: object = None) -> tuple[Any, Any]:
+    """Return the processor and the tokenizer that a caller passes, or those of the model that is named, checked."""
+    if isinstance(processor, str | Path):
+        with loading(str(processor)):
+            processor, its_tokenizer = named_processor(str(processor))
+        tokenizer = its_tokenizer if tokenizer is None else tokenizer
+
+    check_processor_arguments(processor, tokenizer)
+    return processor, tokenizer
 
 
 def named_processor(name: str) -> tuple[Any, Any]:

@@ -22,7 +22,7 @@ from nibt.models._classes import declared, known_checkpoint
 from nibt.models._embedded import EMBEDDED, alternatives, embedded, embedded_generators, embedded_hint
 from nibt.models._failures import loading, step
 from nibt.models._family import check_no_generator, class_names, family_of_score, family_of_type
-from nibt.models._hugging_face import named_processor
+from nibt.models._hugging_face import read_processor
 from nibt.models._loaded import LoadedModel
 from nibt.models._precision import check_quantized
 from nibt.models._request import (
@@ -34,7 +34,6 @@ from nibt.models._request import (
     ScoreChoice,
     check_device,
     check_no_variant,
-    check_processor_arguments,
     check_source,
     check_unset,
     check_variant,
@@ -190,13 +189,7 @@ def _load_request(
     device: object, dtype: object, processor: Processor, tokenizer: Tokenizer, **values: Any
 ) -> LoadRequest:
     """Return the options of loading, which are checked, with the processor of the model that is named."""
-    if isinstance(processor, str | Path):
-        with loading(str(processor)):
-            processor, its_tokenizer = named_processor(str(processor))
-        tokenizer = its_tokenizer if tokenizer is None else tokenizer
-
-    check_processor_arguments(processor, tokenizer)
-
+    processor, tokenizer = read_processor(processor, tokenizer)
     labels = read_labels(values.pop("labels"))
     score = read_score(values.pop("score"))
     check_variant(values["variant"])

@@ -120,12 +120,16 @@ class TextTower(Tower):
 
     def blend_to_padding(self, keep: PerToken) -> AbstractContextManager[None]:
         """Blend word embeddings with that of the padding token inside ``with``: 1 keeps the word, 0 replaces it."""
+        return self.embedding(self.blending(keep))
 
-        def blend(module: nn.Module, args: tuple, out: Tensor) -> Tensor:
-            nothing = self.empty_embedding(module, out.device)
+    def blending(self, keep: PerToken) -> Callable[[nn.Module, tuple, Tensor], Tensor]:
+        """Return the hook of a table of embeddings that blends them with that of the padding token."""
+
+        def blend(table: nn.Module, args: tuple, out: Tensor) -> Tensor:
+            nothing = self.empty_embedding(table, out.device)
             return nothing + keep[..., None].to(out) * (out - nothing)
 
-        return self.embedding(blend)
+        return blend
 
     def empty_embedding(self, table: nn.Module, device: torch.device) -> Tensor:
         """Return the embedding that takes the place of a removed word: that of the padding token."""
