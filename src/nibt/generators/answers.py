@@ -20,13 +20,14 @@ from torch.utils.hooks import RemovableHandle
 
 from nibt.data.conversation import Turn
 from nibt.data.images import ImageInput
-from nibt.data.units import Word, Words
+from nibt.data.units import SequenceUnits, Word, Words
 from nibt.errors import BadInput, Unsupported, first_line
 from nibt.generators.writing import changed_settings, writer
 from nibt.models._inputs import Inputs
 from nibt.models._loaded import LoadedModel
 from nibt.models._text_tower import TextTower
 from nibt.models._tower import Tower, Trace
+from nibt.models._vision_language.pixels import Layout
 from nibt.models.base import ImageTower
 from nibt.preprocessing.captions import TOKENIZER_LOCK, decoded_offsets, words_by_offsets
 from nibt.records import JsonObject
@@ -265,6 +266,14 @@ class AnswerTower(ImageTower, TextTower):
     @abstractmethod
     def own(self, inputs: Inputs) -> Tensor:
         """Return the logits of the whole model at all rows."""
+
+
+def units_of_states(layout: Layout, inputs: Inputs, count: int) -> SequenceUnits:
+    """Return the units of the states of an image encoder: so many of the image; the words have no state."""
+    assert inputs.words is not None
+    nothing = torch.zeros(len(inputs), count, dtype=torch.bool, device="cpu")
+    grid = layout.grid(inputs, tuple(range(count)))
+    return SequenceUnits(grid, Words((("",) * count,) * len(inputs), inputs.words.words, nothing))
 
 
 def trace_of_last_states(

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from nibt.data.units import SequenceUnits, Units, Words
-from nibt.generators.answers import AnswerTower, Prompted, at_rows, trace_of_last_states
+from nibt.data.units import Units
+from nibt.generators.answers import AnswerTower, Prompted, at_rows, trace_of_last_states, units_of_states
 from nibt.generators.corners import CrossLayout, MaskedLayout, QuarterLayout
 from nibt.generators.decoder_answers import AnswerNetwork, DecoderAnswerTower
 from nibt.models._inputs import Inputs, See
@@ -88,12 +87,7 @@ class ReaderAnswerTower(DecoderAnswerTower):
         return states  # which are logits, since parts of the model differ in what follows their states
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
-        assert inputs.words is not None
-        count = stream.shape[1]
-        words = inputs.words
-        explained = torch.zeros(len(inputs), count, dtype=torch.bool, device="cpu")
-        grid = self.layout.grid(inputs, tuple(range(count)))
-        return SequenceUnits(grid, Words((("",) * count,) * len(inputs), words.words, explained))
+        return units_of_states(self.layout, inputs, stream.shape[1])
 
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         nothing = self.blank_inputs(inputs.take([0]))

@@ -17,9 +17,17 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from nibt.data.images import MOST_PIXELS, ImageInput, Region
-from nibt.data.units import Grid, SequenceUnits, Units, Words
+from nibt.data.units import Grid, Units
 from nibt.errors import BadInput, Unsupported
-from nibt.generators.answers import AnswerTokens, ForcedWord, Prompted, at_rows, forced_inputs, trace_of_last_states
+from nibt.generators.answers import (
+    AnswerTokens,
+    ForcedWord,
+    Prompted,
+    at_rows,
+    forced_inputs,
+    trace_of_last_states,
+    units_of_states,
+)
 from nibt.generators.encoder_answers import EncoderAnswers
 from nibt.models._inputs import Inputs, See
 from nibt.models._request import LoadRequest
@@ -236,11 +244,7 @@ class PageAnswerTower(EncoderAnswers):
         return at_rows(self.own(inputs), inputs.extra["rows"])
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
-        assert inputs.words is not None
-        count = stream.shape[1]
-        nothing = torch.zeros(len(inputs), count, dtype=torch.bool, device="cpu")
-        grid = self.layout.grid(inputs, tuple(range(count)))
-        return SequenceUnits(grid, Words((("",) * count,) * len(inputs), inputs.words.words, nothing))
+        return units_of_states(self.layout, inputs, stream.shape[1])
 
     def pixel_weights(self, inputs: Inputs, keep: Tensor) -> Tensor:
         return self.layout.weights(inputs, keep).to(inputs.values)
