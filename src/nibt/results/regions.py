@@ -21,12 +21,29 @@ from nibt.data.units import Grid, Word, Words, check_tokens
 from nibt.errors import BadInput
 from nibt.options import parsed
 from nibt.results.base import Array, ResultOfImage, Serializable
-from nibt.results.explanation import method_text, shortened
+from nibt.results.explanation import Explanation, method_text, shortened
 from nibt.results.pixels import over_image
 from nibt.results.records import SCHEMA, MethodRecord
 from nibt.types import PerExample
 
 Map: TypeAlias = Float[Tensor, "row column"]
+
+
+def why_no_table(explanation: Explanation) -> str:
+    """Return why an explanation of an image and a caption has no word-region table; empty if it may have one."""
+    method = explanation.method
+    target = explanation.target["name"]
+    if target == "score":
+        return "the model reads the image and the text in one network, so a word has no map of its own"
+    if method["name"] != "nib":
+        return f"{method['name']} gives each word a score, but no map; the method nib computes a word-region table"
+    if explanation.model.get("similarity") == "logit":
+        return "the class of a classifier is one unit, so its map is that of the image"
+    if target != "cosine":
+        return f"the word-region table explains the cosine, not the target {target}"
+    if any(method.get(side, {}).get("noise", "none") != "none" for side in ("image", "text")):
+        return "the word-region table is computed without noise"
+    return ""
 
 
 @dataclass(frozen=True, eq=False)

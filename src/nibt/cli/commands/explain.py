@@ -217,9 +217,10 @@ def _panels(
     from nibt.engine.regions import regions
     from nibt.report.html.view_data import Panel
     from nibt.report.view import names_of
+    from nibt.results.regions import why_no_table
 
     options: Keywords = {name: value for name, value in method.options.items() if name not in _FROM_ANSWER}
-    tabled = [_has_table(answer) for answer in answers]
+    tabled = [not answer.is_comparison and not why_no_table(answer) for answer in answers]
     sources = list(dict.fromkeys(answer.source for answer in answers if not answer.is_comparison))
     several = len(sources) > 1
     names = dict(zip(sources, names_of(sources), strict=True))
@@ -240,18 +241,6 @@ def _panels(
             result.append(Panel(answer, table, title))
 
     return result
-
-
-def _has_table(answer: "Explanation") -> bool:
-    """Return whether a page shows the word-region table of a result: that of nib with the cosine, without noise."""
-    method = answer.method
-    return (
-        not answer.is_comparison
-        and method["name"] == "nib"
-        and answer.target["name"] == "cosine"
-        and not method.get("along_path")
-        and all(method.get(side, {})["noise"] == "none" for side in ("image", "text"))
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

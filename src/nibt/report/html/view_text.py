@@ -17,7 +17,7 @@ from nibt.results.attribution import ImageAttribution, TextAttribution
 from nibt.results.explanation import MISMATCH, Explanation
 from nibt.results.notes import NO_MATCH, NO_REACTION, NOISE, WEAK_MATCH, Note
 from nibt.results.part_scores import HEADINGS
-from nibt.results.regions import Regions
+from nibt.results.regions import Regions, why_no_table
 
 _LABELS = {NO_MATCH: "No match", WEAK_MATCH: "Weak match", NOISE: "Noise", NO_REACTION: "Noise"}
 
@@ -130,20 +130,8 @@ def _unselectable(panel: Panel) -> str:
         reason = "a comparison of two captions has no image whose regions a word could show"
     elif panel.problem:
         reason = panel.problem
-    elif result.target["name"] == "score":
-        reason = "the model reads the image and the text in one network, so a word has no map of its own"
-    elif result.method["name"] != "nib":
-        reason = (
-            f"{result.method['name']} gives each word a score, but no map; the method nib computes a word-region table"
-        )
-    elif result.model.get("similarity") == "logit":
-        reason = "the class of a classifier is one unit, so its map is that of the image"
-    elif result.target["name"] != "cosine":
-        reason = f"the word-region table explains the cosine, not the target {result.target['name']}"
-    elif any(result.method.get(side, {}).get("noise", "none") != "none" for side in ("image", "text")):
-        reason = "the word-region table is computed without noise"
     else:
-        reason = "the word-region table was not computed for this answer"
+        reason = why_no_table(result) or "the word-region table was not computed for this answer"
 
     return sentence(reason, capital=False)
 
