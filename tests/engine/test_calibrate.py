@@ -91,8 +91,9 @@ def test_calibrated_states_extend_to_longer_captions() -> None:
     assert torch.equal(words, words[:1].expand_as(words))  # the only word position
 
 
-def test_calibrate_is_independent_of_the_batch() -> None:
-    model = tiny.model("own vit")
+@every_kind
+def test_calibrate_is_independent_of_the_batch(kind: str) -> None:
+    model = tiny.model(kind)
     one, other = (calibrate(model, IMAGES, CAPTIONS, batch_size=size) for size in (1, 8))
     assert one.tensors.keys() == other.tensors.keys()
     for key, tensor in one.tensors.items():

@@ -179,24 +179,29 @@ def _of_captions(
 ) -> tuple[dict[str, Tensor], int]:
     """Return the mean states of captions, and the index of the last word in them.
 
-    The states are averaged by their distance from the last word and, before the first word, by their position.
+    The states are averaged by their distance from the last word and, before the first word, by their position. Padding
+    that the model does not read is left out: its length depends on the other captions of a batch.
     """
 
     def placed(indices: Sequence[int]) -> dict[int, tuple[Any, ...]]:
-        trace = tower.trace(tower.prepare([captions[index] for index in indices]))
+        inputs = tower.prepare([captions[index] for index in indices])
+        trace = tower.trace(inputs)
         states = {}
         for layer in _layers(tower, layers):
             cut = trace.cut(layer)
             assert isinstance(cut.units, Words)
-            states[layer] = (cut.hidden.cpu().double(), *caption_places(cut.units, cut.hidden.shape[1]))
+            is_read = tower.valid_tokens(inputs, cut.hidden).tolist()
+            states[layer] = (cut.hidden.cpu().double(), is_read, *caption_places(cut.units, cut.hidden.shape[1]))
         return states
 
     after: dict[tuple[int, int], list[Any]] = defaultdict(lambda: [0, 0.0])
     before: dict[tuple[int, int], list[Any]] = defaultdict(lambda: [0, 0.0])
     for indices, states in within_memory(groups_of([None] * len(captions), size), placed):
         for layer, of_layer in states.items():
-            for hidden, places, first in zip(*of_layer, strict=True):
+            for hidden, is_read, places, first in zip(*of_layer, strict=True):
                 for row, (state, place) in enumerate(zip(hidden, places.tolist(), strict=True)):
+                    if not is_read[row]:
+                        continue
                     entry = before[layer, row] if row < first else after[layer, place]
                     entry[0] += 1
                     entry[1] = entry[1] + state
