@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -204,17 +205,24 @@ def test_ray_job_needs_a_model_by_name(table: Path, tmp_path: Path) -> None:
     assert not ray.is_initialized()
 
 
-def test_ray_job_reports_a_missing_cluster(
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_ray_job_reports_a_missing_cluster_at_once(scheme: str, clip_folder: Path, table: Path, tmp_path: Path) -> None:
+    """Ray itself would try for minutes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"{scheme}127.0.0.1:{server.getsockname()[1]}"  # where nobody listens after this
+    with pytest.raises(Unsupported, match=rf"no Ray cluster can be reached at {address} .*ray start --head"):
+        nibt.batch(clip_folder, table, tmp_path, on="ray", address=address, **OPTIONS)
+
+
+def test_ray_job_reports_a_cluster_that_refuses(
     clip_folder: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ray itself would try for minutes."""
-
-    def unreachable(**options: Any) -> None:
+    def refusing(**options: Any) -> None:
         raise ConnectionError(f"failed to connect to {options['address']}")
 
-    monkeypatch.setattr(ray, "init", unreachable)
-    with pytest.raises(Unsupported, match=r"no Ray cluster can be reached at head:1 .*ray start --head"):
-        nibt.batch(clip_folder, table, tmp_path, on="ray", address="head:1", **OPTIONS)
+    monkeypatch.setattr(ray, "init", refusing)
+    with pytest.raises(Unsupported, match=r"no Ray cluster can be reached at auto .*ray start --head"):
+        nibt.batch(clip_folder, table, tmp_path, on="ray", address="auto", **OPTIONS)
 
 
 def test_ray_job_needs_ray(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

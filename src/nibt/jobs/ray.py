@@ -8,12 +8,14 @@ P. Moritz et al., Ray: A Distributed Framework for Emerging AI Applications, OSD
 """
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 
@@ -27,6 +29,7 @@ from nibt.options import NotNegative, Positive, Workers, complete
 from nibt.records import JsonObject
 
 _CHUNKS_PER_WORKER = 2  # one in progress and one in the queue
+_CONNECTION_SECONDS = 10.0
 _MAX_DEATHS = 5  # of workers on the same chunk, before the job fails
 
 
@@ -102,6 +105,8 @@ class Cluster:
             yield
             return
 
+        if self.address:
+            _check_listens(self.address)
         options: JsonObject = (
             {"address": self.address}
             if self.address
@@ -117,11 +122,7 @@ class Cluster:
         try:
             ray.init(**options, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, RuntimeError) as error:
-            where = self.address or "this machine"
-            raise Unsupported(
-                f"no Ray cluster can be reached at {where} ({_line(error)}): give the address that ray "
-                "start --head printed, and set RAY_AUTH_TOKEN if the cluster has a token"
-            ) from error
+            raise _unreachable(self.address or "this machine", error) from error
         finally:
             if not is_set:
                 del os.environ[name]
@@ -130,6 +131,24 @@ class Cluster:
             yield
         finally:
             ray.shutdown()
+
+
+def _check_listens(address: str) -> None:
+    """Check that something listens at an address with a host and a port; Ray itself would try for minutes."""
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        if not parts.hostname or not parts.port:  # such as "auto"
+            return
+        socket.create_connection((parts.hostname, parts.port), _CONNECTION_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(where: str, error: Exception) -> Unsupported:
+    return Unsupported(
+        f"no Ray cluster can be reached at {where} ({_line(error)}): give the address that ray start --head printed, "
+        "and set RAY_AUTH_TOKEN if the cluster has a token"
+    )
 
 
 @dataclass

@@ -193,6 +193,14 @@ def test_an_audit_that_was_stopped_goes_on(stop: int, tmp_path: Path, monkeypatc
     assert total == len(computed), "nothing was computed twice"
 
 
+def test_each_step_is_reported_when_it_begins_from_the_maps_on() -> None:
+    seen: list[Progress] = []
+    nibt.audit(tiny.model("clip"), noise_pairs(8), "ones", quick=True, on_progress=seen.append)
+    assert seen[0].stage == "the maps"
+    assert [progress.done for progress in seen] == list(range(len(seen)))
+    assert {progress.total for progress in seen} == {len(seen)}
+
+
 def test_work_of_another_audit_is_refused_and_kept(tmp_path: Path) -> None:
     model, pairs, folder = tiny.model("clip"), noise_pairs(8), tmp_path / "work"
     nibt.audit(model, pairs, "ones", quick=True, folder=folder)

@@ -117,21 +117,23 @@ def audit(
     total = _count_steps(models, len(controls) + len(asked.methods), asked.quick)
     on_step = on_steps(report, total)
 
-    # a model that lacks what a method needs is an error before the other one is audited
+    # a model that lacks what a method needs is an error before the audit begins
+    resolved = [resolve(each, Request(method, seed=asked.seed)) for each in models for method in asked.methods]
+
     hashes = [each.renewed(anew=True).weights_hash for each in models]
     data = {**(data or {}), "pairs": len(pairs), "pairs_hash": pairs_hash(pairs)}
     records = [each.record() for each in models]
     request = {
         **audit_request(records[0], data, asked.names, asked.seed, asked.quick, *records[1:]),
         "pairs": pairs_hash(pairs),
-        "versions": resolve(models[0], Request(asked.methods[0], seed=asked.seed)).provenance["versions"],
+        "versions": resolved[0].provenance["versions"],
     }
 
     with finished_work(folder, request) as finished:
-        runners = [
-            AuditRunner(each, pairs, asked.methods, asked.seed, batch_size, finished.of_model(role))
-            for each, role in zip(models, ("audited", "against"), strict=False)
-        ]
+        runners = []
+        for each, role in zip(models, ("audited", "against"), strict=False):
+            on_step("the maps")
+            runners.append(AuditRunner(each, pairs, asked.methods, asked.seed, batch_size, finished.of_model(role)))
         audits = [_audited(runner, controls, data, asked.quick, on_step) for runner in runners]
 
     check_unchanged(models, hashes)
@@ -145,7 +147,7 @@ def _count_steps(models: Sequence[Model], methods: int, quick: bool) -> int:
     stages = QUICK_STAGES if quick else STAGES
     randomized = sum(min(stages, model.tower(side).depth) + 3 for model in models for side in SIDES)
     of_parts = 0 if quick else 1
-    return (5 + of_parts + methods) * len(models) + randomized
+    return (6 + of_parts + methods) * len(models) + randomized
 
 
 def _with_against(audited: Audit, against: Audit, runners: Sequence[AuditRunner]) -> Audit:
