@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nibt.core.side import AT_ONCE, Side
+from nibt.core.side import AT_ONCE, BUDGET, Side
 from nibt.data.units import Grid, SequenceUnits, cells_of
 from nibt.results.attribution import Attribution
 
@@ -86,7 +86,10 @@ class Views:
 
     def shifted_sides(self, at_once: int | None = None) -> Iterator[Side]:
         """Yield the sides of the shifted views, several at once."""
-        at_once = max(1, AT_ONCE // len(self.side.trace.inputs.values)) if at_once is None else at_once
+        if at_once is None:
+            hidden = self.side.cut(self.lowest).hidden
+            at_once = max(1, min(AT_ONCE // len(hidden), BUDGET // hidden.numel()))
+
         for first in range(1, len(self.shifts), at_once):
             yield self.side.shifted(self.shifts[first : first + at_once], self.lowest)
 

@@ -86,7 +86,8 @@ class Method(Plugin, ABC):
         attribution = self.attribute(side)
         if views:
             of_shifted = self.for_shifted_views(side.tower)
-            shifted = [of_shifted.attribute(view) for view in views.shifted_sides()]
+            # a loop variable would keep the trace of a view while that of the next one is computed
+            shifted = list(map(of_shifted.attribute, views.shifted_sides()))
             attribution = views.merge([attribution, *shifted], self.signed or self.linear)
         if not isinstance(attribution, Attribution):
             got = type(attribution).__name__
