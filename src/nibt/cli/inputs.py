@@ -157,13 +157,17 @@ class CliInputs:
 
         read_first, read_second = (read_image if side == "image" else read_caption for side in self.modalities)
         firsts: list[Any] = [read_first(item) for item in self.firsts]
+        seconds: list[Any] = [read_second(item) for item in self.seconds]
+
+        # where a string may be an image or a caption, as for ``compare``, a caption is marked as one
         if self.modalities[0] == "text":
             firsts = [Caption(caption) for caption in firsts]
-        seconds: list[Any] = [read_second(item) for item in self.seconds]
         if self.ranked == "images":
             seconds = [Caption(caption) for caption in seconds]
 
         inputs = replace(self, firsts=firsts, seconds=seconds)
+
+        # rankings and replacements are read once here, for their errors alone, before the model is loaded
         if self.ranked == "words":
             from nibt.engine.replace import read_replacements
 
@@ -256,7 +260,7 @@ def split_inputs(items: list[str], labeled: bool = False, command: str = "explai
     >>> split_inputs(["a.jpg", "b.png", "a cat", "c.png"])
     (['a.jpg', 'b.png'], ['a cat', 'c.png'])
     """
-    count = 1
+    count = 1  # the first argument must be an image: if it does not look like one, its error names it
     while count < len(items) and is_image(items[count]):
         count += 1
     images = items[:count]

@@ -62,7 +62,7 @@ class Output:
         for target in targets:
             target.file_format.check(target.path, [result_kind], len(target.rows))
 
-        # the terminal shows the look, too
+        # options of the look have an effect in the terminal, even if no file is drawn
         drawn = [name for name in self.drawing if self.silent or name not in LOOK]
         check_drawing(drawn, [target.file_format for target in targets], result_kind)
         check_targets([target.path for target in targets], self.inputs, self.overwrite)
@@ -140,8 +140,9 @@ class Output:
                     drawing = {name: value for name, value in self.drawing.items() if name in target.file_format.draws}
                     save(selected, target.path, overwrite=self.overwrite, **drawing)
         except BaseException:
+            # default names were reserved by empty files, so that two commands at a time never choose the same
             if not self.out:
-                release([target.path for target in targets])  # default names are given back
+                release([target.path for target in targets])
             raise
 
     def _print(
@@ -258,8 +259,9 @@ def _paths_of(text: str) -> list[Path]:
     if not text.strip():
         return []
 
+    # most texts are no folder of adapters; the base model of one that is must not be overwritten either
     paths: list[Path] = []
-    with suppress(OSError, ValueError, KeyError, TypeError):  # the folder of the base model of adapters
+    with suppress(OSError, ValueError, KeyError, TypeError):
         name = str(load_json(Path(text) / "adapter_config.json")["base_model_name_or_path"])
         paths += [path for path in (Path(text) / name, Path(name)) if path.is_dir()][:1]
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from nibt.results.parts import Parts
 
 
-_FROM_ANSWER = {"layer", "image_layer", "text_layer", "amounts", "image_amounts", "seed"}
+_FROM_EXPLANATION = {"layer", "image_layer", "text_layer", "amounts", "image_amounts", "seed"}
 """Options that do not apply to a word-region table, or that are taken from the explanation."""
 
 
@@ -115,27 +115,29 @@ def explain(
     # whatever can be wrong is found before a model is loaded
     targets = files.check(typed.stems, "comparison" if typed.same_modality else "explanation")
     items = typed.read()
-    known = _known_parts(method.parts)
+    known_parts = _known_parts(method.parts)
+
+    # what imports torch is imported as late as possible, so that --help and wrong options answer at once
     from nibt.engine.spec import check_options
 
     check_options(spec)
+
     loaded = model.loaded(files.silent)
     options: Keywords = {"method": spec, "batch_size": model.batch_size}
     if typed.same_modality:
         options |= {"target": target.target, "against": tuple(target.against or ())}
-    elif not typed.ranked:
+    elif not typed.ranked:  # a ranking itself finds what the best candidate is compared with
         options |= target.contrast
 
-    answers: Any = items.explain(loaded, files.silent, options)
-
-    for label, add in _additions(loaded, method, known):
-        answers = _each(answers, label, files.silent, add)
+    results: Any = items.explain(loaded, files.silent, options)
+    for label, add in _additions(loaded, method, known_parts):
+        results = _changed(results, label, files.silent, add)
     if any(file.file_format.with_table for file in targets):
-        answers = _panels(loaded, answers, spec, files.silent)
+        results = _panels(loaded, results, spec, files.silent)
 
     from nibt.cli.console import show
 
-    files.write(answers, targets, lambda written: show(written, output.look))
+    files.write(results, targets, lambda written: show(written, output.look))
 
 
 def _check_choices(
@@ -175,41 +177,41 @@ def _known_parts(file: Path | None) -> Any:
 
 
 def _additions(
-    model: "Model", method: ExplainMethodOptions, known: "Parts | None"
+    model: "Model", method: ExplainMethodOptions, known_parts: "Parts | None"
 ) -> "Iterator[tuple[str, Callable[[Explanation], Explanation]]]":
     """Yield what is found out about each map, with the label of its progress."""
     if method.check:
         from nibt.evaluation.audit.pair import with_checks
 
-        yield "checking", lambda answer: with_checks(model, answer, method.spec)
+        yield "checking", lambda explanation: with_checks(model, explanation, method.spec)
 
     if method.decisive:
         from nibt.evaluation.decisive import decisive_region
 
         region: Any = method.decisive
-        yield "the decisive region", lambda answer: decisive_region(model, answer, region)
+        yield "the decisive region", lambda explanation: decisive_region(model, explanation, region)
 
-    if known:
+    if known_parts:
         from nibt.evaluation.parts.scores import part_scores
 
-        yield "the parts", lambda answer: part_scores(model, answer, known)
+        yield "the parts", lambda explanation: part_scores(model, explanation, known_parts)
 
 
-def _each(
-    answers: "Sequence[Explanation]", label: str, quiet: bool, change: "Callable[[Explanation], Explanation]"
+def _changed(
+    explanations: "Sequence[Explanation]", label: str, quiet: bool, change: "Callable[[Explanation], Explanation]"
 ) -> "list[Explanation]":
-    """Return what becomes of each result, while the number of those that are done is shown."""
+    """Return what becomes of each explanation, while the number of those that are done is shown."""
     changed = []
-    with show_progress(label, quiet, len(answers)) as on_progress:
-        for answer in answers:
-            changed.append(change(answer))
+    with show_progress(label, quiet, len(explanations)) as on_progress:
+        for explanation in explanations:
+            changed.append(change(explanation))
             on_progress(Progress(len(changed)))
     return changed
 
 
 def _panels(
     model: "Model",
-    answers: "Sequence[Explanation]",
+    explanations: "Sequence[Explanation]",
     method: MethodSpec,
     quiet: bool,
 ) -> "list[Panel]":
@@ -219,28 +221,33 @@ def _panels(
     from nibt.report.view import names_of
     from nibt.results.regions import why_no_table
 
-    options: Keywords = {name: value for name, value in method.options.items() if name not in _FROM_ANSWER}
-    tabled = [not answer.is_comparison and not why_no_table(answer) for answer in answers]
-    sources = list(dict.fromkeys(answer.source for answer in answers if not answer.is_comparison))
+    options: Keywords = {name: value for name, value in method.options.items() if name not in _FROM_EXPLANATION}
+    has_table = [not explanation.is_comparison and not why_no_table(explanation) for explanation in explanations]
+    sources = list(dict.fromkeys(explanation.source for explanation in explanations if not explanation.is_comparison))
     several = len(sources) > 1
     names = dict(zip(sources, names_of(sources), strict=True))
 
-    result = []
+    panels = []
     done = 0
-    with show_progress("words and regions", quiet or not any(tabled), sum(tabled)) as on_progress:
-        for index, answer in enumerate(answers):
+    with show_progress("words and regions", quiet or not any(has_table), sum(has_table)) as on_progress:
+        for explanation, with_table in zip(explanations, has_table, strict=True):
             table: Any = None
-            if tabled[index]:
-                assert answer.image.input is not None, "a new explanation has its image"
-                layers = {f"{side}_layer": list(answer.method.get(side, {})["layer"]) for side in ("image", "text")}
-                table = regions(model, answer.image.input, answer.caption, variant=method.variant, **layers, **options)
+            if with_table:
+                image = explanation.image.input
+                assert image is not None, "a new explanation has its image"
+
+                # the table stands beside the map, so both explain the same layers, as they were resolved
+                layers = {
+                    f"{side}_layer": list(explanation.method.get(side, {})["layer"]) for side in ("image", "text")
+                }
+                table = regions(model, image, explanation.caption, variant=method.variant, **layers, **options)
                 done += 1
                 on_progress(Progress(done))
 
-            title = f"{answer.caption} ({names[answer.source]})" if several else ""
-            result.append(Panel(answer, table, title))
+            title = f"{explanation.caption} ({names[explanation.source]})" if several else ""
+            panels.append(Panel(explanation, table, title))
 
-    return result
+    return panels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,8 +292,9 @@ def regions(inputs: RegionsInputOptions, method: MethodsOptions, model: ModelOpt
         check_options(spec)
 
     loaded = model.loaded(files.silent)
+    # a method that the model lacks is refused before any other is computed; the first one is refused at once anyway
     for spec in list(specs.values())[1:]:
-        resolve_regions(loaded, spec)  # a method that the model lacks is refused before any other is computed
+        resolve_regions(loaded, spec)
 
     panels: list[Panel] = []
     for name, spec in specs.items():
