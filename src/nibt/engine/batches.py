@@ -95,10 +95,10 @@ class BatchCache:
 
         It is made from that trace, with the same bits. The items of the other side may be others.
         """
-        kept = self._traces.get(self._trace_key(pairs, side))
-        if kept is None or kept.lowest > lowest:
+        timed = self._traces.get(self._trace_key(pairs, side))
+        if timed is None or timed.lowest > lowest:
             return None
-        return TimedTrace(kept.trace.above(lowest), lowest, kept.seconds)
+        return TimedTrace(timed.trace.above(lowest), lowest, timed.seconds)
 
     def keep(self, pairs: Sequence[AnyPair], side: int, timed: TimedTrace) -> TimedTrace:
         """Keep the trace of one side of a batch, in place of one with fewer layers, and return it."""
@@ -212,6 +212,7 @@ def explain_batches(
         try:
             return explain_batch(spec, batch_pairs, modalities, cache)
         except Exception as error:
+            # what the cache has of this batch would take the memory that its halves need
             if cache and is_out_of_memory(error):
                 cache.forget(batch_pairs)
             raise
@@ -363,9 +364,9 @@ def parts_of_batch(spec: ExplanationSpec, pairs: Sequence[AnyPair]) -> Iterator[
 
 def batch_order(keys: Sequence[Hashable], lengths: Sequence[int] | Sequence[tuple[int, ...]]) -> list[int]:
     """Return the order of pairs in batches: by length; if keys repeat, first by the key's first place."""
-    firsts = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    repeat = len(firsts) < len(keys)
-    return sorted(range(len(keys)), key=lambda index: (firsts[keys[index]] if repeat else 0, lengths[index]))
+    ranks = {key: rank for rank, key in enumerate(dict.fromkeys(keys))}
+    repeat = len(ranks) < len(keys)
+    return sorted(range(len(keys)), key=lambda index: (ranks[keys[index]] if repeat else 0, lengths[index]))
 
 
 def _attribution(
@@ -376,7 +377,7 @@ def _attribution(
     if cache is None:
         return explain()
 
-    request = json.dumps(spec.record, sort_keys=True, default=repr)
+    request = json.dumps(spec.record, sort_keys=True, default=repr)  # its dictionaries and lists are no keys
     return cache.attribution(prepared.pairs, (position, request), explain)
 
 
@@ -384,24 +385,28 @@ def _sides(
     spec: ExplanationSpec, prepared: PreparedBatch, modalities: Sequence[Modality], cache: BatchCache | None
 ) -> tuple[tuple[Side, ...], float]:
     """Trace both towers, each image or caption once, and return the sides, and the time of the forward passes."""
+    modalities_of_sides: list[Modality] = list(spec.modalities)
     own = [_own_among_others(spec, prepared.pairs, position) for position in (0, 1)]
     first, second = (_timed_trace(spec, prepared, position, modalities, cache) for position in (0, 1))
     traces = [first.trace, second.trace]
+
+    # each side is scored by the embeddings of the other one
     others = [_other_embedding(spec, prepared, 1, second, cache), _other_embedding(spec, prepared, 0, first, cache)]
-    of_traces: list[Modality] = list(spec.modalities)
 
     started = clock(prepared.devices)
     if "image" in spec.scores and spec.scores["image"].target.rewords:
         others[0] = _reworded(spec, prepared.pairs, others[0])
 
+    # what each pair is compared with stands in for the item of its modality, and is scored by the same other item
     if spec.against is not None:
         modality: Modality = "text" if isinstance(spec.against, str) else "image"
+        modalities_of_sides.append(modality)
+        own.append(None)
         traces.append(_same_trace(spec, spec.against, modality, len(prepared.pairs)))
         others.append(others[spec.modalities.index(modality)])
-        of_traces.append(modality)
 
     sides = []
-    for modality, trace, other, own_of_side in zip(of_traces, traces, others, [*own, None], strict=False):
+    for modality, trace, other, own_of_side in zip(modalities_of_sides, traces, others, own, strict=True):
         score = replace(spec.scores[modality], other=other, own=own_of_side)
         sides.append(Side(spec.model, trace, score, spec.memory))
 
@@ -449,15 +454,17 @@ def _timed_trace(
 
     tower = spec.model.tower(modality)
     lowest = min(spec.methods[modality].lowest, tower.depth)
-    kept = cache.trace(prepared.pairs, position, lowest) if cache else None
-    if kept is not None:
-        return kept
+    cached_trace = cache.trace(prepared.pairs, position, lowest) if cache else None
+    if cached_trace is not None:
+        return cached_trace
 
     inputs = prepared.inputs[position]
     rows = prepared.rows[position]
     started = clock(prepared.devices)
     trace = tower.trace(inputs, lowest)
-    if len(inputs.values) != len(rows):  # an item of several pairs
+
+    # an item of several pairs went through the tower once; without one, the rows are in the order of the pairs
+    if len(inputs.values) != len(rows):
         trace = trace.take(rows)
 
     timed = TimedTrace(trace, lowest, clock(prepared.devices) - started)
@@ -471,8 +478,8 @@ def _other_embedding(
 
     They are those of the cache, if it has some, so that it does not matter which sides are explained.
     """
-    kept = cache.embedding(prepared.pairs, position, spec.modalities[position]) if cache else None
-    return timed.trace.embedding.detach() if kept is None else kept
+    cached = cache.embedding(prepared.pairs, position, spec.modalities[position]) if cache else None
+    return timed.trace.embedding.detach() if cached is None else cached
 
 
 def _reworded(spec: ExplanationSpec, pairs: Sequence[AnyPair], embeddings: Embedding) -> Embedding:

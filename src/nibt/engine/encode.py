@@ -37,15 +37,20 @@ def encode(tower: Tower, items: Sequence[ImageInput | str], batch_size: int = 32
     """
     batch_size = most_together(tower, items, batch_size)
     order = list(range(len(items)))
-    if len(items) > batch_size:  # captions of similar length share a batch; characters need no tokenizer
+
+    # captions of similar length share a batch; their characters are counted, which needs no tokenizer
+    if len(items) > batch_size:
         lengths = [len(item) if isinstance(item, str) else 0 for item in items]
         order.sort(key=lengths.__getitem__)
+
+    groups = groups_of([tower.group(items[index]) for index in order], batch_size)
+    batches = ([order[place] for place in group] for group in groups)
+
+    def encode_batch(indices: Sequence[int]) -> Embedding:
+        return tower.encode(tower.prepare([items[index] for index in indices]))
+
     embeddings: dict[int, torch.Tensor] = {}
-    numbers = groups_of([tower.group(items[index]) for index in order], batch_size)
-    groups = ([order[number] for number in group] for group in numbers)
-    for indices, batch in within_memory(
-        groups, lambda indices: tower.encode(tower.prepare([items[i] for i in indices]))
-    ):
+    for indices, batch in within_memory(batches, encode_batch):
         embeddings |= dict(zip(indices, batch, strict=True))
 
     return pad_sequence([embeddings[index] for index in range(len(items))], batch_first=True)
@@ -104,6 +109,8 @@ def halve_batches(error: Exception, indices: Sequence[int], queue: deque[Sequenc
         raise Unsupported(f"one pair {TOO_LARGE} ({reason(error)})") from error.with_traceback(None)
 
     error.with_traceback(None)  # which would keep the tensors in memory
+
+    # later batches are split, too, or each would run out of memory first
     most = halve(len(indices))
     batches = [indices, *queue]
     queue.clear()

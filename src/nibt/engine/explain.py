@@ -146,13 +146,15 @@ def explain(
         [('a', 0.0), ('cat', 0.13)]
         >>> explanation.save("cat.png")  # doctest: +SKIP
     """
+    # without a model, the image and the caption are in the places of the model and the image
     if isinstance(caption, tuple) and not caption:
         raise BadInput(
             "explain needs a model, an image and a caption (got two of them): put the model first, as in "
             'nibt.explain("lite", "photo.jpg", "a cat")'
         )
 
-    named = {
+    # editors complete these options, since they are parameters; all others are looked up by the method
+    common_options = {
         "views": views,
         "layer": layer,
         "steps": steps,
@@ -161,7 +163,8 @@ def explain(
         "tolerance": tolerance,
         "amounts": amounts,
     }
-    options |= {name: value for name, value in named.items() if value is not None}
+    options |= {name: value for name, value in common_options.items() if value is not None}
+
     requested = make_pairs(image, caption, "explain")
     request = Request(
         MethodSpec.of(method, variant, options, seed),
@@ -265,9 +268,12 @@ def _explain(
     model = load_model(model)
     pairs = requested.pairs
     modalities = modality(pairs[0].items[0]), modality(pairs[0].items[1])
+
+    # a result also shows the map of what the pair is compared with, which metrics do not need
     request = replace(request, contrast=replace(request.contrast, explained=True))
     spec = resolve(model, request, modalities)
 
+    # batches are in an order of their own, so explanations are collected by the positions of their pairs
     explanations: dict[int, Explanation] = {}
     for batch in explain_batches(spec, pairs, request.batch_size):
         explanations |= dict(zip(batch.indices, to_explanations(spec, batch), strict=True))

@@ -50,6 +50,9 @@ similarities by 1; a probability or a centered similarity, which have a smaller 
 """
 CLEAR = 10.0
 """The difference of logits to a blank image from which a match is never weak, so that nothing has to be measured."""
+LARGE_GAP = 0.15  # of the change of the score
+PADDING_SHARE = 0.05  # of the absolute scores of a map
+_FLAT = 1e-7  # scores within a smaller range differ only by rounding
 
 
 def mismatches(image: Side, text: Side) -> Iterator[Note | None]:
@@ -67,10 +70,11 @@ def mismatches(image: Side, text: Side) -> Iterator[Note | None]:
     captions = text.trace.embedding.float()
     similarities = compare(images, captions)
     with_blank_caption = compare(images, text.blank().float())
-    with_blank_image = compare.swapped()(captions, _kept(model, "blank").float())
-    values = (each.tolist() for each in (reactions(text), similarities, with_blank_caption, with_blank_image))
-    for reaction, similarity, blank_caption, blank_image in zip(*values, strict=True):
-        yield _mismatch(model, reaction, similarity, blank_caption, blank_image)
+    with_blank_image = compare.swapped()(captions, _reference_embeddings(model, "blank").float())
+
+    measured = (reactions(text), similarities, with_blank_caption, with_blank_image)
+    for of_pair in zip(*(values.tolist() for values in measured), strict=True):
+        yield _mismatch(model, *of_pair)
 
 
 def _mismatch(
@@ -120,13 +124,13 @@ def usual_change(model: Model) -> float:
         return _usual_change_of_class(model)
 
     compare = model.similarity
-    image, text, blank = (_kept(model, name).float() for name in ("image", "text", "blank"))
+    image, text, blank = (_reference_embeddings(model, name).float() for name in ("image", "text", "blank"))
     return float((compare(image, text) - compare.swapped()(text, blank)).quantile(0.5))
 
 
 def _usual_change_of_class(model: Model) -> float:
     """Return by how much the logit of the class of an image usually exceeds that of a blank image."""
-    logits, blank = (_kept(model, name).float().squeeze(-2) for name in ("image", "blank"))
+    logits, blank = (_reference_embeddings(model, name).float().squeeze(-2) for name in ("image", "blank"))
     top = logits.argmax(-1, keepdim=True)
     return float((logits - blank).gather(-1, top).quantile(0.5))
 
@@ -146,11 +150,12 @@ def negligible(
 
     for place, (name, side) in enumerate(zip(spec.side_names, sides, strict=True)):
         score = spec.scores[side.modality]
-        compares = score.target.others if place < 2 else "none"
+        compares = score.target.others if place < 2 else "none"  # what the pair is compared with has a cosine alone
         in_units = side.path is not None or type(spec.methods[side.modality]).linear
         if in_units:
             total = float((side.scores if isinstance(side, TextAttribution) else side.grid).abs().sum())
         elif compares == "one" and spec.model.similarity.item_ndim == 1:
+            # for any unit embedding u of this side, u . v - u . w is at most the distance of v and w
             assert score.others is not None
             partner = F.normalize(embeddings[1 - place].float(), dim=-1)
             total = float((partner - F.normalize(score.others.float(), dim=-1)).norm())
@@ -200,12 +205,14 @@ def _changes(model: Model, score: Score, caption: Embedding) -> tuple[float, flo
     """Return by how much a score changes if the similarity changes by 1, and half of its largest possible change."""
     caption = caption.detach().float()
     score = replace(score, similarity=model.similarity, other=caption)  # from the image, on both sides
+
+    # an image could match the caption at most as the caption itself, and at least as its opposite
     ends = [(score(end), model.similarity(end, caption)) for end in (caption, -caption)]
     scores, similarities = (float(high - low) for high, low in zip(*ends, strict=True))
     return abs(scores / similarities), abs(scores) / 2
 
 
-def _kept(model: Model, name: str) -> Embedding:
+def _reference_embeddings(model: Model, name: str) -> Embedding:
     """Return the embeddings of a blank image, or of the package's images or captions, computed once per model."""
     key = f"embeddings of {name}"
     if key in model.kept:
@@ -221,11 +228,6 @@ def _kept(model: Model, name: str) -> Embedding:
 
     model.kept[key] = embeddings
     return embeddings
-
-
-LARGE_GAP = 0.15  # of the change of the score
-PADDING_SHARE = 0.05  # of the absolute scores of a map
-_FLAT = 1e-7  # scores within a smaller range differ only by rounding
 
 
 @plain_torch()
@@ -309,6 +311,8 @@ def _notes(
 ) -> list[Note | str]:
     """Return the notes of a result, in the order in which they are shown."""
     prefixes = _prefixes(spec)
+
+    # pairs are always rated against a blank image, which readers would take for the start of the scores
     path = sides[0].path
     if match and "blank image" in match.text and path is not None and path.baseline != "blank":
         text = f"{match.text}; the scores of the image start from another baseline, {path.baseline}"
@@ -426,7 +430,7 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[N
             )
             yield Note(SCORES, text, name)
 
-        large = abs(gap) > LARGE_GAP * max(abs(change), 0.01)
+        large = abs(gap) > LARGE_GAP * max(abs(change), 0.01)  # of almost no change, any gap is a large share
         if large and 2 * abs(special) > abs(gap):
             options = vars(spec.methods[side.modality])
             remedy = "compare scores with each other"
@@ -437,7 +441,7 @@ def _gaps(spec: ExplanationSpec, sides: Sequence[SideAttribution]) -> Iterator[N
                 f"special tokens have {special:+.3g}: {remedy}"
             )
             yield Note(SCORES, text, name)
-        elif large or (path.quadrature == "late" and path.tolerance is None):
+        elif large or (path.quadrature == "late" and path.tolerance is None):  # which adds up only by chance
             factor = f", {total / change:.2g} times the change" if change else ""
             text = (
                 f"the scores of the {title} are relative: they add up to {total:+.3g}{factor} of the score "

@@ -37,7 +37,8 @@ def reactions(text: Side) -> PerExample:
 
     Of a set of vectors, it is the largest distance.
     """
-    caption, blank = (F.normalize(each.float(), dim=-1) for each in (text.trace.embedding, text.blank()))
+    caption = F.normalize(text.trace.embedding.float(), dim=-1)
+    blank = F.normalize(text.blank().float(), dim=-1)
     return (caption - blank).norm(dim=-1).reshape(len(caption), -1).amax(1)
 
 
@@ -180,7 +181,10 @@ def class_reactions(model: Model) -> dict[str, float]:
 def _class_reaction(model: Model, pairs: Sequence[tuple[str, str]]) -> float:
     """Return the reaction to one class of words, relative to that to nouns."""
     captions = [template.format(noun) for pair in pairs for template in pair for noun in _TRIED]
-    embeddings = F.normalize(encode(model.text, captions).float(), dim=-1).unflatten(0, (len(pairs), 2, len(_TRIED)))
+    embeddings = F.normalize(encode(model.text, captions).float(), dim=-1)
+
+    # (pair, template, noun, dim): a pair has both words of the class, and each noun is compared with the one before it
+    embeddings = embeddings.unflatten(0, (len(pairs), 2, len(_TRIED)))
     of_words = (embeddings[:, 0] - embeddings[:, 1]).norm(dim=-1).mean()
     of_nouns = (embeddings - embeddings.roll(1, 2)).norm(dim=-1).mean()
     return float(of_words / of_nouns.clamp_min(1e-12))

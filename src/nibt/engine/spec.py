@@ -111,9 +111,13 @@ def resolve(
 ) -> ExplanationSpec:
     """Resolve the defaults of a request, so that every pair is explained in the same way."""
     method = request.method
+
+    # only the default is replaced: a method that is named and does not fit the model is an error
     is_replaced = model.is_fused and method == MethodSpec()
     if is_replaced:
         method = MethodSpec(SERVED_METHOD)
+
+    # models without a cosine have another similarity as their target, such as the logit of a class
     contrast = request.contrast
     target = request.target_name
     if target == "cosine":
@@ -126,6 +130,8 @@ def resolve(
     options, sides_without_means = _mean_states_by_side(model, method_class, options, modalities)
     methods = _methods_by_modality(model, method, method_class, options, contrast, modalities)
 
+    # where only one side compares two items, the other side shows the second of them: by the path that starts there,
+    # or by a map of its own
     target_class = find("targets", target)
     plain_sides = [side for side, score in scores.items() if score.target.name != target]
     compares_with_one = target_class.others == "one"
@@ -213,7 +219,7 @@ def _path_origin(methods: Mapping[Modality, Method], contrast: Contrast, compare
 def _checked(method: Method, tower: Tower) -> Method:
     """Return a method that was given as an object, if its options suit a tower."""
     method.check(tower)
-    if method.views > 1 and tower.modality == "text":
+    if method.views > 1 and tower.modality == "text":  # one object is for both sides, and captions have no views
         method = replace(method, views=1)
     elif method.views > 1 and not tower.shiftable:
         raise BadOption(
@@ -252,7 +258,8 @@ def method_record(
         **record_entries,
     }
 
-    # the digests of files that options name, such as mean states: a result says what it was computed from
+    # the digests of files that options name, such as mean states: a result says what it was computed from.
+    # An identifier, such as the value ``blank``, names a file only if there is one
     texts = {value for options in options_by_side.values() for value in options.values() if isinstance(value, str)}
     file_names = [text for text in texts if not text.isidentifier() or os.path.isfile(text)]
     digests = file_digests(file_names) if file_names else {}

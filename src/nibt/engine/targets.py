@@ -50,7 +50,8 @@ class Contrast:
         images = tuple(map(read_image, as_list(against_images)))
         named = {"against": captions, "against_images": [image.digest for image in images]}
         for name, values in {**named, "templates": as_list(templates)}.items():
-            if values and (double := repeated(values)) is not None:
+            double = repeated(values)
+            if double is not None:
                 text = images[double].source if name == "against_images" else values[double]
                 raise BadInput(f"{name} has {text!r} {values.count(values[double])} times: give each one once")
 
@@ -100,6 +101,7 @@ def resolve_targets(model: Model, name: str, contrast: Contrast, modalities: Mod
         scores["text"] = replace(scores["text"], target=plain)
         return scores
 
+    # a side that has nothing to compare with; an image of a classifier is compared with all classes
     lacking: list[Modality] = []
     if target.others != "none":
         lacking = [side for side in IMAGE_AND_TEXT if scores[side].others is None]
