@@ -180,7 +180,7 @@ class PathMethod(Method):
     def ends(self, stage: PathStage, name: str) -> tuple[PerExample, PerExample]:
         """Return the scores at the end and at the start of a path: of the baseline ``name``, or of another state."""
         side = stage.side
-        state = stage.start + self.rule.nodes.low * (stage.cut.hidden - stage.start)
+        state = stage.start + self.rule.nodes.low * (stage.cut.hidden - stage.start)  # geometric starts at its floor
         embedding = side.end(name, stage.layer, stage.cut, state)
         with torch.no_grad():
             return side.score(side.trace.embedding), side.score(embedding)
@@ -206,18 +206,20 @@ class PathMethod(Method):
         _, tokens, width = stage.start.shape
         values, steps = self.integrate(stage, scores, at_input - at_start, bound, special_rows)
         total = values[:, :tokens]
-        for number in reversed(blocks_below):
+        for block in reversed(blocks_below):
             # the scores of special tokens are divided among the rows that enter the block, by their mean gradients
             gradients = values[:, tokens:].unflatten(1, (special_rows, width))
             is_special = special.expand(len(gradients), -1)[..., None]
             weights = (gradients * _distributing(stage.side, is_special, special_rows)).flatten(1)
-            stage = PathStage.of_block(stage.side, number, weights, special_rows, stage.baseline)
+            stage = PathStage.of_block(stage.side, block, weights, special_rows, stage.baseline)
             of_stage = None if bound is None else stage.change()
 
+            # what special tokens have of this stage is divided in the next one, so it replaces what they had
             values, steps_of_stage = self.integrate(stage, scores, of_stage, bound, special_rows)
             total = total.masked_fill(special, 0) + values[:, :tokens]
             steps = torch.maximum(steps, steps_of_stage)
 
+        # ``Attribution.of_rows`` divides the sum into that of the units and that of special tokens
         summary = PathSummary(
             baseline=self.baseline,
             quadrature=self.quadrature,
@@ -239,6 +241,8 @@ class PathMethod(Method):
 
         special, rows = special_tokens(stage.cut.units, tokens)
         special = special.to(stage.start.device)
+
+        # in a causal tower, the start token saw no unit: the end token alone has something to distribute
         end = stage.side.tower.end_row(stage.side.inputs)
         if end is not None and not _between_units(special, end).any():
             rows = 1
@@ -260,8 +264,8 @@ class PathMethod(Method):
         count, tokens, _ = stage.start.shape
 
         def values_at(positions: Sequence[float], rows: Rows) -> AtNodes:
-            taken = stage if len(rows) == count else stage.take(rows.tolist())
-            return self._values_at(taken, scores, positions, special_rows)
+            stage_of_rows = stage if len(rows) == count else stage.take(rows.tolist())
+            return self._values_at(stage_of_rows, scores, positions, special_rows)
 
         all_rows = torch.arange(count, device=stage.start.device)
 
@@ -274,6 +278,7 @@ class PathMethod(Method):
 
     def _values_at(self, stage: PathStage, scores: Scores, positions: Sequence[float], special_rows: int) -> AtNodes:
         """Compute the scores at positions of a path and, after them, the gradients of the first ``special_rows``."""
+        # on lines, only the sum of a gradient over the channels is known, which is what ``products`` takes of it
         if stage.weights is not None and scores is products:
             on_lines = _products_on_lines(stage, positions)
             if on_lines is not None:

@@ -93,6 +93,7 @@ class Method(Plugin, ABC):
             got = type(attribution).__name__
             raise BadOption(f"the method {self.name} must return an Attribution (got {got}): correct its class")
 
+        # if the score itself is not finite, the model is to blame, and the engine says so
         sums = attribution.scores.float().abs().sum()  # of results, whose numbers are float32
         if not sums.isfinite() and side.score(side.trace.embedding).isfinite().all():
             raise BadOption(
@@ -189,20 +190,24 @@ class Method(Plugin, ABC):
         cls.check_options(variant, options)
         if "states" not in tower.offers:  # the options of layers depend on them
             check_offers(cls.name, cls.needs, tower)
-        types = field_types(cls)
+
         of_variant = cls.variants[variant][tower.modality]
-        changes = {}
+        of_model = {}
         if cls.takes_recommended and variant in ("default", "fast"):
             defaults = _side_options(recommended, tower.modality, prefixed_only=True)
-            kept = {"steps"} if variant == "fast" else set()
-            changes = {name: value for name, value in defaults.items() if name in of_variant.keys() - kept}
+            own_options = {"steps"} if variant == "fast" else set()
+            of_model = {name: value for name, value in defaults.items() if name in of_variant.keys() - own_options}
 
+        # two passes: for what the user sets, what the model recommends is a default
         of_side = _side_options(options, tower.modality)
-        values = cls.completed(tower, cls.completed(tower, of_variant, changes), of_side)
+        values = cls.completed(tower, cls.completed(tower, of_variant, of_model), of_side)
+
         if not tower.shiftable and values.keys() & {"views", "amounts"}:  # need whole images
             _check_plain(values, options, tower)
         if "layer" in values:
             values["layer"] = tower.layers_of(values["layer"], cls.layer_leaves_block, "answer" in cls.needs)
+
+        types = field_types(cls)
         method = cls(**{name: parsed(name, value, types[name]) for name, value in values.items() if name in types})
         if of_side:
             _check_effects(method, of_side, options)
@@ -286,9 +291,11 @@ def linear_methods() -> list[str]:
 
 def _side_options(options: Options, modality: Modality, prefixed_only: bool = False) -> Keywords:
     """Return the options of a side without their prefix; prefixed options win, and None counts as not set."""
-    values = {key: value for key, value in options.items() if value is not None}
-    common = {} if prefixed_only else {k: v for k, v in values.items() if not k.startswith(("image_", "text_"))}
-    return common | {k.removeprefix(f"{modality}_"): v for k, v in values.items() if k.startswith(f"{modality}_")}
+    prefix = f"{modality}_"
+    values = {name: value for name, value in options.items() if value is not None}
+    of_both = {name: value for name, value in values.items() if not name.startswith(("image_", "text_"))}
+    of_side = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+    return of_side if prefixed_only else of_both | of_side
 
 
 def _check_effects(method: Method, names: Iterable[str], options: Options) -> None:
@@ -357,12 +364,12 @@ def average_layers(
     cut = side.trace.cut(layers[0])
     units = cut.units
     rows = cut.hidden.shape[: 2 if cut.hidden.ndim == 3 else 1]
-    for number, scores in enumerate(maps):
-        rows = rows if number == 0 else rows[:1]  # other layers may have other grids
-        if not isinstance(scores, Tensor) or not scores.is_floating_point() or scores.shape[: len(rows)] != rows:
+    for index, scores in enumerate(maps):
+        shape = rows if index == 0 else rows[:1]  # other layers may have other grids
+        if not isinstance(scores, Tensor) or not scores.is_floating_point() or scores.shape[: len(shape)] != shape:
             got = f"{scores.dtype} {list(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
             raise BadOption(
-                f"a map must be a tensor of floats with a score per item and row of the hidden state, {list(rows)} "
+                f"a map must be a tensor of floats with a score per item and row of the hidden state, {list(shape)} "
                 f"(got {got}): correct the method"
             )
 

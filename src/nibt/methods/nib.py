@@ -210,6 +210,7 @@ class NIB(PathMethod, LayerMethod):
 
     def attribute(self, side: Side) -> Attribution:
         """Compute the mean of the maps of all layers and, with noise, of the paths that start at its samples."""
+        # the tolerance is one of the mean that is reported, so every path has the same share of its change
         change = None
         if self.tolerance is not None and (len(self.layer) > 1 or self.noisy):
             change = self.change(side)
@@ -230,10 +231,11 @@ class NIB(PathMethod, LayerMethod):
 
     def _attribute_samples(self, stage: PathStage, change: PerExample | None) -> tuple[PerToken, PathSummary]:
         """Compute the mean of the maps of the paths that start at samples of the noise."""
-        maps = []
-        paths = []
         assert stage.layer is not None
         starts = self.starts(stage.side, stage.layer, stage.cut.hidden)
+
+        maps = []
+        paths = []
         for start in tracked([replace(stage, start=start) for start in starts]):
             scores, path = self.attribute_stages(start, products, "zero", change)
             maps.append(scores)
