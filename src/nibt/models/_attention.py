@@ -236,9 +236,11 @@ def _collect(
         raise Unsupported(f"the head has {len(pooling)} attentions in a row; nibt supports heads with at most one")
 
     last = pooling[0] if pooling else blocks[-1]
+
+    # channels have different weights, since the plain sum of what a norm centers never changes
     direction = torch.linspace(1, 2, embedding.shape[-1], dtype=torch.float32, device=embedding.device)
     (gradient,) = torch.autograd.grad((embedding.float() @ direction).sum(), last.output, retain_graph=True)
-    used = (gradient != 0).any(-1).any(1).to(embedding.dtype)  # the gradient of all other rows is exactly 0
+    used = (gradient != 0).any(-1).any(1).to(embedding.dtype)  # of rows that are not read, it is exactly 0
     rows = used / used.sum(-1, keepdim=True).clamp_min(1)
     return Attentions(tuple(blocks), tuple(streams), pooling[0] if pooling else None, embedding, rows)
 

@@ -37,8 +37,10 @@ def configuration_hash(module: nn.Module, processor: Processor, tokenizer: Token
 
     It has 16 hexadecimal digits.
     """
+    # the text of a module has no numbers of heads
     heads = [(name, getattr(submodule, "num_heads", None)) for name, submodule in module.named_modules()]
-    parts = [repr(module), *(f"{name} {count}" for name, count in heads if isinstance(count, int))]  # no repr has them
+    parts = [repr(module), *(f"{name} {count}" for name, count in heads if isinstance(count, int))]
+
     for name, submodule in module.named_modules():
         hooks = foreign_hooks(submodule).values()
         parts += [f"{name} {getattr(hook, '__qualname__', type(hook).__name__)}" for hook in hooks]
@@ -128,7 +130,7 @@ def _sums(tensors: Sequence[Tensor]) -> list[bytes]:
             sums.append(words.sum(0).tobytes() + numbers[whole:].tobytes())
             continue
 
-        if data.storage_offset() % 8:
+        if data.storage_offset() % 8:  # words of 8 bytes can be read from multiples of 8 only
             data = data.clone()
         of_words = data[:whole].view(torch.int64).view(-1, 64).sum(0)
         sums.append(torch.cat([of_words.view(torch.uint8), data[whole:]]).cpu().numpy().tobytes())
@@ -237,30 +239,37 @@ class LoadedModel(ABC):
         Every public call starts with it. All weights are hashed ``anew`` where the hash identifies results that are
         stored for long.
         """
-        weights = fingerprint(self.module)
-        if anew or self.kept.get("weights") != weights:
-            before: Any = self.kept.get("weights", weights)
-            names = ("configuration", "checked") if before[:3] == weights[:3] else ("configuration",)
-            lasting = {name: self.kept[name] for name in names if name in self.kept}
-            if before[:2] != weights[:2]:
-                check_usable(f"model {self.id!r}", self.module)
-                lasting = {}
+        state = fingerprint(self.module)
+        if not anew and self.kept.get("weights") == state:
+            return self
 
-            for tower in self.towers:
-                tower.kept.clear()
-            if before[:3] != weights[:3] and self.family in available("models"):
-                try:
-                    for tower, renewed in zip(self.towers, self._towers_anew(find("models", self.family)), strict=True):
-                        tower.become(renewed)
-                except (AttributeError, LookupError, RuntimeError) as error:  # of a model that lacks parts
-                    raise CannotLoad(
-                        f"the model {self.id!r} was changed after it was loaded, and lacks what it computes with "
-                        f"({reason(error)}): undo the change, or load it again"
-                    ) from error
+        # a state is (modules, their facts, sums of weights, threads)
+        before: Any = self.kept.get("weights", state)
+        has_same_parts = before[:2] == state[:2]
+        has_same_weights = before[:3] == state[:3]
 
-            self.kept.clear()
-            self.kept.update(lasting, weights=weights)
+        # the configuration does not depend on weights, and a check that the towers passed does not depend on threads
+        names = ("configuration", "checked") if has_same_weights else ("configuration",)
+        lasting = {name: self.kept[name] for name in names if name in self.kept}
+        if not has_same_parts:
+            check_usable(f"model {self.id!r}", self.module)
+            lasting = {}
 
+        # towers hold parts of the model and numbers that were read from it, which may have been replaced
+        for tower in self.towers:
+            tower.kept.clear()
+        if not has_same_weights and self.family in available("models"):
+            try:
+                for tower, renewed in zip(self.towers, self._towers_anew(find("models", self.family)), strict=True):
+                    tower.become(renewed)
+            except (AttributeError, LookupError, RuntimeError) as error:  # of a model that lacks parts
+                raise CannotLoad(
+                    f"the model {self.id!r} was changed after it was loaded, and lacks what it computes with "
+                    f"({reason(error)}): undo the change, or load it again"
+                ) from error
+
+        self.kept.clear()
+        self.kept.update(lasting, weights=state)
         return self
 
     @abstractmethod

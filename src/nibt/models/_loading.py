@@ -129,16 +129,30 @@ def load_model(
             weights, or its towers do not give the embeddings of the uncut model.
         BadOption: ``device``, ``dtype``, ``resize`` or ``image_size`` is not allowed.
     """
-    others = {"resize": resize, "image_size": image_size, "processor": processor, "tokenizer": tokenizer}
-    others |= {"labels": labels, "score": score, "variant": variant}
-    others |= {"pooling": pooling, "instruction": instruction, "image_prompt": image_prompt, "text_prompt": text_prompt}
+    others = {
+        "resize": resize,
+        "image_size": image_size,
+        "processor": processor,
+        "tokenizer": tokenizer,
+        "labels": labels,
+        "score": score,
+        "variant": variant,
+        "pooling": pooling,
+        "instruction": instruction,
+        "image_prompt": image_prompt,
+        "text_prompt": text_prompt,
+    }
     if images is not None or texts is not None or id is None:
         return _of_functions(id, images, texts, name, device=device, dtype=dtype, text_model=text_model, **others)
+
     if text_model is not None:
         own = load_model(id, device=device, dtype=dtype, name=name, **others)
         return _with_text_model(own, text_model)
+
     if name is not None:
         raise BadOption(f"name is of a model of two functions, images and texts (got {name!r:.60}): leave it out")
+
+    # a loaded model is checked again only if it was changed, in place, after its check
     if isinstance(id, Model):
         check_unset("a loaded model", device=device, dtype=dtype, **others)
         return id if "checked" in id.renewed().kept else checked(id)
@@ -313,6 +327,7 @@ def _from_folder(
 ) -> Model:
     settings = _settings(folder)
     resize = request.resize or settings.get("resize")
+
     # the folder's size belongs to its own way of resizing
     own_size = settings.get("image_size") if resize == settings.get("resize") else None
     stated = LoadOptions(resize=resize, image_size=request.image_size or own_size)
@@ -380,10 +395,15 @@ def _with_adapters(name: str, folder: Path, request: LoadRequest, device: str | 
 
     with loading(name):
         module = adapted(name, folder, plain.module).to(device)
-    embedding = {**plain.request.embedding, **request.embedding}  # adapters embed as their base model does
-    processor = plain.request.processor
-    tokenizer = plain.request.tokenizer
-    request = replace(request, processor=processor, tokenizer=tokenizer, embedding=embedding, defaults={})
+
+    # adapters embed as their base model does
+    request = replace(
+        request,
+        processor=plain.request.processor,
+        tokenizer=plain.request.tokenizer,
+        embedding={**plain.request.embedding, **request.embedding},
+        defaults={},
+    )
     return _model(name, plain.family, module, request)
 
 
@@ -441,14 +461,17 @@ def _model(name: str, family: str, module: nn.Module, request: LoadRequest) -> M
             f"labels are the names of the classes of a classifier (got {len(request.labels)} for the model {name!r}, "
             "which reads captions): leave labels out"
         )
+
     module = attached(module, request.after)
     check_quantized(name, module)
     check_finite(name, module)
+
     request = family_class.resolved(str(request.folder or name), request)
     problem = "its parts do not fit its configuration or its processor"
     remedy = "check the values in config.json and in the files of the processor, or save both again"
     with step(name, problem, remedy, [family_class]):
         image, text = family_class.towers(module, request)
+
     if request.is_passed:
         from nibt.models._in_memory import misfits
 

@@ -218,6 +218,8 @@ class Tower(ABC, Generic[_Item]):
         with torch.enable_grad():
             states = cut.hidden[None].requires_grad_()
             embedding = cut.rest(states).float()
+
+            # channels have different weights, since the plain sum of what a norm centers never changes
             weights = torch.linspace(1, 2, embedding.shape[-1], dtype=torch.float32, device=embedding.device)
             (gradient,) = torch.autograd.grad((embedding * weights).sum(), states)
 
@@ -260,7 +262,9 @@ class Tower(ABC, Generic[_Item]):
         row reads.
         """
         last = self.depth - (0 if of_rows else self.unread_layers)
-        value = parsed("layer", value, float) if isinstance(value, str) and "." in value else value
+        if isinstance(value, str) and "." in value:
+            value = parsed("layer", value, float)
+
         if isinstance(value, float) and 0 < value <= 1:
             if value == 1:
                 raise BadOption(
@@ -354,6 +358,7 @@ class Tower(ABC, Generic[_Item]):
             added = hooks.enter_context(self.additions()) if self.additions else []
             embedding = self.after(self.run(inputs))
 
+        # what the model adds after later blocks stands beside the state, as further columns (``Trace``)
         for layer in range(lowest, len(added)):
             streams[layer] = torch.cat([streams[layer], *added[layer:]], -1)  # pyright: ignore
         return Trace(self, inputs, embedding, tuple(calls), tuple(streams), len(added))
@@ -372,6 +377,7 @@ class Tower(ABC, Generic[_Item]):
         (stream,) = streams
 
         def rest(states: States) -> AtNodes:
+            # the model runs as a whole, so each state needs the inputs that stand beside it
             tiled = inputs.take(list(range(len(inputs))) * len(states)) if len(states) > 1 else inputs
             with self.computing(), self.on_first_tokens(lambda _: self.to_stream(states.flatten(0, 1), stream)):
                 return self.after(self.run(tiled)).unflatten(0, (len(states), -1))
@@ -398,7 +404,7 @@ class Tower(ABC, Generic[_Item]):
                         states[None] = self.stem(nothing()).hidden
                     else:
                         trace = self.trace(nothing(), layer)
-                        states.update({kept: trace.cut(kept).hidden for kept in range(layer, self.depth + 1)})
+                        states.update({later: trace.cut(later).hidden for later in range(layer, self.depth + 1)})
 
             while len(blanks) > self.kept_blanks:
                 blanks.popitem(last=False)
@@ -446,12 +452,12 @@ class Trace:
         def rest(states: States) -> AtNodes:
             count = len(states)
             blocks = tower.blocks
-            # features that are added after each of the next blocks are columns beside the hidden state
-            running, *pending = tower.to_stream(states.flatten(0, 1), stream).chunk(
-                1 + max(0, self.additions - layer), -1
-            )
+            running, pending = self.split(tower.to_stream(states.flatten(0, 1), stream), layer)
+
+            # the item of each state, whose inputs of the blocks and of the head it needs
             index = torch.arange(len(self.inputs.values), device=stream.device).repeat(count)
             extra = {key: value[index.to(value.device)] for key, value in head_inputs.items()}
+
             embedding = None
             with tower.computing():
                 for number in range(layer, len(blocks)):
@@ -460,9 +466,7 @@ class Trace:
                     if number == len(blocks) - 1 and not has_hooks(blocks[number]):
                         embedding = tower.last(running, extra, args, kwargs)
                     if embedding is None:
-                        running = blocks[number](running, *args, **kwargs)
-                        running = running[0] if isinstance(running, tuple | list) else running
-                        running = running + pending.pop(0) if pending else running
+                        running = with_added(first(blocks[number](running, *args, **kwargs)), pending)
                 embedding = tower.after(tower.head(running, extra) if embedding is None else embedding)
 
             return embedding.unflatten(0, (count, -1))
@@ -543,7 +547,7 @@ class Trace:
         return self.tower.one_row(number, states, end, args, kwargs)
 
     def split(self, stream: Tensor, layer: int) -> tuple[Tensor, list[Tensor]]:
-        """Return the hidden state of a layer, and the features that are added after each of the next blocks."""
+        """Return the hidden state of a layer, and the features beside it that are added after the next blocks."""
         running, *pending = stream.chunk(1 + max(0, self.additions - layer), -1)
         return running, pending
 
@@ -555,7 +559,7 @@ class Trace:
             self,
             inputs=self.inputs.take(rows),
             embedding=self.embedding[index],
-            shifted=None,
+            shifted=None,  # traces of shifted images have the items of this trace
             calls=tuple(self._at(call, index) for call in self.calls),
             streams=tuple(
                 stream if stream is None else tower.to_stream(tower.to_tokens(stream)[index], stream)
@@ -580,5 +584,6 @@ class Trace:
             if isinstance(leaf, Tensor) and leaf.ndim >= 3 and len(leaf) % count == 0:
                 leaves[place] = leaf.unflatten(0, (count, -1)).index_select(0, index.to(leaf.device)).flatten(0, 1)
 
+        # the first dimension of shared tensors, such as positions, may look like the batch
         args, kwargs = tree_unflatten(leaves, structure)
         return args, {key: call[1][key] if key in shared else value for key, value in kwargs.items()}
