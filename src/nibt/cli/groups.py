@@ -56,12 +56,15 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**values: object) -> None:
-        built = {
-            name: group(**{key: parsed(key, values.pop(key), type_) for key, type_ in field_types(group).items()})
-            for name, group in groups.items()
-        }
+        built = {}
+        for name, group in groups.items():
+            # typer checks only that a number is one; its range is checked here, with the message of nibt
+            options = {key: parsed(key, values.pop(key), type_) for key, type_ in field_types(group).items()}
+            built[name] = group(**options)
+
         return command(**built, **values)
 
+    # typer reads options from the signature, and ``wraps`` has set that of the command with its groups
     run.__signature__ = Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
@@ -70,13 +73,15 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
 def _expanded(group: type[OptionGroup]) -> Iterator[Parameter]:
     """Yield a parameter for each field of a group."""
     hints = get_type_hints(group, include_extras=True)
-    bare = get_type_hints(group)
+    plain_types = get_type_hints(group)
     for field in fields(group):
+        # a copy, since subclasses share the option of an inherited field and may have another panel
         info = copy(_typer_info(hints[field.name]))
         assert info is not None, f"{group.__name__}.{field.name} is not an option"
         info.rich_help_panel = group.panel
+
         default = Parameter.empty if field.default is MISSING else field.default
-        annotation = Annotated[bare[field.name], info]
+        annotation = Annotated[plain_types[field.name], info]
         yield Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 

@@ -44,6 +44,8 @@ class _StrictCommand(TyperCommand):
         typed = [word.partition("=")[0] for word in takewhile("--".__ne__, args) if word.startswith("--")]
         allowed = {name for option in self.params for name in (*option.opts, *option.secondary_opts, "--help")}
         unknown = next((word for word in typed if word not in allowed), None)
+
+        # options of a method are arguments in Python, so users try --steps; typer would only say that it is unknown
         if unknown is not None and any(option.name == "method" for option in self.params):
             raise BadOption(
                 f"there is no option {one_line(unknown)}: files are given by -o x.json, options of a method in its "
@@ -64,7 +66,9 @@ class _StrictCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-_COMMANDS = sorted((command for file in modules("commands") for command in file.COMMANDS), key=lambda each: each.place)
+_COMMANDS = sorted(
+    (command for file in modules("commands") for command in file.COMMANDS), key=lambda command: command.place
+)
 _EXAMPLES = {command.run: command.examples for command in _COMMANDS if command.examples}
 for _command in _COMMANDS:
     _epilog = "\n\n".join(["Examples:", *_command.examples]) if _command.examples else None
@@ -105,7 +109,8 @@ def _run(arguments: list[str] | None) -> int | str | None:
         complain(str(lacks))
         return 1
     except BrokenPipeError:
-        sys.stderr.close()  # the process that reads the output has ended
+        # the process that reads the output has ended, as head does; at exit, Python would complain that it cannot flush
+        sys.stderr.close()
         return 1
     except OSError as error:
         cause = error.strerror or error

@@ -127,7 +127,7 @@ class ModelOptions(PlacementOptions):
             )
 
         with show_progress(f"loading {self.name}", quiet):
-            from nibt.models._loading import load_model
+            from nibt.models._loading import load_model  # here, since the import of torch is a part of the wait
 
             return load_model(self.name, **loading)
 

@@ -112,10 +112,15 @@ class Status:
 
     def left(self) -> float | None:
         """Estimate the seconds that are left; None if nothing tells, as after the longest loop of the last item."""
-        finished = self.done + (self.share if self.total == 1 or self.done else 0)  # several first items may be a batch
-        if not self.total or not 0 < finished < self.total or self.total - finished <= 1 - _MOST + 1e-9:
+        # several first items may be a batch, whose share is not that of one item
+        finished = self.done + (self.share if self.total == 1 or self.done else 0)
+        if not self.total or not 0 < finished < self.total:
             return None
-        return (time.monotonic() - self.started) / finished * (self.total - finished)
+
+        remaining = self.total - finished
+        if remaining <= 1 - _MOST + 1e-9:  # only the shorter loops of the last item are left, whose time is not known
+            return None
+        return (time.monotonic() - self.started) / finished * remaining
 
     def line(self) -> str:
         """Return what is shown: what is done of what, the phase, the time, and an estimate of the time that is left.
@@ -184,12 +189,16 @@ _interruption = _Interruption()
 @contextmanager
 def interruptible(kept: str | Callable[[], str]) -> Iterator[None]:
     """Report an interruption by Ctrl-C or SIGTERM in one line, and exit with 130 or 143."""
+    # only the main thread can set handlers of signals
     is_main = threading.current_thread() is threading.main_thread()
     # a command in the background ignores Ctrl-C
-    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, _interruption.handle) for number in numbers if is_main}
-    if any(handler != _interruption.handle for handler in before.values()):  # a command begins
+    signals = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, _interruption.handle) for number in signals if is_main}
+
+    # a command begins, and is not the inner one of another command
+    if any(handler != _interruption.handle for handler in before.values()):
         _interruption.time = -math.inf
+
     try:
         yield
     except KeyboardInterrupt as interrupt:
