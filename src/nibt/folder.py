@@ -102,7 +102,11 @@ class RunFolder(Generic[_Manifest]):
     @property
     def is_begun(self) -> bool:
         """Whether at least one chunk is written. Until then, the folder may be used for another request."""
-        return (self.folder / MANIFEST).is_file() and self.manifest is not None and bool(self.files())
+        if not (self.folder / MANIFEST).is_file():
+            return False
+
+        # a damaged manifest, or one of another kind, is an error here
+        return self.manifest is not None and bool(self.files())
 
     def require_request(self, request: Mapping[str, object]) -> None:
         """Check that the folder is new, or has results of the same request."""
@@ -137,9 +141,11 @@ class RunFolder(Generic[_Manifest]):
         """
         self.require_request(request)
         parts = self.folder / _PARTS
+
+        # what the run itself creates, from the inside outwards, is removed if it fails before its first chunk
         paths = (self.folder / MANIFEST, self.folder / _LOCK, parts, self.folder, *self.folder.parents)
         was_begun = self.is_begun
-        before = {path for path in paths if path.exists()}
+        existing = {path for path in paths if path.exists()}
         try:
             parts.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -147,16 +153,19 @@ class RunFolder(Generic[_Manifest]):
 
         with self._locked():
             try:
+                # once more, since another run may have begun in the folder before it was locked
                 if self.is_begun:
                     self.agree(request)
                 else:
+                    # a manifest without chunks may have notes of its user
                     notes = (self.manifest.model_extra or {}) if (self.folder / MANIFEST).exists() else {}
                     self._write(self.manifest_class.model_validate({**notes, "request": request, **fields}))
+
                 self._repair()
                 yield
             except BaseException:
                 if not was_begun and not self.is_begun:
-                    remove([path for path in paths if path not in before])
+                    remove([path for path in paths if path not in existing])
                 raise
 
     @contextmanager
@@ -199,6 +208,7 @@ class RunFolder(Generic[_Manifest]):
         path = self.folder / _PARTS / f"{file.name}-{digest}{file.suffix}"
         with atomic_write(path) as draft:
             draft.write_bytes(file.data)
+
         for earlier in self.files().get(file.name, []):
             if earlier != path and is_unchanged(earlier):
                 earlier.unlink()
@@ -233,6 +243,7 @@ class RunFolder(Generic[_Manifest]):
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise WouldOverwrite(f"{changed[0]}{more} was changed after it was written: {REMEDY}")
 
+        # a run that was killed after it wrote a chunk anew has not removed the earlier file of it
         for _, *duplicates in files.values():
             for path in duplicates:
                 path.unlink()
@@ -271,6 +282,8 @@ class RunFolder(Generic[_Manifest]):
             self.folder / name: content.encode() if isinstance(content, str) else content
             for name, content in reports.items()
         }
+
+        # the digest of the earlier report stays, since a process that is killed here may leave either of the two
         latest = {path.name: [*digests.get(path.name, [])[-1:], sha256(files[path]).hexdigest()] for path in files}
         with all_or_none():
             self.update(reports={**digests, **latest})
