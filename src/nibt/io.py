@@ -83,7 +83,9 @@ def _object(items: list[tuple[str, object]]) -> dict[str, object]:
 def load_toml(path: Path | Traversable) -> dict[str, Any]:
     """Return what a TOML file has."""
     text = read_text(path)
-    if any(key.count(".") > _MOST_LEVELS for key in re.split(r"[\n,={}\[\]]", text)):  # tomllib needs their square
+
+    # before it is parsed: the time that tomllib takes for a dotted key grows with the square of its parts
+    if any(key.count(".") > _MOST_LEVELS for key in re.split(r"[\n,={}\[\]]", text)):
         raise ValueError(TOO_DEEP)
     return _shallow(partial(tomllib.loads, text))
 
@@ -95,6 +97,7 @@ def _shallow(parse: Callable[[], _Data]) -> _Data:
     except RecursionError as error:
         raise ValueError(TOO_DEEP) from error
 
+    # level by level, since a function that calls itself would meet the limit that it is to guard
     level: list[Any] = [[data]]
     for _ in range(_MOST_LEVELS):
         values = (value for item in level for value in (item.values() if isinstance(item, dict) else item))
@@ -176,11 +179,17 @@ def existing_paths(text: str) -> list[Path]:
     The text is a path, or a path after words and colons (``mean:FILE``, ``grid:coco:FOLDER``); ``{stem}`` stands for
     any part of a name, and the window of an image is no part of its name.
     """
+    after_first_colon = text.partition(":")[2]
+    after_last_colon = text.rpartition(":")[2]
+    before_window = text.rpartition(WINDOW)[0]
+
     paths: list[str] = []
-    for name in dict.fromkeys((text, text.partition(":")[2], text.rpartition(":")[2], text.rpartition(WINDOW)[0])):
-        if name.strip():
-            with suppress(OSError, ValueError):  # too long, or with a null character
-                paths += sorted(glob.glob(glob.escape(os.path.expanduser(name)).replace("{stem}", "*")))
+    for name in dict.fromkeys((text, after_first_colon, after_last_colon, before_window)):
+        if not name.strip():
+            continue
+        with suppress(OSError, ValueError):  # too long, or with a null character
+            pattern = glob.escape(os.path.expanduser(name)).replace("{stem}", "*")
+            paths += sorted(glob.glob(pattern))
 
     return [Path(path) for path in paths]
 
@@ -211,6 +220,8 @@ def all_or_none() -> Iterator[None]:
     token = _waiting.set(drafts)
     try:
         yield
+
+        # all drafts are complete, so what usually fails, such as drawing or a full disk, can no longer leave a part
         for draft, path in drafts:
             with _explained(path):
                 draft.replace(path)
@@ -229,9 +240,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     path = path.resolve() if path.is_symlink() else path
     check_writable(path)
+
+    # several processes and threads may write one path; the stem is cut, since file systems limit names to 255 bytes
     number = f"{os.getpid()}-{threading.get_ident()}-{next(_numbers)}"
     stem = os.fsencode(path.stem)[:100].decode(errors="ignore")
     draft = path.with_name(f".{stem}.{number}{path.suffix}")
+
     waiting = _waiting.get()
     try:
         with _explained(path):
@@ -257,7 +271,8 @@ def _explained(path: Path) -> Iterator[None]:
 def read_lines(path: Path) -> list[str]:
     """Return the non-blank lines of a text file."""
     try:
-        return [line.strip() for line in read_text(path).split("\n") if line.strip()]  # no other sign ends a line
+        # splitlines would also split at signs that a caption may have, such as U+2028
+        return [line.strip() for line in read_text(path).split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(
             f"{str(path)!r} cannot be read as lines of text ({reason(error)}): give a text file in UTF-8"

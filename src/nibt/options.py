@@ -218,7 +218,7 @@ def complete(plugin: HasOptions) -> None:
     for field in dataclasses.fields(plugin):
         if field.init and not field.name.startswith("_"):
             value = parsed(field.name, getattr(plugin, field.name), types[field.name])
-            object.__setattr__(plugin, field.name, value)
+            object.__setattr__(plugin, field.name, value)  # plugins are frozen
 
 
 def changed_options(plugin: HasOptions) -> Keywords:
@@ -237,6 +237,7 @@ def _by_source(value: object) -> object:
         return value
 
     try:
+        # two functions with one source, such as those of a factory, may differ in the values that they hold
         bound = value.__defaults__, value.__kwdefaults__, inspect.getclosurevars(value).nonlocals
         text = inspect.getsource(value) + repr(bound)
     except OSError:  # typed at a prompt: it is that of this session

@@ -151,9 +151,11 @@ class _Bar(_Call):
             self._show(self._bar.n, progress.stage)
         elif progress.total:
             share = min(progress.done / progress.total, _MOST)
-            before = int(self._bar.n)
+            finished = int(self._bar.n)
             self._bar.total = self._bar.total or 1
-            self._show(max(self._bar.n, before + share), f"step {progress.done:,} of {progress.total:,}")
+
+            # a second loop of the same item begins at 0, and a bar that moves back misleads
+            self._show(max(self._bar.n, finished + share), f"step {progress.done:,} of {progress.total:,}")
 
     def _show(self, done: float, text: str) -> None:
         self._bar.set_description_str(text, refresh=False)
@@ -179,11 +181,12 @@ def _in_notebook(on_progress: OnProgress | None, cell: int) -> OnProgress:
     if outer is not None and outer.cell == cell and not outer.is_finished:
         return on_progress or no_progress
 
+    # weak references, so that the call alone holds the bar, which closes when the function returns or raises
     if on_progress is not None:
         call = _Call(cell, on_progress)
     else:
-        call = bar = _Bar(cell)
-        LISTENER.set(_listener_of(ref(bar)))
+        call = _Bar(cell)
+        LISTENER.set(_listener_of(ref(call)))
     _OUTERMOST.set(ref(call))
     return call
 
@@ -192,8 +195,8 @@ def _listener_of(bar: "ReferenceType[_Bar]") -> OnProgress:
     """Return a listener that shows what loops report on a bar, as long as there is one."""
 
     def listen(progress: Progress) -> None:
-        shown = bar()
-        if shown is not None:
-            shown.inside(progress)
+        shown_bar = bar()
+        if shown_bar is not None:
+            shown_bar.inside(progress)
 
     return listen

@@ -104,14 +104,19 @@ def _location(place: Sequence[str | int], schema: JsonObject) -> tuple[list[str 
     names = []
     for key in place:
         tags = node.get("discriminator", {}).get("mapping", {})
-        if key in tags:
+        if key in tags:  # a member of a union, which the data do not name by a key
             node = {"$ref": tags[key]}
         else:
             keys.append(key)
-            names = list(node.get("properties", {}))
+            properties = node.get("properties", {})
+            names = list(properties)
             others = node.get("additionalProperties") or {}
-            node = node.get("items", {}) if isinstance(key, int) else node.get("properties", {}).get(key, others)
-        node = definitions.get(str(node.get("$ref", "")).rpartition("/")[2], node) if isinstance(node, dict) else {}
+            node = node.get("items", {}) if isinstance(key, int) else properties.get(key, others)
+
+        if not isinstance(node, dict):  # of a key that has no schema
+            node = {}
+        reference = str(node.get("$ref", "")).rpartition("/")[2]
+        node = definitions.get(reference, node)
 
     return keys, names
 
@@ -144,6 +149,7 @@ def _validator(record_type: type) -> Any:
 
 def _strict(schema: object) -> object:
     """Return a schema of pydantic in which numbers and truths are not read from other types, as ``"0.3"``."""
+    # the strict mode of pydantic would also refuse lists for tuples, and JSON has no tuples
     if isinstance(schema, list | tuple):
         return type(schema)(map(_strict, schema))
     if not isinstance(schema, dict):

@@ -109,6 +109,8 @@ def find(group: str, name: str) -> Any:
     check_names(group, [name], _available(group))
     module = import_module(_module_name(_files(group)[name]))
     classes = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Plugin)]
+
+    # the last one, since base classes of the file stand before it and may have its name
     return [plugin for plugin in classes if plugin.name == name and not isabstract(plugin)][-1]
 
 
@@ -150,6 +152,8 @@ def documentation(group: str, name: str) -> str:
         return cleandoc(find(group, name).__doc__ or "")
 
     check_names(group, [name], available(group))
+
+    # the file is parsed and not imported, since a list of all methods would otherwise import PyTorch
     tree = ast.parse(read_text(_files(group)[name]))
     classes = (node for node in tree.body if isinstance(node, ast.ClassDef))
     declared = (node for node in classes if any(ast.unparse(word) == f"name={name!r}" for word in node.keywords))
@@ -160,9 +164,14 @@ def section(kind: type, name: str) -> dict[str, str]:
     """Return the entries of a section of the docstrings of a class and its base classes, such as ``Args``."""
     entries: dict[str, str] = {}
     for base in kind.__mro__:
-        match = re.search(rf"^{name}:\n((?:    .*\n?|\n)+)", getdoc(base) or "", re.M) if base.__doc__ else None
-        texts = re.findall(r"^    (\w+): ((?:.|\n {8})+)", match[1], re.M) if match else []
-        entries |= {key: " ".join(value.split()) for key, value in texts if key not in entries}
+        if not base.__doc__:  # for which getdoc returns that of a base class
+            continue
+        match = re.search(rf"^{name}:\n((?:    .*\n?|\n)+)", getdoc(base) or "", re.M)
+        if match is None:
+            continue
+        for key, text in re.findall(r"^    (\w+): ((?:.|\n {8})+)", match[1], re.M):
+            entries.setdefault(key, " ".join(text.split()))
+
     return entries
 
 

@@ -180,6 +180,8 @@ def foreign_hooks(module: nn.Module) -> dict[int, Any]:
 def _replaces_forward(module: nn.Module) -> bool:
     """Return whether the forward pass of a module is not that of its class, compiled or wrapped by a library."""
     forward = vars(module).get("forward")
+
+    # a wrapper of a library computes what it wraps, so the innermost function decides
     while forward is not None:
         function = getattr(forward, "func", forward)  # of a partial, which accelerate makes
         if getattr(getattr(function, "__self__", module), "_parameters", None) is not module._parameters:

@@ -103,6 +103,7 @@ def value_key(value: object) -> Hashable:
     if isinstance(value, Tensor):
         return value_key(value.detach().cpu().numpy())
     if isinstance(value, np.ndarray):
+        # bytes can be hashed, and those of NaN are equal to themselves
         return (str(value.dtype), value.shape, np.ascontiguousarray(value).tobytes())
     if is_dataclass(value) and not isinstance(value, type):
         return (type(value), *(value_key(getattr(value, field.name)) for field in fields(value) if field.compare))
