@@ -147,15 +147,16 @@ def words_by_offsets(
             blanks.append(row)
             continue
 
-        start += len(piece) - len(piece.lstrip())
+        start += len(piece) - len(piece.lstrip())  # some offsets begin with the blank before the word
         touched = [span for span in spans if span[0] < max(end, start + 1) and start < span[1]] if piece else []
         first, last = (touched[0][0], touched[-1][1]) if touched else (start, end)
+
+        # the token continues the last word, or joins the next one to it
+        rows: list[int] = []
         if touched and words and first < words[-1][1]:
             first = words[-1][0]
             last = max(last, words[-1][1])
             rows = words.pop()[3]
-        else:
-            rows = []
 
         # an unknown character, or a token without offsets, is a word of its own
         words.append((first, last, caption[first:last] or texts[row], [*rows, *blanks, row]))
@@ -249,7 +250,13 @@ def words_by_marks(texts: Sequence[str], explained: Sequence[bool]) -> tuple[Wor
             continue
 
         before = texts[groups[-1][-1]] if groups else ""
-        continues = not before.endswith("</w>") if ends else not text.startswith("▁") if starts else text[:2] == "##"
+        if ends:
+            continues = not before.endswith("</w>")
+        elif starts:
+            continues = not text.startswith("▁")
+        else:
+            continues = text.startswith("##")
+
         if groups and continues and groups[-1][-1] == row - 1:
             groups[-1].append(row)
         else:

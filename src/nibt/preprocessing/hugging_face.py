@@ -194,6 +194,8 @@ def tokens(
     options = {"truncation": True, "max_length": context, "padding": "max_length" if full else False}
     if tokenizer.is_fast:
         options["return_offsets_mapping"] = True
+
+    # once more without truncation, for the note on what is cut off; Transformers would print a warning of its own
     with TOKENIZER_LOCK:
         encoded = tokenizer(text, return_special_tokens_mask=True, **options)
         length = len(tokenizer(text, verbose=False)["input_ids"])
@@ -204,6 +206,8 @@ def tokens(
     dropped = []
     if tokenizer.is_fast:
         words = words_by_offsets(text, texts, explained, encoded["offset_mapping"])
+
+        # what was cut off has a note of its own
         spelled = list(itertools.compress(encoded["offset_mapping"], explained))
         seen = text if length <= context or not spelled else text[: spelled[-1][1]]
         dropped = dropped_notes(seen, spelled)

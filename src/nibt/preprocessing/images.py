@@ -141,11 +141,13 @@ class Preparation:
     @float32_numbers()
     def seen(self, image: ImageInput) -> tuple[Float[Tensor, "channel height width"], Region, tuple[str, ...]]:
         """Compute the pixels of the tower's input, the part of the image that they show, and warnings."""
-        picture, (width, height) = image.pil_image, image.pil_image.size
+        picture = image.pil_image
+        width, height = picture.size
         region = self.resize.region(picture.size)
         notes = crop_notes(image, region) if region.width < width or region.height < height else image.notes
         if self.domain and (width, height) != self.domain_size:
             notes = (*notes, self.domain)
+
         if self.resize.way == "whole":
             return self.normalize(picture.resize(self.resize.size(picture.size), self.resample)), region, notes
         if self.resize.way == "corner" and max(width, height) > _MOST_PADDED:
@@ -154,6 +156,7 @@ class Preparation:
                 f"to a square ({image.source!r:.300} has {width} x {height}): scale it down"
             )
 
+        # processors resize all of an image before they crop it, which takes gigabytes for a long strip
         if max(width, height) > 8 * min(width, height):
             picture = self.resized_strip(picture)
         return self.process(picture), region, notes

@@ -93,18 +93,22 @@ def tokens(tokenizer: Tokenizer, caption: str, context: int) -> Tokens:
 
     with TOKENIZER_LOCK:
         ids = tuple(tokenizer([caption], context_length=context)[0].tolist())
+
     inner = tokenizer.tokenizer
     clean = getattr(tokenizer, "clean_fn", lambda text: text)
     row = hugging_face.tokens(inner, caption, context, full=True, clean=clean)
-    if len(ids) == len(row.ids) and all(
-        number in (expected, 0 if expected == inner.sep_token_id else expected)
-        for number, expected in zip(ids, row.ids, strict=True)
-    ):
-        return Tokens(ids, row.texts, row.explained, row.words, row.notes)  # separators may be replaced by 0
+
+    # the wrapper may clean texts in a way of its own, and replace separators by 0; only then do its ids differ
+    is_same = len(ids) == len(row.ids) and all(
+        token == expected or (token == 0 and expected == inner.sep_token_id)
+        for token, expected in zip(ids, row.ids, strict=True)
+    )
+    if is_same:
+        return Tokens(ids, row.texts, row.explained, row.words, row.notes)
 
     texts = inner.convert_ids_to_tokens(list(ids))
     special = set(inner.all_special_ids) - {inner.unk_token_id}
-    explained = tuple(number not in special for number in ids)
+    explained = tuple(token not in special for token in ids)
     words = words_by_marks(texts, explained)
     return Tokens(ids, tuple(texts), in_words(words, len(ids)), words, row.notes)
 
