@@ -121,7 +121,9 @@ class Format(Plugin, ABC):
         except MemoryError as error:
             raise CannotWrite(f"there is not enough memory to draw {path.name}: scale the image down") from error
 
-        write_bytes(path, data, [bare(result).to_json() for result in results] if exists else [], overwrite)
+        # a file that is replaced must be no input of the results
+        records = [bare(result).to_json() for result in results] if exists else []
+        write_bytes(path, data, records, overwrite)
 
     def encoded(self, results: Sequence[Result], path: Path, **options: Any) -> bytes:
         """Return the bytes of a file of results, as ``save`` writes them."""

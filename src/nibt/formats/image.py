@@ -65,8 +65,9 @@ def encoded(image: Image.Image, format_name: str, request: Mapping[str, object])
         if format_name == "PNG":
             return _encoded_png(image, request)
 
+        # the signature has a digest of the pixels, as readers decode them, and the number of bytes, its own included
         image.save(plain, format_name)
-        with Image.open(plain) as decoded:  # the signature has a digest of the pixels, and the number of bytes
+        with Image.open(plain) as decoded:
             image.save(sized, format_name, exif=image_exif(decoded, request))
             image.save(buffer, format_name, exif=image_exif(decoded, request, len(sized.getvalue())))
 

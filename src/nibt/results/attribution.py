@@ -144,12 +144,13 @@ class Attribution(ByValue):
         """Build the attribution of a batch from the scores of all rows."""
         if isinstance(units, Words):
             scores = units.without_padding(scores)
-        kept = units.keep(scores)
+
+        of_units = units.keep(scores)
         if path is not None:
-            total = kept.sum(-1)
+            total = of_units.sum(-1)
             path = replace(path, sum=total, special_tokens=scores.sum(-1) - total)
 
-        return cls(kept, units, special_token_share(scores, units), path)
+        return cls(of_units, units, special_token_share(scores, units), path)
 
     def __getitem__(self, item: int) -> "Attribution":
         units = self.units if isinstance(self.units, Grid) else self.units[item]

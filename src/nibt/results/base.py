@@ -68,7 +68,9 @@ class Array:
         rows = [numbers]
         for _ in range(1, self.axes):
             rows = [*chain.from_iterable(rows)]
-            if (least := min(map(len, rows))) < (most := max(map(len, rows))):
+            least = min(map(len, rows))
+            most = max(map(len, rows))
+            if least < most:
                 raise ValueError(f"must have lists of one length (got {least} and {most} entries)")
 
         tensor = torch.tensor(numbers, dtype=torch.bool if self.entries == "boolean" else torch.float32, device="cpu")

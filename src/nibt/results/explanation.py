@@ -172,7 +172,8 @@ class Explanation(ResultWithMaps):
         sigmoid = self.model.get("sigmoid")
         if sigmoid is None or self.is_comparison:
             return None
-        return (1 + tanh((sigmoid["scale"] * self.similarity + sigmoid["bias"]) / 2)) / 2
+        logit = sigmoid["scale"] * self.similarity + sigmoid["bias"]
+        return (1 + tanh(logit / 2)) / 2  # the sigmoid, which cannot overflow in this form
 
     @property
     def source(self) -> str:

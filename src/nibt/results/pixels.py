@@ -55,6 +55,8 @@ def over_image(
     left, top, right, bottom = placed(region, full, (width, height))
     down = (max(0, top), min(height, bottom))
     across = (max(0, left), min(width, right))
+
+    # bilinear weights are products of weights of rows and of columns
     rows, columns = grid.shape
     of_rows = _weights(rows, bottom - top, np.arange(*down) - top)
     of_columns = _weights(columns, right - left, np.arange(*across) - left)

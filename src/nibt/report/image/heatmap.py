@@ -71,7 +71,9 @@ def overlay(mapped: Mapped, image: Image.Image, look: Appearance = DEFAULT, most
         across = mapped.region.width / mapped.grid.shape[1] * image.width / mapped.size[0]
         part = _part(mapped)
         if part is None:
-            drawn = outlined(drawn, strength(scores, most if shared else float(mapped.grid.max())), across)
+            # colors end at the largest absolute score, and an outline refers to the largest positive one
+            highest = most if shared else float(mapped.grid.max())
+            drawn = outlined(drawn, strength(scores, highest), across)
         else:  # whose edges are those of cells, also of single ones
             fine = F.interpolate(part[None, None].float(), scale_factor=_FINE)[0, 0]
             drawn = outlined(drawn, score_map(GridMap(fine, mapped.region, mapped.size), image.size), across / _FINE)
@@ -98,11 +100,15 @@ def _drawn(mapped: Mapped) -> Mapped:
 def outlined(image: Image.Image, share: np.ndarray, unit: float) -> Image.Image:
     """Draw a white line with a dark edge where a map passes ``OUTLINED``."""
     size = FINER * image.width, FINER * image.height
-    inside = np.asarray(Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)) >= OUTLINED
+    fine_share = Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+    inside = np.asarray(fine_share) >= OUTLINED
+
+    # the blur of a mask is below one half on parts that are much smaller than the blur
     large = _blurred(inside, SPECK * unit * FINER) >= 0.5
     if not large.any():
         return image
 
+    # a blurred edge rises evenly through one half, so values near it are a line of even width
     distance = np.abs(_blurred(large, SOFT * FINER) - 0.5)
     for width, color in ((DARK, INK), (WHITE, PAPER)):
         line = Image.fromarray((distance < width).astype(np.uint8) * 255).resize(image.size, Image.Resampling.BOX)

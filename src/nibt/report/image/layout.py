@@ -69,8 +69,10 @@ def write(
         pen.text(place, line, ink, font, anchor=anchor)
         return
 
+    # figures place texts by the start of their baseline, whatever the anchor is here
     assert isinstance(font, ImageFont.FreeTypeFont)
-    (left, top, *_), (start, base, *_) = font.getbbox(line, anchor=anchor), font.getbbox(line, anchor="ls")
+    left, top, *_ = font.getbbox(line, anchor=anchor)
+    start, base, *_ = font.getbbox(line, anchor="ls")
     text_apart = Text(place[0] + left - start, place[1] + top - base, line, ink, size, str(font.path))
     pen._image.info.setdefault(TEXTS, []).append(text_apart)  # pyright: ignore
 
