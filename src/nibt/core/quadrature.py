@@ -233,7 +233,7 @@ def _adaptive(
 
         active = sorted(item for same in halved.values() for item, _ in same)
 
-    steps = [float(4 * len(of_item) + 1) for of_item in panels]
+    steps = [float(4 * len(of_item) + 1) for of_item in panels]  # panels share their ends
     return torch.stack([_total(of_item) for of_item in panels]), values.new_tensor(steps, dtype=torch.float32)
 
 
@@ -270,7 +270,7 @@ def _with_doubled_steps(
     for path in refined(rule.quadrature, rule.steps, rule.floor):
         new = [position for position in path.positions if position not in computed]
         computed.update(zip(new, values_at(new, rows), strict=True))
-        computed = {position: computed[position] for position in path.positions}
+        computed = {position: computed[position] for position in path.positions}  # a finer Gauss rule has other nodes
         after = path.integral(torch.stack(list(computed.values())))
         if result is None or steps is None:
             result = after.clone()

@@ -95,7 +95,7 @@ class Side:
     def shifted(self, shifts: Sequence[tuple[int, int]], lowest: int) -> "Side":
         """Return a side of views of the images, one view of all images after the other, with the same score."""
         tower = self.image_tower
-        items = -1 - self.model.item_ndim
+        items = -1 - self.model.item_ndim  # the dimension of the items in embeddings, before those of each item
         score = _Arranged(
             self.score,
             lambda embeddings: embeddings.unflatten(items, (len(shifts), -1)),
@@ -104,9 +104,9 @@ class Side:
 
         def moved(trace: Trace) -> Trace:
             key = tuple(shifts), lowest
-            kept = (trace.shifted or {}).get(key)
-            if kept is not None:
-                return kept
+            earlier = (trace.shifted or {}).get(key)
+            if earlier is not None:
+                return earlier
 
             moved_trace = tower.trace(tower.shifted(trace.inputs, shifts), lowest)
             if trace.shifted is not None:

@@ -104,6 +104,8 @@ class MaxSim(Similarity):
         """Compute MaxSim of sets of unit vectors: (..., vector, dim)."""
         query, document = (embedding, partner) if self.own_is_query else (partner, embedding)
         cosines = query @ document.mT
+
+        # padding of a document must not win the maximum, and padding of a query adds nothing to the sum
         padding = document.detach().square().sum(-1) == 0
         if padding.any():
             cosines = cosines.masked_fill(padding[..., None, :], float("-inf"))
