@@ -64,16 +64,20 @@ def checked(model: Model) -> Model:
     remedy = "check its configuration and the files of its processor, or save both again"
     embedding = step(model.id, problem, remedy, [type(tower) for tower in model.towers])
     with naming_hooks(model.module), loading(model.id), embedding, ExitStack() as hooks:
+        # a hook of the user around the blocks, as on the whole model, acts only if the tower runs that module
         blocks = {block for tower in model.towers for block in tower.blocks}
         hooked = filter(foreign_hooks, model.module.modules())
         around = [module for module in hooked if not blocks.isdisjoint(module.modules())]
         for module in around:
             hooks.enter_context(set_hook(module.register_forward_pre_hook, lambda module, _: ran.add(module)))
+
         tower = _small(model.image)
         image_size = _compare(model.id, tower, tower.prepare([image, image]))
         check_placement(model.id, tower, image.pil_image, lambda picture: tower.prepare([picture]))
+
         captions = model.text.prepare(model.text.examples)
         caption_size = _compare(model.id, model.text, captions)
+
         if model.is_fused:
             _check_scores(model, tower.prepare([image]), captions)
         elif image_size != caption_size:
@@ -158,7 +162,7 @@ def replay_cosines(tower: Tower, trace: Trace) -> dict[int, float]:
     cosines = {}
     for layer in sorted({0, tower.depth // 2, tower.depth}):
         cut = trace.cut(layer)
-        with torch.no_grad():
+        with torch.no_grad():  # two states of each item, for which the inputs of the blocks are repeated
             replayed = cut.rest(torch.stack([cut.hidden, cut.hidden]))
         cosines[layer] = F.cosine_similarity(replayed.flatten(2), trace.embedding.flatten(1), dim=-1).min().item()
 

@@ -70,7 +70,7 @@ def load_weights(
     A ``variant`` such as ``fp16`` reads ``model.fp16.safetensors`` in place of ``model.safetensors``.
     """
     check_quantization(repr(source), config)
-    config._attn_implementation = None
+    config._attn_implementation = None  # a checkpoint could name a kernel on the hub, whose code would run
     create = getattr(model_class, "from_config", None) or model_class._from_config
     check_built(source, Path(source), "config.json", lambda: create(deepcopy(config)))
 
@@ -392,7 +392,8 @@ class HuggingFaceImageTower(ImageTower):
         super().__init__()
         self.root = root
         config = self.vision_config
-        (self.patch, across), self.sides = height_and_width(config.patch_size), height_and_width(config.image_size)
+        self.patch, across = height_and_width(config.patch_size)
+        self.sides = height_and_width(config.image_size)
         if self.patch != across:
             raise Unsupported(f"this image tower takes patches of {self.patch} x {across}, and nibt only square ones")
 

@@ -99,11 +99,11 @@ class TextTower(Tower):
         tokens = self.tokens("")
         if not tokens.ids:  # a tokenizer without special tokens
             tokens = replace(tokens, ids=self.pad[:1], texts=self.pad[1:], explained=(False,))
+
         words = Words((tokens.texts,), ((),), torch.zeros(1, len(tokens.ids), dtype=torch.bool, device="cpu"))
         ids = torch.tensor([tokens.ids], device="cpu")
         device = self.first_weight.device
-        tokens = [tokens]
-        extra = {key: value.to(device) for key, value in self.extra(tokens, ids).items()}
+        extra = {key: value.to(device) for key, value in self.extra([tokens], ids).items()}
         return Inputs(ids.to(device), extra, words=words)
 
     def units(self, inputs: Inputs, stream: Tensor) -> Units:
@@ -144,7 +144,8 @@ class TextTower(Tower):
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
         assert inputs.words is not None
         word = inputs.words.explained.to(inputs.values.device)
-        # special tokens and their positions
+
+        # captions with the same special tokens in the same places, also those of padding, are the same when blank
         keys = [tuple(row) for row in inputs.values.masked_fill(word, -1).tolist()]
         states: dict[tuple, Hidden] = {}
         for index, key in enumerate(keys):

@@ -118,7 +118,7 @@ class ImageTower(Tower[ImageInput]):
     ) -> Inputs:
         """Blend the share ``1 - keep`` of each pixel with what is ``behind`` it; None is the blank image."""
         values = inputs.values * self.pixel_weights(inputs, keep)
-        if behind is None and self.blank_value:
+        if behind is None and self.blank_value:  # that of most towers is 0, which adds nothing
             behind = torch.full_like(values, self.blank_value)
         if behind is not None:
             values = values + behind * self.pixel_weights(inputs, 1 - keep)
@@ -133,7 +133,9 @@ class ImageTower(Tower[ImageInput]):
         return self.blank_inputs(self.prepare([blank]))
 
     def blank(self, inputs: Inputs, layer: int | None) -> Hidden:
-        key = (inputs.values.shape[1:], *((k, *v[0].flatten().tolist()) for k, v in inputs.extra.items()))
+        # blank images of one size, with the same further inputs, have the same states
+        of_extra = ((name, *value[0].flatten().tolist()) for name, value in inputs.extra.items())
+        key = (inputs.values.shape[1:], *of_extra)
         state = self._blank_state(key, lambda: self.blank_inputs(inputs.take([0])), layer)
         return state.expand(len(inputs.values), -1, -1)
 
