@@ -162,6 +162,8 @@ def explain_ranking(
     model = load_model(model)
     ranking = _ranked(model, read, items)
     best, second = (items[ranked.position] for ranked in ranking[:2])
-    image, caption, argument = (best, read, "against_images") if isinstance(read, Caption) else (read, best, "against")
-    explanation = explain(model, image, caption, method, "difference", **{argument: second}, **options)
+    if isinstance(read, Caption):
+        explanation = explain(model, best, read, method, "difference", against_images=second, **options)
+    else:
+        explanation = explain(model, read, best, method, "difference", against=second, **options)
     return replace(explanation, ranking=tuple(ranking))

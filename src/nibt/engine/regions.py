@@ -128,6 +128,7 @@ def resolve_regions(model: Model, method: MethodSpec, seed: int | None = None) -
             f"{model.id} compares sets of vectors that are no tokens of the caption, so words have no map: use explain"
         )
 
+    # whoever sets how the path is integrated, on either side, gets no tolerance beside it
     tolerance = method.method_class.table_tolerance
     sets_steps = any(name.endswith(("steps", "quadrature", "tolerance")) for name in method.options)
     plain = method.instance is None and method.variant == "default" and not sets_steps
@@ -145,9 +146,11 @@ def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int])
     method = spec.methods["image"]
     of_text = spec.methods["text"]
     method.check_amounts("tables and vectors")
+
     late = spec.model.similarity.item_ndim > 1
     table = _late_table(spec.model, method, image, text, words) if late else method.table(image, text, words, of_text)
     steps = {} if table.steps is None else {"steps": dict(table.steps)}
+
     no_match = next(mismatches(image, text))
     rows = [WordScore(word.text, 0.0, word.tokens) for word in words.words[0]]
     notes: list[Note | str] = [*filter(None, [no_match]), *spec.warnings, *pair.notes]
@@ -158,6 +161,7 @@ def explain_pair(spec: ExplanationSpec, pair: Pair, wanted: Sequence[str | int])
         notes += _gap_notes(table, LARGE_GAP)
     if no_match is None or no_match.code != NO_REACTION:
         notes += [*_negligible_table(spec, table), *word_notes(text, 0, rows)]
+
     regions = Regions.of(
         table.scores,
         table.grid,
@@ -209,6 +213,8 @@ def _late_table(model: Model, method: Method, image: Side, text: Side, words: Wo
     scores = torch.cat([with_other_tokens(of_words) for of_words in maps])
     paths = [of_words.path for of_words in maps if of_words.path is not None]
     changes = [float((path.at_input - path.at_baseline).sum()) for path in paths]
+
+    # for methods without a path, the change is that from a blank image
     if not paths:
         ends = torch.cat([image.trace.embedding, image.blank()])
         changes = model.similarity.to_each(ends, query[None])[:, 0].diff().neg().tolist()
