@@ -204,6 +204,7 @@ class ModelCache:
                     self._kept[name] = self._load(name)
                 return self._kept[name]
 
+            # it is put back as the latest, and the model that was not used for longest makes room
             model = self._others.pop(name, None) or self._load(name)
             while len(self._others) >= self._max_others:
                 self._others.popitem(last=False)

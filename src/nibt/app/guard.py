@@ -200,7 +200,7 @@ async def _received_body(receive: Receive, length: str, max_size: int) -> bytes:
     if length.isascii() and length.isdecimal() and int(length) > max_size:
         raise too_large
 
-    body = bytearray()
+    body = bytearray()  # its length is counted, too, since a header may be missing or wrong
     while True:
         try:
             message = await asyncio.wait_for(receive(), RECEIVE_TIMEOUT)

@@ -176,6 +176,7 @@ def read_upload(file: object, limits: Limits, noun: str = "an image") -> ImageIn
             "down"
         )
 
+    # browsers upload samples as any file, but only results of samples have links
     for name in samples():
         if data == sample_file(name).read_bytes():
             return read_image(SAMPLE + name)
@@ -202,7 +203,7 @@ def explain_steps(
                     for side, image in small.items():
                         answer = change_image(answer, side, input=image)
                     outcomes.append(Panel(answer, None, title, problem))
-        except Replaced:
+        except Replaced:  # an error of nibt, too, but nobody waits for the rest
             raise
         except _FAILURES as error:
             outcomes.append(Failure(method, as_sentence(error)))
