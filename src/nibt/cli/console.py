@@ -43,13 +43,13 @@ _LEFT = ("target", "against", "verdict")  # columns of text; the first column of
 _SUMMARY = ("side", "target", "score", "baseline", "attributed", "gap", "special tokens")
 
 
-def summary(answer: Explanation) -> Table:
+def summary(explanation: Explanation) -> Table:
     """Return a table with a row per side; its gap is a share of the change, as in pictures and pages."""
     table = plain_table(_SUMMARY)
-    for name, side in answer.sides.items():
-        title = side_title(answer, name).removesuffix(" side")
-        score = answer.target[name]
-        target = similarity_name(answer) if score["name"] in ("cosine", "score") else score["name"]
+    for name, side in explanation.sides.items():
+        title = side_title(explanation, name).removesuffix(" side")
+        score = explanation.target[name]
+        target = similarity_name(explanation) if score["name"] in ("cosine", "score") else score["name"]
         table.add_row(title, target, *balance(score["value"], side), f"{float(side.special_token_share):.0%}")
 
     return table
@@ -120,34 +120,40 @@ def methods() -> None:
     Terminal(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-def show(answers: Sequence[Explanation], look: Appearance) -> None:
-    """Print answers: the words, the scores and the warnings."""
+def show(explanations: Sequence[Explanation], look: Appearance) -> None:
+    """Print explanations: the words, the scores and the warnings."""
     console = Terminal()
-    names = _image_names(answers)
-    for answer in answers:
-        sources = [side.source for side in answer.sides.values()] if answer.is_comparison else [answer.source]
+    names = _image_names(explanations)
+    for explanation in explanations:
+        if explanation.is_comparison:
+            sources = [side.source for side in explanation.sides.values()]
+        else:
+            sources = [explanation.source]
+
         title = " with ".join([names.get(source, source) for source in sources])
-        print_title(console, title, f"{similarity_noun(answer)} {answer.similarity:z.4f}{probability_text(answer)}")
-        _before(console, answer)
-        if answer.ranking:
-            console.print(ranking(answer))
-        for side in answer.sides.values():
+        similarity = f"{similarity_noun(explanation)} {explanation.similarity:z.4f}"
+        print_title(console, title, similarity + probability_text(explanation))
+        _before(console, explanation)
+        if explanation.ranking:
+            console.print(ranking(explanation))
+
+        for side in explanation.sides.values():
             if isinstance(side, TextAttribution):
                 if console.color_system:
-                    console.print(caption(side, look, shared_word_scale(answer)))
+                    console.print(caption(side, look, shared_word_scale(explanation)))
                 else:
                     console.print(Text(words(side, console.width)), soft_wrap=True)
 
-        console.print(summary(answer))
-        for check in answer.checks:
+        console.print(summary(explanation))
+        for check in explanation.checks:
             verdict = Text(f"{check.verdict}: ", style=VERDICT_STYLES[check.verdict])
             console.print(verdict.append(sentence(check.about), "not bold default"), soft_wrap=True)
 
-        if answer.decisive:
-            console.print(sentence(answer.decisive.about), soft_wrap=True)
-        if answer.parts:
-            console.print(parts(answer.parts))
-        for line in note_lines(answer):
+        if explanation.decisive:
+            console.print(sentence(explanation.decisive.about), soft_wrap=True)
+        if explanation.parts:
+            console.print(parts(explanation.parts))
+        for line in note_lines(explanation):
             console.print(line, style="yellow")
 
 
@@ -173,13 +179,13 @@ def print_title(console: Console, source: str, text: str) -> None:
     console.print(Text(source, style="bold").append(f"  {text}", "not bold"), soft_wrap=True)
 
 
-def _before(console: Console, answer: ResultWithMaps) -> None:
+def _before(console: Console, result: ResultWithMaps) -> None:
     """Print what a reader must know before the scores: the mismatch warning, and a target other than the similarity."""
-    no_match = answer.mismatch
+    no_match = result.mismatch
     if no_match:
         console.print(sentence(no_match), style="bold yellow")
-    if target_line(answer) != f"target {similarity_name(answer)}":
-        console.print(target_line(answer), style="dim")
+    if target_line(result) != f"target {similarity_name(result)}":
+        console.print(target_line(result), style="dim")
 
 
 def show_regions(results: Sequence[Regions], methods: Sequence[str] = ()) -> None:

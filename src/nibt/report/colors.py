@@ -217,4 +217,4 @@ def ink_on(background: RGB) -> RGB:
     """
     linear = ((value / 255 / 12.92) if value <= 10 else ((value / 255 + 0.055) / 1.055) ** 2.4 for value in background)
     luminance = sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-    return (0, 0, 0) if (luminance + 0.05) ** 2 > 1.05 * 0.05 else PAPER
+    return (0, 0, 0) if (luminance + 0.05) ** 2 > 1.05 * 0.05 else PAPER  # the one with the larger contrast
