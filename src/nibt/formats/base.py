@@ -171,17 +171,18 @@ def check_drawing(names: Iterable[str], formats: Sequence[Format], result_kind: 
     """
     for name in names:
         check_names("options", [name], DRAWING)
-        if not any(name in file_format.draws for file_format in formats):
-            classes = [find("formats", each) for each in available("formats")]
-            holding = [format_class for format_class in classes if result_kind in format_class.holds]
-            able: list[str] = []
-            for format_class in holding:
-                if name in format_class.draws:
-                    able += format_class.endings_with(name)
+        if any(name in file_format.draws for file_format in formats):
+            continue
 
-            endings = " and ".join(each.endings[0] for each in formats) or "printed JSON"
-            remedy = f", or write {' or '.join(able)}" if able else ""
-            raise BadOption(f"{name} has no effect on {endings}: leave it out{remedy}")
+        able: list[str] = []
+        for format_name in available("formats"):
+            format_class = find("formats", format_name)
+            if result_kind in format_class.holds and name in format_class.draws:
+                able += format_class.endings_with(name)
+
+        endings = " and ".join(file_format.endings[0] for file_format in formats) or "printed JSON"
+        remedy = f", or write {' or '.join(able)}" if able else ""
+        raise BadOption(f"{name} has no effect on {endings}: leave it out{remedy}")
 
 
 def _words(result_kind: str) -> str:

@@ -71,6 +71,7 @@ def encoded(image: Image.Image, format_name: str, request: Mapping[str, object])
             image.save(sized, format_name, exif=image_exif(decoded, request))
             image.save(buffer, format_name, exif=image_exif(decoded, request, len(sized.getvalue())))
 
+        # some formats, such as BMP, have no EXIF data
         with Image.open(buffer) as written:
             if written.getexif():
                 return buffer.getvalue()

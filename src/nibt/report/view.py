@@ -92,11 +92,14 @@ def view_of(result: ResultWithMaps) -> MapView:
 
 def require_view(value: object, caller: str, of: type[View] = View) -> None:
     """Check that a function was given a result that has a view, with finite numbers."""
-    own = getattr(value, "kind", None)
+    own_kind = getattr(value, "kind", None)
     known = kinds("views")
+
     # the views of other kinds need not be imported for a result that has its own
-    views = [find("views", kind) for kind in ([own] if own in known else known)]
+    views = [find("views", kind) for kind in ([own_kind] if own_kind in known else known)]
     able = [view for view in views if issubclass(view, of)]
+
+    # an error names all classes that have such a view
     if not any(isinstance(value, view.shows) for view in able):
         able = [view for kind in known if issubclass(view := find("views", kind), of)]
 

@@ -142,6 +142,7 @@ class Attribution(ByValue):
     @classmethod
     def of_rows(cls, scores: PerToken, units: Units, path: PathSummary | None = None) -> "Attribution":
         """Build the attribution of a batch from the scores of all rows."""
+        # what pads a caption to the longest of its batch is none of its special tokens
         if isinstance(units, Words):
             scores = units.without_padding(scores)
 

@@ -44,17 +44,20 @@ def outlines(mask: PixelMask) -> tuple[Ring, ...]:
     directions = _edges(np.pad(mask, 1))
     rings = []
     while directions:
-        start = min(directions, key=lambda point: point[::-1])
+        # the topmost corner, and of these the leftmost: the outer outline has it, so it comes before those of holes
+        point = min(directions, key=lambda corner: corner[::-1])
         ring = []
-        point = start
         direction = (1, 0)
-        while point in directions:
+        while point in directions:  # edges that were passed are removed, so a ring ends where it began
             turns = directions[point]
+
             # at a corner that two pixels share, the right turn stays on the pixel, as pixels are connected by edges
             new = min(turns, key=lambda turn: turn != (-direction[1], direction[0]))
             turns.remove(new)
             if not turns:
                 del directions[point]
+
+            # between two corners, the line goes on without a point
             if new != direction or not ring:
                 ring.append(point)
             point = (point[0] + new[0], point[1] + new[1])

@@ -100,9 +100,9 @@ class Explanation(ResultWithMaps):
     def _sides_fit(self) -> "Explanation":
         """Check what is read from a file; what nibt computes fits."""
         modalities = [side.modality for side in self.sides.values()]
-        of_pair = list(self.sides) in (["image", "text"], ["image", "text", "against"])
-        of_pair = of_pair and modalities[:2] == ["image", "text"]
-        if not of_pair and (list(self.sides) != ["first", "second"] or modalities[0] != modalities[1]):
+        has_names_of_pair = list(self.sides) in (["image", "text"], ["image", "text", "against"])
+        is_pair = has_names_of_pair and modalities[:2] == ["image", "text"]
+        if not is_pair and (list(self.sides) != ["first", "second"] or modalities[0] != modalities[1]):
             names = ", ".join(self.sides) or "none"
             expected = "image and text (and perhaps against), or first and second of one modality"
             raise BadInput(f"sides must be {expected} (got {names})")
@@ -111,9 +111,12 @@ class Explanation(ResultWithMaps):
         if lacking:
             raise BadInput(f"target must have the value of each side (got none of {', '.join(lacking)})")
 
-        for name, found in (("decisive", self.decisive), ("parts", self.parts)):
-            if found is not None and (self.is_comparison or found.cells.shape != self.grid.shape):
-                raise BadInput(f"{name} must have the cells of the map of the image (got {tuple(found.cells.shape)})")
+        for name, of_cells in (("decisive", self.decisive), ("parts", self.parts)):
+            if of_cells is None:
+                continue
+            shape = of_cells.cells.shape
+            if self.is_comparison or shape != self.grid.shape:
+                raise BadInput(f"{name} must have the cells of the map of the image (got {tuple(shape)})")
 
         return self
 

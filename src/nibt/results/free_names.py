@@ -16,7 +16,8 @@ def distinct(paths: Sequence[Path], request: Mapping[str, object], taken: Iterab
     ``photo-a-cat-2.png``.
     """
     taken = set(taken)
-    wanted = json.loads(json.dumps(request, default=str))
+    wanted = json.loads(json.dumps(request, default=str))  # as a signature has it, with lists for tuples
+
     numbered = list(paths)
     number = 1
     while not taken.isdisjoint(numbered) or not _are_free(numbered, wanted) or not _take(numbered):

@@ -76,6 +76,7 @@ class WithNotes:
     @property
     def notes(self) -> tuple[Note, ...]:
         """The notes, each with its code."""
+        # a file need not have codes, nor as many of them as warnings
         pairs = zip_longest(self.codes[: len(self.warnings)], self.warnings, fillvalue=OTHER)
         return tuple(Note(code.partition(":")[0], text, code.partition(":")[2]) for code, text in pairs)
 

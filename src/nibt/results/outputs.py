@@ -3,8 +3,7 @@
 Each file that nibt writes has a signature: the version of nibt, the request, and a digest of the file. If the file is
 edited, the digest no longer matches, and the file counts as the user's. Text files (JSON, HTML) and safetensors files
 have the signature in their first bytes, PDF files in their last, with a digest of all bytes. Images have it in the EXIF
-field ImageDescription,
-with a digest of the pixels and the size of the file. There are no additional files.
+field ImageDescription, with a digest of the pixels and the size of the file. There are no additional files.
 """
 
 import json
@@ -76,6 +75,7 @@ def _of_bytes(path: Path) -> bytes | None:
         if match is None:  # other files are not read as a whole: they may be large
             return None
 
+        # the digest was computed before it took the place of the zeros
         stream.seek(0)
         digest = _digest(stream.read().replace(match[3], _UNSIGNED, 1))
     return match[2] if digest == match[3] else None
@@ -200,6 +200,7 @@ def _is_in(file: Path, folder: Path) -> bool:
     if file.resolve().is_relative_to(folder.resolve()):
         return True
 
+    # the folder may be mounted, or its file linked, under a path that has nothing in common with that of the folder
     for place, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(place, name)

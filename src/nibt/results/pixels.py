@@ -15,7 +15,8 @@ def min_max(scores: PerUnit, mask: Bool[Tensor, "*batch unit"]) -> PerUnit:
     low = scores.masked_fill(~mask, torch.inf).amin(-1, keepdim=True)
     high = scores.masked_fill(~mask, -torch.inf).amax(-1, keepdim=True)
     span = high - low
-    rescaled = (scores - low) / torch.where(span > 0, span, torch.ones_like(span))
+    divisor = torch.where(span > 0, span, torch.ones_like(span))  # a flat map becomes 0, not NaN
+    rescaled = (scores - low) / divisor
     return rescaled.masked_fill(~mask, 0.0)
 
 
@@ -60,6 +61,7 @@ def over_image(
     rows, columns = grid.shape
     of_rows = _weights(rows, bottom - top, np.arange(*down) - top)
     of_columns = _weights(columns, right - left, np.arange(*across) - left)
+
     canvas = np.full((height, width), outside, np.float32)
     canvas[slice(*down), slice(*across)] = of_rows @ grid.float().numpy() @ of_columns.T
     return canvas
@@ -67,5 +69,6 @@ def over_image(
 
 def _weights(count: int, length: int, places: np.ndarray) -> Float32[np.ndarray, "place count"]:
     """Return the weights of units, resized linearly to a length in pixels, at some of these pixels."""
+    # the centers of pixels in units, counted from the center of the first one, as F.interpolate has them
     positions = ((places + 0.5) * count / length - 0.5).clip(0, count - 1)
     return np.maximum(0, 1 - np.abs(positions[:, None] - np.arange(count))).astype(np.float32)

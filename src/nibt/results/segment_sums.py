@@ -28,6 +28,8 @@ def segment_sums(
     across, outside_across = _cells(region.left, region.width, width, grid.shape[1])
     cells = down[:, None] * grid.shape[1] + across[None]
     seen = ~(outside_down[:, None] | outside_across[None])
+
+    # each pixel has an equal share of the score of its cell; a cell without pixels gives nothing to any segment
     shares = grid.flatten() / np.maximum(np.bincount(cells[seen], minlength=grid.size), 1)
     return np.bincount(labels[seen], weights=shares[cells[seen]], minlength=int(labels.max()) + 1)
 

@@ -73,6 +73,8 @@ def fragment(outcomes: Sequence[Panel | Failure], look: Appearance = DEFAULT, he
     images: EncodedImages = {}
     drawn = set[int]()
     panel_records = [panel_data(panel, images) for panel in panels]
+
+    # the script finds the data of a panel by its number among those that were computed
     numbered = iter(enumerate(panel_records))
     uris = list(images)
     visible = []

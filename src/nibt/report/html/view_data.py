@@ -164,7 +164,7 @@ def _side(attribution: SideAttribution, name: str, table: Any, images: EncodedIm
     unsure = set[tuple[int, ...]]()
     if table is not None:
         matters = words_view(table).words_matter(table)
-        unsure = {entry.tokens for entry, matters in zip(table.words, matters, strict=True) if not matters}
+        unsure = {entry.tokens for entry, is_evidence in zip(table.words, matters, strict=True) if not is_evidence}
 
     rows = {} if table is None else {entry.tokens: row for row, entry in reversed([*enumerate(table.words)])}
     words = [

@@ -86,7 +86,7 @@ class Page:
         """Place texts in rows that are as wide as the figure, each row in the middle."""
         rows: list[list[tuple[Text, float]]] = [[]]
         for text, across in texts:
-            used = sum(each for _, each in rows[-1]) + gap * len(rows[-1])
+            used = sum(width for _, width in rows[-1]) + gap * len(rows[-1])
             if rows[-1] and used + across > self.width:
                 rows.append([])
             rows[-1].append((text, across))
@@ -124,14 +124,18 @@ class Page:
         if most == 0:
             self.row([self.measured(f"{name}: all scores are 0", _SMALL)])
             return
+
         low = self.measured("0" if one_sided else f"{-most:.2g}", _SMALL)
         high = self.measured(f"{most:.2g}", _SMALL)
-        left = (self.width - _BAR[0]) / 2
         label = self.measured(name, _SMALL)
+
+        # names have one room for the number between them and the bar, so that those of several bars are aligned
+        left = (self.width - _BAR[0]) / 2
         middle = self.top + _LINE / 2
         self.texts.append((label[0], max(0.0, left - _WIDEST_END - label[1] - _GAP), middle))
         self.texts.append((low[0], left - low[1] - _GAP / 2, middle))
         self.texts.append((high[0], left + _BAR[0] + _GAP / 2, middle))
+
         shares = np.linspace(0 if one_sided else -1, 1, 256, dtype=np.float32)[None]
         self.pictures.append((on_paper(shares, look.palette), left, middle - _BAR[1] / 2, *_BAR))
         self.top += _LINE

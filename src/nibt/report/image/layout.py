@@ -97,7 +97,8 @@ def fitting(line: str, size: int, width: float | int) -> int:
     if font.getlength(line) <= width:
         return max(1, len(line))
 
-    most = max(1, min(len(line), round(width)))  # a character has about a pixel or more
+    # a bisection, since a text may have 100,000 characters; a character has about a pixel or more
+    most = max(1, min(len(line), round(width)))
     return max(1, bisect_right(range(1, most + 1), width, key=lambda count: font.getlength(line[:count])))
 
 
@@ -150,6 +151,7 @@ def _fonts(size: int) -> tuple[Font, ...]:
 @lru_cache(maxsize=4096)
 def _has(font: Font, character: str) -> bool:
     """Return whether a font has a character, and does not draw the box of a missing one."""
+    # U+FFFF is no character of Unicode, so no font has it
     return _drawn(font, character) != _drawn(font, "\uffff")
 
 
@@ -217,6 +219,8 @@ def tile(image: Image.Image, name: str, number: str = "") -> Image.Image:
     """Draw a small image with its name and a number above it."""
     framed = Image.new("RGB", (max(image.width, 100), image.height + _LABEL + 12), PAPER)
     put(framed, image, (framed.width - image.width) // 2, _LABEL + 12)
+
+    # the name gets smaller before it is shortened
     pen = ImageDraw.Draw(framed)
     room = framed.width - 6 - length(number, SMALL)
     size = next((size for size in range(_LABEL, _LEAST_LABEL, -1) if length(name, size) <= room), _LEAST_LABEL)

@@ -47,7 +47,7 @@ def saved(figure: Figure, file_type: str, signature: str, dpi: int = 200) -> byt
         metadata = {**metadata, {"pdf": "Subject", "svg": "Description"}[file_type]: signature}
     figure.savefig(buffer, format=file_type, dpi=dpi, metadata=metadata)
     data = buffer.getvalue()
-    if file_type == "eps":
+    if file_type == "eps":  # into which matplotlib writes no subject or description
         return re.sub(rb"%%CreationDate: .*\n", b"", data) + f"% {signature}\n".encode()
 
     if file_type == "svg":  # whose names of parts are random
@@ -147,6 +147,7 @@ def links_figure(
     links, table = strongest_links(regions, top, as_list(words), box)
     look = look.pale if regions.is_noise() else look
     links = [link for link in links if link.score > 0 or not look.positive_only]
+
     image = photograph(regions.input, regions.source).convert("RGB")
     width, height = regions.size
     tall = _WIDTH * min(height / width, 1.4)
@@ -156,6 +157,7 @@ def links_figure(
     image.thumbnail((1000, 1000))
     axes.imshow(np.asarray(image), extent=(0, width, height, 0), interpolation="bilinear")
     axes.set_axis_off()
+
     frame = _Frame(figure, axes, figure_height, look, max((abs(link.score) for link in links), default=0.0))
     places = _draw_words(frame, regions, {link.word for link in links})
     for link in links:
@@ -174,6 +176,7 @@ def strongest_links(
         for size in (regions.grid.rows, regions.grid.columns)
     )
     table = (F.avg_pool2d(regions.table, (down, across)) * (down * across)).double().numpy()
+
     rows = word_indices(regions.words, words) if words else range(len(regions.words))
     inside = np.ones(table.shape[1:], bool)
     if box is not None:
@@ -260,6 +263,8 @@ def _draw_link(
     corner = region.left + link.column * across, region.top + link.row * down
     frame.axes.add_patch(Rectangle(corner, across, down, facecolor=color, alpha=0.25 + 0.35 * share, edgecolor="none"))
     frame.axes.add_patch(Rectangle(corner, across, down, fill=False, edgecolor="white", linewidth=0.8))
+
+    # the curve is drawn in the figure, since it leaves the axes of the photograph for the words below
     inverse = frame.figure.transFigure.inverted()
     beside = 0.35 if link.score > 0 else 0.65  # so that links into one part with both signs are seen
     end = inverse.transform(frame.axes.transData.transform((corner[0] + across * beside, corner[1] + down / 2)))

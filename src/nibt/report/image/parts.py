@@ -48,10 +48,13 @@ def boxed(picture: Image.Image, size: tuple[int, int], box: tuple[float, float, 
     down = framed.height / size[1]
     left, top, right, bottom = (side * scale for side, scale in zip(box, (across, down) * 2, strict=True))
     line = max(1, round(max(framed.size) / 250))
+
+    # the box of a detector may extend past the image
     left, right = (min(max(0.0, side), framed.width - 1.0) for side in (left, right))
     top, bottom = (min(max(0.0, side), framed.height - 1.0) for side in (top, bottom))
-    pen = ImageDraw.Draw(framed)
+
     # two frames, one of which is seen on any color
+    pen = ImageDraw.Draw(framed)
     pen.rectangle((left, top, right, bottom), outline=PAPER, width=3 * line)
     inside = min(line, (right - left) / 2, (bottom - top) / 2)
     pen.rectangle((left + inside, top + inside, right - inside, bottom - inside), outline=INK, width=line)
@@ -63,6 +66,7 @@ def present(image: ImageInput | None, source: str) -> ImageInput:
     if image is not None:
         return image
 
+    # it was not found when the result was loaded; it is read once more, to say whether it is missing or was changed
     try:
         read_image(source)
     except NibtError as error:
@@ -88,6 +92,7 @@ def caption(
     gap = size // 4
     high = 3 * size // 2
     usable = width - (0 if small else 2 * MARGIN)
+
     lines: list[list[tuple[ColoredWord, int]]] = [[]]
     used = 0
     for word in runs(worded, look, most):

@@ -26,19 +26,22 @@ def ranking(
     pen = ImageDraw.Draw(row)
     left = (width - column) // 2
     name_width = column - 270
+
     noun, compared = headings
     heading = f"{noun} (marked: explained)" if subjects else noun
     for across, text in ((0, heading), (name_width, compared), (name_width + 70, "probability")):
         write(pen, (left + across, 4), text, FAINT, SMALL)
+
     for number, item in enumerate(listed, 1):
         top = 26 * number
-        is_subject = item.position in subjects
-        if is_subject:
+        if item.position in subjects:
             pen.rectangle((left - 10, top + 5, left - 6, top + 21), fill=INK)
+
         text = shortened_inside(item.label, SMALL, name_width - 10)
         write(pen, (left, top + 4), text, INK, SMALL)
         write(pen, (left + name_width, top + 4), f"{item.similarity:z.3f}", INK, SMALL)
         write(pen, (left + name_width + 70, top + 4), f"{item.probability:.1%}", INK, SMALL)
+
         start = left + name_width + 160
         pen.rectangle((start, top + 6, start + 110, top + 19), outline=FAINT)
         pen.rectangle((start, top + 6, start + round(110 * item.probability), top + 19), fill=FAINT)

@@ -159,6 +159,7 @@ def _page(explanation: Explanation, look: Appearance) -> Image.Image:
     strongest = max(images.values(), key=_most)
     panels = _panels(explanation, images, _most(strongest), look)
 
+    # wide images stand below each other: beside each other, they would be a strip
     panels_width = sum(panel.width for panel in panels)
     is_beside = panels_width <= 1.6 * sum(panel.height for panel in panels)
     if is_beside:
