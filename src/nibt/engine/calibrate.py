@@ -194,6 +194,7 @@ def _of_captions(
             states[layer] = (cut.hidden.cpu().double(), is_read, *caption_places(cut.units, cut.hidden.shape[1]))
         return states
 
+    # the number of states and their sum, by layer and distance from the last word, or by layer and position
     after: dict[tuple[int, int], list[Any]] = defaultdict(lambda: [0, 0.0])
     before: dict[tuple[int, int], list[Any]] = defaultdict(lambda: [0, 0.0])
     for indices, states in within_memory(groups_of([None] * len(captions), size), placed):
@@ -214,7 +215,8 @@ def _of_captions(
             [entries[key][1] / entries[key][0] for key in sorted(entries) if key[0] == layer]
             for entries in (after, before)
         )
-        tables[f"text.mean.{layer}"] = mean = torch.stack(means).float()
+        mean = torch.stack(means).float()
+        tables[f"text.mean.{layer}"] = mean
         tables[f"text.first.{layer}"] = torch.stack(firsts).float() if firsts else mean[:0]
 
     return tables, -low

@@ -208,7 +208,9 @@ class Contributions(ByValue):
                 f"the model must have the weights {self.facts['weights_hash']}, with which the contributions were "
                 f"computed ({model.id} has {model.weights_hash})"
             )
-        if not (texts := [read_caption(text) for text in as_list(caption)]):
+
+        texts = [read_caption(text) for text in as_list(caption)]
+        if not texts:
             raise BadInput("there is nothing to explain (got no captions): give at least one")
 
         embeddings = encode(model.text, texts)
@@ -300,5 +302,7 @@ def contributions(
     }
     if "steps" in facts:
         facts["steps"] = str(int(cells.steps.max()))
-    ends = vectors.after.float().cpu(), (vectors.after - vectors.change).float().cpu()
-    return Contributions(cells.values.float().cpu(), *ends, grid, facts, model)
+
+    after = vectors.after.float().cpu()
+    before = (vectors.after - vectors.change).float().cpu()
+    return Contributions(cells.values.float().cpu(), after, before, grid, facts, model)

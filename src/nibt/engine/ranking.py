@@ -49,7 +49,8 @@ def rank(model: ModelSource, query: ImageSource | Text, candidates: Sequence[Ima
 def _ranked(model: Model, query: ImageInput | Caption, items: Sequence[ImageInput] | Sequence[str]) -> list[Ranked]:
     """Return the ranked candidates, the best first."""
     tokens = [model.text.tokens(item).ids for item in items if isinstance(item, str)]
-    if (double := repeated(tokens)) is not None:
+    double = repeated(tokens)
+    if double is not None:
         raise BadInput(
             f"the labels {items[tokens.index(tokens[double])]!r} and {items[double]!r} are the same for the model: "
             "give one of them"
@@ -58,11 +59,13 @@ def _ranked(model: Model, query: ImageInput | Caption, items: Sequence[ImageInpu
     side: Modality = "text" if isinstance(query, Caption) else "image"
     of_query = encode(model.tower(side), [query.text if isinstance(query, Caption) else query])
     others = encode(model.image if side == "text" else model.text, items)
+
     compare = model.seen_from(side)
     cosines = compare.to_each(of_query, others)[0].float()
     shares = compare.probabilities(model.scale * cosines)
     if side == "image" and isinstance(model.similarity, ClassLogit):  # among all classes, not only the candidates
         shares = model.similarity.log_probability(of_query, cosines[None])[0].exp()
+
     order = cosines.argsort(descending=True, stable=True).tolist()
     labels = [item if isinstance(item, str) else item.source for item in items]
     return [Ranked(labels[index], float(cosines[index]), float(shares[index]), index) for index in order]

@@ -165,8 +165,8 @@ def explain_replacement(
     replacements = replace_words(model, image, caption, candidates, on_progress=listener())
     against = max(replacements, key=lambda item: abs(item.change)).caption
     ranking = rank(model, image, [caption, *(item.caption for item in replacements)])
-    answer = explain(model, image, caption, target="difference", against=against, **options)
-    return replace(answer, ranking=tuple(ranking))
+    explanation = explain(model, image, caption, target="difference", against=against, **options)
+    return replace(explanation, ranking=tuple(ranking))
 
 
 def read_replacements(caption: str, candidates: object) -> list[tuple[Span, list[str]]]:
@@ -240,12 +240,14 @@ def _negated_and_counted(caption: str, words: "list[re.Match[str]]") -> Iterator
     """Yield spans from the article, or the adjectives, to a noun, with negations and counts of the noun."""
     place = 0
     for content, group in groupby(words, _is_content):
+        # a run of content words, such as adjectives with their noun, and the two words before it
         run = list(group)
         before = words[max(place - 2, 0) : place]
         place = place + len(run)
+
         article = before.pop() if before and before[-1].group().lower() in _DETERMINERS else None
         nouns = [word for word in run if word.group().lower() in _COUNTED.union(NOUNS)]
-        if not content or not (nouns or article):
+        if not content or not (nouns or article):  # without an article, only known nouns count as nouns
             continue
 
         noun = (nouns or run)[-1]
@@ -254,7 +256,9 @@ def _negated_and_counted(caption: str, words: "list[re.Match[str]]") -> Iterator
         end = noun.end()
         is_plural = noun.group().lower() in _COUNTED or (article and article.group().lower() not in _SINGULAR)
         counted = caption[first : noun.start()] + (noun.group() if is_plural else plural(noun.group()))
-        negated = f"no {caption[first:end]}", f"not {caption[start].lower()}{caption[start + 1 : end]}"
+        without_article = caption[first:end]
+        whole = caption[start].lower() + caption[start + 1 : end]
+        negated = [f"no {without_article}", f"not {whole}"]
         yield (start, end), [*negated, *(f"{count} {counted}" for count in _COUNTS)]
         if before and before[-1].group().lower() == "with":
             yield before[-1].span(), ["without"]
