@@ -110,7 +110,8 @@ class Views:
             total.append(rows @ grid @ columns.T)
             covered.append(rows.sum(1)[:, None] * columns.sum(1))
 
-        fine = torch.stack(total).sum(0) / torch.stack(covered).sum(0) / cells**2  # the mean of the views at each cell
+        # the mean at each cell over the views that reach it, of scores that are spread over the cells of a unit
+        fine = torch.stack(total).sum(0) / torch.stack(covered).sum(0) / cells**2
 
         # the scores of the first map that the mean lacks, smoothed across the borders of its units
         width = cells * self.side.image_tower.blend_width

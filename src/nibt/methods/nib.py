@@ -150,16 +150,11 @@ class NIB(PathMethod, LayerMethod):
 
     @classmethod
     def completed(cls, tower: Tower, defaults: Options, changes: Options) -> Keywords:
-        """Return the values of the options.
-
-        If only a tolerance is set, the rule is the one that keeps its nodes when steps are added. The rule ``late`` has
-        one step. Scores of special tokens are distributed where that is exact: from a baseline whose states are known
-        at all layers, without noise. If the head reads nothing else, the layer is the last one then, which needs no
-        gradient of a block as a whole. If it reads patches, the path needs twice as many steps, and takes one view.
-        """
+        """Return the values of the options, some of which depend on the tower, and on others that are changed."""
         values = {**defaults, **cls._rule_of_path(defaults, changes), **changes}
         values["distribute"] = cls._distributes(tower, defaults, values, changes)
 
+        # if the head reads patches, the path passes blocks: it needs twice as many steps, and takes one view
         is_of_patches = tower.modality == "image" and tower.distributes and tower.reads_units
         if is_of_patches and "distribute" in defaults:
             if not {"layer", "steps", "quadrature", "tolerance"} & changes.keys():
@@ -168,6 +163,7 @@ class NIB(PathMethod, LayerMethod):
                 values["views"] = 1
             values["distribute"] = values["distribute"] and tower.has_special_tokens
 
+        # if it reads special tokens only, and these distribute, the last layer needs no gradient of a whole block
         if "layer" not in changes and tower.modality == "image":
             if values["distribute"] and values.get("layer") == _SHARE and not tower.reads_units:
                 values["layer"] = tower.depth
@@ -178,7 +174,10 @@ class NIB(PathMethod, LayerMethod):
 
     @classmethod
     def _rule_of_path(cls, defaults: Options, changes: Options) -> Keywords:
-        """Return the rule and the steps that follow from a changed rule, or from a tolerance without one."""
+        """Return the rule and the steps that follow from a changed rule, or from a tolerance without one.
+
+        With only a tolerance, the rule is the one that keeps its nodes when steps are added.
+        """
         rule = changes.get("quadrature", defaults.get("quadrature"))
         if "quadrature" not in changes and "steps" not in changes:
             if changes.get("tolerance") is not None and rule != "riemann":
@@ -195,7 +194,10 @@ class NIB(PathMethod, LayerMethod):
 
     @classmethod
     def _distributes(cls, tower: Tower, defaults: Options, values: Options, changes: Options) -> bool:
-        """Return whether the scores of special tokens are distributed: as requested, or where that is exact."""
+        """Return whether the scores of special tokens are distributed: as requested, or where that is exact.
+
+        It is from a baseline whose states are known at all layers, without noise.
+        """
         if "distribute" in changes:
             return parsed("distribute", changes["distribute"], bool)
         if not tower.distributes or not defaults.get("distribute"):
