@@ -51,5 +51,5 @@ def _check_plain(tensor: Tensor) -> None:
 
 def _channels_last(tensor: Tensor) -> np.ndarray:
     plain = tensor.detach().cpu()
-    array = plain.float().numpy() if plain.is_floating_point() else plain.numpy()
+    array = plain.float().numpy() if plain.is_floating_point() else plain.numpy()  # NumPy has no bfloat16
     return np.moveaxis(array, 0, -1) if array.ndim == 3 else array

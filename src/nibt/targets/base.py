@@ -184,6 +184,7 @@ class Score:
         if self.others is None:
             return first
 
+        # the other side of the pair is the first already, so among the others it has no weight
         others = self.to_others(embedding)
         if self.own is not None:
             others = others.masked_fill(self.own.to(others.device), -torch.inf)
