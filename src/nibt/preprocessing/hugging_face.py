@@ -60,13 +60,17 @@ def image_preparation(
 
 def check_resizing(resize: str | None, size: int | None, native: int, multiple: int | None) -> None:
     """Check that a tower which takes images of one size only gets them, and others not too many patches."""
-    if multiple is not None and size and size > (most := _MOST_PATCHES * multiple):
-        raise BadOption(f"image_size must be at most {most:,} for patches of {multiple} pixels (got {size:,})")
-    if multiple is None and resize == "whole":
+    if multiple is not None:
+        most = _MOST_PATCHES * multiple
+        if size and size > most:
+            raise BadOption(f"image_size must be at most {most:,} for patches of {multiple} pixels (got {size:,})")
+        return
+
+    if resize == "whole":
         raise Unsupported(
             "resize must not be whole for this image tower, which takes images of one size only: leave resize out"
         )
-    if multiple is None and size and size != native:
+    if size and size != native:
         raise Unsupported(f"image_size must be {native} for this image tower (got {size}): leave it out")
 
 

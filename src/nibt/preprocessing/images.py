@@ -163,9 +163,12 @@ class Preparation:
 
     def resized_strip(self, image: Image.Image) -> Image.Image:
         """Return what the processor is given: of a long strip, a part or a smaller image of which it makes the same."""
-        strip = self.resize.strip_box(image.size)
         reduced = self.resize.reduced_size(image.size)
-        return image.resize(reduced, self.resample) if reduced else image.crop(strip) if strip else image
+        if reduced is not None:
+            return image.resize(reduced, self.resample)
+
+        strip = self.resize.strip_box(image.size)
+        return image if strip is None else image.crop(strip)
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,7 +53,8 @@ def _pixels(image: Any) -> torch.Tensor:
 def _read(transform: Any) -> tuple[Resize, list[float], list[float], InterpolationMode]:
     """Return how a transform resizes and crops images, its means and deviations, and its interpolation."""
     if hasattr(transform, "resize_size") and hasattr(transform, "crop_size"):  # of the weights of torchvision
-        (edge, *_), (side, *_) = transform.resize_size, transform.crop_size
+        edge = transform.resize_size[0]
+        side = transform.crop_size[0]
         return Resize("shortest", side, side, edge=edge), transform.mean, transform.std, transform.interpolation
 
     steps = {type(step).__name__: step for step in _steps(transform)}
