@@ -266,7 +266,9 @@ def _with_doubled_steps(
 ) -> tuple[Float[Tensor, "row part *dim"], PerExample]:
     """Compute an integral for each item by a rule whose steps are doubled until it is accurate."""
     computed: dict[float, Tensor] = {}
-    result = steps = before = None
+    result = None
+    steps = None
+    before = None
     for path in refined(rule.quadrature, rule.steps, rule.floor):
         new = [position for position in path.positions if position not in computed]
         computed.update(zip(new, values_at(new, rows), strict=True))
@@ -276,7 +278,10 @@ def _with_doubled_steps(
             result = after.clone()
             steps = after.new_zeros(len(rows), dtype=torch.float32)
 
-        result[rows], steps[rows] = after, float(len(computed))
+        result[rows] = after
+        steps[rows] = float(len(computed))
+
+        # completeness may be met by chance, so the scores must have settled, too
         rough = (gaps(after, rows) > 1) | (before is None or _moved(before, after, tolerance))
         if not rough.any():
             break

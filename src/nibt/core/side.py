@@ -15,7 +15,7 @@ from nibt.models._inputs import Cut, Inputs
 from nibt.models._loaded import LoadedModel
 from nibt.models._tower import Trace
 from nibt.models.base import ImageTower, Model, Tower
-from nibt.progress import LISTENER, Progress, no_progress
+from nibt.progress import report
 from nibt.types import Embedding, Hidden, PerExample, States
 
 AT_ONCE = 32
@@ -255,5 +255,4 @@ def chunks(count: int, like: Tensor, times: int = 1, at_once: int | None = None)
     for first in range(0, count, max(1, most)):
         last = min(first + max(1, most), count)
         yield slice(first, last)
-        if (listener := LISTENER.get()) is not no_progress:
-            listener(Progress(last, count))
+        report(last, count)

@@ -183,7 +183,8 @@ def negligible(
 def _usual_if_noise(model: Model, score: Score, compares: str, total: float, caption: Embedding) -> float | None:
     """Return the model's usual change of a score if a total is negligible beside it; else None."""
     if compares in _UNITS:
-        unit = largest = _UNITS[compares]
+        unit = _UNITS[compares]
+        largest = unit
     else:
         unit, largest = _changes(model, score, caption)
 

@@ -157,7 +157,8 @@ class AttentionRecorder(TorchFunctionMode):
         """Record a matrix product after a softmax of the same shape; the product before it was query times key."""
         if left.shape == self._softmax and self._factors is not None:
             record = AttentionRecord(left, *self._factors, right, out)
-            self._softmax = self._factors = None
+            self._softmax = None
+            self._factors = None
             return self.attended(record)
         self._factors = left, right.mT
         return out

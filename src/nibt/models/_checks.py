@@ -86,7 +86,8 @@ def checked(model: Model) -> Model:
                 "they cannot be compared: correct its configuration"
             )
 
-    if unused := [type(module).__name__ for module in around if module not in ran]:
+    unused = [type(module).__name__ for module in around if module not in ran]
+    if unused:
         raise CannotLoad(
             f"the model {model.id!r} has a forward hook or another forward on its {unused[0]}, which does not run, "
             "since each tower runs alone: remove it, or set it on parts of the towers"

@@ -132,7 +132,8 @@ def check_weights(source: str, module: nn.Module, info: Mapping[str, Iterable], 
     for name in unused & dict(module.named_parameters()).keys():
         module.get_parameter(name).data.zero_()  # which Transformers draws at random
     needless = {name for name in unexpected if re.search(f"{ignored}|{_POOLER}", name)}
-    if wrong := sorted(unexpected - needless):
+    wrong = sorted(unexpected - needless)
+    if wrong:
         raise CannotLoad(
             f"{source!r} has {len(wrong)} weights, such as {wrong[0]!r}, that the class does not have: "
             f"{type(module).__name__} would compute something else than the model that was saved: {CONVERTED}"

@@ -55,11 +55,12 @@ def _plain(component: Any) -> str:
     if isinstance(component, nn.Module) or component is None:
         return repr(component)
 
-    data = component.to_dict() if hasattr(component, "to_dict") else component if isinstance(component, dict) else None
-    if data is None:
+    if hasattr(component, "to_dict"):
+        component = component.to_dict()
+    elif not isinstance(component, dict):
         text = repr(component)
-        return type(component).__name__ if " at 0x" in text else text
-    return json.dumps(_without(data), sort_keys=True, default=str)
+        return type(component).__name__ if " at 0x" in text else text  # an address differs in each process
+    return json.dumps(_without(component), sort_keys=True, default=str)
 
 
 def _without(data: object) -> object:

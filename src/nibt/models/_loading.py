@@ -477,7 +477,9 @@ def _model(name: str, family: str, module: nn.Module, request: LoadRequest) -> M
 
         request = replace(request, notes=(*request.notes, *misfits(name, image, text, request)))
 
-    image.after = text.after = getattr(module, "after_encoder", nn.Identity())
+    after = getattr(module, "after_encoder", nn.Identity())
+    image.after = after
+    text.after = after
     if "domain" in request.defaults:  # of an embedded model
         size = tuple(request.defaults["domain_size"])
         image.preparation = replace(image.preparation, domain=request.defaults["domain"], domain_size=size)
