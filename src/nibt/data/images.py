@@ -239,6 +239,8 @@ def image_at(source: str, image_hash: str) -> ImageInput | None:
         image = read_image(source)
     except NibtError:
         return None
+
+    # an image that was given as an object of Pillow has the name of its file as its source, and a hash of its pixels
     return image if image_hash in (image.digest, replace(image, file_hash="").digest) else None
 
 
@@ -344,6 +346,7 @@ def _upright(image: Image.Image, source: str, file_hash: str = "", window: Windo
     file_format = image.format  # which a transposed image has no longer
     is_inverted = file_format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
     image = ImageOps.exif_transpose(image)
+
     is_deep = image.mode.startswith("I") or image.mode == "F"
     if window is not None:
         image = _in_window(image, window, source, inverted=is_inverted and is_deep)

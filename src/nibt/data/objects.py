@@ -71,10 +71,11 @@ def check_objects(objects: object, size: tuple[int, int], caption: str) -> None:
             _check_box(item.box, named)
         if item.mask is not None:
             _check_mask(item.mask, size, named)
-        if not isinstance(item.points, tuple) or not all(
+        are_points = isinstance(item.points, tuple) and all(
             isinstance(point, Point) and _are_numbers(point[:2]) and isinstance(point.inside, bool | np.bool_)
             for point in item.points
-        ):
+        )
+        if not are_points:
             raise BadInput(
                 f"the points {named} must be a tuple of Points of finite numbers, on the object or not (got "
                 f"{item.points!r:.100})"
@@ -102,13 +103,14 @@ def _check_mask(mask: object, size: tuple[int, int], named: str) -> None:
 
 def check_spans(caption: str, spans: object, name: str) -> None:
     """Check places of words in a caption."""
-    if not isinstance(spans, tuple) or not all(
+    are_spans = isinstance(spans, tuple) and all(
         isinstance(span, tuple)
         and len(span) == 2
         and _are_numbers(span, (int, np.integer))
         and 0 <= span[0] < span[1] <= len(caption)
         for span in spans
-    ):
+    )
+    if not are_spans:
         raise BadInput(
             f"{name} must be a tuple of places (first, last + 1) in the caption, which has {len(caption)} characters "
             f"(got {spans!r:.100})"

@@ -138,7 +138,7 @@ def is_visible(text: str) -> bool:
 def read_caption(caption: str | Caption, name: str = "caption") -> str:
     """Return the text of a caption, or of words that are named otherwise, unchanged."""
     caption = caption.text if isinstance(caption, Caption) else caption
-    if type(caption) is not str or not caption.isascii():
+    if type(caption) is not str or not caption.isascii():  # ASCII has no surrogates to look for
         caption = unicode_text(name, caption)
     if len(caption) > MOST_CHARACTERS:
         raise BadInput(too_long(name, caption))
@@ -248,11 +248,13 @@ def make_pairs(first: Items, second: Items, caller: str = "") -> RequestedPairs[
 
     read_firsts = _read(firsts, modalities[0], count)
     read_seconds = _read(seconds, modalities[1], count)
-    is_list = count > 1 or first is not firsts[0] or second is not seconds[0]
+    is_list = count > 1 or first is not firsts[0] or second is not seconds[0]  # a list of one asks for a list, too
     if modalities[0] == modalities[1]:
         return RequestedPairs(list(map(SameModalityPair, read_firsts, read_seconds)), is_list)
 
-    notes = [_named_image_notes(text) for text in seconds] * (count if len(seconds) == 1 else 1)
+    notes = [_named_image_notes(text) for text in seconds]
+    if len(notes) == 1:
+        notes *= count
     pairs = [
         Pair(image, caption, notes=of_pair)
         for image, caption, of_pair in zip(read_firsts, read_seconds, notes, strict=True)
@@ -262,21 +264,21 @@ def make_pairs(first: Items, second: Items, caller: str = "") -> RequestedPairs[
 
 def _modality_of(items: Sequence[object], place: str, of_strings: Modality) -> Modality:
     """Return the modality of the inputs in first or second place, which must be the same for all."""
-    found: set[Modality] = set()
+    modalities: set[Modality] = set()
     for item in items:
         if isinstance(item, Caption):
-            found.add("text")
+            modalities.add("text")
         elif isinstance(item, NamedImage):
-            found.add("image")
+            modalities.add("image")
         else:
-            found.add(of_strings)
+            modalities.add(of_strings)
 
-    if len(found) > 1:
+    if len(modalities) > 1:
         a_string = "an image" if of_strings == "image" else "a caption"
         raise BadInput(
             f"the list in {place} place must have images only or captions only (a string in this place is {a_string})"
         )
-    return found.pop()
+    return modalities.pop()
 
 
 def _check_order(image: object, text: object) -> None:

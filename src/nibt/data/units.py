@@ -88,6 +88,8 @@ class Grid:
 
         down = _overlaps(self.rows, len(scores))
         across = _overlaps(self.columns, scores.shape[1])
+
+        # with a score of 1 for each token, cells below a lower image, which have no token, are those with 0
         last = max(token for grid in self.layers for token in grid.tokens)
         seen = self.unfold(self.keep(scores.new_ones(1, 1 + last))[0]) > 0
         return (down.to(scores) @ scores @ across.to(scores).T) * seen
@@ -230,15 +232,14 @@ class Segments(ByValue):
         rows = self.grid.rows
         columns = self.grid.columns
         height, width = self.labels.shape[1:]
-        down, across = (
-            torch.arange(height, device="cpu") * rows // height,
-            torch.arange(width, device="cpu") * columns // width,
-        )
+        down = torch.arange(height, device="cpu") * rows // height
+        across = torch.arange(width, device="cpu") * columns // width
         cells = (down[:, None] * columns + across[None]).flatten()
-        pairs = torch.bincount(
-            cells * self.count + self.labels[item].cpu().flatten(), minlength=rows * columns * self.count
-        )
-        shares = pairs.unflatten(0, (rows * columns, self.count)).float()
+
+        # the pixels of each cell and segment are counted at once, by a number for each pair of both
+        pairs = cells * self.count + self.labels[item].cpu().flatten()
+        counts = torch.bincount(pairs, minlength=rows * columns * self.count)
+        shares = counts.unflatten(0, (rows * columns, self.count)).float()
         return shares / shares.sum(0).clamp_min(1)
 
 
