@@ -43,6 +43,8 @@ def attached(module: nn.Module, after: nn.Module | None) -> nn.Module:
     if after is None:
         return module
 
+    # a shallow copy has the dictionary of parts of the module itself, so it gets one of its own
     whole = copy(module)
-    whole.__dict__["_modules"] = {**module._modules, "after_encoder": after.to(next(module.parameters()).device)}
+    device = next(module.parameters()).device
+    whole.__dict__["_modules"] = {**module._modules, "after_encoder": after.to(device)}
     return whole

@@ -64,14 +64,14 @@ def step(name: str, problem: str, remedy: str, classes: Iterable[type] = ()) -> 
 
         if of_hub(error) is not None:
             raise
-        own = [each for each in classes if each.__module__.partition(".")[0] != "nibt"]
-        if own:
-            remedy = f"correct {_place_in(own, error)}"
+        foreign = [family_class for family_class in classes if family_class.__module__.partition(".")[0] != "nibt"]
+        if foreign:
+            remedy = f"correct {_place_in(foreign, error)}"
         raise CannotLoad(f"cannot load the model {name!r}: {problem} ({first_line(error)}): {remedy}") from error
 
 
 def _place_in(classes: Sequence[type], error: BaseException) -> str:
     """Return the last function of the modules of classes that was running, or the classes if there is none."""
-    modules = {each.__module__ for each in classes}
+    modules = {defined.__module__ for defined in classes}
     codes = [frame.f_code for frame, _ in walk_tb(error.__traceback__) if frame.f_globals.get("__name__") in modules]
-    return codes[-1].co_qualname if codes else " and ".join(each.__qualname__ for each in classes)
+    return codes[-1].co_qualname if codes else " and ".join(defined.__qualname__ for defined in classes)

@@ -63,7 +63,7 @@ class EndTokenTower(HuggingFaceTextTower):
         end = self.end
         ids = inputs.values
         is_end = ids == (ids.amax(1, keepdim=True) if end is None else end)
-        return {"row": is_end.int().argmax(1)}
+        return {"row": is_end.int().argmax(1)}  # the first one, since CLIP pads captions with its end token
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
         rows = stream[torch.arange(len(stream), device=stream.device), extra["row"]]
@@ -79,6 +79,8 @@ class EndTokenTower(HuggingFaceTextTower):
 
     def last(self, stream: Tensor, extra: dict[str, Tensor], args: tuple, kwargs: Keywords) -> Embedding | None:
         row = one_row(self.blocks[-1], stream, extra["row"], *args, **kwargs)
+
+        # what was computed has this row alone, in the first place
         return None if row is None else self.head(row, {"row": torch.zeros_like(extra["row"])})
 
 

@@ -56,6 +56,8 @@ class Track:
         of_rows = self.places[..., None]
         start = self.start.expand_as(self.change).take_along_dim(of_rows, 1).repeat(len(positions), 1, 1)
         change = self.change.take_along_dim(of_rows, 1).repeat(len(positions), 1, 1)
+
+        # shares and rows are leaves of the graph: from their derivatives follows the score of each row
         return OnTrack(
             track=self,
             shares=shares.repeat(1, self.change.shape[1]).requires_grad_(),
@@ -139,6 +141,8 @@ class OnTrack:
 
         weights = logits.softmax(-1)
         of_rows = weights.gather(3, index) @ own_values
+
+        # the values of all other rows lie on lines: their start, their change and their bias are read
         others = weights.scatter(3, index, torch.zeros_like(logits)).unflatten(0, (-1, batch))
         divided = others / along(deviation)
         taken = at_positions(divided, in_heads(values.start, heads))
@@ -189,7 +193,7 @@ class _Projection:
         """Return by what the norm divides at positions on the lines."""
         of_start, of_both, of_change = self.moments
         variance = of_start + 2 * shares * of_both + shares**2 * of_change
-        return (variance.clamp_min(0) + self.epsilon).sqrt()
+        return (variance.clamp_min(0) + self.epsilon).sqrt()  # rounding may make it negative
 
 
 def in_heads(rows: Float[Tensor, "batch row width"], heads: int) -> Heads:
@@ -264,4 +268,4 @@ def _is_linear(linear: LinearMap) -> bool:
     """Return whether a map is a plain linear one: adapters and quantized maps may be of other kinds."""
     if isinstance(linear, nn.Module):
         return type(linear) is nn.Linear and not has_hooks(linear)
-    return isinstance(linear, partial)
+    return isinstance(linear, partial)  # one of the parts of a joint map of queries, keys and values

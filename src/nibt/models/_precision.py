@@ -52,6 +52,7 @@ def float32_arithmetic(dtype: torch.dtype) -> Iterator[None]:
         yield
         return
 
+    # the graph keeps weights as they are, and a gradient that needs one converts it
     with _Float32Arguments(), _Float32Arithmetic(), saved_tensors_hooks(_unchanged, _widened):
         yield
 
@@ -63,6 +64,8 @@ class _Float32Arithmetic(TorchDispatchMode):
         self, func: OpOverload, types: Sequence[type], args: tuple = (), kwargs: Keywords | None = None
     ) -> Any:
         kwargs = kwargs or {}
+
+        # a view of a weight must stay one, and a change in place must reach the tensor itself
         if func.is_view or func._schema.is_mutable:
             return func(*args, **kwargs)
 
@@ -159,11 +162,8 @@ def check_quantized(name: str, module: nn.Module) -> None:
     for layer in filter(is_quantized, module.modules()):
         weight: Any = layer.weight
         package = _package(weight)
-        if (
-            not isinstance(layer, nn.Linear)
-            or package not in _LOADED
-            or not hasattr(weight, "dequantize" if package == "torchao" else "data")
-        ):
+        has_numbers = package in _LOADED and hasattr(weight, "dequantize" if package == "torchao" else "data")
+        if not isinstance(layer, nn.Linear) or not has_numbers:
             problem = f"which is not supported: {_REMEDY}"
         elif package == "torchao" and any("act" in key and value is not None for key, value in vars(weight).items()):
             problem = "which rounds its inputs, too, and passes no gradients: quantize weights only"
@@ -171,6 +171,7 @@ def check_quantized(name: str, module: nn.Module) -> None:
             problem = "which is not quantized yet: move the model to its device first"
         else:
             continue
+
         raise CannotLoad(f"the {name} has a {type(layer).__name__} in {_format(weight)}, {problem}")
 
 

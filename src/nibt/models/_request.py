@@ -60,17 +60,16 @@ def read_score(value: object) -> ScoreChoice | None:
         return None
 
     kind, colon, place = value.partition(":") if isinstance(value, str) else ("", "", "")
-    numbers = place.split(",")
     if kind in _SCORES and not colon:
         return ScoreChoice(kind)
     if kind == "box" and re.fullmatch(r"\d{1,4}", place):
         return ScoreChoice(kind, int(place))
-    if (
-        kind in ("box", "mask")
-        and len(numbers) == 2
-        and all(re.fullmatch(r"\d{1,7}(\.\d+)?", text) for text in numbers)
-    ):
+
+    numbers = place.split(",")
+    is_point = len(numbers) == 2 and all(re.fullmatch(r"\d{1,7}(\.\d+)?", text) for text in numbers)
+    if kind in ("box", "mask") and is_point:
         return ScoreChoice(kind, point=(float(numbers[0]), float(numbers[1])))
+
     raise BadOption(
         "score must be contrastive, matching, box, box:NUMBER (0 is the best box), box:X,Y, mask, or mask:X,Y with a "
         f"point in pixels from the left and the top of the image (got {value!r:.60})"

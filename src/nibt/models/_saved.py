@@ -48,19 +48,20 @@ def with_variant(file: str, variant: str | None) -> str:
 def problem_of_variant(files: Iterable[str], variant: str | None) -> str | None:
     """Return why files have no weights of a variant, and which they have; None if they have, or have others."""
     names = {PurePosixPath(file).name for file in files}
-    found = {
-        match[1]: name
-        for name in sorted(names)
-        for pattern in _OF_VARIANT
-        if (match := re.fullmatch(pattern, name)) and not _PART.fullmatch(match[1])
-    }
+    variants: dict[str, str] = {}  # with a file of each
+    for name in sorted(names):
+        for pattern in _OF_VARIANT:
+            match = re.fullmatch(pattern, name)
+            if match and not _PART.fullmatch(match[1]):
+                variants[match[1]] = name
+
     plain = {name for file in _WEIGHTS_OF_TRANSFORMERS for name in (file, f"{file}.index.json") if name in names}
-    if variant in found or (variant is None and (plain or not found)):
+    if variant in variants or (variant is None and (plain or not variants)):
         return None
 
-    listed = ", ".join(f"{name!r} ({file})" for name, file in found.items())
+    listed = ", ".join(f"{name!r} ({file})" for name, file in variants.items())
     if variant is None:
-        first = next(iter(found))
+        first = next(iter(variants))
         return (
             f"it has weights only of the variant {listed}: load it with variant={first!r}, or on the command line with "
             f"--load variant={first}"
