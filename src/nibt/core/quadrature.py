@@ -90,6 +90,8 @@ def nodes(quadrature: str, steps: int, floor: float = 0.1) -> Nodes:
     if quadrature == "adaptive":
         if steps != FIRST_STEPS:
             raise BadOption(f"steps must be {FIRST_STEPS} with the quadrature adaptive, which adds steps (got {steps})")
+
+        # Boole's rule on both halves of the path, which share the node in the middle
         weights = (*_BOOLE[:4], 2 * _BOOLE[4], *_BOOLE[1:])
         return Nodes(tuple(node / 8 for node in range(FIRST_STEPS)), tuple(weight / 2 for weight in weights))
 
@@ -97,8 +99,11 @@ def nodes(quadrature: str, steps: int, floor: float = 0.1) -> Nodes:
     if quadrature == "gauss":
         return Nodes(tuple(map(float, (roots + 1) / 2)), tuple(map(float, weights / 2)))
 
-    positions = np.exp((roots - 1) / 2 * -math.log(floor))
-    return Nodes(tuple(map(float, positions)), tuple(map(float, weights / 2 * -math.log(floor) * positions)), floor)
+    # geometric: the integral over the position p is that of p over its logarithm, from log(floor) to 0
+    length = -math.log(floor)
+    positions = np.exp((roots - 1) / 2 * length)
+    weights = weights / 2 * length * positions
+    return Nodes(tuple(map(float, positions)), tuple(map(float, weights)), floor)
 
 
 def refined(quadrature: str, steps: int, floor: float) -> Iterator[Nodes]:
@@ -281,7 +286,7 @@ def _with_doubled_steps(
         result[rows] = after
         steps[rows] = float(len(computed))
 
-        # completeness may be met by chance, so the scores must have settled, too
+        # completeness may be met by chance, so the scores must have settled, too, which one rule alone cannot show
         rough = (gaps(after, rows) > 1) | (before is None or _moved(before, after, tolerance))
         if not rough.any():
             break

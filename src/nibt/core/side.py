@@ -96,6 +96,8 @@ class Side:
         """Return a side of views of the images, one view of all images after the other, with the same score."""
         tower = self.image_tower
         items = -1 - self.model.item_ndim  # the dimension of the items in embeddings, before those of each item
+
+        # the score compares the items of a batch with what each has on the other side, so views get their own dimension
         score = _Arranged(
             self.score,
             lambda embeddings: embeddings.unflatten(items, (len(shifts), -1)),
@@ -153,9 +155,12 @@ class Side:
 
     def gradient(self, cut: Cut, states: States, score: Callable[[Tensor], Tensor] | None = None) -> States:
         """Compute the gradients of the score, or of another one, at states of the cut tower."""
+        compute = score or self.score
         states = states.detach().requires_grad_()
         with torch.enable_grad():
-            (gradient,) = torch.autograd.grad((score or self.score)(cut.rest(states)).sum(), states)
+            # no state has a part in the score of another one, so the gradient of the sum has those of all scores
+            total = compute(cut.rest(states)).sum()
+            (gradient,) = torch.autograd.grad(total, states)
         return gradient
 
     def at_once(self, layer: int | None, hidden: Hidden) -> int | None:

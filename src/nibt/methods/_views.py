@@ -39,6 +39,8 @@ def shifts(count: int) -> tuple[tuple[float, float], ...]:
     """
     pairs, below = divmod(count - 1, 2)
     heights = [height / (pairs + 1) for height in range(1, pairs + 1)]
+
+    # a shift down by more than half a unit leads to the same units as a smaller one up, which leaves less blank
     heights = [height - 1 if height > 0.5 else height for height in heights]
     both = tuple((height, sign / 3) for height in heights for sign in (-1, 1))
     return ((0.0, 0.0), *both, *((0.5, 0.0),) * below)
@@ -126,9 +128,13 @@ class Views:
         plain = results[0]
         units = results[0].units
         scores = torch.cat([result.scores for result in results]).unflatten(0, (len(self.shifts), -1))
+
+        # in a sequence with text, the scores of tokens follow those of cells, and have no views
         cells = cells_of(units)
         count = cells.rows * cells.columns
         fine, grid = self.blend(scores[..., :count], cells)
+
+        # the difference that blending adds may make a small score negative
         path = plain.path
         if not negative:
             fine = fine.clamp_min(0)
