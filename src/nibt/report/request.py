@@ -115,6 +115,8 @@ def runs(worded: Worded, look: Appearance = DEFAULT, most: float | None = None) 
     scores = np.array([word.score for word in worded.words], np.float32)
     if most is None:
         most = float(np.abs(scores).max(initial=0))
+
+    # no score is within an error below 0, so scores without an error are not faded
     errors = np.array([-1.0 if word.error is None else word.error for word in worded.words], np.float32)
     shares = strength(faded(scores.clip(0) if look.positive_only else scores, errors), most)
     backgrounds = on_paper(shares, look.palette).tolist()
