@@ -204,7 +204,7 @@ def explain_batches(
 
     ``batches`` are the indices of the pairs of each batch; None are those of ``batch_indices``.
     """
-    if len(pairs) != 1:
+    if len(pairs) != 1:  # the tower refuses the caption of a single pair before anything is computed
         check_words(spec.model, pairs)
 
     def explained(indices: Sequence[int]) -> ExplainedBatch:

@@ -85,6 +85,8 @@ def to_coco(explanations: Explanation | Sequence[Explanation], threshold: float 
     listed = list(explanations) if isinstance(explanations, Iterable) else [explanations]
     for explanation in listed:
         require_result(explanation, "to_coco", Explanation)
+
+    # an image that was explained for several captions is listed once, and so is a caption of several images
     images: dict[tuple[str, str, tuple[int, int]], int] = {}
     categories: dict[str, int] = {}
     annotations: list[JsonObject] = []

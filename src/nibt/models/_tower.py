@@ -463,6 +463,7 @@ class Trace:
                 for number in range(layer, len(blocks)):
                     call = self.calls[number]
                     args, kwargs = call if count == 1 else self._at(call, index)  # one block's, since masks are large
+                    # of the last block, the row that the head reads is enough, unless hooks of the user act on all
                     if number == len(blocks) - 1 and not has_hooks(blocks[number]):
                         embedding = tower.last(running, extra, args, kwargs)
                     if embedding is None:
@@ -514,7 +515,7 @@ class Trace:
         None if nibt cannot compute these rows alone, or the block does not read rows by linear maps of their norm.
         """
         tower = self.tower
-        if tower.to_tokens(states.rows) is not states.rows:
+        if tower.to_tokens(states.rows) is not states.rows:  # blocks take rows in another order or layout
             return None
 
         rows = states.rows.shape[1]

@@ -122,6 +122,7 @@ class GroupViTImageTower(HuggingFaceImageTower):
         return torch.cat([tokens[:, self.prefix :], tokens[:, : self.prefix]], 1)
 
     def head(self, stream: Tensor, extra: dict[str, Tensor]) -> Embedding:
+        # after the blocks of the first stage, patches are assigned to groups, and later stages have groups alone
         first, *others = self.stages
         states, groups = first.split_x(stream)
         if first.downsample is not None:

@@ -128,8 +128,9 @@ class Regions(ResultOfImage):
     @property
     def scores(self) -> Float[Tensor, "word patch"]:
         """The table with what belongs to no word or patch: (word + 1, patch + 1)."""
-        inner = torch.cat([self.table, self.rest.text[None]]).flatten(1)
-        return torch.cat([inner, torch.cat([self.rest.image, self.rest.both[None]])[:, None]], 1)
+        of_patches = torch.cat([self.table, self.rest.text[None]]).flatten(1)
+        of_no_patch = torch.cat([self.rest.image, self.rest.both[None]])
+        return torch.cat([of_patches, of_no_patch[:, None]], 1)
 
     @computed_field
     @property

@@ -109,6 +109,7 @@ class Ensemble(Target, name="ensemble"):
             check_template("a template", template)
 
     def __call__(self, embedding: Embedding, score: Score) -> PerExample:
+        # on the image side, the other embedding is already the mean of those of the wordings
         return score.similarity(embedding, score.other)
 
     def wordings(self, caption: str) -> list[str]:
