@@ -1,6 +1,8 @@
 """Tests of ``nibt.methods._views``, and of views in all that computes maps."""
 
 import dataclasses
+import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +22,7 @@ from nibt.methods._views import FINEST, Views, overlaps, shifts, smoothing
 from nibt.methods.base import Method
 from nibt.methods.masks import RISE
 from nibt.methods.nib import NIB
+from nibt.models._tower import Trace
 from nibt.models.base import ImageTower, Model
 from nibt.preprocessing.images import Surroundings
 from nibt.results.attribution import Attribution
@@ -214,6 +217,22 @@ def test_views_of_large_batches_go_through_in_parts(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("nibt.methods._views.AT_ONCE", 1)
     assert [len(side.inputs) for side in Views.of(of, 5, (1,)).sides()] == [len(of.inputs)] * 5
     assert_close(method(of).scores, whole.scores)
+
+
+def test_views_of_large_models_go_through_one_by_one_and_are_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nibt.methods._views.BUDGET", 1)
+    earlier: list[weakref.ref[Trace]] = []
+    shifted = Side.shifted
+
+    def watched(side: Side, moves: Sequence[tuple[int, int]], lowest: int) -> Side:
+        assert all(trace() is None for trace in earlier), "the states of an earlier view are still held"
+        view = shifted(side, moves, lowest)
+        earlier.append(weakref.ref(view.trace))
+        return view
+
+    monkeypatch.setattr(Side, "shifted", watched)
+    nibt.explain(tiny.model("clip"), tiny.image(), "a cat", "nib", image_views=5)
+    assert len(earlier) == 4
 
 
 @pytest.mark.slow
