@@ -90,9 +90,9 @@ def test_logit_without_a_scale_is_the_cosine() -> None:
 
 
 def test_centered_takes_a_shipped_mean_as_it_is() -> None:
-    """A single other embedding is a mean of unit embeddings, which is shorter than 1."""
-    mean = unit(OTHERS).mean(0, keepdim=True)
-    shipped = Score(find("targets", "centered")(), COSINE, others=mean, other=OPPOSITE)(HERE)
+    """The mean of unit embeddings is shorter than 1."""
+    mean = unit(OTHERS).mean(0)
+    shipped = Score(find("targets", "centered")(), COSINE, other=OPPOSITE, shipped_mean=mean)(HERE)
     torch.testing.assert_close(shipped, EXPECTED["centered"]())
 
 
@@ -132,6 +132,16 @@ def test_difference_is_explained_by_the_difference_of_maps(model: nibt.Model) ->
     answer = explained_by(model, "a cat", target="difference", against="two cars")
     this, that = explained_by(model, "a cat"), explained_by(model, "two cars")
     torch.testing.assert_close(answer.image.scores, this.image.scores - that.image.scores, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("against", [["two cars"], ["two cars", "blue sky"]])
+def test_centered_subtracts_the_mean_of_unit_embeddings(model: nibt.Model, against: list[str]) -> None:
+    answer = explained_by(model, "a cat", target="centered", against=against)
+    texts = model.text.encode(model.text.prepare(["a cat", *against]))
+    image = model.image.encode(model.image.prepare([tiny.image()]))
+    center = unit(texts[1:]).mean(0)
+    expected = F.cosine_similarity(image[0], unit(texts[0]) - center, dim=0)
+    assert answer.target["value"] == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_softmax_takes_captions_and_images(model: nibt.Model) -> None:

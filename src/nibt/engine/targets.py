@@ -104,7 +104,7 @@ def resolve_targets(model: Model, name: str, contrast: Contrast, modalities: Mod
     # a side that has nothing to compare with; an image of a classifier is compared with all classes
     lacking: list[Modality] = []
     if target.others != "none":
-        lacking = [side for side in IMAGE_AND_TEXT if scores[side].others is None]
+        lacking = [side for side in IMAGE_AND_TEXT if scores[side].lacks_others]
     if is_classifier and target.name == "softmax":
         lacking = [side for side in lacking if side == "text"]
     if len(lacking) == 2:
@@ -204,7 +204,7 @@ def _same_modality(model: Model, target: Target, contrast: Contrast, modality: M
         raise BadOption(f"{two} can only be compared with other {plural}: give {plural} in against")
 
     score = _score(model, model.tower(modality), target, items)
-    if target.others != "none" and score.others is None:
+    if target.others != "none" and score.lacks_others:
         raise BadOption(
             f"the target {target.name} needs something to compare with: give {_PLURAL[modality]} in against (--against)"
         )
@@ -223,11 +223,13 @@ def _score(model: Model, other_tower: Tower, target: Target, items: Sequence[Ima
             f"(got {len(items)}): give one, or choose softmax"
         )
 
+    shipped_mean = None
     if others is None and target.shipped_default:
         from nibt.models._mean_states import shipped_mean_states  # which other targets do not need
 
-        default = shipped_mean_states(model).tensors.get(f"{target.shipped_default}.{other_tower.modality}")
-        others = None if default is None else default[None].to(other_tower.example.device, other_tower.dtype)
+        shipped_mean = shipped_mean_states(model).tensors.get(f"{target.shipped_default}.{other_tower.modality}")
+        if shipped_mean is not None:
+            shipped_mean = shipped_mean.to(other_tower.example.device, other_tower.dtype)
 
     similarity = model.similarity if other_tower is model.text else model.similarity.swapped()
-    return Score(target, similarity, model.scale, model.bias, others)
+    return Score(target, similarity, model.scale, model.bias, others, shipped_mean=shipped_mean)

@@ -159,6 +159,7 @@ class Score:
         other: The embeddings of the other side, with broadcasting, of type ``OtherEmbedding``; None as long as no pair
             is known.
         own: Which of ``others`` is the other side of each pair itself, which counts once.
+        shipped_mean: The mean of unit embeddings that ships with an embedded model, in place of ``others``.
     """
 
     target: "Target"
@@ -168,10 +169,16 @@ class Score:
     others: Others | None = None
     other: Any = None  # a target is called only with a pair, and need not ask for None
     own: Bool[Tensor, "batch other"] | None = None
+    shipped_mean: Float[Tensor, " dim"] | None = None
 
     def __call__(self, embedding: Embedding) -> PerExample:
         """Compute numbers of shape (..., batch) from embeddings of any length and shape (..., batch, dim)."""
         return self.target(embedding, self)
+
+    @property
+    def lacks_others(self) -> bool:
+        """Whether the target has nothing to compare with: no other embeddings, and no mean in place of them."""
+        return self.others is None and self.shipped_mean is None
 
     def to_others(self, embedding: Embedding) -> Float[Tensor, "*batch other"]:
         """Compute the similarity with each of the others."""

@@ -84,9 +84,9 @@ class Centered(Target, name="centered"):
     shipped_default = "centre"
 
     def __call__(self, embedding: Embedding, score: Score) -> PerExample:
-        assert score.others is not None
         assert score.other is not None
-        mean = score.others.mean(0) if len(score.others) == 1 else F.normalize(score.others, dim=-1).mean(0)
+        mean = score.shipped_mean if score.others is None else F.normalize(score.others, dim=-1).mean(0)
+        assert mean is not None
         return score.similarity(embedding, F.normalize(score.other, dim=-1) - mean)
 
 
