@@ -398,10 +398,7 @@ class DecoderAnswerTower(DecoderPixels, AnswerTower):
         return self.network.run({**self.arguments(inputs), "rows": inputs.extra["rows"]})
 
     def _logits(self, states: Embedding) -> Tensor:
-        if getattr(self.root.config.get_text_config(), "final_logit_softcapping", None) is None:
-            return self.root.get_output_embeddings()(states)
-
-        # Gemma limits its logits; LLaVA on Gemma 2 does not, though its configuration has the limit, too
+        # not the matrix alone: Gemma limits its logits, Cohere scales them, and LLaVA around either does neither
         return own_head(self.root, self.network.base, states)
 
     def last_states(self, stream: Hidden) -> Hidden:

@@ -12,7 +12,7 @@ from nibt.generators.base import Writer
 from nibt.generators.encoder_answers import EncoderAnswerTower
 from nibt.models._request import LoadRequest
 from nibt.models._tower import part
-from nibt.models._vision_language.towers import apart
+from nibt.models._vision_language.towers import with_child
 from nibt.models.base import Inputs
 from nibt.options import Keywords
 from nibt.torch_modes import set_hook
@@ -140,8 +140,7 @@ class BLIP2AnswerTower(EncoderAnswerTower):
         return {name: texts[name] for name in ("input_ids", "qformer_input_ids") if name in texts}
 
     def decoded(self, states: Hidden, texts: dict[str, Tensor]) -> Tensor:
-        root = apart(self.root)
-        root._modules = {**self.root._modules, "vision_model": _FixedEncoder(states)}
+        root = with_child(self.root, "vision_model", _FixedEncoder(states))
         return self._read(root, states, texts)
 
     def own(self, inputs: Inputs) -> Tensor:

@@ -294,11 +294,12 @@ class OverlapLayout(Layout):
         patches = inputs.values.shape[1] * inputs.values.shape[2]
         starts = torch.arange(len(pooled), device=pooled.device)[:, None, None] * patches
         numbered = torch.where(pooled >= 0, pooled + starts, pooled)  # the patches of all items
-        counts = {name: inputs.extra[name] for name in ("image_grids", "image_num_crops")}
         return {
             "pixel_values": inputs.values.flatten(0, 1),
             "image_token_pooling": numbered.flatten(0, 1),
-            **counts,
+            "image_grids": inputs.extra["image_grids"],
+            # Transformers 5.25 adds the patches of earlier items itself, by these numbers; 5.24 reads none
+            "image_num_crops": torch.zeros_like(inputs.extra["image_num_crops"]),
         }
 
     def _canvas(self, height: int, width: int) -> tuple[int, int]:

@@ -121,11 +121,22 @@ class _FixedStates(nn.Module):
         return self.output
 
 
+def with_child(module: Any, name: str, child: nn.Module) -> Any:
+    """Return a module with all that another has, but for its direct part of a name, which is ``child``."""
+    copy = apart(module)
+    copy._modules = {**module._modules, name: child}
+
+    # accelerate and torch.compile give a model a forward that is bound to the model itself, not to its copy
+    for bound in ("forward", "_compiled_call_impl"):
+        copy.__dict__.pop(bound, None)
+
+    return copy
+
+
 def own_head(root: nn.Module, base: nn.Module, states: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch count"]:
     """Return the logits that a model itself computes from the last states of its part ``base``."""
-    copy = apart(root)
-    fixed = _FixedStates(states.reshape(1, -1, states.shape[-1]))
-    copy._modules = {name: fixed if child is base else child for name, child in root._modules.items()}
+    name = next(name for name, child in root.named_children() if child is base)
+    copy = with_child(root, name, _FixedStates(states.reshape(1, -1, states.shape[-1])))
     logits = copy(input_ids=torch.zeros(1, 1, dtype=torch.long, device=states.device)).logits
     return logits[0].reshape(*states.shape[:-1], -1)
 
