@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
 import nibt
-from nibt.data.images import sample_captions
+from nibt.data.images import read_image, sample_captions
 from nibt.models._embedded import embedded
 from nibt.report.image.heatmap import score_map
 from tests.helpers import ROOT, all_tokens
@@ -31,6 +32,24 @@ def test_lite_is_small_and_describes_itself(lite: nibt.Model) -> None:
     assert sum(file.stat().st_size for file in lite.folder.iterdir()) < 20e6
     assert (lite.folder / "NOTICE.md").exists()
     assert "no people" in lite.defaults["about"]
+
+
+def test_feature_maps_have_channels_last_in_memory(lite: nibt.Model) -> None:
+    """It is much faster on a processor; the embeddings are those of the model's own call."""
+    trunk: Any = lite.module
+    inputs = lite.image.prepare([read_image("sample:chelsea")])
+    layouts = []
+    with trunk.visual.trunk.conv_stem.register_forward_pre_hook(lambda _, args: layouts.append(args[0].stride())):
+        embedding = lite.image.encode(inputs)
+        lite.image.trace(inputs)
+
+    _, rows, columns = inputs.values.shape[1:]
+    assert layouts == [(3 * rows * columns, 1, 3 * columns, 3)] * 2
+    assert inputs.values.is_contiguous()
+
+    with torch.no_grad():
+        own = trunk.encode_image(inputs.values)
+    torch.testing.assert_close(embedding, own, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.slow
