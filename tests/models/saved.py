@@ -11,6 +11,7 @@ from torch import nn
 
 from nibt.models.base import Model, Tower
 from tests import tiny
+from tests.helpers import assert_embeddings_close
 
 
 def save(kind: str, folder: Path) -> Path:
@@ -48,7 +49,7 @@ def answer(tower: Tower, item: Any) -> torch.Tensor:
 
 def agree(one: Model, other: Model) -> None:
     for actual, wanted in zip(answers(one), answers(other), strict=True):
-        torch.testing.assert_close(actual, wanted, rtol=1e-5, atol=1e-6)
+        assert_embeddings_close(actual, wanted)
 
 
 class Evil:
