@@ -45,7 +45,7 @@ LARGE = {
 }
 
 
-def model(**changes):
+def module_and_processor(**changes):
     """The shape of openai/clip-vit-base-patch32, with changes, and the words of the embedded model `scenes`."""
     words = AutoTokenizer.from_pretrained(nibt.load_model("scenes").folder)
     torch.manual_seed(0)
@@ -56,7 +56,12 @@ def model(**changes):
         "pad_token_id": words.pad_token_id,
     }
     module = CLIPModel(CLIPConfig(text_config=text, **changes)).eval()
-    return nibt.load_model(module, processor=CLIPProcessor(CLIPImageProcessor(), words))
+    return module, CLIPProcessor(CLIPImageProcessor(), words)
+
+
+def model(**changes):
+    module, processor = module_and_processor(**changes)
+    return nibt.load_model(module, processor=processor)
 
 
 def integrated_jacobian(cut, start, path):

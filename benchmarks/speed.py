@@ -5,13 +5,15 @@ It feeds docs/explanation/cost.md and benchmarks/speed.csv, with which tests/tes
     OMP_NUM_THREADS=1 python benchmarks/speed.py [start] [work] [saving] [audit] [--rounds 5] [--write]
 
 ``start``: a process that draws the first picture with ``lite``, ``nibt --help`` and ``import nibt``, relative to
-``import torch``, in processor time. ``work``: the multiplications of explanations relative to a plain forward pass of
-the same tower or towers, for a CLIP of ViT-B/32 size with random weights and captions of 12 tokens, as ``limit.py``
-has them. They are counted where torch computes them, so they do not depend on the load of the machine. The fused
-attention kernel and elementwise operations are not counted. ``saving``: the processor time of saving a picture
-relative to drawing it and encoding it once. ``audit``: the multiplications of a quick audit of NIB with ``lite`` by
-step, likewise, per pair: 8 drawn scenes in batches of 4, as more pairs are, and images of 224 pixels, which leave the
-share of each tower as it is in a CLIP. ``--write`` replaces the rows that were measured in the file.
+``import torch``, in processor time; and for a folder of Transformers with a CLIP of ViT-B/32 size and random weights, a
+process that draws a picture, and one in which Transformers alone computes the embeddings. ``work``: the
+multiplications of explanations relative to a plain forward pass of the same tower or towers, for a CLIP of ViT-B/32
+size with random weights and captions of 12 tokens, as ``limit.py`` has them. They are counted where torch computes
+them, so they do not depend on the load of the machine. The fused attention kernel and elementwise operations are not
+counted. ``saving``: the processor time of saving a picture relative to drawing it and encoding it once. ``audit``: the
+multiplications of a quick audit of NIB with ``lite`` by step, likewise, per pair: 8 drawn scenes in batches of 4, as
+more pairs are, and images of 224 pixels, which leave the share of each tower as it is in a CLIP. ``--write`` replaces
+the rows that were measured in the file.
 """
 
 import argparse
@@ -28,19 +30,33 @@ from pathlib import Path
 from statistics import median
 
 from limit import Batch, machine
-from regions import model
+from regions import model, module_and_processor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 import nibt
+from nibt.data.images import read_image
 from nibt.datasets.scenes import Scenes
 
 TABLE = Path(__file__).with_suffix(".csv")
 BATCH = 2  # the counted work of an item does not depend on it
 AUDITED = 8  # pairs
+FOLDER, PHOTO = "clip", "photo.png"
+EMBED = f"""
+import torch
+from PIL import Image
+from transformers import CLIPModel, CLIPProcessor
+
+model = CLIPModel.from_pretrained("{FOLDER}").eval()
+processor = CLIPProcessor.from_pretrained("{FOLDER}")
+with torch.no_grad():
+    model(**processor(text=["a camera on a tripod"], images=[Image.open("{PHOTO}")], return_tensors="pt"))
+"""
 START = {
     "import torch": ["-c", "import torch"],
     "first picture": ["-m", "nibt", "explain", "sample:camera", "a camera on a tripod"],
+    "first picture, folder": ["-m", "nibt", "explain", PHOTO, "a camera on a tripod", "-m", f"./{FOLDER}"],
+    "Transformers alone, folder": ["-c", EMBED],
     "nibt --help": ["-m", "nibt", "--help"],
     "import nibt": ["-c", "import nibt"],
 }
@@ -107,6 +123,10 @@ def start(rounds):
     """Yield the processor time of processes relative to that of the import of torch in the same round."""
     times = {name: [] for name in START}
     with tempfile.TemporaryDirectory() as folder:
+        for part in module_and_processor():
+            part.save_pretrained(f"{folder}/{FOLDER}")
+        read_image("sample:camera").pil_image.save(f"{folder}/{PHOTO}")
+
         for turn in range(rounds + 1):
             for name, arguments in START.items():
                 taken = of_process(arguments, folder)

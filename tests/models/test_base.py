@@ -261,6 +261,17 @@ def test_blank_is_cached_until_the_weights_change() -> None:
         torch.testing.assert_close(tower.blank(inputs, 1), first)
 
 
+def test_blank_states_of_all_layers_take_two_passes() -> None:
+    """The layer that is explained, then all layers, through which a score is distributed."""
+    tower, calls = tiny.fresh("clip").image, []
+    inputs = make_inputs(tower)
+    tower.blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    tower.blank(inputs, tower.depth - 1)
+    for layer in reversed(range(tower.depth + 1)):
+        tower.blank(inputs, layer)
+    assert len(calls) == 2
+
+
 def test_blank_depends_on_running_statistics() -> None:
     model = tiny.fresh("resnet")
     inputs = make_inputs(model.image)

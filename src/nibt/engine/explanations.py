@@ -223,9 +223,9 @@ def _reference_embeddings(model: Model, name: str) -> Embedding:
     if name == "blank":
         embeddings = model.image.encode(model.image.empty_inputs())  # it is square, which serves all image sizes
     elif name == "text":
-        embeddings = encode(model.text, list(samples.values()), 1)
+        embeddings = encode(model.text, list(samples.values()))
     else:
-        embeddings = encode(model.image, [read_image(f"sample:{sample}") for sample in samples], 1)
+        embeddings = encode(model.image, [read_image(f"sample:{sample}") for sample in samples])
 
     model.kept[key] = embeddings
     return embeddings

@@ -397,6 +397,7 @@ class Tower(ABC, Generic[_Item]):
     ) -> Hidden:
         """Return the state of a blank input at a layer, which is computed once with those of all later layers.
 
+        If a lower layer is asked for, too, all layers follow, since a score is distributed from one block to the next.
         ``blanked`` makes the input blank inside ``with``.
         """
         with self.lock:
@@ -407,8 +408,9 @@ class Tower(ABC, Generic[_Item]):
                     if layer is None:
                         states[None] = self.stem(nothing()).hidden
                     else:
-                        trace = self.trace(nothing(), layer)
-                        states.update({later: trace.cut(later).hidden for later in range(layer, self.depth + 1)})
+                        lowest = layer if states.keys() <= {None} else 0
+                        trace = self.trace(nothing(), lowest)
+                        states.update({later: trace.cut(later).hidden for later in range(lowest, self.depth + 1)})
 
             while len(blanks) > self.kept_blanks:
                 blanks.popitem(last=False)
