@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/calls.py [--model scenes]
 
 Prints the number of calls of functions of nibt in ``explain(...).save(picture)``, those that are called most, the time
-of a warm explanation relative to its passes (the model's modules and the gradients), and the time of saving relative to
-drawing the picture and encoding it once (medians of several runs).
+of a warm explanation relative to its passes (the model's modules and the gradients), for this model and for a CLIP of
+ViT-B/32 size with random weights, the time of reading the weights of that CLIP, which shows whether they were changed,
+and the time of saving relative to drawing the picture and encoding it once (medians of several runs).
 """
 
 import argparse
@@ -18,9 +19,11 @@ from statistics import median
 
 import torch
 from limit import machine
+from regions import model as random_clip
 from torch import nn
 
 import nibt
+from nibt.models._loaded import fingerprint
 
 ROOT = str(Path(nibt.__file__).parent)
 RUNS, SHOWN = 7, 10
@@ -69,15 +72,18 @@ class Passes:
             setattr(owner, name, function)
 
 
-def relative_to_passes(explain):
-    """The median time of an explanation relative to that of its passes in the same run."""
-    ratios = []
+def relative_to_passes(model):
+    """The median time of a warm explanation relative to that of its passes in the same run, and of its passes."""
+    nibt.explain(model, "sample:scene", "a cat")
+    nibt.explain(model, "sample:scene", "a cat")
+    ratios, times = [], []
     for _ in range(RUNS):
         with Passes() as passes:
             started = time.perf_counter()
-            explain()
+            nibt.explain(model, "sample:scene", "a cat")
             ratios.append((time.perf_counter() - started) / passes.seconds)
-    return median(ratios)
+            times.append(passes.seconds)
+    return median(ratios), median(times)
 
 
 def main():
@@ -108,7 +114,6 @@ def main():
         explain_and_save()
         sys.setprofile(None)
 
-        ratio = relative_to_passes(lambda: nibt.explain(model, "sample:scene", "a cat"))
         explained = nibt.explain(model, "sample:scene", "a cat")
         saving = seconds(lambda: save(explained))
         drawing = seconds(lambda: nibt.draw(explained).save(f"{folder}/plain.png"))
@@ -116,7 +121,11 @@ def main():
     print(f"{sum(calls.values())} calls of {len(calls)} functions")
     for (file, function), number in calls.most_common(SHOWN):
         print(f"{number:6} {file} {function}")
-    print(f"an explanation takes {ratio:.2f} times as long as its passes")
+    print(f"an explanation with {options.model} takes {relative_to_passes(model)[0]:.2f} times as long as its passes")
+    large = random_clip()
+    ratio, passes = relative_to_passes(large)
+    reading = seconds(lambda: fingerprint(large.module)) / passes
+    print(f"one with a CLIP of ViT-B/32 size {ratio:.2f} times, of which reading the weights {reading:.2f}")
     print(f"saving takes {saving / drawing:.2f} times as long as drawing and encoding once")
 
 
