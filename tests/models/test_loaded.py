@@ -50,6 +50,16 @@ def test_fingerprint_changes_with_one_value_of_any_dtype(dtype: torch.dtype) -> 
     assert fingerprint(module) != before
 
 
+@pytest.mark.parametrize("size", [64, 128, 768])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_fingerprint_changes_if_heads_change_places(size: int, axis: int) -> None:
+    module = nn.Linear(size, size, bias=False)
+    before = fingerprint(module)
+    first, second, *rest = module.weight.data.chunk(4, axis)
+    module.weight.data = torch.cat([second, first, *rest], axis)
+    assert fingerprint(module) != before
+
+
 def test_fingerprint_changes_if_modules_are_replaced_or_swapped() -> None:
     module = net()
     before, kept = fingerprint(module), module[2]

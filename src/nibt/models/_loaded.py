@@ -30,6 +30,7 @@ from nibt.types import ModelRecord
 
 _VOLATILE = ("_name_or_path", "_attn_implementation", "transformers_version", "torch_dtype", "dtype", "processor_class")
 _STATES = ("padding", "truncation")  # state of a fast tokenizer, which each call sets
+_N_SUMS = 509  # prime, see _sums
 
 
 def configuration_hash(module: nn.Module, processor: Processor, tokenizer: Tokenizer) -> str:
@@ -113,9 +114,10 @@ def fingerprint(module: nn.Module) -> tuple[Hashable, ...]:
 
 
 def _sums(tensors: Sequence[Tensor]) -> list[bytes]:
-    """Return 64 sums of the bits of each tensor, as whole numbers: any changed number changes one of them.
+    """Return sums of the bits of each tensor, as whole numbers: any changed number changes one of them.
 
-    Each sum is that of every 64th word of 8 bytes, so that most changes of the order change them, too.
+    Each sum is that of every 509th word of 8 bytes. Since 509 is a prime number, rows, columns or heads that change
+    places change the sums, too.
     """
     sums = []
     for tensor in tensors:
@@ -124,16 +126,16 @@ def _sums(tensors: Sequence[Tensor]) -> list[bytes]:
             continue
 
         data = tensor.detach().contiguous().flatten().view(torch.uint8)
-        whole = data.numel() // 512 * 512
+        whole = data.numel() // (_N_SUMS * 8) * (_N_SUMS * 8)
         if data.device.type == "cpu":  # NumPy needs half of the time of torch
             numbers = data.numpy()
-            words = numbers[:whole].view(np.int64).reshape(-1, 64)
+            words = numbers[:whole].view(np.int64).reshape(-1, _N_SUMS)
             sums.append(words.sum(0).tobytes() + numbers[whole:].tobytes())
             continue
 
         if data.storage_offset() % 8:  # words of 8 bytes can be read from multiples of 8 only
             data = data.clone()
-        of_words = data[:whole].view(torch.int64).view(-1, 64).sum(0)
+        of_words = data[:whole].view(torch.int64).view(-1, _N_SUMS).sum(0)
         sums.append(torch.cat([of_words.view(torch.uint8), data[whole:]]).cpu().numpy().tobytes())
 
     return sums
