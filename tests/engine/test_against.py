@@ -229,6 +229,7 @@ def test_images_in_memory_have_their_own_names() -> None:
     assert (answer.source, answer.against.source) == (ranked[0].label, ranked[1].label)
 
 
+@pytest.mark.usefixtures("unchecked")  # an array is no Sequence
 def test_a_batch_of_images_is_ranked_as_a_list_of_them() -> None:
     images = [np.array(tiny.image(seed=seed).pil_image) for seed in range(3)]
     model = tiny.model("clip")
